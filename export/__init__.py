@@ -1,0 +1,1 @@
+"""Export: checkpoint -> ONNX -> engine, each proven against the checkpoint."""

@@ -1,0 +1,1 @@
+"""Runtime: scene + model -> water mask, side products, latency record. Never imports torch, onnx, train or export."""

@@ -1,0 +1,93 @@
+"""The seam between CPU and GPU is the row band: raw sensor rows and a TilePlan go in, finished rows come out.
+
+    with open_backend(model) as backend:
+        run = backend.begin(plan, nodata=0)
+        for span in plan.rows:                      # north to south
+            finished = run.push(rows)               # rows[span.start : span.start + tile_px], sensor dtype
+            ...write finished.mask, finished.confidence...
+
+`push` may hold back the rows that the next band still blends into; the last one returns all that are left.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from sarwater.manifest import ModelManifest
+from sarwater.tiling import TilePlan
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FinishedRows:
+    """Rows that no later band touches, full scene width, starting at scene row `row`."""
+
+    row: int
+    mask: UInt8
+    """(n, W) uint8: 0 land, 1 water, 255 nodata."""
+    confidence: UInt8
+    """(n, W) uint8: probability of water in percent, 0..100; 255 nodata."""
+
+
+@dataclass
+class BandCounters:
+    """What a run did so far; seconds are sums over the scene, on the clock of the device that did the work."""
+
+    tiles: int = 0
+    tiles_skipped: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Stage -> seconds, of: h2d, gather, infer, blend, d2h. A backend fills those it has."""
+
+
+class SceneRun(ABC):
+    """One scene on its way through a backend. Not thread-safe: one thread pushes."""
+
+    counters: BandCounters
+
+    @abstractmethod
+    def push(self, rows: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_] | None = None) -> FinishedRows:
+        """Take the next tile row's pixels and return the rows now finished (possibly none).
+
+        rows:  (C, n, W) uint8, uint16, int16 or float32, n = min(tile_px, H): scene rows from `span.start`.
+        valid: (n, W) bool, False where nodata; None means: wherever any channel differs from `nodata`.
+        """
+
+
+class Backend(ABC):
+    """An opened model on one device. A context manager: leaving it frees the device.
+
+    Raises on opening: HashMismatch, ManifestInvalid, DependencyMissing, DeviceUnavailable.
+    """
+
+    manifest: ModelManifest
+    model_sha256: str
+    name: str
+    """`openvino`, `tensorrt`, `tensorrt-rtx` or `fake`: a label in records and metrics."""
+    device: str
+    """What a person would call it: `AMD EPYC 9755`, `NVIDIA Jetson AGX Orin`."""
+
+    @abstractmethod
+    def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
+        """Start a scene; `threshold` defaults to the manifest's."""
+
+    @abstractmethod
+    def infer(self, tiles: Float32) -> Float32:
+        """(N, C, H, W) float32 raw pixels -> (N, 1, H, W) float32 probability; for warm-up, proofs and benchmarks."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Backend:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,117 @@
+"""Every error that a user can cause or meet, in one tree. Bugs are not here: they crash.
+
+SarwaterError                 exit 1
+├── UsageError                exit 2    the command line asks for something that cannot be
+├── ConfigurationError        exit 78   a restart cannot help: settings, missing software, wrong machine
+│   ├── DependencyMissing               a library is not installed
+│   └── DeviceUnavailable               no such GPU, driver too old, engine of another card
+├── ModelError                exit 1
+│   ├── ModelNotFound
+│   ├── ManifestInvalid                 a manifest that cannot be read or says something impossible
+│   ├── HashMismatch                    a file is not the one its manifest describes
+│   └── CheckpointInvalid
+├── SceneError                exit 1    the input is at fault; the same bytes would fail again
+│   ├── SceneMissing
+│   ├── SceneEmpty
+│   ├── SceneTruncated
+│   ├── SceneUnreadable                 not a raster, or not one of the accepted formats
+│   ├── SceneUnsafe                     links to other files, or declares an absurd size
+│   ├── ChannelMissing
+│   └── UnitMismatch
+├── DataError                 exit 1    training or evaluation data
+├── OutputError               exit 1    products cannot be written: full disk, read-only folder
+└── ExportError               exit 1    a graph or engine cannot be made, or failed its accuracy gate
+
+A message says what was found (value, path), what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class SarwaterError(Exception):
+    """Base of the tree. `exit_code` is what a command returns; `reason` labels metrics and reason.json."""
+
+    exit_code = 1
+    reason = "error"
+
+
+class UsageError(SarwaterError):
+    exit_code = 2
+    reason = "usage"
+
+
+class ConfigurationError(SarwaterError):
+    exit_code = 78
+    reason = "configuration"
+
+
+class DependencyMissing(ConfigurationError):
+    reason = "dependency_missing"
+
+
+class DeviceUnavailable(ConfigurationError):
+    reason = "device_unavailable"
+
+
+class ModelError(SarwaterError):
+    reason = "model"
+
+
+class ModelNotFound(ModelError):
+    reason = "model_not_found"
+
+
+class ManifestInvalid(ModelError):
+    reason = "manifest_invalid"
+
+
+class HashMismatch(ModelError):
+    reason = "hash_mismatch"
+
+
+class CheckpointInvalid(ModelError):
+    reason = "checkpoint_invalid"
+
+
+class SceneError(SarwaterError):
+    reason = "scene"
+
+
+class SceneMissing(SceneError):
+    reason = "scene_missing"
+
+
+class SceneEmpty(SceneError):
+    reason = "scene_empty"
+
+
+class SceneTruncated(SceneError):
+    reason = "scene_truncated"
+
+
+class SceneUnreadable(SceneError):
+    reason = "scene_unreadable"
+
+
+class SceneUnsafe(SceneError):
+    reason = "scene_unsafe"
+
+
+class ChannelMissing(SceneError):
+    reason = "channel_missing"
+
+
+class UnitMismatch(SceneError):
+    reason = "unit_mismatch"
+
+
+class DataError(SarwaterError):
+    reason = "data"
+
+
+class OutputError(SarwaterError):
+    reason = "output"
+
+
+class ExportError(SarwaterError):
+    reason = "export"

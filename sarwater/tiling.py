@@ -1,0 +1,121 @@
+"""Where the network's windows lie in a scene, and how their answers are blended.
+
+Along each axis the windows are spread evenly from edge to edge, so only a scene smaller than one tile is ever
+padded. Neighbours overlap by at least `overlap_px`; the cross-fade between them is always exactly `overlap_px`
+long and centred in their overlap, so each pixel is answered by at most two windows per axis, both of which see it
+as far from their own edge as the plan allows.
+
+    window i      |------------[====]-----|
+    window i+1           |-----[====]------------|
+                               ramp, overlap_px long
+
+The ramps are raised cosines, and the falling one is `1 - rising`: their float32 sum is exactly 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One window along one axis, in scene pixels. It reads [start, start + tile_px) and answers for [lo, hi).
+
+    `lo..hi` lies inside the scene and inside the window; only there is its blend weight above zero.
+    """
+
+    start: int
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """The windows of one scene of `height_px` x `width_px`.
+
+    Raises ValueError for sizes below 1 px or an overlap that leaves no room for a core (it must be even and at
+    most a third of the tile).
+    """
+
+    height_px: int
+    width_px: int
+    tile_px: int
+    overlap_px: int
+
+    def __post_init__(self) -> None:
+        if min(self.height_px, self.width_px, self.tile_px) < 1:
+            raise ValueError(f"scene {self.width_px} x {self.height_px} px, tile {self.tile_px} px: each must be at least 1")
+        if self.overlap_px < 0 or self.overlap_px % 2 or self.overlap_px * 3 > self.tile_px:
+            raise ValueError(
+                f"overlap {self.overlap_px} px: expected an even number from 0 to a third of the tile ({self.tile_px // 3} px)"
+            )
+
+    @cached_property
+    def rows(self) -> tuple[Span, ...]:
+        """Tile rows from north to south."""
+        return _spans(self.height_px, self.tile_px, self.overlap_px)
+
+    @cached_property
+    def columns(self) -> tuple[Span, ...]:
+        """Tile columns from west to east."""
+        return _spans(self.width_px, self.tile_px, self.overlap_px)
+
+    @property
+    def tiles(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    @property
+    def waste(self) -> float:
+        """Computed pixels over scene pixels, at least 1."""
+        return self.tiles * self.tile_px**2 / (self.height_px * self.width_px)
+
+    def weights(self, span: Span, length_px: int) -> Float32:
+        """Blend weight of a window along its axis, (hi - lo,) float32; `length_px` is the scene's size along it.
+
+        A window at a scene edge has no ramp on that side. Over every pixel the weights of all windows sum to
+        exactly 1 in float32.
+        """
+        weight = np.ones(span.hi - span.lo, np.float32)
+        ramp = self._ramp
+        if self.overlap_px and span.lo > 0:
+            weight[: self.overlap_px] = ramp
+        if self.overlap_px and span.hi < length_px:
+            weight[-self.overlap_px :] = np.float32(1) - ramp
+        return weight
+
+    @cached_property
+    def _ramp(self) -> Float32:
+        phase = (np.arange(self.overlap_px) + 0.5) / max(self.overlap_px, 1)
+        return (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)
+
+
+def _spans(length_px: int, tile_px: int, overlap_px: int) -> tuple[Span, ...]:
+    if length_px <= tile_px:
+        return (Span(0, 0, length_px),)
+    count = -(-(length_px - overlap_px) // (tile_px - overlap_px))
+    starts = [(length_px - tile_px) * i // (count - 1) for i in range(count)]
+    # The middle of the overlap between window i and i + 1.
+    cuts = [(after + before + tile_px) // 2 for before, after in zip(starts, starts[1:], strict=False)]
+    half = overlap_px // 2
+    los = [0, *(cut - half for cut in cuts)]
+    his = [*(cut + half for cut in cuts), length_px]
+    return tuple(Span(*span) for span in zip(starts, los, his, strict=True))
+
+
+def reflect_indices(start: int, count: int, length: int) -> npt.NDArray[np.intp]:
+    """Scene indices for window positions [start, start + count), mirrored at the edges without repeating them.
+
+    As `numpy.pad(mode="reflect")`, also where the window is several times as long as the scene; a scene of one
+    pixel repeats that pixel. (count,) intp.
+    """
+    if length == 1:
+        return np.zeros(count, np.intp)
+    period = 2 * (length - 1)
+    position = np.arange(start, start + count) % period
+    return np.where(position < length, position, period - position).astype(np.intp)

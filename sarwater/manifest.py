@@ -114,7 +114,8 @@ class ModelManifest:
         except (OSError, ValueError) as error:
             raise ManifestInvalid(f"{path}: not a readable JSON manifest ({error})") from error
         try:
-            return _build(cls, document, "")
+            manifest: ModelManifest = _build(cls, document, "")
+            return manifest
         except ManifestInvalid as error:
             raise ManifestInvalid(f"{path}: {error}") from error
 

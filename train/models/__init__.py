@@ -1,0 +1,99 @@
+"""The four families and their variants, and the network as everything outside training sees it: raw pixels in,
+probability of water out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sarwater.errors import UsageError
+from sarwater.manifest import Channel
+from train.models import hrnet
+
+DEFAULT_VARIANT = {"hrnet": "w18-small"}
+VARIANTS: dict[str, tuple[str, ...]] = {"hrnet": tuple(hrnet.VARIANTS)}
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How a channel becomes a number near -3..3: (f(x) - mean) / std, with f = 20 log10(max(x, 1)) if `decibel`."""
+
+    decibel: bool
+    mean: float
+    std: float
+
+
+NORMALISATIONS = {
+    # Between the medians of water (24 dB) and land (35 dB) of the K5 tiles; nodata (0) comes out as the darkest pixel.
+    "amplitude_dn": Normalisation(decibel=True, mean=30.0, std=10.0),
+    "sigma0_db": Normalisation(decibel=False, mean=-12.0, std=6.0),
+    "incidence_dn": Normalisation(decibel=False, mean=128.0, std=64.0),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that is needed to build a network again; stored in every checkpoint."""
+
+    family: str
+    variant: str
+    channels: tuple[Channel, ...]
+    normalisation: tuple[Normalisation, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}-{self.variant}" if self.variant else self.family
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Architecture:
+        return cls(
+            document["family"],
+            document["variant"],
+            tuple(Channel(**item) for item in document["channels"]),
+            tuple(Normalisation(**item) for item in document["normalisation"]),
+        )
+
+
+def architecture(name: str, channels: tuple[Channel, ...] = (Channel("sar", "amplitude_dn"),)) -> Architecture:
+    """`hrnet` (its default variant) or `hrnet-w48`. Raises UsageError with the choices."""
+    family, _, variant = name.partition("-")
+    if family not in VARIANTS:
+        raise UsageError(f"{name}: unknown model; expected one of: {', '.join(VARIANTS)}")
+    variant = variant or DEFAULT_VARIANT[family]
+    if variant not in VARIANTS[family]:
+        raise UsageError(f"{name}: {family} has no variant {variant!r}; expected one of: {', '.join(VARIANTS[family])}")
+    return Architecture(family, variant, channels, tuple(NORMALISATIONS[channel.unit] for channel in channels))
+
+
+class Segmenter(nn.Module):
+    """A network with its preprocessing: raw pixels (N, C, H, W) float32 in, logit or probability (N, 1, H, W) out.
+
+    `net` holds the trained tensors under their official names; the normalisation is part of the exported graph.
+    """
+
+    def __init__(self, arch: Architecture) -> None:
+        super().__init__()
+        self.arch = arch
+        self.net = _network(arch)
+
+    def logits(self, raw: Tensor) -> Tensor:
+        planes = []
+        for index, norm in enumerate(self.arch.normalisation):
+            plane = raw[:, index : index + 1]
+            if norm.decibel:
+                plane = torch.log10(plane.clamp(min=1.0)) * 20.0
+            planes.append((plane - norm.mean) / norm.std)
+        return self.net(torch.cat(planes, dim=1) if len(planes) > 1 else planes[0])  # (N, 1, H, W)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return torch.sigmoid(self.logits(raw))
+
+
+def _network(arch: Architecture) -> nn.Module:
+    return hrnet.HRNet(hrnet.VARIANTS[arch.variant], len(arch.channels))

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -50,6 +51,8 @@ class SceneRun(ABC):
     """One scene on its way through a backend. Not thread-safe: one thread pushes."""
 
     counters: BandCounters
+    on_tile: Callable[[], None] | None = None
+    """Called within `push` whenever `counters` moved on: progress bars and watchdogs hang here."""
 
     @abstractmethod
     def push(self, rows: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_] | None = None) -> FinishedRows:

@@ -1,0 +1,223 @@
+"""Gather, blend and finalise in numpy: the reference semantics of every backend, and the CPU's own.
+
+gather     a window's pixels as float32, reflected at the edges of a scene smaller than a tile; nodata becomes 0
+blend      sum over windows of probability * column ramp * row ramp, in that order of multiplication, rounded to
+           float32 after each step; a pixel's windows are added west to east, then north to south
+finalise   water where the sum reaches the threshold; confidence = floor(100 * sum + 0.5) percent; nodata stays 255
+
+A pixel is nodata where `valid` says so, or else where every channel equals the nodata value. A tile whose answer
+would fall on nodata alone is never inferred.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.backends.base import BandCounters, FinishedRows, SceneRun
+from sarwater.errors import ModelError
+from sarwater.metrics import NODATA
+from sarwater.tiling import Span, TilePlan, reflect_indices
+
+Pixels = npt.NDArray[np.generic]
+Bool = npt.NDArray[np.bool_]
+Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
+
+
+class TileNetwork(Protocol):
+    """A network with `depth` slots that work at the same time."""
+
+    depth: int
+
+    def input(self, slot: int) -> Float32:
+        """(C, tile, tile) float32 to be filled before `start`; the caller may write to it until then."""
+
+    def start(self, slot: int) -> None: ...
+
+    def result(self, slot: int) -> Float32:
+        """Wait, then (tile, tile) float32 probability, valid until the slot is started again."""
+
+
+class HostRun(SceneRun):
+    """One scene through a TileNetwork. Tiles of the next band start before the last ones of this band are in, so
+    that the network never idles; hence `push` returns the rows of earlier bands, and the last push the rest."""
+
+    def __init__(self, plan: TilePlan, network: TileNetwork, nodata: float | None, threshold: float) -> None:
+        self.counters = BandCounters(seconds={"gather": 0.0, "infer": 0.0, "blend": 0.0})
+        self._plan = plan
+        self._network = network
+        self._nodata = nodata
+        self._threshold = np.float32(threshold)
+        self._started: deque[tuple[int, _Band, Span]] = deque()
+        self._bands: deque[_Band] = deque()
+        self._pushed = 0
+        self._next_slot = 0
+        self._carry: Float32 = np.zeros((0, plan.width_px), np.float32)
+        self._busy_since = 0.0
+
+    def push(self, rows: Pixels, valid: Bool | None = None) -> FinishedRows:
+        span = self._plan.rows[self._pushed]
+        self._pushed += 1
+        with self._timed("gather"):
+            nodata = as_pixel(self._nodata, rows.dtype)
+            if valid is None and nodata is not None:
+                valid = (rows != nodata).any(axis=0)
+            band = _Band(self._plan, span, valid)
+        self._bands.append(band)
+        for column in self._plan.columns:
+            if band.is_nodata(column):
+                self.counters.tiles_skipped += 1
+                self._tick()
+            else:
+                self._start(band, column, rows, valid, nodata)
+        band.complete = True
+        last = self._pushed == len(self._plan.rows)
+        while last and self._started:
+            self._collect()
+        return self._finished()
+
+    def _start(self, band: _Band, column: Span, rows: Pixels, valid: Bool | None, nodata: np.generic | None) -> None:
+        if len(self._started) == self._network.depth:
+            self._collect()
+        # Slots are used in turn and collected in the same order, so this one is free.
+        slot, self._next_slot = self._next_slot, (self._next_slot + 1) % self._network.depth
+        with self._timed("gather"):
+            gather(rows, valid, nodata, column.start, self._network.input(slot))
+        if not self._started:
+            self._busy_since = time.perf_counter()
+        self._network.start(slot)
+        self._started.append((slot, band, column))
+        band.pending += 1
+
+    def _collect(self) -> None:
+        """Wait for the oldest tile and add it to its band: always in the order of submission, so that the sums,
+        and with them the bytes of the mask, are the same on every run."""
+        slot, band, column = self._started.popleft()
+        probability = self._network.result(slot)
+        now = time.perf_counter()
+        self.counters.seconds["infer"] += now - self._busy_since
+        self._busy_since = now
+        with self._timed("blend"):
+            band.add(column, probability)
+        band.pending -= 1
+        self.counters.tiles += 1
+        self._tick()
+
+    def _finished(self) -> FinishedRows:
+        """Blend and finalise every band whose tiles are all in."""
+        parts: list[FinishedRows] = []
+        with self._timed("blend"):
+            while self._bands and self._bands[0].complete and not self._bands[0].pending:
+                band = self._bands.popleft()
+                done, self._carry = band.finish(self._carry)
+                parts.append(finalise(band.span.lo, done, band.valid, self._threshold))
+            if not parts:
+                nothing = np.zeros((0, self._plan.width_px), np.uint8)
+                return FinishedRows(0, nothing, nothing)
+            if len(parts) == 1:
+                return parts[0]
+            return FinishedRows(
+                parts[0].row, np.concatenate([p.mask for p in parts]), np.concatenate([p.confidence for p in parts])
+            )
+
+    def _tick(self) -> None:
+        if self.on_tile:
+            self.on_tile()
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.counters.seconds[stage] += time.perf_counter() - start
+
+
+class _Band:
+    """The sums of one tile row, for the rows it answers for."""
+
+    def __init__(self, plan: TilePlan, span: Span, valid: Bool | None) -> None:
+        self.span = span
+        self.valid = None if valid is None else valid[span.lo - span.start : span.hi - span.start]
+        self.pending = 0
+        self.complete = False
+        self._plan = plan
+        self._total: Float32 = np.zeros((span.hi - span.lo, plan.width_px), np.float32)
+
+    def is_nodata(self, column: Span) -> bool:
+        return self.valid is not None and not self.valid[:, column.lo : column.hi].any()
+
+    def add(self, column: Span, probability: Float32) -> None:
+        top, left = self.span.lo - self.span.start, column.lo - column.start
+        answer = probability[top : top + self.span.hi - self.span.lo, left : left + column.hi - column.lo].copy()
+        ramp = self._plan.overlap_px
+        across = self._plan.weights(column, self._plan.width_px)
+        down = self._plan.weights(self.span, self._plan.height_px)[:, None]
+        # Only the ramps: everywhere else the weight is 1.
+        for ends in (slice(0, ramp), slice(max(ramp, answer.shape[1] - ramp), None)):
+            answer[:, ends] *= across[ends]
+        for ends in (slice(0, ramp), slice(max(ramp, answer.shape[0] - ramp), None)):
+            answer[ends] *= down[ends]
+        self._total[:, column.lo : column.hi] += answer
+
+    def finish(self, carry: Float32) -> tuple[Float32, Float32]:
+        """Add what the band to the north left over; give back the finished rows and what is left for the south."""
+        self._total[: carry.shape[0]] += carry
+        following = self._plan.rows[self._plan.rows.index(self.span) + 1 :]
+        done = (following[0].lo if following else self.span.hi) - self.span.lo
+        return self._total[:done], self._total[done:]
+
+
+def as_pixel(value: float | None, dtype: np.dtype[np.generic]) -> np.generic | None:
+    """`value` in the pixels' own type, so that comparing converts nothing; None where no pixel can have it."""
+    if value is None:
+        return None
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)  # type: ignore[type-var]
+        if value != int(value) or not limits.min <= value <= limits.max:
+            return None
+    return np.full(1, value, dtype)[0]  # type: ignore[no-any-return]
+
+
+def gather(rows: Pixels, valid: Bool | None, nodata: np.generic | None, start: int, tile: Float32) -> None:
+    """Fill `tile` (C, T, T) float32 with the window of `rows` (C, n, W) whose first column is `start`."""
+    _, tile_px, _ = tile.shape
+    _, height, width = rows.shape
+    small = height < tile_px or width < tile_px
+    if small:
+        down, across = reflect_indices(0, tile_px, height), reflect_indices(start, tile_px, width)
+        rows = rows[:, down[:, None], across]
+        valid = None if valid is None else valid[down[:, None], across]
+    else:
+        rows = rows[:, :, start : start + tile_px]
+        valid = None if valid is None else valid[:, start : start + tile_px]
+    tile[...] = rows
+    if nodata is not None and nodata != 0:
+        tile[rows == nodata] = 0
+    if valid is not None and (nodata != 0 or not np.all(valid)):
+        tile[:, ~valid] = 0
+
+
+def finalise(row: int, probability: Float32, valid: Bool | None, threshold: np.float32) -> FinishedRows:
+    """(n, W) float32 probability -> mask and confidence; `valid` may reach further south than the rows.
+
+    Raises ModelError where the network answered with something that is no number.
+    """
+    mask = (probability >= threshold).astype(np.uint8)
+    percent = probability * np.float32(100) + np.float32(0.5)
+    if not np.isfinite(percent.sum()):
+        raise ModelError(
+            "the network's answer holds NaN or infinity; expected probabilities: "
+            "use the fp32 model, or export this precision again and verify it"
+        )
+    confidence = percent.astype(np.uint8)
+    if valid is not None:
+        missing = ~valid[: mask.shape[0]]
+        mask[missing] = NODATA
+        confidence[missing] = NODATA
+    return FinishedRows(row, mask, confidence)

@@ -1,0 +1,213 @@
+"""SAR scenes -> water products, for people.
+
+python -m runtime.predict SCENE... -o DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sarwater.command import run_command
+from sarwater.errors import ConfigurationError, SarwaterError, UsageError
+from sarwater.models import resolve_onnx
+
+if TYPE_CHECKING:
+    from runtime.backends import Backend
+    from runtime.pipeline import Progress, SceneOptions
+    from runtime.product import Window
+
+DEFAULT_MODEL = "hrnet"
+
+_EPILOG = """\
+examples:
+  sarwater-predict K5_20240726_HH_GTC.tif -o products
+  sarwater-predict *.tif -o products --model unet --threshold 0.4
+  sarwater-predict scene.tif -o products --window 4096,8192,2048,2048
+
+Products of SCENE.tif:  SCENE_water.tif  0 land, 1 water, 255 nodata, as a cloud-optimised GeoTIFF
+                        SCENE_water.json STAC item, with what was run and where the time went
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    from runtime.backends import open_backend
+
+    options = options_of(arguments)
+    model = resolve_onnx(arguments.model)
+    print(f"model {model.manifest.name} ({model.path})", file=sys.stderr)
+    with open_backend(model, arguments.device) as backend:
+        outcomes = [_predict(path, backend, options, arguments) for path in arguments.scenes]
+    if arguments.json:
+        print(json.dumps(outcomes, indent=2))
+    else:
+        _print_table(outcomes)
+    return 1 if any(outcome["outcome"] == "failed" for outcome in outcomes) else 0
+
+
+def add_scene_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `options_of` reads; shared by every command that runs scenes."""
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="an .onnx file or a model name (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or fake (default: %(default)s)")
+    parser.add_argument(
+        "--threshold", type=float, metavar="P", help="probability from which a pixel is water (default: the model's)"
+    )
+    parser.add_argument(
+        "--polarisation", default="", metavar="NAMES", help="channels to use, as vv or vv,vh or band numbers"
+    )
+    parser.add_argument(
+        "--nodata", type=float, metavar="VALUE", help="pixel value without a measurement (default: the scene's)"
+    )
+
+
+def options_of(arguments: argparse.Namespace) -> SceneOptions:
+    """SceneOptions from parsed arguments; raises UsageError."""
+    from runtime.pipeline import PRODUCTS, SceneOptions
+
+    return SceneOptions(
+        products=tuple(filter(None, getattr(arguments, "products", ",".join(PRODUCTS)).split(","))),
+        threshold=arguments.threshold,
+        window=_window(getattr(arguments, "window", None)),
+        polarisations=tuple(filter(None, arguments.polarisation.lower().split(","))),
+        nodata=arguments.nodata,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sarwater-predict",
+        description="Make water masks of SAR scenes.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="GeoTIFF of SAR amplitude")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the products")
+    add_scene_options(parser)
+    parser.add_argument("--products", default="mask,stac", metavar="LIST", help="what to make (default: %(default)s)")
+    parser.add_argument(
+        "--window", metavar="X,Y,W,H", help="only this part of the scene, in pixels from its upper left corner"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace products of other scenes, models or settings")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    return parser
+
+
+def _window(text: str | None) -> Window | None:
+    from runtime.product import Window
+
+    if text is None:
+        return None
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--window {text}: expected four whole numbers, X,Y,WIDTH,HEIGHT in pixels") from None
+    return Window(x, y, width, height)
+
+
+def _predict(path: Path, backend: Backend, options: SceneOptions, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One scene; its own faults are reported and the next scene runs, but a broken set-up ends the command."""
+    try:
+        return {"scene": str(path), **_products_of(path, backend, options, arguments)}
+    except (ConfigurationError, UsageError):
+        raise
+    except SarwaterError as error:
+        print(f"sarwater-predict: {error}", file=sys.stderr)
+        return {"scene": str(path), "outcome": "failed", "reason": error.reason, "error": str(error)}
+
+
+def _products_of(path: Path, backend: Backend, options: SceneOptions, arguments: argparse.Namespace) -> dict[str, Any]:
+    from runtime.latency import LatencyRecord, StageClock
+    from runtime.pipeline import job_key, mask_name, process_scene, product_stem
+    from runtime.publish import discard, is_published, publish
+    from runtime.scene import hash_input
+
+    clock = StageClock()
+    input_sha256 = hash_input(path)
+    mask = arguments.output / mask_name(product_stem(path))
+    if not arguments.overwrite and is_published(mask, job_key(input_sha256, backend.model_sha256, options)):
+        return {"outcome": "adopted", "products": [str(mask)]}
+    with _progress(path.name, quiet=arguments.json) as progress:
+        staged = process_scene(
+            path, backend, arguments.output, options, clock=clock, progress=progress, input_sha256=input_sha256
+        )
+    try:
+        outcome = publish(staged, overwrite=arguments.overwrite)
+    finally:
+        discard(staged)
+    clock.mark("visible")
+    record = LatencyRecord.from_dict(staged.record)
+    record.add_moments(clock.moments)
+    record.outcome = outcome
+    return {"outcome": outcome, "products": [str(path) for path in staged.paths], "latency": record.to_dict()}
+
+
+@contextmanager
+def _progress(name: str, quiet: bool) -> Iterator[Progress | None]:
+    """A bar on stderr where a person watches."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    class _Speed(ProgressColumn):
+        def render(self, task: Task) -> str:
+            return f"{task.speed:.1f} tiles/s" if task.speed else ""
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Speed(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_table(outcomes: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for heading in ("scene", "outcome", "Mpx", "tiles", "skipped", "read s", "network s", "write s", "total s"):
+        table.add_column(heading, justify="left" if heading in ("scene", "outcome") else "right")
+    for outcome in outcomes:
+        latency = outcome.get("latency", {})
+        figures = [latency.get(name) for name in ("read_s", "infer_s", "write_s", "total_s")]
+        pixels = (latency.get("width_px") or 0) * (latency.get("height_px") or 0)
+        table.add_row(
+            Path(outcome["scene"]).name,
+            outcome.get("reason", outcome["outcome"]),
+            f"{pixels / 1e6:.1f}" if pixels else "",
+            str(latency.get("tiles", "")),
+            str(latency.get("tiles_skipped", "")),
+            *("" if figure is None else f"{figure:.2f}" for figure in figures),
+        )
+    Console().print(table)
+    for outcome in outcomes:
+        for product in outcome.get("products", ()):
+            print(product)
+
+
+def cli() -> int:
+    return run_command(main)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

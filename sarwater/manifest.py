@@ -131,7 +131,7 @@ class ModelManifest:
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, default=dict) + "\n"
 
     def verify(self, path: Path) -> str:
-        """Hash the model file at `path` and return its sha256; raises HashMismatch unless the manifest names just that."""
+        """Return the sha256 of the model file at `path`; raises HashMismatch unless it is the one named here."""
         expected = self.files.get(path.name)
         if expected is None:
             raise HashMismatch(

@@ -65,7 +65,7 @@ class Confusion:
 
 
 def confusion(predicted: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> Confusion:
-    """Count two uint8 masks of one shape with values LAND, WATER, NODATA; pixels that are NODATA in either are left out.
+    """Count two uint8 masks of one shape (LAND, WATER, NODATA); what is NODATA in either is left out.
 
     Raises ValueError where the shapes differ.
     """

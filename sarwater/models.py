@@ -1,8 +1,8 @@
 """Where models live, and which file `MODEL` on a command line means.
 
-    runs/<family>-<variant>/<date>/best.pt   checkpoints of train.fit (PyTorch)
-    engines/*.onnx, *.engine                 what export made here
-    the model that ships                     engines/hrnet-w18-small.onnx in a checkout, sarwater/shipped/ in a wheel
+runs/<family>-<variant>/<date>/best.pt   checkpoints of train.fit (PyTorch)
+engines/*.onnx, *.engine                 what export made here
+the model that ships                     engines/hrnet-w18-small.onnx in a checkout, sarwater/shipped/ in a wheel
 """
 
 from __future__ import annotations
@@ -32,13 +32,17 @@ def shipped_model() -> Model:
     for path in (package / "shipped" / SHIPPED_NAME, package.parent / "engines" / SHIPPED_NAME):
         if path.is_file():
             return open_model(path)
-    raise ModelNotFound(f"{SHIPPED_NAME}: the model that ships is missing from this installation; install sarwater again")
+    raise ModelNotFound(
+        f"{SHIPPED_NAME}: the model that ships is missing from this installation; install sarwater again"
+    )
 
 
 def open_model(path: Path) -> Model:
     """The model file at `path` with the manifest beside it. Raises ModelNotFound, ManifestInvalid."""
     if not path.is_file():
-        raise ModelNotFound(f"{path}: no such model file; expected an .onnx or .engine file, or one of: {', '.join(FAMILIES)}")
+        raise ModelNotFound(
+            f"{path}: no such model file; expected an .onnx or .engine file, or one of: {', '.join(FAMILIES)}"
+        )
     return Model(path, ModelManifest.read(manifest_path(path)))
 
 

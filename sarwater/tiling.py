@@ -14,6 +14,7 @@ The ramps are raised cosines, and the falling one is `1 - rising`: their float32
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,10 +51,10 @@ class TilePlan:
 
     def __post_init__(self) -> None:
         if min(self.height_px, self.width_px, self.tile_px) < 1:
-            raise ValueError(f"scene {self.width_px} x {self.height_px} px, tile {self.tile_px} px: each must be at least 1")
+            raise ValueError(f"scene {self.width_px} x {self.height_px}, tile {self.tile_px} px: expected at least 1")
         if self.overlap_px < 0 or self.overlap_px % 2 or self.overlap_px * 3 > self.tile_px:
             raise ValueError(
-                f"overlap {self.overlap_px} px: expected an even number from 0 to a third of the tile ({self.tile_px // 3} px)"
+                f"overlap {self.overlap_px} px: expected an even number, at most {self.tile_px // 3} (a third of a tile)"
             )
 
     @cached_property
@@ -101,7 +102,7 @@ def _spans(length_px: int, tile_px: int, overlap_px: int) -> tuple[Span, ...]:
     count = -(-(length_px - overlap_px) // (tile_px - overlap_px))
     starts = [(length_px - tile_px) * i // (count - 1) for i in range(count)]
     # The middle of the overlap between window i and i + 1.
-    cuts = [(after + before + tile_px) // 2 for before, after in zip(starts, starts[1:], strict=False)]
+    cuts = [(after + before + tile_px) // 2 for before, after in itertools.pairwise(starts)]
     half = overlap_px // 2
     los = [0, *(cut - half for cut in cuts)]
     his = [*(cut + half for cut in cuts), length_px]

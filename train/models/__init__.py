@@ -19,7 +19,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {"hrnet": tuple(hrnet.VARIANTS)}
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How one channel becomes a number near -3..3: `(f(pixel) - mean) / std`, f = 20 log10(max(pixel, 1)) if `decibel`."""
+    """How a channel becomes a number near -3..3: (f(x) - mean) / std, with f = 20 log10(max(x, 1)) if `decibel`."""
 
     decibel: bool
     mean: float

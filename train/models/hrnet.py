@@ -66,6 +66,8 @@ class HRNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.last_layer[-1].weight, std=0.01)  # start undecided, not certain
+        nn.init.zeros_(self.last_layer[-1].bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))  # (N, 64, H/2, W/2)
@@ -73,7 +75,7 @@ class HRNet(nn.Module):
         branches = [self.layer1(x)]  # [(N, 4 * stem_channels, H/4, W/4)]
         for stage in (2, 3, 4):
             transition = getattr(self, f"transition{stage - 1}")
-            # A new branch starts from the coarsest one so far; an old one goes on, through a convolution if its width changes.
+            # A new branch starts from the coarsest one so far; an old one goes on, convolved if its width changes.
             branches = [
                 branches[min(i, len(branches) - 1)] if step is None else step(branches[min(i, len(branches) - 1)])
                 for i, step in enumerate(transition)
@@ -127,9 +129,7 @@ class Exchange(nn.Module):
 
     def __init__(self, widths: list[int], blocks: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(width) for _ in range(blocks))) for width in widths
-        )
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(width) for _ in range(blocks))) for width in widths)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(_exchange(widths, source, target) for source in range(len(widths)))
             for target in range(len(widths))
@@ -162,9 +162,7 @@ def _exchange(widths: list[int], source: int, target: int) -> nn.Module | None:
 
 def _transition(before: list[int], now: list[int]) -> nn.ModuleList:
     """What turns the branches of one stage into those of the next, which has one more."""
-    kept = [
-        None if old == new else _conv_bn_relu(old, new, 1) for old, new in zip(before, now, strict=False)
-    ]
+    kept = [None if old == new else _conv_bn_relu(old, new, 1) for old, new in zip(before, now, strict=False)]
     return nn.ModuleList([*kept, nn.Sequential(_conv_bn_relu(before[-1], now[-1], 2))])
 
 

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sarwater.tiling import TilePlan, reflect_indices
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> TilePlan:
+    tile = draw(st.integers(4, 70))
+    overlap = 2 * draw(st.integers(0, tile // 6))
+    return TilePlan(draw(st.integers(1, 400)), draw(st.integers(1, 400)), tile, overlap)
+
+
+@given(plans())
+def test_blend_weights_of_all_windows_sum_to_exactly_one_on_every_pixel(plan: TilePlan) -> None:
+    total = np.zeros(plan.height_px, np.float32)
+    for span in plan.rows:
+        total[span.lo : span.hi] += plan.weights(span, plan.height_px)
+    assert (total == 1).all()
+
+
+@given(plans())
+def test_every_pixel_is_answered_by_at_most_two_windows_per_axis(plan: TilePlan) -> None:
+    answers = np.zeros(plan.width_px, int)
+    for span in plan.columns:
+        answers[span.lo : span.hi] += 1
+    assert answers.min() >= 1
+    assert answers.max() <= 2
+
+
+@given(plans())
+def test_a_window_answers_only_for_pixels_that_it_sees(plan: TilePlan) -> None:
+    for span in plan.rows:
+        assert span.start <= span.lo < span.hi <= span.start + plan.tile_px
+        assert span.hi <= plan.height_px
+
+
+@given(plans())
+def test_a_window_leaves_the_scene_only_where_the_scene_is_smaller_than_a_tile(plan: TilePlan) -> None:
+    for span in plan.columns:
+        assert span.start + plan.tile_px <= max(plan.width_px, plan.tile_px)
+
+
+def test_a_27000_px_scene_costs_at_most_15_percent_more_than_its_pixels() -> None:
+    assert TilePlan(27_000, 27_000, 1024, 48).waste <= 1.15
+
+
+@pytest.mark.parametrize("overlap", [-2, 3, 24])
+def test_an_overlap_that_leaves_no_core_is_refused(overlap: int) -> None:
+    with pytest.raises(ValueError, match="overlap"):
+        TilePlan(100, 100, 64, overlap)
+
+
+@given(st.integers(1, 50), st.integers(0, 120), st.integers(-60, 60))
+def test_reflection_agrees_with_numpy(length: int, after: int, start: int) -> None:
+    line = np.arange(length)
+    before = max(0, -start)
+    padded = np.pad(line, (before, after + max(0, start)), mode="reflect") if length > 1 else np.zeros(10_000, int)
+    begin = start + before
+    count = min(after + 1, len(padded) - begin)
+    assert reflect_indices(start, count, length).tolist() == padded[begin : begin + count].tolist()

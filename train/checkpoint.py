@@ -1,0 +1,83 @@
+"""Checkpoints: what a network is, its weights and where they came from. Loaded without pickle's powers."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sarwater.atomic import replacing
+from sarwater.errors import CheckpointInvalid, OutputError
+from train.models import Architecture, Segmenter
+
+FORMAT = "sarwater-checkpoint/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    architecture: Architecture
+    state_dict: dict[str, Tensor]
+    """Tensors of `Segmenter.net`, float32, under the network's own (official) names."""
+    threshold: float = 0.5
+    training: dict[str, Any] = field(default_factory=dict)
+    """Provenance: data, commit, date, options, metrics with the data set they were measured on."""
+    resume: dict[str, Any] | None = None
+    """Optimiser, averages and step of an unfinished run; only in `last.pt`."""
+
+    def segmenter(self) -> Segmenter:
+        """The network in evaluation mode. Raises CheckpointInvalid where the tensors do not fit the architecture."""
+        segmenter = Segmenter(self.architecture)
+        try:
+            segmenter.net.load_state_dict(self.state_dict)
+        except RuntimeError as error:
+            raise CheckpointInvalid(
+                f"the tensors are not those of {self.architecture.name}: {str(error).splitlines()[1].strip()}"
+            ) from error
+        return segmenter.eval()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write aside, fsync, rename. Raises OutputError when the disk is full or the folder cannot be written."""
+    document = {
+        "format": FORMAT,
+        "architecture": checkpoint.architecture.to_dict(),
+        "state_dict": checkpoint.state_dict,
+        "threshold": checkpoint.threshold,
+        "training": checkpoint.training,
+        "resume": checkpoint.resume,
+    }
+    try:
+        with replacing(path) as temporary:
+            torch.save(document, temporary)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise OutputError(
+            f"{path}: cannot write the checkpoint ({error}); free some space or choose another --out"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Raises CheckpointInvalid for a file that is missing, damaged, of another program, or carries code."""
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointInvalid(f"{path}: no such checkpoint; train one with `sarwater-fit`") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise CheckpointInvalid(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise CheckpointInvalid(
+            f"{path}: expected a checkpoint of sarwater ({FORMAT}); weights of other programs go in with --init"
+        )
+    try:
+        return Checkpoint(
+            Architecture.from_dict(document["architecture"]),
+            document["state_dict"],
+            document["threshold"],
+            document["training"],
+            document["resume"],
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointInvalid(f"{path}: field {error} is missing or wrong; train again with this version") from error

@@ -183,7 +183,7 @@ class _Messages:
         else:
             trt = module
 
-        class Logger(trt.ILogger):
+        class Logger(trt.ILogger):  # type: ignore[misc,name-defined,unused-ignore]
             def __init__(self) -> None:
                 super().__init__()
                 self.errors: list[str] = []
@@ -205,7 +205,7 @@ def _monitor(module: ModuleType, progress: Progress) -> Any:
     else:
         trt = module
 
-    class Monitor(trt.IProgressMonitor):
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc,name-defined,unused-ignore]
         """Passes the builder's phases on. Called from C++: an exception must not leave it, so Ctrl-C becomes a stop."""
 
         def __init__(self) -> None:

@@ -54,7 +54,7 @@ class TilePlan:
             raise ValueError(f"scene {self.width_px} x {self.height_px}, tile {self.tile_px} px: expected at least 1")
         if self.overlap_px < 0 or self.overlap_px % 2 or self.overlap_px * 3 > self.tile_px:
             raise ValueError(
-                f"overlap {self.overlap_px} px: expected an even number, at most {self.tile_px // 3} (a third of a tile)"
+                f"overlap {self.overlap_px} px: expected an even number up to a third of the tile, {self.tile_px // 3}"
             )
 
     @cached_property

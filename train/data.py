@@ -132,9 +132,10 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         self.options = options
         for source in sources:
             for tile in source.tiles:
-                if min(tile.width_px, tile.rows[1] - tile.rows[0]) < crop_px:
+                height_px = tile.rows[1] - tile.rows[0]
+                if min(tile.width_px, height_px) < crop_px:
                     raise DataError(
-                        f"{tile.image}: {tile.width_px} x {tile.rows[1] - tile.rows[0]} px is smaller than the crop ({crop_px} px); "
+                        f"{tile.image}: {tile.width_px} x {height_px} px is smaller than the crop ({crop_px} px); "
                         "choose a smaller --crop"
                     )
 

@@ -1,0 +1,39 @@
+# Every target does all of its own set-up: `make demo` and `make test` work on a bare machine with python3, git and make.
+.PHONY: help demo test test-all test-gpu check format setup setup-dev clean
+SCENE ?=
+
+help:            ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
+
+demo: setup      ## a scene becomes a water mask: the bundled simulated one, or `make demo SCENE=path`
+	@.venv/bin/python demo/run.py $(SCENE)
+
+test: setup-dev  ## every test that needs no GPU
+	.venv-dev/bin/python -m pytest -m "not gpu and not slow" $(PYTEST)
+
+test-all: setup-dev  ## the slow ones, too
+	.venv-dev/bin/python -m pytest -m "not gpu" $(PYTEST)
+
+test-gpu: setup-dev  ## what needs an NVIDIA GPU
+	.venv-dev/bin/python -m pytest -m gpu tests/gpu $(PYTEST)
+
+check: setup-dev ## format, lint, types
+	.venv-dev/bin/ruff format --check .
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/mypy
+
+format: setup-dev  ## rewrite the code in the project's format
+	.venv-dev/bin/ruff format .
+	.venv-dev/bin/ruff check --fix .
+
+setup: .venv/ready          ## .venv with the runtime alone
+setup-dev: .venv-dev/ready  ## .venv-dev with everything
+
+.venv/ready: pyproject.toml environment.sh
+	@./environment.sh .venv
+
+.venv-dev/ready: pyproject.toml environment.sh
+	@./environment.sh .venv-dev dev
+
+clean:           ## remove the environments and what the demo wrote
+	rm -rf .venv .venv-dev demo/out

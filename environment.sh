@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Make a virtual environment that can run sarwater: `environment.sh FOLDER [dev]`.
+#
+# Needs python3 (3.10 or newer); brings the rest: GDAL and a compiler through apt where they are missing, then wheels.
+# PYTHON chooses the interpreter. `dev` adds everything for training, export and tests, with the PyTorch build that
+# pip finds for TORCH (default: torch==2.13.0); set PIP_EXTRA_INDEX_URL to PyTorch's CPU index to save some gigabytes.
+set -euo pipefail
+cd "$(dirname "$0")"
+folder=$1
+kind=${2:-runtime}
+python=${PYTHON:-python3}
+say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+    { say "$("$python" --version) found, Python 3.10 or newer expected; set PYTHON=/path/to/python3"; exit 78; }
+
+# What the operating system has to give. GDAL's Python binding is compiled against the machine's own libgdal.
+missing=()
+command -v gdal-config >/dev/null || missing+=(libgdal-dev)
+command -v gdalinfo >/dev/null || missing+=(gdal-bin)
+command -v c++ >/dev/null || missing+=(g++)
+"$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+header=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')/Python.h
+[ -e "$header" ] || missing+=(python3-dev)
+if [ "$kind" = dev ]; then
+    command -v strace >/dev/null || missing+=(strace)
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+    say "installing ${missing[*]}"
+    command -v apt-get >/dev/null || { say "apt-get not found: install the equivalents of ${missing[*]}"; exit 78; }
+    root=(); [ "$(id -u)" = 0 ] || root=(sudo)
+    "${root[@]}" apt-get update -qq
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+[ -x "$folder/bin/python" ] || { say "making $folder"; rm -rf "$folder"; "$python" -m venv "$folder"; }
+pip=("$folder/bin/python" -m pip --quiet --disable-pip-version-check)
+install=("${pip[@]}" install)
+
+gdal=$(gdal-config --version)
+if ! "$folder/bin/python" -c "from osgeo import gdal, gdal_array; assert gdal.__version__ == '$gdal'" 2>/dev/null; then
+    say "building GDAL's Python binding $gdal (about half a minute)"
+    "${install[@]}" numpy 'setuptools<81' wheel
+    # Not isolated and not cached: the binding finds numpy at build time, and one built without it would stay in the cache.
+    "${install[@]}" --no-build-isolation --no-binary gdal --no-cache-dir --force-reinstall --no-deps "gdal==$gdal"
+fi
+if [ "$kind" = dev ]; then
+    say "installing sarwater with everything for training, export and tests"
+    "${install[@]}" "${TORCH:-torch==2.13.0}"
+    "${install[@]}" --editable '.[dev]' "gdal==$gdal"
+else
+    say "installing sarwater's runtime"
+    "${install[@]}" --editable . "gdal==$gdal"
+fi
+touch "$folder/ready"

@@ -63,8 +63,8 @@ def find_checkpoint(name_or_path: str) -> Path:
     if found is None:
         family = check_family(name_or_path)
         raise ModelNotFound(
-            f"{name_or_path}: no checkpoint under runs/; train one (`sarwater-fit {name_or_path} --data DIR`), or build "
-            f"from an ONNX file: `python -m export.build_engine {family}`"
+            f"{name_or_path}: no checkpoint under runs/; train one (`sarwater-fit {name_or_path} --data DIR`), or "
+            f"build from an ONNX file: `python -m export.build_engine {family}`"
         )
     return found
 

@@ -70,7 +70,7 @@ class Scene:
         valid: Bool | None = self.product.read_mask(window)
         if rows.dtype.kind == "f":
             self._refuse_negative_amplitude(rows)
-            finite: Bool = np.isfinite(rows).all(axis=0)
+            finite: Bool = np.asarray(np.isfinite(rows).all(axis=0))
             rows[:, ~finite] = 0
             valid = finite if valid is None else finite & valid
         if valid is not None and self.nodata is not None:

@@ -170,11 +170,13 @@ def _check_image(path: Path, tags: _Directory) -> TiffStructure:
     if sizes.size == 0 and tags.number(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED:
         # Old writers leave the sizes of uncompressed strips out; only the last strip may be shorter.
         sizes = np.full(offsets.size, 1, np.int64)
-    if offsets.size < blocks or sizes.size < blocks:
+    if min(offsets.size, sizes.size) < blocks:
         raise SceneTruncated(
             f"{path.name}: lists {min(offsets.size, sizes.size):,} of its {blocks:,} strips or tiles; produce it again"
         )
-    end = int((offsets + sizes).max())
+    offsets, sizes = offsets[:blocks], sizes[:blocks]
+    # Capped, so that the sum of two absurd numbers does not wrap around.
+    end = int((np.minimum(offsets, 1 << 61) + np.minimum(sizes, 1 << 61)).max())
     if end > tags.file_bytes:
         raise SceneTruncated(
             f"{path.name}: its pixels reach to byte {end:,}, but the file ends at {tags.file_bytes:,}; "

@@ -58,6 +58,7 @@ class HostRun(SceneRun):
         self._started: deque[tuple[int, _Band, Span]] = deque()
         self._bands: deque[_Band] = deque()
         self._pushed = 0
+        self._next_slot = 0
         self._carry: Float32 = np.zeros((0, plan.width_px), np.float32)
         self._busy_since = 0.0
 
@@ -86,7 +87,7 @@ class HostRun(SceneRun):
         if len(self._started) == self._network.depth:
             self._collect()
         # Slots are used in turn and collected in the same order, so this one is free.
-        slot = self.counters.tiles % self._network.depth
+        slot, self._next_slot = self._next_slot, (self._next_slot + 1) % self._network.depth
         with self._timed("gather"):
             gather(rows, valid, nodata, column.start, self._network.input(slot))
         if not self._started:
@@ -94,7 +95,6 @@ class HostRun(SceneRun):
         self._network.start(slot)
         self._started.append((slot, band, column))
         band.pending += 1
-        self.counters.tiles += 1
 
     def _collect(self) -> None:
         """Wait for the oldest tile and add it to its band: always in the order of submission, so that the sums,
@@ -107,6 +107,7 @@ class HostRun(SceneRun):
         with self._timed("blend"):
             band.add(column, probability)
         band.pending -= 1
+        self.counters.tiles += 1
         self._tick()
 
     def _finished(self) -> FinishedRows:

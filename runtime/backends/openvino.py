@@ -40,7 +40,7 @@ class OpenVinoBackend(Backend):
         self.model_sha256 = model_sha256
         core = openvino.Core()
         self.device = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
-        model = _read_model(core, path, manifest)
+        model = _read_model(openvino, core, path, manifest)
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": "f32",
@@ -89,28 +89,27 @@ class _Requests:
         return self._requests[slot].get_output_tensor(0).data[0, 0]  # type: ignore[no-any-return]
 
 
-def _read_model(core: Any, path: Path, manifest: ModelManifest) -> Any:
+def _read_model(openvino: Any, core: Any, path: Path, manifest: ModelManifest) -> Any:
     """The graph, fixed to one tile. Raises ManifestInvalid unless it is the graph that the manifest describes."""
+    tile_px = manifest.tile_px
+    shapes = {INPUT_NAME: [1, len(manifest.channels), tile_px, tile_px], OUTPUT_NAME: [1, 1, tile_px, tile_px]}
     try:
         model = core.read_model(str(path))
-        model.reshape({INPUT_NAME: [1, len(manifest.channels), manifest.tile_px, manifest.tile_px]})
-    except RuntimeError as error:
-        raise ManifestInvalid(
-            f"{path}: OpenVINO cannot read it as an ONNX graph whose input {INPUT_NAME!r} has {len(manifest.channels)} "
-            f"channels of {manifest.tile_px} px, as its manifest says ({str(error).strip().splitlines()[-1]}); "
-            "export it again"
-        ) from error
-    outputs = [name for port in model.outputs for name in port.get_names()]
-    if OUTPUT_NAME not in outputs or list(model.output(OUTPUT_NAME).shape) != [
-        1,
-        1,
-        manifest.tile_px,
-        manifest.tile_px,
-    ]:
-        raise ManifestInvalid(
-            f"{path}: has outputs {', '.join(outputs)}, expected {OUTPUT_NAME!r} of 1 x 1 x {manifest.tile_px} x "
-            f"{manifest.tile_px}; export it again"
+        found = {name: port.partial_shape for port in (*model.inputs, *model.outputs) for name in port.get_names()}
+        described = all(
+            name in found and found[name].compatible(openvino.PartialShape(shape)) for name, shape in shapes.items()
         )
+        if described:
+            model.reshape({INPUT_NAME: shapes[INPUT_NAME]})
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ManifestInvalid(
+            f"{path}: OpenVINO cannot read it as an ONNX graph ({reason}); export it again"
+        ) from error
+    if not described:
+        ports = ", ".join(f"{name} {shape}" for name, shape in found.items())
+        wanted = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ManifestInvalid(f"{path}: has {ports}; its manifest describes {wanted}; export it again")
     return model
 
 

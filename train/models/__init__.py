@@ -85,7 +85,7 @@ class Segmenter(nn.Module):
     def logits(self, raw: Tensor) -> Tensor:
         planes = []
         for index, norm in enumerate(self.arch.normalisation):
-            plane = raw[:, index : index + 1]
+            plane = raw[:, index : index + 1] if raw.shape[1] > 1 else raw
             if norm.decibel:
                 plane = torch.log10(plane.clamp(min=1.0)) * 20.0
             planes.append((plane - norm.mean) / norm.std)

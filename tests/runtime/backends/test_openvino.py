@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.backends import open_backend
+from runtime.backends.base import Backend
+from runtime.backends.openvino import THREADS_VARIABLE
+from sarwater.errors import ConfigurationError, HashMismatch, ManifestInvalid, UsageError
+from sarwater.manifest import ModelManifest, sha256_of
+from sarwater.models import Model, open_model
+from tests.runtime.models import box_model, box_probability
+
+
+def test_inference_agrees_with_the_formula_of_the_graph(backend: Backend) -> None:
+    tiles = np.random.default_rng(0).uniform(0, 120, (3, 1, 64, 64)).astype(np.float32)
+    found = backend.infer(tiles)
+    assert found.shape == (3, 1, 64, 64)
+    assert found.dtype == np.float32
+    expected = np.stack([box_probability(tile[0]) for tile in tiles])
+    assert np.abs(found[:, 0] - expected).max() < 1e-5
+
+
+def test_a_changed_model_file_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    model = box_model(tmp_path / "box.onnx")
+    model.path.write_bytes(b"no graph at all")
+    for device in ("auto", "fake"):
+        with pytest.raises(HashMismatch, match=r"box\.onnx"):
+            open_backend(model, device)
+
+
+def test_a_graph_that_is_not_the_one_described_is_refused(tmp_path: Path) -> None:
+    path = box_model(tmp_path / "box.onnx", tile_px=64).path
+    text = path.with_suffix(".json").read_text().replace('"tile_px": 64', '"tile_px": 96')
+    path.with_suffix(".json").write_text(text)
+    with pytest.raises(ManifestInvalid, match="96"):
+        open_backend(open_model(path))
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    model = box_model(tmp_path / "box.onnx")
+    model.path.write_bytes(b"no graph at all")
+    files = {model.path.name: sha256_of(model.path)}
+    manifest = ModelManifest(**{**vars(model.manifest), "files": files})
+    with pytest.raises(ManifestInvalid, match="cannot read"):
+        open_backend(Model(model.path, manifest))
+
+
+def test_an_unknown_device_is_a_usage_error(model: Model) -> None:
+    with pytest.raises(UsageError, match="auto, cpu"):
+        open_backend(model, "abacus")
+
+
+def test_a_senseless_number_of_threads_is_a_configuration_error(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(THREADS_VARIABLE, "many")
+    with pytest.raises(ConfigurationError, match="many"):
+        open_backend(model)

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -47,6 +48,9 @@ class ProductRule(_Frozen):
     """Patterns of the one file that is opened, relative to the folder; the first that matches counts."""
     members: tuple[str, ...] = ()
     """Patterns that each need at least one file before the product is complete."""
+
+    def matches(self, name: str) -> bool:
+        return fnmatchcase(name, self.folder)
 
 
 class Config(_Frozen):

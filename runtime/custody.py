@@ -15,6 +15,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -27,6 +28,8 @@ from typing import Any
 from runtime.inbox import MANIFEST, MARKER, Manifest
 from sarwater.atomic import fsync_folder, replacing
 from sarwater.errors import ConfigurationError
+
+log = logging.getLogger("sarwater.watch")
 
 REASON = "reason.json"
 _BESIDE = {MARKER: "marker", MANIFEST: "manifest"}
@@ -101,8 +104,6 @@ class Folders:
             for path in (probe, there):
                 with contextlib.suppress(OSError):
                     path.unlink()
-
-    # -- one scene --------------------------------------------------------------------------------------------------
 
     def folder(self, job: int) -> Path:
         return self.work / f"{job:08d}"
@@ -191,6 +192,12 @@ class Folders:
         folder = self.quarantine_folder(job)
         return next((path for path in (folder / name, folder / input_name(name)) if os.path.lexists(path)), None)
 
+    def done_copy(self, job: int, name: str) -> Path | None:
+        """The scene under done, or None; a name that was used again carries its job number."""
+        stem, suffix = os.path.splitext(name)
+        paths = (self.done / f"{stem}.{job}{suffix}", self.done / name)
+        return next((path for path in paths if os.path.lexists(path)), None)
+
     def release(self, source: Path, name: str) -> None:
         """Put a finished scene back into the inbox for another round.
 
@@ -228,32 +235,50 @@ def input_name(name: str) -> str:
 
 
 class Lock:
-    """One daemon per state folder. The worker inherits the lock, so it is free only when both are gone."""
+    """One daemon per state, incoming and outgoing folder. The worker inherits the lock, so that it is free only when
+    both are gone."""
 
-    def __init__(self, state: Path, patience_s: float = 3.0) -> None:
-        """Raises ConfigurationError while another daemon holds it."""
-        path = state / "lock"
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    def __init__(self, state: Path, *others: Path, patience_s: float = 3.0) -> None:
+        """Raises ConfigurationError while another daemon holds one of them."""
+        self._descriptors = [os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)]
         deadline_s = time.monotonic() + patience_s
+        try:
+            self._take(state, self._descriptors[0], deadline_s)
+            for folder in others:
+                self._descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                self._take(folder, self._descriptors[-1], deadline_s)
+        except BaseException:
+            self.close()
+            raise
+        os.ftruncate(self._descriptors[0], 0)
+        os.pwrite(self._descriptors[0], f"{os.getpid()}\n".encode(), 0)
+
+    def _take(self, folder: Path, descriptor: int, deadline_s: float) -> None:
         while True:
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
             except BlockingIOError:
                 # The worker of a daemon that was killed takes a moment to go.
                 if time.monotonic() < deadline_s:
                     time.sleep(0.02)
                     continue
-                holder = os.pread(self._descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
-                os.close(self._descriptor)
+                holder = os.pread(self._descriptors[0], 20, 0).decode(errors="replace").strip()
                 raise ConfigurationError(
-                    f"state {state}: another daemon (process {holder}) works on it; stop it, or give this one its own"
+                    f"{folder}: another daemon{f' (process {holder})' if holder else ''} works on it; "
+                    "stop it, or give this one folders of its own"
                 ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+            except OSError as error:
+                # NFS locks no folder that is opened for reading; the state folder is local, and its lock counts.
+                log.warning("%s: cannot be locked (%s)", folder, error.strerror)
+                return
 
-    def fileno(self) -> int:
-        return self._descriptor
+    def filenos(self) -> tuple[int, ...]:
+        return tuple(self._descriptors)
+
+    def close(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
 
     def __enter__(self) -> Lock:
         return self
@@ -261,4 +286,4 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._descriptor)
+        self.close()

@@ -28,18 +28,10 @@ from pathlib import Path
 from runtime.config import Config, ProductRule
 from runtime.inotify import Hint
 from runtime.latency import Moment
+from runtime.signature import Signature, signature_of
 
 MARKER = ".done"
 MANIFEST = ".sha256"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What must stay the same: of a folder, its inode, the sum of the sizes and the newest time of all it holds."""
-
-    inode: int
-    size_bytes: int
-    mtime_ns: int
 
 
 class Kind(Enum):
@@ -64,6 +56,8 @@ class Candidate:
     unchanged_since_s: float = 0.0
     looks: int = 1
     changes: int = 0
+    settling: bool = False
+    """All of it is there; only time has to show that it stays as it is."""
     problem: str = ""
     """Why it cannot be a scene; it is claimed all the same, and goes to quarantine."""
     job: int | None = None
@@ -214,6 +208,7 @@ class Inbox:
             candidate.complete = now()
             self.completed.append(candidate)
         elif not self.config.require_marker:
+            candidate.settling = True
             heapq.heappush(self._due, (settled_s, candidate.name))
 
     def _marked(self, candidate: Candidate) -> bool:
@@ -248,12 +243,12 @@ class Inbox:
         if stat.S_ISREG(status.st_mode) and any(fnmatchcase(name, pattern) for pattern in self.config.accept):
             return Kind.SCENE, signature
         if stat.S_ISDIR(status.st_mode) and self.rule(name) is not None:
-            return Kind.PRODUCT, folder_signature(path)
+            return Kind.PRODUCT, signature_of(path)
         return Kind.IGNORED, signature
 
     def rule(self, name: str) -> ProductRule | None:
         """The product rule for a folder of this name."""
-        return next((rule for rule in self.config.product if fnmatchcase(name, rule.folder)), None)
+        return next((rule for rule in self.config.product if rule.matches(name)), None)
 
     def _priority(self, name: str) -> int:
         return next((rule.priority for rule in self.config.priority if fnmatchcase(name, rule.glob)), 0)
@@ -267,16 +262,3 @@ def now() -> Moment:
 def main_member(folder: Path, rule: ProductRule) -> Path | None:
     """The file of a folder product that is opened, or None where it is not there."""
     return next((path for pattern in rule.main for path in sorted(folder.glob(pattern))), None)
-
-
-def folder_signature(folder: Path) -> Signature:
-    """Raises FileNotFoundError where the folder goes away."""
-    status = folder.lstat()
-    size_bytes, mtime_ns = 0, status.st_mtime_ns
-    for parent, folders, files in os.walk(folder):
-        for name in folders + files:
-            with contextlib.suppress(FileNotFoundError):
-                member = os.lstat(os.path.join(parent, name))
-                size_bytes += member.st_size
-                mtime_ns = max(mtime_ns, member.st_mtime_ns)
-    return Signature(status.st_ino, size_bytes, mtime_ns)

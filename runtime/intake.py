@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.config import Config
+from runtime.context import Context
 from runtime.custody import Folders
-from runtime.inbox import Candidate, Inbox, Kind, Signature, main_member, now
+from runtime.inbox import Candidate, Inbox, Kind, now
 from runtime.inotify import Hints
-from runtime.latency import Moment
+from runtime.latency import LatencyRecord, Moment
 from runtime.ledger import CLAIMED, WAITING, Ledger, State
+from runtime.signature import Signature
 
 log = logging.getLogger("sarwater.watch")
 
@@ -30,11 +32,11 @@ class Job:
     priority: int
     signature: Signature
     found_by: str
+    moments: dict[str, Moment]
+    problem: tuple[str, str] | None = None
+    """Reason and message, where it is known without opening it that it goes to quarantine."""
     attempts: int = 0
     """As the ledger counts them, with the one that runs."""
-    problem: str = ""
-    """Known from the outside already: it goes to quarantine without being opened."""
-    moments: dict[str, Moment] = field(default_factory=dict)
     retry_at_s: float | None = None
     """Monotonic time before which it waits for its retry."""
     started_s: float = 0.0
@@ -45,27 +47,38 @@ class Job:
         """Priority first, then the sequence of arrival; never a timestamp."""
         return (-self.priority, self.id)
 
+    def record(self) -> LatencyRecord:
+        """What is known of it so far."""
+        record = LatencyRecord(
+            job=str(self.id),
+            input=self.name,
+            input_bytes=self.signature.size_bytes,
+            found=self.found_by,
+            attempts=self.attempts,
+        )
+        record.add_moments(self.moments)
+        return record
+
 
 class Intake:
     """The inbox as the supervisor needs it: `look` brings everything up to date, `claim` gives the next scene."""
 
-    def __init__(self, config: Config, folders: Folders, ledger: Ledger, hints: Hints | None) -> None:
-        self._config = config
-        self._folders = folders
-        self._ledger = ledger
+    def __init__(self, context: Context, hints: Hints | None) -> None:
+        self._context = context
+        self._ledger = context.ledger
         self._hints = hints
-        given_back = {row.name: Signature(row.inode, row.size_bytes, row.mtime_ns) for row in ledger.rows(State.SEEN)}
-        self._inbox = Inbox(config, given_back)
+        given_back = {row.name: row.signature for row in self._ledger.rows(State.SEEN)}
+        self._inbox = Inbox(context.config, given_back)
         self._queue: list[tuple[int, int, str]] = []
         self._denied: list[tuple[int, int, str]] = []
-        self.scanned_s: float | None = None
-        """Monotonic time of the last scan."""
-        self.overflows = 0
+        self._scanned_s: float | None = None
 
     def look(self) -> None:
         """Follow the hints, look at what may have settled, scan when it is time. Raises OSError for a broken inbox."""
+        self._inbox.config = self._context.config
         whole = self._inbox.follow(self._hints.read()) if self._hints else True
-        self.overflows += not whole
+        if not whole:
+            self._context.metrics.overflowed()
         self._inbox.due()
         if not whole or time.monotonic() >= self.next_scan_s:
             self._scan()
@@ -73,7 +86,8 @@ class Intake:
 
     @property
     def next_scan_s(self) -> float:
-        return 0.0 if self.scanned_s is None else self.scanned_s + self._config.scan_s
+        """Monotonic time of the next scan."""
+        return 0.0 if self._scanned_s is None else self._scanned_s + self._context.config.scan_s
 
     @property
     def next_look_s(self) -> float:
@@ -97,7 +111,7 @@ class Intake:
 
     def may_settle(self) -> bool:
         """Are there scenes that will be complete once the settle time is over, if nobody touches them?"""
-        return self.scanned_s is None or any(self._may_settle(c) for c in self._open())
+        return self._scanned_s is None or any(self._may_settle(c) for c in self._open())
 
     def claim(self) -> Job | None:
         """The next complete scene, taken out of the inbox; None where there is none."""
@@ -119,28 +133,21 @@ class Intake:
                 self._denied.append(entry)
         return None
 
-    def return_job(self, job: Job, signature: Signature, state: State) -> bool:
-        """Give a claimed scene back: SEEN as complete, SETTLING to settle again. False where its name is taken."""
-        if not self._folders.give_back(job.id, job.name):
-            return False
-        self._ledger.resighted(job.id, state, signature.inode, signature.size_bytes, signature.mtime_ns)
-        return True
-
     def _take(self, candidate: Candidate, job: int) -> Job:
-        root = self._folders.claim(job, candidate.name)
+        root = self._context.folders.claim(job, candidate.name)
         self._ledger.claimed(job)
         self._inbox.forget(candidate.name)
         assert candidate.complete is not None
         moments = {"first_seen": candidate.seen, "complete": candidate.complete, "claimed": now()}
+        problem = ("product_incomplete", candidate.problem) if candidate.problem else None
         return Job(
-            job, candidate.name, root, candidate.priority, candidate.signature, candidate.found_by,
-            problem=candidate.problem, moments=moments,
+            job, candidate.name, root, candidate.priority, candidate.signature, candidate.found_by, moments, problem
         )  # fmt: skip
 
     def _scan(self) -> None:
-        first = self.scanned_s is None
+        first = self._scanned_s is None
         self._inbox.scan()
-        self.scanned_s = time.monotonic()
+        self._scanned_s = time.monotonic()
         for entry in self._denied:
             heapq.heappush(self._queue, entry)
         self._denied.clear()
@@ -175,20 +182,14 @@ class Intake:
         row = self._ledger.newest(candidate.name)
         if row is None:
             return False
-        signature = Signature(row.inode, row.size_bytes, row.mtime_ns)
         if row.state in WAITING and candidate.kind is not Kind.IGNORED:
             candidate.job = row.id
-            if signature != candidate.signature:
-                self._ledger.resighted(row.id, State.SETTLING, *_columns(candidate.signature))
+            if row.signature != candidate.signature:
+                self._ledger.resighted(row.id, State.SETTLING, candidate.signature)
             return True
         # Only where nothing is moved does a finished scene stay in the inbox.
-        stays = self._config.read_only_inbox or (row.state is State.IGNORED and candidate.kind is Kind.IGNORED)
-        return stays and signature == candidate.signature
-
-    def main(self, job: Job) -> Path:
-        """The file that is opened: the scene itself, or the main member of a folder product."""
-        rule = self._inbox.rule(job.name)
-        return (rule and main_member(job.root, rule)) or job.root
+        stays = self._context.config.read_only_inbox or (row.state is State.IGNORED and candidate.kind is Kind.IGNORED)
+        return stays and row.signature == candidate.signature
 
     def _open(self) -> list[Candidate]:
         return [
@@ -196,26 +197,23 @@ class Intake:
         ]
 
     def _may_settle(self, candidate: Candidate) -> bool:
-        return candidate.changes == 0 and candidate.kind is Kind.SCENE and not self._config.require_marker
+        return candidate.changes == 0 and candidate.settling
 
 
-def taken_over(ledger: Ledger, folders: Folders) -> list[Job]:
+def taken_over(ledger: Ledger, folders: Folders, max_interruptions: int) -> list[Job]:
     """The scenes that were claimed when the last daemon ended, after `recover`."""
     jobs = []
     for row in ledger.rows(*CLAIMED):
         root = folders.held(row.id, row.name)
         assert root is not None, f"job {row.id} is {row.state} without an input after recovery"
-        signature = Signature(row.inode, row.size_bytes, row.mtime_ns)
-        jobs.append(Job(row.id, row.name, root, row.priority, signature, row.found_by, moments={"claimed": now()}))
+        job = Job(row.id, row.name, root, row.priority, row.signature, row.found_by, {"claimed": now()})
+        if row.interruptions >= max_interruptions:
+            job.problem = ("interrupted", f"the daemon died {row.interruptions} times while it was worked on")
+        jobs.append(job)
     return jobs
 
 
-def _columns(signature: Signature) -> tuple[int, int, int]:
-    return signature.inode, signature.size_bytes, signature.mtime_ns
-
-
 def _sighting(candidate: Candidate) -> dict[str, Any]:
-    inode, size_bytes, mtime_ns = _columns(candidate.signature)
     state = State.SEEN if candidate.complete else State.SETTLING
     if candidate.kind is Kind.IGNORED:
         state = State.IGNORED
@@ -223,8 +221,6 @@ def _sighting(candidate: Candidate) -> dict[str, Any]:
         "name": candidate.name,
         "state": state,
         "priority": candidate.priority,
-        "inode": inode,
-        "size_bytes": size_bytes,
-        "mtime_ns": mtime_ns,
+        **dataclasses.asdict(candidate.signature),
         "found_by": candidate.found_by,
     }

@@ -11,6 +11,7 @@ WAL with synchronous=FULL: a commit that returned is on the disk, and readers ne
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from runtime.signature import Signature
 from sarwater.errors import ConfigurationError
 
 FILE_NAME = "ledger.sqlite"
@@ -64,6 +66,7 @@ CREATE TABLE jobs (
     duplicate_of    INTEGER REFERENCES jobs (id),
     reason          TEXT,
     message         TEXT,
+    mask            TEXT,
     products        TEXT,
     seen_utc        TEXT    NOT NULL,
     claimed_utc     TEXT,
@@ -72,6 +75,7 @@ CREATE TABLE jobs (
 CREATE UNIQUE INDEX one_wait_per_name ON jobs (name) WHERE state IN ('SEEN', 'SETTLING');
 CREATE INDEX by_state ON jobs (state);
 CREATE INDEX by_name ON jobs (name);
+CREATE TABLE folders (name TEXT PRIMARY KEY, path TEXT NOT NULL) STRICT;
 PRAGMA user_version = {_VERSION};
 """
 
@@ -99,11 +103,18 @@ class Row:
     duplicate_of: int | None
     reason: str | None
     message: str | None
+    mask: str | None
+    """File name that the mask has, or would have."""
     products: str | None
     """JSON list of the published file names."""
     seen_utc: str
     claimed_utc: str | None
     finished_utc: str | None
+
+    @property
+    def signature(self) -> Signature:
+        """Of the input when it was last looked at."""
+        return Signature(self.inode, self.size_bytes, self.mtime_ns)
 
     @property
     def interruptions(self) -> int:
@@ -143,8 +154,6 @@ class Ledger:
                 ) from error
             raise
 
-    # -- what is known ------------------------------------------------------------------------------------------
-
     def row(self, job: int) -> Row | None:
         return next(self._select("WHERE id = ?", job), None)
 
@@ -160,6 +169,14 @@ class Ledger:
         """The row that has this job key."""
         return next(self._select("WHERE key = ?", key), None)
 
+    def pending_counts(self) -> dict[State, int]:
+        """Scenes in every state that somebody or something still has to act on."""
+        states = (*WAITING, *CLAIMED, State.QUARANTINED)
+        marks = ",".join("?" * len(states))
+        sql = f"SELECT state, count(*) FROM jobs WHERE state IN ({marks}) GROUP BY state"
+        found = dict(self._db.execute(sql, states))
+        return {state: found.get(state.value, 0) for state in states}
+
     def counts(self) -> dict[State, int]:
         found = dict(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
         return {state: found.get(state.value, 0) for state in State}
@@ -170,11 +187,19 @@ class Ledger:
         found: str | None = self._db.execute(sql, states).fetchone()[0]
         return found
 
+    def folders(self) -> dict[str, Path]:
+        """`incoming` and `outgoing` of the daemon that last used this ledger."""
+        return {name: Path(path) for name, path in self._db.execute("SELECT name, path FROM folders")}
+
     def check(self) -> str:
         """`ok`, or what SQLite found wrong."""
         return str(self._db.execute("PRAGMA integrity_check").fetchone()[0])
 
-    # -- what happens --------------------------------------------------------------------------------------------
+    def note_folders(self, **folders: Path) -> None:
+        """For those who find the ledger alone: `incoming` and `outgoing`."""
+        with self._transaction():
+            for name, path in folders.items():
+                self._db.execute("INSERT OR REPLACE INTO folders VALUES (?, ?)", (name, str(path.absolute())))
 
     def seen(self, sightings: Iterable[dict[str, Any]]) -> list[int]:
         """New scenes, in one transaction; returns their job numbers. Keys: name, state, priority, inode, size_bytes,
@@ -188,11 +213,9 @@ class Ledger:
                 jobs.append(int(self._db.execute(sql, columns).lastrowid or 0))
         return jobs
 
-    def resighted(self, job: int, state: State, inode: int, size_bytes: int, mtime_ns: int) -> None:
+    def resighted(self, job: int, state: State, signature: Signature) -> None:
         """The file of a waiting row changed, or was given back complete."""
-        self._update(
-            job, (*WAITING, *CLAIMED), state=state, inode=inode, size_bytes=size_bytes, mtime_ns=mtime_ns, key=None
-        )
+        self._update(job, (*WAITING, *CLAIMED), state=state, key=None, **dataclasses.asdict(signature))
 
     def claimed(self, job: int) -> None:
         self._update(job, WAITING, state=State.CLAIMED, claimed_utc=_utc())
@@ -216,8 +239,8 @@ class Ledger:
         self._update(job, (State.CLAIMED,), state=State.VALIDATED, key=key, input_sha256=input_sha256)
         return None
 
-    def running(self, job: int) -> None:
-        self._update(job, (State.VALIDATED,), state=State.RUNNING)
+    def running(self, job: int, mask: str) -> None:
+        self._update(job, (State.VALIDATED,), state=State.RUNNING, mask=mask)
 
     def published(self, job: int, products: list[str]) -> None:
         self._update(
@@ -266,8 +289,6 @@ class Ledger:
             failures=0, worker_deaths=0, duplicate_of=None, reason=None, message=None, products=None, claimed_utc=None,
             finished_utc=None,
         )  # fmt: skip
-
-    # -- SQL ------------------------------------------------------------------------------------------------------
 
     def _select(self, tail: str, *values: Any) -> Iterator[Row]:
         columns = ", ".join(Row.__dataclass_fields__)

@@ -106,7 +106,7 @@ def process_scene(
     """Make the products of the scene at `path`: complete and durable, but in a hidden staging folder in `out_dir`.
 
     `runtime.publish.publish` makes them visible. On any error nothing is left behind. `input_sha256` saves hashing
-    the input again; `stem` is the products' name, by default the scene's; `record` is what is known of the scene already.
+    the input again; `stem` is the products' name, by default the scene's; `record` is what is known of it already.
 
     Raises SceneError (the input is at fault), OutputError (the disk is), UsageError (a window outside the scene) and
     what the backend raises.

@@ -33,5 +33,6 @@ for option, value in {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecars: a VRT named x.tif.ovr would attach to x.tif
     "GDAL_PAM_ENABLED": "NO",  # neither read nor write .aux.xml
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no network
+    "OGR_SQLITE_SYNCHRONOUS": "OFF",  # a GeoPackage is synced once, when it is finished
 }.items():
     gdal.SetConfigOption(option, value)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from runtime.custody import REASON, Folders
 from runtime.ledger import CLAIMED, WAITING, Ledger, Row, State
+from runtime.publish import job_key_of
+from sarwater.atomic import fsync_folder
 
 log = logging.getLogger("sarwater.watch")
 
@@ -35,7 +37,10 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool) -> None:
 def _recover_claimed(ledger: Ledger, folders: Folders, row: Row) -> None:
     held = folders.held(row.id, row.name)
     inbox = folders.incoming / row.name
-    if (folders.quarantine_folder(row.id) / REASON).is_file():
+    if _is_visible(folders, row):
+        fsync_folder(folders.outgoing)
+        ledger.published(row.id, [str(row.mask)])
+    elif (folders.quarantine_folder(row.id) / REASON).is_file():
         reason = json.loads((folders.quarantine_folder(row.id) / REASON).read_text(encoding="utf-8"))
         ledger.quarantined(row.id, reason["reason"], reason["message"])
     elif held is not None:
@@ -43,7 +48,7 @@ def _recover_claimed(ledger: Ledger, folders: Folders, row: Row) -> None:
             inbox.unlink()  # it was being given back: keep the claim
         ledger.recovered(row.id)
     elif inbox.exists() and inbox.lstat().st_ino == row.inode:
-        ledger.resighted(row.id, State.SEEN, row.inode, row.size_bytes, row.mtime_ns)
+        ledger.resighted(row.id, State.SEEN, row.signature)
     else:
         log.error("%s: claimed as job %d, but gone from %s; somebody took it", row.name, row.id, folders.work)
         ledger.ignored(row.id, "vanished", "the claimed input was taken away while no daemon ran")
@@ -67,6 +72,11 @@ def _return_orphan(folders: Folders, folder: Path) -> None:
         log.warning("%s: claimed by a ledger that is gone; given back to the inbox as %s", path, name)
         folders.release(path, name)
     folders.drop(folder)
+
+
+def _is_visible(folders: Folders, row: Row) -> bool:
+    """Did it die between the mask's link and the ledger's entry?"""
+    return row.state is State.RUNNING and row.mask is not None and job_key_of(folders.outgoing / row.mask) == row.key
 
 
 def _same_file(held: Path, inbox: Path) -> bool:

@@ -15,63 +15,86 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sarwater.command import run_command
-from sarwater.errors import DependencyMissing, UsageError
+from sarwater.errors import DependencyMissing
 
-_FLAGS = {
-    "incoming": "folder that is watched for scenes",
-    "outgoing": "folder that receives masks and side products",
-    "state": "folder of the ledger, scenes in work, done/ and quarantine/; one file system with --incoming",
-    "model": "model or engine: a file or a family name (default: hrnet)",
-    "device": "where inference runs: auto, cpu, ... (default: auto; never falls back from GPU to CPU)",
-}
+_LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+"""Python's levels in the journal's numbers (sd-daemon(3))."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Raises the errors of `sarwater.errors`; the exit codes are theirs."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = vars(_parser().parse_args(argv))
+    command, file, once = (arguments.pop(name, None) for name in ("command", "config", "once"))
     try:
-        from runtime import config
+        from runtime import check, config
         from runtime.supervisor import Supervisor
     except ModuleNotFoundError as error:
         raise DependencyMissing(f"{error.name} is not installed; install sarwater with its dependencies") from error
 
-    flags = {key: value for key in _FLAGS if (value := getattr(arguments, key)) is not None}
-    flags.update(_pairs(arguments.set))
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=_log_format())
-    return Supervisor(config.load(arguments.config, flags), once=arguments.once).run()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if "JOURNAL_STREAM" in os.environ:
+        logging.getLogger().handlers[0].setFormatter(_JournalFormatter())
+    settings = config.load(file, arguments)
+    if command == "check":
+        return check.report(settings)
+    Supervisor(settings, once=bool(once), reload=lambda: config.load(file, arguments)).run()
+    return 0
 
 
 def cli() -> int:
     return run_command(main)
 
 
+class _JournalFormatter(logging.Formatter):
+    """The journal adds time and unit itself, and reads the level from a prefix."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"<{_LEVELS.get(record.levelno, 6)}>{record.getMessage()}"
+
+
 def _parser() -> argparse.ArgumentParser:
+    settings = _settings()
     parser = argparse.ArgumentParser(
         prog="sarwater-watch",
         description="Watch a folder and write a georeferenced water mask for each SAR scene that arrives.",
-        epilog="Settings come from defaults, --config, the environment (SARWATER_KEY) and flags; the later wins.",
+        usage="%(prog)s [--config FILE] [--once] [settings]\n       %(prog)s check CONFIG [settings]",
+        epilog="Defaults, --config, the environment (SARWATER_SETTLE_S=2) and flags are read in this order.",
+        parents=[settings],
+        allow_abbrev=False,
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
-    for key, text in _FLAGS.items():
-        parser.add_argument(f"--{key}", metavar=key.upper() if key in ("model", "device") else "DIR", help=text)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting; repeatable")
-    parser.add_argument(
-        "--once", action="store_true", help="work off everything that is complete in the inbox, then exit"
+    parser.add_argument("--once", action="store_true", help="work off what is complete in the inbox, then exit")
+    commands = parser.add_subparsers(dest="command", metavar="")
+    check = commands.add_parser(
+        "check",
+        parents=[settings],
+        allow_abbrev=False,
+        help="validate the settings, open model and inbox, and say what would happen",
     )
+    check.add_argument("config", type=Path, metavar="CONFIG", help="settings in TOML")
     return parser
 
 
-def _pairs(texts: Sequence[str]) -> dict[str, str]:
-    for text in texts:
-        if "=" not in text:
-            raise UsageError(f"--set {text}: expected KEY=VALUE, e.g. --set settle_s=2")
-    return dict(text.split("=", 1) for text in texts)
+def _settings() -> argparse.ArgumentParser:
+    """A flag for every setting, as runtime.config describes it."""
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = parser.add_argument_group("settings")
+    try:
+        from runtime.config import Config
+    except ModuleNotFoundError as error:
+        group.description = f"not listed, because {error.name} is not installed"
+        return parser
+    for key, field in Config.model_fields.items():
+        text = (field.description or "").replace("%", "%%")
+        default = "" if field.is_required() or field.default is None else f" (default: {_shown(field.default)})"
+        group.add_argument("--" + key.replace("_", "-"), dest=key, metavar="VALUE", help=text + default)
+    return parser
 
 
-def _log_format() -> str:
-    """The journal adds time and unit itself; `<4>` is its way of spelling a level."""
-    return "%(levelname)s %(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(levelname)s %(message)s"
+def _shown(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(str(getattr(item, "folder", item)) for item in default).replace("%", "%%") or "none"
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 if __name__ == "__main__":

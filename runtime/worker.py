@@ -146,6 +146,7 @@ class _Job:
         self._name: str = message["name"]
         self._out_dir = Path(message["out_dir"])
         self._expected_sha256: str | None = message["sha256"]
+        self._record: dict[str, Any] = message["record"]
         self._told_s = 0.0
 
     def run(self) -> None:
@@ -167,20 +168,20 @@ class _Job:
         except Exception as error:
             # A CUDA error poisons the context, and a bug may have left anything behind: never go on after these.
             traceback.print_exc()
-            self._fail("transient", "io" if isinstance(error, OSError) else "bug", error)
+            self._fail("transient", _reason(error), error)
             raise SystemExit(1) from error
         else:
             self._channel.send(event="staged", staged=staged)
 
     def _process(self) -> dict[str, Any]:
-        from runtime.latency import StageClock
-        from runtime.pipeline import job_key, process_scene, product_stem
+        from runtime.latency import LatencyRecord, StageClock
+        from runtime.pipeline import job_key, mask_name, process_scene, product_stem
         from runtime.publish import job_key_of
 
         input_sha256 = self._hash()
         key = job_key(input_sha256, self._backend.model_sha256, self._options)
         stem = product_stem(Path(self._name))
-        visible = self._out_dir / f"{stem}_water.tif"
+        visible = self._out_dir / mask_name(stem)
         if visible.exists() and job_key_of(visible) != key:
             stem = f"{stem}-{key[:8]}"  # the same name with other bytes: both masks stay
         job = self
@@ -189,7 +190,7 @@ class _Job:
             def mark(self, moment: str) -> None:
                 super().mark(moment)
                 if moment == "validated":
-                    job._ask(key, input_sha256)
+                    job._ask(key, input_sha256, mask_name(stem))
 
         staged = process_scene(
             self._path,
@@ -200,11 +201,13 @@ class _Job:
             progress=self._progress,
             input_sha256=input_sha256,
             stem=stem,
+            record=LatencyRecord.from_dict(self._record),
         )
         return staged.to_dict()
 
-    def _ask(self, key: str, input_sha256: str) -> None:
-        self._channel.send(event="validated", key=key, sha256=input_sha256)
+    def _ask(self, key: str, input_sha256: str, mask: str) -> None:
+        """May it go on? The scene is sound and its key known."""
+        self._channel.send(event="validated", key=key, sha256=input_sha256, mask=mask)
         answer = self._channel.receive()
         if answer["op"] == "skip":
             raise _Skipped
@@ -257,7 +260,8 @@ class _Job:
         text = str(error) or type(error).__name__
         text = text.replace(str(self._path), self._name).replace(self._path.name, self._name)
         text = text.removeprefix(f"{self._name}: ")  # whoever reports it says the name anyway
-        self._channel.send(event="failed", kind=kind, reason=reason, message=text, errno=_errno(error))
+        gpu = type(error).__name__ if type(error).__module__.startswith("pycuda") else ""
+        self._channel.send(event="failed", kind=kind, reason=reason, message=text, errno=_errno(error), gpu=gpu)
 
 
 def _die_with(supervisor: int) -> None:
@@ -269,6 +273,12 @@ def _die_with(supervisor: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _reason(error: Exception) -> str:
+    if type(error).__module__.startswith("pycuda"):
+        return "gpu"
+    return "io" if isinstance(error, OSError) else "bug"
 
 
 def _errno(error: BaseException | None) -> int | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from runtime.channel import Channel, ChannelClosed, Message
 from runtime.config import Config
+from runtime.custody import Lock
 
 WORKER_COMMAND = (sys.executable, "-m", "runtime.worker")
 
@@ -22,13 +23,13 @@ WORKER_COMMAND = (sys.executable, "-m", "runtime.worker")
 class WorkerProcess:
     """One worker; a context manager that leaves no process behind. `ready` is its own account of what it opened."""
 
-    def __init__(self, config: Config, lock: int, command: Sequence[str] = WORKER_COMMAND) -> None:
-        """`lock`: descriptor of the daemon's lock, which the worker holds as long as it lives."""
+    def __init__(self, config: Config, lock: Lock | None, command: Sequence[str] = WORKER_COMMAND) -> None:
+        """The worker holds the daemon's lock, too, as long as it lives."""
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno()), str(os.getpid())],
-                pass_fds=(theirs.fileno(), lock),
+                pass_fds=(theirs.fileno(), *(lock.filenos() if lock else ())),
                 stdin=subprocess.DEVNULL,
             )
         self._channel = Channel(ours)

@@ -9,7 +9,8 @@ DIR holds k5/ (img, mask) and etci/ (vv.tif, flood_label.tif). In order, each st
 3. folds      from the base, adapt to all K5 tiles but one, once for each tile: the honest figure
 4. final      from the base, adapt to all of them
 
-Every fold and the final model are taken after the same fixed number of steps, never at the step where a held-out tile scored best.
+Every fold and the final model are taken after the same fixed number of steps, never at the step where a held-out tile
+scored best.
 """
 
 from __future__ import annotations

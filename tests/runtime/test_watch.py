@@ -125,4 +125,4 @@ def test_help_needs_none_of_the_dependencies() -> None:
     code = f"import sys; sys.modules.update(dict.fromkeys({missing})); import runtime.watch as w; w.main(['--help'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT)
     assert done.returncode == 0, done.stderr
-    assert "--incoming" in done.stdout
+    assert "--once" in done.stdout

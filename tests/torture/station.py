@@ -45,8 +45,6 @@ class Station:
         manifest = dataclasses.replace(FAKE_MANIFEST, files={self.model.name: digest})
         manifest_path(self.model).write_text(manifest.to_json(), encoding="utf-8")
 
-    # -- scenes -------------------------------------------------------------------------------------------------------
-
     def scene(self, seed: int, size_px: int = 96) -> bytes:
         """A georeferenced uint16 GeoTIFF with a dark lake; the same bytes for the same seed."""
         template = self.root / f"template-{size_px}.tif"
@@ -65,10 +63,8 @@ class Station:
         os.rename(hidden, path)
         return path
 
-    # -- the daemon ---------------------------------------------------------------------------------------------------
-
     def command(self, *flags: str) -> list[str]:
-        settings = [part for key, value in self.settings.items() for part in ("--set", f"{key}={value}")]
+        settings = [f"--{key.replace('_', '-')}={value}" for key, value in self.settings.items()]
         folders = [f"--incoming={self.incoming}", f"--outgoing={self.outgoing}", f"--state={self.state}"]
         return [
             sys.executable,
@@ -99,8 +95,6 @@ class Station:
     @property
     def log(self) -> str:
         return (self.root / "daemon.log").read_text(errors="replace")
-
-    # -- what came of it ----------------------------------------------------------------------------------------------
 
     def rows(self, *states: State) -> list[Row]:
         with Ledger(self.state / FILE_NAME, read_only=True) as ledger:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from runtime.backends.base import Backend, FinishedRows
-from runtime.job import SceneOptions, job_key, mask_name, product_stem
+from runtime.job import SceneOptions, Window, job_key, mask_name, product_stem
 from runtime.latency import LatencyRecord, StageClock
 from runtime.polygons import WaterPolygons
 from runtime.products import Confidence, Product, WaterMask
@@ -36,7 +36,7 @@ from sarwater.errors import OutputError
 from sarwater.manifest import sha256_of
 from sarwater.tiling import TilePlan
 
-__all__ = ["SceneOptions", "infer_scene", "job_key", "mask_name", "open_for", "process_scene", "product_stem"]
+__all__ = ["SceneOptions", "Window", "infer_scene", "job_key", "mask_name", "open_for", "process_scene", "product_stem"]
 
 Progress = Callable[[int, int], None]
 """Called with (tiles done, tiles in all), from the thread that called the pipeline."""

@@ -87,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="GeoTIFF of SAR amplitude")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the products")
     add_scene_options(parser)
-    parser.add_argument("--products", default=",".join(PRODUCTS), metavar="LIST", help="what to make (default: %(default)s)")
+    parser.add_argument(
+        "--products", default=",".join(PRODUCTS), metavar="LIST", help="what to make (default: %(default)s)"
+    )
     parser.add_argument(
         "--window", metavar="X,Y,W,H", help="only this part of the scene, in pixels from its upper left corner"
     )

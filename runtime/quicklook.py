@@ -104,7 +104,8 @@ class Quicklook(Product):
         """((H, W, 3) uint8 north up, metres per pixel), or as it lies and None where the ground is unknown."""
         seen = self._seen > 0
         decibels = 10 * np.log10(np.maximum(self._power / np.maximum(self._seen, 1), 1e-9))
-        low, high = np.percentile(decibels[seen], _STRETCH_PERCENT) if seen.any() else (0, 1)
+        echoes = self._power > 0
+        low, high = np.percentile(decibels[echoes], _STRETCH_PERCENT) if echoes.any() else (0, 1)
         grey = np.clip((decibels - low) / max(high - low, 1e-6), 0, 1)[..., None] * 255
         share = np.stack([self._water, self._shadow]) / np.maximum(self._classified, 1)
         for value, cover in ((WATER, share[0]), (SHADOW, share[1])):

@@ -52,11 +52,12 @@ def process_scene(
     progress: Progress | None = None,
     input_sha256: str | None = None,
     stem: str | None = None,
+    record: LatencyRecord | None = None,
 ) -> StagedProducts:
     """Make the products of the scene at `path`: complete and durable, but in a hidden staging folder in `out_dir`.
 
     `runtime.publish.publish` makes them visible. On any error nothing is left behind. `input_sha256` saves hashing
-    the input again; `stem` is the products' name, by default the scene's.
+    the input again; `stem` is the products' name, by default the scene's; `record` is what is known of it already.
 
     Raises SceneError (the input is at fault), OutputError (the disk is), UsageError (a window outside the scene) and
     what the backend raises.
@@ -68,7 +69,8 @@ def process_scene(
         clock.mark("validated")
         key = job_key(input_sha256, backend.model_sha256, options)
         tags = _tags(key, input_sha256, backend, options, scene)
-        record = LatencyRecord(key=key, input=path.name, input_bytes=path.stat().st_size)
+        record = record or LatencyRecord(input=path.name, input_bytes=path.stat().st_size)
+        record.key = key
         with _staging_folder(out_dir, stem) as folder, ExitStack() as stack:
             products: list[Product] = []
             for product in _products(folder, stem, scene, tags, options):

@@ -78,6 +78,9 @@ class ModelManifest:
     training: Mapping[str, Any] = field(default_factory=dict)
     """Provenance: data, commit, date, metrics with the data set they were measured on."""
     engine: Engine | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """What export made the file from and with: sha256 of the source, options, library versions. A file whose recipe
+    has not changed is not made again; a file with a `source` is derived, not a model of its own."""
     format: str = FORMAT
 
     def __post_init__(self) -> None:
@@ -114,10 +117,15 @@ class ModelManifest:
         except (OSError, ValueError) as error:
             raise ManifestInvalid(f"{path}: not a readable JSON manifest ({error})") from error
         try:
-            manifest: ModelManifest = _build(cls, document, "")
-            return manifest
+            return cls.from_document(document)
         except ManifestInvalid as error:
             raise ManifestInvalid(f"{path}: {error}") from error
+
+    @classmethod
+    def from_document(cls, document: Any) -> ModelManifest:
+        """Build from decoded JSON, as in the file or in the metadata of an ONNX graph."""
+        manifest: ModelManifest = _build(cls, document, "")
+        return manifest
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, default=dict) + "\n"

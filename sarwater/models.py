@@ -56,7 +56,7 @@ def resolve_onnx(name_or_path: str, engines: Path = ENGINES) -> Model:
         return open_model(Path(name_or_path))
     family = check_family(name_or_path)
     found = [model for model in _exported(engines) if name_or_path in (family, model.manifest.name)]
-    found = [model for model in found if model.manifest.family == family and model.manifest.precision == "fp32"]
+    found = [model for model in found if model.manifest.precision == "fp32" and "source" not in model.manifest.recipe]
     if found:
         return max(found, key=lambda model: model.path.stat().st_mtime_ns)
     shipped = shipped_model()

@@ -215,10 +215,8 @@ class _log:
     def row(self, step: int, loss: float, pooled: float, mean: float, seconds: float) -> None:
         self._writer.writerow([step, f"{loss:.5f}", f"{pooled:.5f}", f"{mean:.5f}", f"{seconds:.1f}"])
         self._file.flush()
-        print(
-            f"step {step}  loss {loss:.4f}  held-out pooled IoU {pooled:.4f}  mean-tile IoU {mean:.4f}  {seconds:.0f} s",
-            flush=True,
-        )
+        scores = f"held-out pooled IoU {pooled:.4f}  mean-tile IoU {mean:.4f}"
+        print(f"step {step}  loss {loss:.4f}  {scores}  {seconds:.0f} s", flush=True)
 
     def __enter__(self) -> _log:
         return self

@@ -1,0 +1,219 @@
+"""An ONNX file of this project: raw pixels `sar` in, probability `water` out, and everything its manifest needs inside.
+
+    sar    float32 (N, C, T, T)   N dynamic, T = tile_px fixed
+    water  float32 (N, 1, T, T)
+
+The file describes itself in `metadata_props`: the manifest can be made again from it, and QGIS Deepness can run it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import TensorProto
+
+from sarwater.atomic import replacing
+from sarwater.errors import ExportError, ManifestInvalid, ModelNotFound, OutputError
+from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, manifest_path, sha256_of
+
+METADATA_KEY = "sarwater"
+"""The `metadata_props` entry that holds what `ModelManifest` says, less the hashes, and the normalisation, as JSON."""
+
+OLDEST_OPSET, NEWEST_OPSET = 13, 20
+"""Per-channel Q/DQ came with 13; 20 is the newest that the ONNX parser of TensorRT 10.3 (JetPack 6) reads.
+Source: the operator support matrix of onnx-tensorrt, release/10.3-GA."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A checked ONNX graph and what it says of itself; `manifest.files` is empty where it was not read from a file."""
+
+    proto: onnx.ModelProto
+    manifest: ModelManifest
+
+    @property
+    def channels(self) -> int:
+        return len(self.manifest.channels)
+
+
+def read_graph(path: Path) -> Graph:
+    """Read an ONNX file of ours and check it against the contract and, if one lies beside it, its manifest.
+
+    Raises ModelNotFound, ExportError (not ONNX, other inputs or outputs, an opset that TensorRT 10.3 cannot read),
+    HashMismatch, ManifestInvalid.
+    """
+    if not path.is_file():
+        raise ModelNotFound(f"{path}: no such file; expected an .onnx file")
+    sidecar = manifest_path(path)
+    manifest = ModelManifest.read(sidecar) if sidecar.is_file() else None
+    if manifest is not None:
+        manifest.verify(path)
+    try:
+        proto = onnx.load(path)
+        onnx.checker.check_model(proto)
+    except Exception as error:  # protobuf, onnx and the operating system each have their own
+        raise ExportError(f"{path}: not a valid ONNX file ({_first_line(error)}); export it again") from error
+    tile_px, channels = check_contract(proto, str(path))
+    manifest = manifest or manifest_in(proto, str(path), {path.name: sha256_of(path)})
+    if (manifest.tile_px, len(manifest.channels)) != (tile_px, channels):
+        raise ManifestInvalid(
+            f"{path}: the graph takes {channels} channel(s) of {tile_px} px, its manifest says "
+            f"{len(manifest.channels)} of {manifest.tile_px} px; export it again"
+        )
+    return Graph(proto, manifest)
+
+
+def check_contract(proto: onnx.ModelProto, where: str) -> tuple[int, int]:
+    """Return (tile_px, channels) of a graph that keeps the contract; raise ExportError for any other."""
+    opset = opset_of(proto)
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise ExportError(
+            f"{where}: opset {opset}; expected {OLDEST_OPSET} to {NEWEST_OPSET}, which every TensorRT from 10.3 reads; "
+            "export it again with `python -m export.to_onnx`"
+        )
+    initialisers = {item.name for item in proto.graph.initializer}
+    inputs = [item for item in proto.graph.input if item.name not in initialisers]
+    outputs = list(proto.graph.output)
+    if [item.name for item in inputs] != [INPUT_NAME] or [item.name for item in outputs] != [OUTPUT_NAME]:
+        raise ExportError(
+            f"{where}: inputs {[item.name for item in inputs]} and outputs {[item.name for item in outputs]}; expected "
+            f"one input {INPUT_NAME!r} (raw pixels) and one output {OUTPUT_NAME!r} (probability): only graphs of "
+            "export.to_onnx fit"
+        )
+    for item in (inputs[0], outputs[0]):
+        if item.type.tensor_type.elem_type != TensorProto.FLOAT:
+            raise ExportError(
+                f"{where}: {item.name} is not float32; raw pixels and probability are, whatever lies between"
+            )
+    shape, out = _dims(inputs[0]), _dims(outputs[0])
+    if len(shape) != 4 or shape[0] is not None:
+        raise ExportError(f"{where}: {INPUT_NAME} is {_text(shape)}; expected (N, C, T, T) with a dynamic batch N")
+    _, channels, height, width = shape
+    if channels is None or height is None or height != width or height % 32:
+        raise ExportError(
+            f"{where}: {INPUT_NAME} is {_text(shape)}; expected a fixed number of channels and a fixed, square tile "
+            "of a multiple of 32 px; export it again with --tile"
+        )
+    if out != (None, 1, height, width):
+        raise ExportError(f"{where}: {OUTPUT_NAME} is {_text(out)}; expected (N, 1, {height}, {width})")
+    return height, channels
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    return next((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), 0)
+
+
+def with_tile(graph: Graph, tile_px: int) -> Graph:
+    """The same network for another tile size; raises ExportError where a size is written into the graph itself."""
+    if tile_px == graph.manifest.tile_px:
+        return graph
+    manifest = dataclasses.replace(graph.manifest, tile_px=tile_px, files={})
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    for value in (*proto.graph.input, *proto.graph.output):
+        for dim in value.type.tensor_type.shape.dim[2:]:
+            dim.dim_value = tile_px
+    return described(Graph(infer_shapes(proto), manifest))
+
+
+def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Fill in every intermediate shape; raises ExportError where the graph contradicts itself."""
+    del proto.graph.value_info[:]
+    try:
+        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise ExportError(
+            f"the shapes of the graph do not fit together ({_first_line(error)}); a resize layer with fixed sizes "
+            "instead of scales is the usual reason: export it again with the --tile you want"
+        ) from error
+
+
+def described(graph: Graph) -> Graph:
+    """Write the manifest, and what QGIS Deepness reads, into the graph's metadata, in a fixed order."""
+    manifest, proto = graph.manifest, graph.proto
+    about = dataclasses.asdict(dataclasses.replace(manifest, files={}))
+    properties = {
+        METADATA_KEY: json.dumps({**_metadata(proto), **about}, sort_keys=True, default=dict),
+        # https://qgis-plugin-deepness.readthedocs.io, "Model metadata": the plugin divides pixels by 255 before it
+        # standardises them; this standard deviation undoes that, since the graph takes raw pixels.
+        "model_type": json.dumps("Segmentor"),
+        "class_names": json.dumps({"0": "land", "1": "water"}),
+        "tile_size": json.dumps(manifest.tile_px),
+        "tiles_overlap": json.dumps(round(100 * manifest.overlap_px / manifest.tile_px)),
+        "standardization_mean": json.dumps([0.0] * graph.channels),
+        "standardization_std": json.dumps([1 / 255] * graph.channels),
+        "seg_thresh": json.dumps(manifest.threshold),
+        "channels": ", ".join(f"{channel.name} [{channel.unit}]" for channel in manifest.channels),
+    }
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, properties)
+    return graph
+
+
+def normalisation_in(proto: onnx.ModelProto) -> list[dict[str, Any]]:
+    """How each channel is normalised inside the graph, as export.to_onnx wrote it down."""
+    return list(_metadata(proto).get("normalisation", []))
+
+
+def set_normalisation(proto: onnx.ModelProto, normalisation: list[dict[str, Any]]) -> None:
+    onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps({"normalisation": normalisation})})
+
+
+def manifest_in(proto: onnx.ModelProto, where: str, files: Mapping[str, str]) -> ModelManifest:
+    """The manifest that a graph of ours carries, for `files` (name -> sha256). Raises ExportError for other graphs."""
+    about = _metadata(proto)
+    about.pop("normalisation", None)
+    if not about:
+        raise ExportError(
+            f"{where}: no manifest beside it and none inside; expected a graph of export.to_onnx, which carries "
+            f"{METADATA_KEY!r} in its metadata"
+        )
+    return ModelManifest.from_document({**about, "files": dict(files)})
+
+
+def write_graph(graph: Graph, path: Path) -> ModelManifest:
+    """Write graph and manifest beside each other, each whole or not at all; returns the manifest with the hash.
+
+    Equal graphs give equal bytes. Raises OutputError.
+    """
+    proto = described(graph).proto
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(proto.SerializeToString(deterministic=True))
+            digest = sha256_of(temporary)
+        manifest = dataclasses.replace(graph.manifest, files={path.name: digest})
+        write_manifest(manifest, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error}); free some space or choose another folder") from error
+    return manifest
+
+
+def write_manifest(manifest: ModelManifest, model_path: Path) -> None:
+    with replacing(manifest_path(model_path)) as temporary:
+        temporary.write_text(manifest.to_json(), encoding="utf-8")
+
+
+def _metadata(proto: onnx.ModelProto) -> dict[str, Any]:
+    for item in proto.metadata_props:
+        if item.key == METADATA_KEY:
+            loaded: dict[str, Any] = json.loads(item.value)
+            return loaded
+    return {}
+
+
+def _dims(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim)
+
+
+def _text(shape: tuple[int | None, ...]) -> str:
+    return "(" + ", ".join("dynamic" if dim is None else str(dim) for dim in shape) + ")"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,258 @@
+"""ONNX -> plan, the same calls for TensorRT 10.3 to 11.x and TensorRT-RTX.
+
+Only what all of them have is used: strongly typed networks, precision from the graph. (TensorRT 11 removed the FP16
+and INT8 builder flags, implicit calibration and precision constraints: NVIDIA's migration guide 10.x -> 11.x.)
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from export.gpu import Gpu, first_gpu
+from sarwater.errors import DependencyMissing, DeviceUnavailable, ExportError, UsageError
+from sarwater.manifest import INPUT_NAME
+
+if TYPE_CHECKING:
+    import tensorrt
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+INSTALL = {
+    "tensorrt": "`pip install 'sarwater[tensorrt]'` (a Jetson has it with JetPack)",
+    "tensorrt-rtx": "`pip install 'sarwater[rtx]'` (x86-64; needs no GPU to build)",
+}
+PORTABLE = "portable"
+
+Progress = Callable[[str, int, int], None]
+"""Called with (phase, steps done, steps) while a plan is built."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    tile_px: int
+    channels: int
+    max_batch: int = 8
+    opt_batch: int = 4
+    workspace_bytes: int | None = None
+    """Scratch memory a layer may use on the device; None leaves it to TensorRT (all there is)."""
+    compute_capabilities: tuple[str, ...] = ()
+    """TensorRT-RTX only: the GPUs the plan is for, `8.6` and the like; none means every RTX GPU from Ampere on."""
+    dla_core: int | None = None
+    version_compatible: bool = False
+
+
+@dataclass(frozen=True)
+class Library:
+    """An importable TensorRT, and the GPU it would build for (TensorRT-RTX can do without)."""
+
+    flavor: str
+    module: ModuleType
+    gpu: Gpu | None
+
+    @property
+    def version(self) -> str:
+        return str(self.module.__version__)
+
+
+def choose_library(flavor: str = "auto") -> Library:
+    """The library of `flavor` (`tensorrt`, `rtx` or `auto`: TensorRT where there is one and a GPU, else TensorRT-RTX).
+
+    Raises DependencyMissing with the install command, DeviceUnavailable for TensorRT without a GPU.
+    """
+    gpu = first_gpu()
+    wanted = {"auto": ("tensorrt", "tensorrt-rtx"), "tensorrt": ("tensorrt",), "rtx": ("tensorrt-rtx",)}[flavor]
+    found = {name: module for name in wanted if (module := _importable(MODULES[name])) is not None}
+    if "tensorrt" in found and gpu is not None:
+        return Library("tensorrt", found["tensorrt"], gpu)
+    if "tensorrt-rtx" in found:
+        return Library("tensorrt-rtx", found["tensorrt-rtx"], gpu)
+    if "tensorrt" in found:
+        raise DeviceUnavailable(
+            "tensorrt is installed, but no NVIDIA GPU answers; it times its kernels on the GPU it builds for: build on "
+            f"the machine that will run the engine, or without a GPU with --flavor rtx, {INSTALL['tensorrt-rtx']}"
+        )
+    raise DependencyMissing(
+        f"no {' or '.join(MODULES[name] for name in wanted)} in this Python; install "
+        + " or ".join(INSTALL[name] for name in wanted)
+    )
+
+
+def _importable(name: str) -> ModuleType | None:
+    try:
+        module = importlib.import_module(name)
+    except (ImportError, OSError):  # OSError: a shared library it needs is missing
+        return None
+    # Type stubs alone make an empty namespace package of the same name.
+    return module if hasattr(module, "Builder") else None
+
+
+def build_plan(
+    library: Library, onnx_bytes: bytes, options: PlanOptions, progress: Progress
+) -> tuple[bytes, list[Any]]:
+    """Build one plan; returns it with the layers of its network (name, type, output type and shape).
+
+    Raises ExportError, naming the node, for a graph that the parser refuses or a build that fails; KeyboardInterrupt
+    passes through, after the builder has stopped.
+    """
+    if TYPE_CHECKING:
+        trt = tensorrt
+    else:
+        trt = library.module
+    messages = _Messages.attached(library.module)
+    builder = trt.Builder(messages)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, messages)
+    if not parser.parse(onnx_bytes):
+        raise ExportError(_parse_errors(parser))
+    config = builder.create_builder_config()
+    _configure(library, builder, config, options)
+    monitor = _monitor(library.module, progress)
+    config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    if monitor.interrupted:
+        raise KeyboardInterrupt
+    if plan is None:
+        raise ExportError(f"{MODULES[library.flavor]} {library.version} could not build the engine: {messages.text}")
+    return bytes(plan), _layers(network)
+
+
+def _configure(
+    library: Library, builder: tensorrt.Builder, config: tensorrt.IBuilderConfig, options: PlanOptions
+) -> None:
+    if TYPE_CHECKING:
+        trt = tensorrt
+    else:
+        trt = library.module
+    profile = builder.create_optimization_profile()
+    low, best, high = (
+        (n, options.channels, options.tile_px, options.tile_px) for n in (1, options.opt_batch, options.max_batch)
+    )
+    profile.set_shape(INPUT_NAME, low, best, high)
+    config.add_optimization_profile(profile)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if options.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        # The lean runtime would travel inside the plan as host code; the machine that runs it has its own.
+        config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
+    if options.dla_core is not None:
+        if library.flavor != "tensorrt":
+            raise UsageError("--dla: only TensorRT (--flavor tensorrt) builds for a DLA core, TensorRT-RTX does not")
+        if options.dla_core >= builder.num_DLA_cores:
+            raise DeviceUnavailable(
+                f"--dla {options.dla_core}: this device has {builder.num_DLA_cores} DLA cores; leave --dla out to "
+                "build for its GPU"
+            )
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = options.dla_core
+        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+    if options.compute_capabilities:
+        _target(library, config, options.compute_capabilities)
+
+
+def _target(library: Library, config: Any, capabilities: tuple[str, ...]) -> None:
+    """Bind the plan to some GPUs; `config` is a TensorRT-RTX one, whose stubs nobody publishes."""
+    if library.flavor != "tensorrt-rtx":
+        raise UsageError(
+            "--compute-capability: TensorRT builds for the GPU of this machine; only --flavor rtx can choose"
+        )
+    known = library.module.ComputeCapability
+    config.num_compute_capabilities = len(capabilities)
+    for index, capability in enumerate(capabilities):
+        name = "SM" + capability.replace(".", "")
+        if not hasattr(known, name):
+            choices = sorted(item.removeprefix("SM") for item in dir(known) if item.startswith("SM"))
+            raise UsageError(
+                f"--compute-capability {capability}: TensorRT-RTX {library.version} builds for "
+                + ", ".join(f"{item[:-1]}.{item[-1]}" for item in choices)
+            )
+        config.set_compute_capability(getattr(known, name), index)
+
+
+class _Messages:
+    """TensorRT's own messages, kept for the error that they explain."""
+
+    @staticmethod
+    def attached(module: ModuleType) -> Any:
+        if TYPE_CHECKING:
+            trt = tensorrt
+        else:
+            trt = module
+
+        class Logger(trt.ILogger):  # type: ignore[misc,name-defined,unused-ignore]
+            def __init__(self) -> None:
+                super().__init__()
+                self.errors: list[str] = []
+
+            def log(self, severity: tensorrt.ILogger.Severity, msg: str) -> None:
+                if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                    self.errors.append(msg.strip())
+
+            @property
+            def text(self) -> str:
+                return "; ".join(self.errors) or "no reason was given"
+
+        return Logger()
+
+
+def _monitor(module: ModuleType, progress: Progress) -> Any:
+    if TYPE_CHECKING:
+        trt = tensorrt
+    else:
+        trt = module
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc,name-defined,unused-ignore]
+        """Passes the builder's phases on. Called from C++: an exception must not leave it, so Ctrl-C becomes a stop."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.interrupted = False
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+            self._tell(phase_name, 0)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            self._tell(phase_name, step + 1)
+            return not self.interrupted
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._tell(phase_name, self._steps.pop(phase_name, 1))
+
+        def _tell(self, phase: str, done: int) -> None:
+            try:
+                progress(phase, done, self._steps.get(phase, done))
+            except KeyboardInterrupt:
+                self.interrupted = True
+
+    return Monitor()
+
+
+def _parse_errors(parser: tensorrt.OnnxParser) -> str:
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    first = errors[0]
+    return (
+        f"node {first.node_name() or first.node()} ({first.node_operator()}) cannot be parsed: {first.desc()}; "
+        "export the model again, with fewer fp32 or int8 layers around that node if a type is to blame"
+    )
+
+
+def _layers(network: tensorrt.INetworkDefinition) -> list[dict[str, Any]]:
+    layers = []
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        output = layer.get_output(0)
+        layers.append(
+            {
+                "name": layer.name,
+                "type": layer.type.name.lower(),
+                "output_type": output.dtype.name.lower(),
+                "output_shape": list(output.shape),
+            }
+        )
+    return layers

@@ -1,0 +1,31 @@
+"""What tells that a file or folder is still the one that was seen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Of a folder: its inode, the sum of the sizes and the newest modification time of all it holds."""
+
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+
+
+def signature_of(path: Path) -> Signature:
+    """Of the file or folder itself, never of what a link points to. Raises FileNotFoundError."""
+    status = path.lstat()
+    size_bytes, mtime_ns = status.st_size, status.st_mtime_ns
+    for parent, folders, files in os.walk(path) if stat.S_ISDIR(status.st_mode) else ():
+        for name in folders + files:
+            with contextlib.suppress(FileNotFoundError):
+                member = os.lstat(os.path.join(parent, name))
+                size_bytes += member.st_size
+                mtime_ns = max(mtime_ns, member.st_mtime_ns)
+    return Signature(status.st_ino, size_bytes, mtime_ns)

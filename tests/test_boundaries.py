@@ -1,0 +1,138 @@
+"""The rules of ARCHITECTURE.md that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import export
+import runtime
+import sarwater
+import train
+from tests.conftest import CHECKOUT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+SCRIPTS: dict[str, str] = PROJECT["project"]["scripts"]
+
+
+def modules(package: object) -> list[str]:
+    name, path = package.__name__, package.__path__  # type: ignore[attr-defined]
+    return [name, *(item.name for item in pkgutil.walk_packages(path, prefix=name + "."))]
+
+
+def imports(module: str) -> set[str]:
+    """Top-level names that a module imports anywhere, in functions too."""
+    path = CHECKOUT / module.replace(".", "/")
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def run_blocked(code: str, blocked: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run code in a process where importing any of `blocked` fails as if it were not installed."""
+    finder = f"""
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocked())
+"""
+    return subprocess.run(
+        [sys.executable, "-c", finder + code], capture_output=True, text=True, cwd=CHECKOUT, timeout=60
+    )
+
+
+@pytest.mark.parametrize("module", modules(runtime))
+def test_a_runtime_module_imports_without_torch_onnx_train_and_export(module: str) -> None:
+    done = run_blocked(f"import {module}", ["torch", "onnx", "train", "export"])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", modules(sarwater))
+def test_the_contract_imports_nothing_but_the_standard_library_and_numpy(module: str) -> None:
+    foreign = imports(module) - set(sys.stdlib_module_names) - {"numpy", "sarwater"}
+    assert foreign == set()
+
+
+@pytest.mark.parametrize("module", modules(train))
+def test_training_knows_neither_export_nor_runtime(module: str) -> None:
+    assert not imports(module) & {"export", "runtime"}
+
+
+@pytest.mark.parametrize("module", modules(export))
+def test_only_to_onnx_and_verify_reach_into_training_and_runtime(module: str) -> None:
+    if module != "export.to_onnx":
+        assert not imports(module) & {"torch", "train"}
+    if module != "export.verify":
+        assert "runtime" not in imports(module)
+
+
+@pytest.mark.parametrize("target", SCRIPTS.values(), ids=SCRIPTS.keys())
+def test_help_works_in_a_bare_environment(target: str) -> None:
+    module, function = target.split(":")
+    heavy = [
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "osgeo",
+        "tensorrt",
+        "tensorrt_rtx",
+        "pycuda",
+        "modelopt",
+        "scipy",
+    ]
+    code = f"import sys; sys.argv = ['x', '--help']; from {module} import {function}; sys.exit({function}())"
+    done = run_blocked(code, heavy)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+def test_the_wheel_carries_the_model_that_ships_and_no_tests(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(CHECKOUT)]
+    subprocess.run(build, check=True, timeout=200)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+    assert {name.split("/")[0] for name in names if "dist-info" not in name} == {
+        "sarwater",
+        "train",
+        "export",
+        "runtime",
+    }
+    code = "from sarwater.models import shipped_model; m = shipped_model(); m.manifest.verify(m.path); print(m.path)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); {code}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert str(tmp_path / "site") in done.stdout, done.stderr
+
+
+def test_the_documentation_names_only_commands_that_exist() -> None:
+    text = (CHECKOUT / "README.md").read_text()
+    for script in set(re.findall(r"\b(sarwater-[a-z-]+)", text)):
+        assert script in SCRIPTS, script
+    for module in set(re.findall(r"python -m ((?:train|export|runtime)\.\w+)", text)):
+        assert (CHECKOUT / (module.replace(".", "/") + ".py")).is_file(), module

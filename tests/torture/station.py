@@ -1,0 +1,185 @@
+"""A ground station in a folder: inbox, outgoing, state, a model for the fake backend, scenes, and the daemon itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from runtime.backends.fake import FAKE_MANIFEST
+from runtime.ledger import FILE_NAME, Ledger, Row, State
+from runtime.publish import JOB_KEY_TAG, job_key_of
+from sarwater.manifest import manifest_path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SETTINGS = {"settle_s": "0.2", "scan_s": "0.5", "retry_first_s": "0.1", "free_fraction": "0.0"}
+
+
+class Station:
+    """Everything under one folder. `settings` are the daemon's, over quick ones for tests."""
+
+    def __init__(self, root: Path, **settings: object) -> None:
+        self.root = root
+        self.incoming, self.outgoing, self.state = root / "incoming", root / "outgoing", root / "state"
+        self.incoming.mkdir(parents=True, exist_ok=True)
+        self.model = root / "model" / "fake.onnx"
+        self.settings = {**SETTINGS, **{key: _text(value) for key, value in settings.items()}}
+        self.module = "runtime.watch"
+        if not self.model.exists():
+            self.write_model()
+
+    def write_model(self) -> None:
+        """The fake backend parses nothing, but it wants a file that matches its manifest."""
+        self.model.parent.mkdir(exist_ok=True)
+        self.model.write_bytes(b"not a graph; the fake backend only hashes it\n")
+        digest = hashlib.sha256(self.model.read_bytes()).hexdigest()
+        manifest = dataclasses.replace(FAKE_MANIFEST, files={self.model.name: digest})
+        manifest_path(self.model).write_text(manifest.to_json(), encoding="utf-8")
+
+    def scene(self, seed: int, size_px: int = 96) -> bytes:
+        """A georeferenced uint16 GeoTIFF with a dark lake; the same bytes for the same seed."""
+        template = self.root / f"template-{size_px}.tif"
+        if not template.exists():
+            write_geotiff(template, size_px)
+        content = bytearray(template.read_bytes())
+        # Uncompressed, so the last bytes are pixels of the last row: the seed goes there.
+        content[-8:] = (1 + seed).to_bytes(8, "little")
+        return bytes(content)
+
+    def drop(self, name: str, content: bytes | int) -> Path:
+        """Put a finished file into the inbox the right way: under an ignored name, then renamed."""
+        data = self.scene(content) if isinstance(content, int) else content
+        hidden, path = self.incoming / f".{name}.part", self.incoming / name
+        hidden.write_bytes(data)
+        os.rename(hidden, path)
+        return path
+
+    def command(self, *flags: str) -> list[str]:
+        settings = [f"--{key.replace('_', '-')}={value}" for key, value in self.settings.items()]
+        folders = [f"--incoming={self.incoming}", f"--outgoing={self.outgoing}", f"--state={self.state}"]
+        return [
+            sys.executable,
+            "-m",
+            self.module,
+            *folders,
+            f"--model={self.model}",
+            "--device=fake",
+            *settings,
+            *flags,
+        ]
+
+    def drain(self, *flags: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run the daemon with --once to its end."""
+        return subprocess.run(
+            self.command("--once", *flags), capture_output=True, text=True, timeout=timeout_s, env=self.environment()
+        )
+
+    def start(self, *flags: str, prefix: Sequence[str] = ()) -> Daemon:
+        log = (self.root / "daemon.log").open("ab")
+        return Daemon(
+            subprocess.Popen([*prefix, *self.command(*flags)], stderr=log, stdout=log, env=self.environment())
+        )
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+
+    @property
+    def log(self) -> str:
+        return (self.root / "daemon.log").read_text(errors="replace")
+
+    def rows(self, *states: State) -> list[Row]:
+        with Ledger(self.state / FILE_NAME, read_only=True) as ledger:
+            return ledger.rows(*states)
+
+    def masks(self) -> list[Path]:
+        return sorted(self.outgoing.glob("*_water*.tif"))
+
+    def published(self) -> list[str]:
+        return sorted(row.name for row in self.rows(State.PUBLISHED))
+
+    def reasons(self) -> dict[str, str]:
+        """Name of each quarantined scene -> reason.json's reason."""
+        documents = [json.loads(path.read_text()) for path in self.state.glob("quarantine/*/reason.json")]
+        return {document["name"]: document["reason"] for document in documents}
+
+    def violations(self, dropped: dict[str, bytes]) -> list[str]:
+        """What the guarantee forbids, after a drain: every scene in `dropped` lost, repeated or damaged."""
+        wrong = []
+        with Ledger(self.state / FILE_NAME) as ledger:
+            if (verdict := ledger.check()) != "ok":
+                wrong.append(f"ledger: {verdict}")
+        keys = [job_key_of(mask) for mask in self.masks()]
+        wrong += [f"repeated: mask of key {key}" for key in {key for key in keys if keys.count(key) > 1}]
+        if None in keys:
+            wrong.append(f"damaged: {keys.count(None)} masks without {JOB_KEY_TAG}")
+        inputs = {hashlib.sha256(path.read_bytes()).hexdigest() for path in self._kept()}
+        for name, content in dropped.items():
+            if hashlib.sha256(content).hexdigest() not in inputs:
+                wrong.append(f"lost: the bytes of {name} are nowhere")
+        distinct = len(set(dropped.values()))
+        if len(keys) != distinct:
+            wrong.append(f"{distinct} scenes, {len(keys)} masks")
+        return wrong
+
+    def _kept(self) -> list[Path]:
+        folders = (self.incoming, self.state / "work", self.state / "done", self.state / "quarantine")
+        return [path for folder in folders if folder.exists() for path in folder.rglob("*") if path.is_file()]
+
+
+class Daemon:
+    """A running daemon; a context manager that kills it."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    def terminate(self, timeout_s: float = 30) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    """Wait for `condition`; raises TimeoutError where it does not come true."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"not true after {timeout_s:g} s")
+        time.sleep(0.02)
+
+
+def write_geotiff(path: Path, size_px: int) -> None:
+    """Speckle with a dark lake, uint16 amplitude, uncompressed, EPSG:32632."""
+    from runtime.raster import gdal, osr
+
+    pixels = np.random.default_rng(1).rayleigh(90, (size_px, size_px)).astype(np.uint16) + 1
+    pixels[size_px // 4 : size_px // 2, size_px // 4 : size_px // 2] = 5
+    dataset = gdal.GetDriverByName("GTiff").Create(str(path), size_px, size_px, 1, gdal.GDT_UInt16)
+    reference = osr.SpatialReference()
+    reference.ImportFromEPSG(32632)
+    dataset.SetProjection(reference.ExportToWkt())
+    dataset.SetGeoTransform((500000.0, 1.1, 0.0, 5000000.0, 0.0, -1.1))
+    dataset.GetRasterBand(1).WriteArray(pixels)
+    del dataset
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

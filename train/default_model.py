@@ -1,0 +1,159 @@
+"""How the model that ships is made: one command, fixed seeds.
+
+    python -m train.default_model --data DIR [--out runs/default]
+
+DIR holds k5/ (img, mask) and etci/ (vv.tif, flood_label.tif). In order, each step skipped where its result is there:
+
+1. simulate   scenes with known water, X-band single-look and C-band multi-look
+2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
+3. folds      from the base, adapt to all K5 tiles but one, once for each tile: the honest figure
+4. final      from the base, adapt to all of them
+
+Every fold and the final model are taken after the same fixed number of steps, never at the step where a held-out tile
+scored best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sarwater.command import run_command
+from sarwater.errors import DependencyMissing
+
+if TYPE_CHECKING:
+    from train.fit import FitOptions
+
+MODEL = "hrnet-w18-small"
+SCENES = (("k5", 120, 1), ("s1", 60, 2))
+"""(simulator mode, scenes, seed)"""
+SCENE_PX = 768
+BASE_STEPS = 800
+ADAPT_STEPS = 300
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Where the data is and where the results go."""
+
+    data: Path
+    out: Path
+
+    @property
+    def k5(self) -> str:
+        return str(self.data / "k5")
+
+    @property
+    def etci(self) -> str:
+        return f"{self.data / 'etci' / 'vv.tif'}:{self.data / 'etci' / 'flood_label.tif'}"
+
+    def simulation(self, mode: str) -> str:
+        return str(self.out / f"simulation-{mode}")
+
+    def base(self) -> FitOptions:
+        from train.fit import FitOptions
+
+        simulated = [f"{self.simulation(mode)}={scenes}" for mode, scenes, _ in SCENES]
+        return FitOptions(
+            model=MODEL,
+            data=(*simulated, f"{self.etci}=100"),
+            out=self.out / "base",
+            holdout=("vv@15",),
+            steps=BASE_STEPS,
+            learning_rate=2e-3,
+        )
+
+    def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
+        """From the base to the K5 tiles but `holdout`; the rest of the data stays in, so that it is not forgotten."""
+        base = self.base()
+        return replace(
+            base,
+            data=(*base.data, f"{self.k5}=300"),
+            out=self.out / name,
+            holdout=(*base.holdout, *holdout),
+            init=base.out / "last.pt",
+            steps=ADAPT_STEPS,
+            learning_rate=1e-3,
+            evaluate_every=ADAPT_STEPS,
+        )
+
+
+def make(recipe: Recipe) -> Path:
+    """Run what is missing; return the final checkpoint. Raises as the simulator and `fit` do."""
+    from train.data import find_tiles
+
+    for mode, count, seed in SCENES:
+        _simulate(Path(recipe.simulation(mode)), mode, count, seed)
+    _fit(recipe.base())
+    k5 = find_tiles(recipe.k5)
+    for tile in k5:
+        _fit(recipe.adapted(f"without-{tile.name}", (tile.name,)))
+    final = _fit(recipe.adapted("final", ()))
+    _report(recipe, [tile.name for tile in k5])
+    return final
+
+
+def _simulate(folder: Path, mode: str, count: int, seed: int) -> None:
+    if folder.is_dir():
+        return
+    from train.simulate import main as simulate
+
+    size = ["--count", str(count), "--size", str(SCENE_PX), "--seed", str(seed), "--mode", mode]
+    simulate(["--out", str(folder), *size])
+
+
+def _fit(options: FitOptions) -> Path:
+    from train.fit import fit
+
+    last = options.out / "last.pt"
+    if not last.is_file():
+        print(f"{options.out.name}: {options.steps} steps", flush=True)
+        fit(options)
+    return last
+
+
+def _report(recipe: Recipe, names: list[str]) -> None:
+    """Score every fold on the tile it has not seen, and print and keep the pooled figure."""
+    from train.checkpoint import load_checkpoint
+    from train.data import find_tiles
+    from train.evaluate import Scores, score
+
+    tiles = {tile.name: tile for tile in find_tiles(recipe.k5)}
+    counts = {}
+    for name in names:
+        fold = load_checkpoint(recipe.out / f"without-{name}" / "last.pt")
+        counts |= score(fold.segmenter(), [tiles[name]], fold.threshold).tiles
+    scores = Scores(counts)
+    (recipe.out / "leave_one_out.json").write_text(json.dumps(scores.to_dict(), indent=2) + "\n")
+    for name, tile in scores.tiles.items():
+        print(f"{name}  IoU {tile.iou:.4f}")
+    print(f"leave-one-tile-out: pooled IoU {scores.pooled_iou:.4f}, mean-tile IoU {scores.mean_tile_iou:.4f}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.default_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder with k5/ and etci/")
+    parser.add_argument("--out", type=Path, default=Path("runs/default"), help="default: %(default)s")
+    arguments = parser.parse_args(argv)
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise DependencyMissing("training needs torch: pip install 'sarwater[train]'") from error
+    final = make(Recipe(arguments.data, arguments.out))
+    print(f"ship it with: python -m export.to_onnx {final} -o engines/{MODEL}.onnx")
+    return 0
+
+
+def cli() -> int:
+    return run_command(main)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

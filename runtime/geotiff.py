@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from runtime.product import Georeference, Layer, Product, SceneLimits
+from runtime.job import SceneLimits
+from runtime.product import Georeference, Layer, Product
 from runtime.raster import gdal, gdal_array
 from runtime.tiff import check_structure, is_tiff
 from sarwater.errors import SceneUnreadable, SceneUnsafe

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from runtime.backends.base import FinishedRows
 from runtime.placement import Placement, placement_of
+from runtime.products import Product
 from runtime.raster import gdal, gdal_array, ogr
 from runtime.scene import Scene
 from sarwater.errors import OutputError
@@ -44,15 +46,22 @@ class _Body:
     cut: bool = False
 
 
-class WaterPolygons:
+class WaterPolygons(Product):
     """Writes the layer `water`: area_m2 (null without a georeference), pixels, cut. Raises OutputError.
 
     `minimum_area_m2` leaves smaller bodies out (square pixels where there is no georeference); `simplify_m` is the
     tolerance of the Douglas-Peucker simplification in units of the CRS, 0 keeps every pixel corner.
     """
 
+    name = "polygons"
+    asset: Mapping[str, Any] = {
+        "type": "application/geopackage+sqlite3",
+        "title": "Water bodies with their area",
+        "roles": ["data", "polygons"],
+    }
+
     def __init__(self, path: Path, scene: Scene, minimum_area_m2: float = 0.0, simplify_m: float = 0.0) -> None:
-        self.path = path
+        super().__init__(path)
         self.written = 0
         self._height = scene.height_px
         self._width = scene.width_px
@@ -65,7 +74,8 @@ class WaterPolygons:
         self._below = np.zeros(scene.width_px, np.int32)
         """Which body the last row's water belongs to, per column; 0 for none."""
         self._numbers = itertools.count(1)
-        self._dataset = gdal.GetDriverByName("GPKG").Create(str(path), 0, 0, 0, gdal.GDT_Unknown)
+        driver = gdal.GetDriverByName("GPKG")
+        self._dataset = self._attempt(lambda: driver.Create(str(path), 0, 0, 0, gdal.GDT_Unknown))
         self._layer = self._dataset.CreateLayer("water", self._place.crs, ogr.wkbPolygon)
         for name, kind in (("area_m2", ogr.OFTReal), ("pixels", ogr.OFTInteger64), ("cut", ogr.OFTInteger)):
             self._layer.CreateField(ogr.FieldDefn(name, kind))
@@ -81,18 +91,19 @@ class WaterPolygons:
             self._strip(strip)
 
     def finish(self) -> None:
+        self._attempt(self._dataset.CommitTransaction)
+        self.close()
         try:
-            self._dataset.CommitTransaction()
-            self._layer = self._dataset = None
-            with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True) as database:
+            # GDAL reports no error while it closes a file: look whether all of it is there.
+            with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as database:
                 (found,) = database.execute("SELECT count(*) FROM water").fetchone()
-        except (RuntimeError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
             raise OutputError(
-                f"{self.path.name}: cannot be written ({error}); free disk space, then run again"
+                f"{self.path.name}: was not written whole ({error}); free disk space and run again"
             ) from error
         if found != self.written:
             raise OutputError(
-                f"{self.path.name}: holds {found} of {self.written} polygons; free disk space, then run again"
+                f"{self.path.name}: holds {found} of {self.written} polygons; free disk space and run again"
             )
 
     def close(self) -> None:
@@ -168,16 +179,11 @@ class WaterPolygons:
             feature["area_m2"] = area_m2
         feature["pixels"] = pixels
         feature["cut"] = int(cut)
-        try:
-            self._layer.CreateFeature(feature)
-            self.written += 1
-            if self.written % _BATCH == 0:
-                self._dataset.CommitTransaction()
-                self._dataset.StartTransaction()
-        except RuntimeError as error:
-            raise OutputError(
-                f"{self.path.name}: cannot be written ({error}); free disk space, then run again"
-            ) from error
+        self._attempt(lambda: self._layer.CreateFeature(feature))
+        self.written += 1
+        if self.written % _BATCH == 0:
+            self._attempt(self._dataset.CommitTransaction)
+            self._dataset.StartTransaction()
 
 
 class _Names:

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.job import PRODUCTS, SceneOptions, Window, job_key, mask_name, product_stem
 from sarwater.command import run_command
 from sarwater.errors import ConfigurationError, SarwaterError, UsageError
 from sarwater.models import resolve_onnx
 
 if TYPE_CHECKING:
     from runtime.backends import Backend
-    from runtime.pipeline import Progress, SceneOptions
-    from runtime.product import Window
+    from runtime.pipeline import Progress
 
 DEFAULT_MODEL = "hrnet"
 
@@ -68,8 +68,6 @@ def add_scene_options(parser: argparse.ArgumentParser) -> None:
 
 def options_of(arguments: argparse.Namespace) -> SceneOptions:
     """SceneOptions from parsed arguments; raises UsageError."""
-    from runtime.pipeline import PRODUCTS, SceneOptions
-
     return SceneOptions(
         products=tuple(filter(None, getattr(arguments, "products", ",".join(PRODUCTS)).split(","))),
         threshold=arguments.threshold,
@@ -89,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="GeoTIFF of SAR amplitude")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the products")
     add_scene_options(parser)
-    parser.add_argument("--products", default="mask,stac", metavar="LIST", help="what to make (default: %(default)s)")
+    parser.add_argument(
+        "--products", default=",".join(PRODUCTS), metavar="LIST", help="what to make (default: %(default)s)"
+    )
     parser.add_argument(
         "--window", metavar="X,Y,W,H", help="only this part of the scene, in pixels from its upper left corner"
     )
@@ -99,8 +99,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _window(text: str | None) -> Window | None:
-    from runtime.product import Window
-
     if text is None:
         return None
     try:
@@ -123,7 +121,7 @@ def _predict(path: Path, backend: Backend, options: SceneOptions, arguments: arg
 
 def _products_of(path: Path, backend: Backend, options: SceneOptions, arguments: argparse.Namespace) -> dict[str, Any]:
     from runtime.latency import LatencyRecord, StageClock
-    from runtime.pipeline import job_key, mask_name, process_scene, product_stem
+    from runtime.pipeline import process_scene
     from runtime.publish import discard, is_published, publish
     from runtime.scene import hash_input
 

@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.job import Window
 from runtime.raster import gdal, gdal_array, osr
 from sarwater.errors import SceneUnreadable
 
 _KEPT_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
-
-
-@dataclass(frozen=True)
-class SceneLimits:
-    """What a scene may ask of the machine; beyond it, SceneUnsafe."""
-
-    file_bytes: int = 4 << 30
-    pixels: int = 1_000_000_000
-    """Width times height."""
-    bands: int = 16
-    block_bytes: int = 512 << 20
-    """Decoded size of one strip or tile, which is the least that can be read."""
-    expansion: int = 2000
-    """Decoded over stored bytes; Deflate at its best reaches 1032. Not applied below 256 MiB decoded."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle in scene pixels."""
-
-    x_px: int
-    y_px: int
-    width_px: int
-    height_px: int
-
-    def __str__(self) -> str:
-        return f"{self.x_px},{self.y_px},{self.width_px},{self.height_px}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +70,32 @@ class Georeference:
             return [to_geographic.TransformPoint(*gdal.ApplyGeoTransform(transform, *corner))[:2] for corner in corners]
         except RuntimeError:
             return []  # a CRS without a way to longitude and latitude
+
+    @property
+    def square_pixel_m(self) -> float | None:
+        """Pixel size in metres where the raster lies north up in a projected CRS with square pixels; else None."""
+        if self.geotransform is None or not self.crs_wkt:
+            return None
+        _, width, shear, _, skew, height = self.geotransform
+        crs = osr.SpatialReference(self.crs_wkt)
+        upright = width > 0 > height and shear == skew == 0 and abs(width + height) < 0.01 * width
+        return width * crs.GetLinearUnits() if upright and crs.IsProjected() else None
+
+    def centre(self, width_px: int, height_px: int) -> tuple[float, float]:
+        """(longitude, latitude) of the middle of the corners. Raises ValueError where they are unknown."""
+        corners = self.footprint(width_px, height_px)
+        if not corners:
+            raise ValueError("no georeference")
+        return sum(x for x, _ in corners) / len(corners), sum(y for _, y in corners) / len(corners)
+
+    def scaled(self, factor: int) -> Georeference:
+        """The georeference of the raster shrunk by `factor` on both axes."""
+        gcps = tuple(replace(gcp, pixel=gcp.pixel / factor, line=gcp.line / factor) for gcp in self.gcps)
+        transform = self.geotransform
+        if transform is not None:
+            x, x_by_column, x_by_row, y, y_by_column, y_by_row = transform
+            transform = (x, x_by_column * factor, x_by_row * factor, y, y_by_column * factor, y_by_row * factor)
+        return replace(self, geotransform=transform, gcps=gcps)
 
     def shifted(self, x_px: int, y_px: int) -> Georeference:
         """The georeference of a window whose upper left corner is at (x_px, y_px)."""
@@ -200,7 +200,8 @@ class Product:
     """GDAL band that is 0 where nothing was measured, or None."""
     acquired: str | None = None
     """UTC time of acquisition, ISO 8601, where known."""
-    metadata: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What was missing or assumed, in plain words, for the catalogue entry."""
 
     def read_mask(self, window: Window) -> npt.NDArray[np.bool_] | None:
         """(height, width) bool, False where nothing was measured; None where the product has no mask."""

@@ -8,7 +8,7 @@ with open_scene(path, manifest.channels) as scene:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,13 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.geotiff import open_geotiff
-from runtime.product import Georeference, Layer, Product, SceneLimits, Window
+from runtime.job import SceneLimits, Window
+from runtime.product import Georeference, Layer, Product
 from sarwater.errors import ChannelMissing, SceneEmpty, SceneMissing, SceneUnsafe, UnitMismatch, UsageError
 from sarwater.manifest import Channel, sha256_of
 from sarwater.tiling import TilePlan
 
 Pixels = npt.NDArray[np.generic]
 Bool = npt.NDArray[np.bool_]
+
+See = Callable[[int, Pixels, Bool | None], None]
+
+SHADOW = 2
+"""Mask value of pixels in radar shadow or layover: measured, but not classified."""
 
 _CO_POLARISATIONS = ("hh", "vv")
 
@@ -57,6 +63,14 @@ class Scene:
     def georeference(self) -> Georeference:
         return self.product.georeference.shifted(self.window.x_px, self.window.y_px)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever uses the products should know, in plain words."""
+        notes = list(self.product.notes)
+        if not self.georeference.known:
+            notes.append("the scene has no georeference: products are in rows and columns")
+        return tuple(notes)
+
     def read(self, row: int, count: int) -> tuple[Pixels, Bool | None]:
         """Rows [row, row + count) of the window: (C, count, W) pixels, and (count, W) validity where it takes more
         than `nodata` to tell.
@@ -77,14 +91,19 @@ class Scene:
             valid &= (rows != self.nodata).any(axis=0)
         return rows, valid
 
-    def bands(self, plan: TilePlan) -> Iterator[tuple[Pixels, Bool | None]]:
-        """The pixels of each tile row of `plan`, north to south; what two of them share is read once."""
+    def bands(self, plan: TilePlan, see: See | None = None) -> Iterator[tuple[Pixels, Bool | None]]:
+        """The pixels of each tile row of `plan`, north to south; what two of them share is read once.
+
+        `see` is called with every row once: (row, pixels, validity).
+        """
         rows: Pixels | None = None
         valid: Bool | None = None
         end = 0
         for span in plan.rows:
             stop = min(span.start + plan.tile_px, self.height_px)
             fresh, fresh_valid = self.read(end, stop - end)
+            if see:
+                see(end, fresh, fresh_valid)
             if rows is not None and span.start < end:
                 keep = end - span.start
                 fresh = np.concatenate([rows[:, -keep:], fresh], axis=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from osgeo import gdal
 
-from runtime.product import SceneLimits, Window
+from runtime.job import SceneLimits, Window
 from runtime.scene import hash_input, open_scene
 from sarwater.errors import (
     ChannelMissing,

@@ -23,10 +23,10 @@ SIGMA0_DB = {
     Cover.GRASS: -12.0,
     Cover.CROP: -10.5,
     Cover.BARE: -13.0,
-    Cover.WET_SOIL: -15.0,
-    Cover.SAND: -17.0,
+    Cover.WET_SOIL: -14.0,
+    Cover.SAND: -15.5,
     Cover.ROCK: -9.0,
-    Cover.ASPHALT: -18.5,
+    Cover.ASPHALT: -16.5,
     Cover.BUILT: -4.0,
     Cover.REED: -6.5,
 }
@@ -46,18 +46,40 @@ class Sensor:
     dn_at_0_db: float
     """Amplitude DN of sigma0 = 1 before the random calibration gain."""
     noise_db: float
-    """Noise-equivalent sigma0."""
+    """Noise-equivalent sigma0, ambiguities included."""
+    land_db: float
+    """Added to SIGMA0_DB."""
+    water_db: tuple[float, float]
+    """Range of mean sigma0 of water from calm to fresh wind."""
     incidence_deg: tuple[float, float]
 
 
 SENSORS = {
-    "k5": Sensor(pixel_m=10 / 9, single_look=True, dn_at_0_db=300.0, noise_db=-13.0, incidence_deg=(25, 50)),
-    "s1": Sensor(pixel_m=10.0, single_look=False, dn_at_0_db=450.0, noise_db=-23.0, incidence_deg=(30, 46)),
+    "k5": Sensor(
+        pixel_m=10 / 9,
+        single_look=True,
+        dn_at_0_db=300.0,
+        noise_db=-13.5,
+        land_db=0.0,
+        water_db=(-18, -12.5),
+        incidence_deg=(25, 50),
+    ),
+    "s1": Sensor(
+        pixel_m=10.0,
+        single_look=False,
+        dn_at_0_db=450.0,
+        noise_db=-23.0,
+        land_db=0.0,
+        water_db=(-24, -17),
+        incidence_deg=(30, 46),
+    ),
 }
-NOISE_KNEE_DB = -7.3
-"""Where the noise suppression of the KOMPSAT-5 product sets in; with the exponents in `_suppress_noise` fitted to the
-published tiles: it explains why their amplitude varies by 0.67 of its mean on bright land but by 1.1 on dark water,
-with one and the same curve for both, where plain speckle varies by 0.52 everywhere."""
+NOISE_KNEE_DB = -8.5
+"""Where the noise suppression of the KOMPSAT-5 product sets in; it was fitted to the published tiles with the exponents
+in `_suppress_noise`. It explains why their amplitude varies by 0.67 of its mean on bright land but by 1.1 on dark
+water, along one and the same curve for both, where plain speckle varies by 0.52 everywhere."""
+PLAIN_NOISE_DB = -19.0
+"""Noise of single-look products without that suppression."""
 
 
 @dataclass(frozen=True)
@@ -73,30 +95,35 @@ def observe(terrain: Terrain, sensor: Sensor, rng: Rng) -> Observation:
     incidence = float(np.deg2rad(rng.uniform(*sensor.incidence_deg)))
     look = slice(None, None, 1 if rng.random() < 0.5 else -1)
     surface_m = (terrain.elevation_m + terrain.canopy_m)[:, look]
-    sigma0 = _backscatter(terrain, rng)
+    sigma0 = _backscatter(terrain, sensor, rng)
     sigma0 *= illumination(surface_m, terrain.pixel_m, incidence)[:, look]
-    mean = sigma0 + np.float32(10 ** (sensor.noise_db / 10))
     targets = _target_field(terrain, rng)
     if sensor.single_look:
-        intensity = single_look(mean, targets, rng)
-        if rng.random() < 0.8:  # the others are plain detected images, as other X-band processors make them
-            _suppress_noise(intensity, NOISE_KNEE_DB + rng.uniform(-1, 1))
+        # Some scenes are plain detected images, as other X-band processors make them.
+        suppressed = rng.random() < 0.8
+        intensity = single_look(sigma0 + _power(sensor.noise_db if suppressed else PLAIN_NOISE_DB), targets, rng)
+        if suppressed:
+            _suppress_noise(intensity, NOISE_KNEE_DB + rng.uniform(-0.7, 0.7))
     else:
-        intensity = multi_look(mean, targets, rng)
+        intensity = multi_look(sigma0 + _power(sensor.noise_db), targets, rng)
     gain = sensor.dn_at_0_db * 10 ** (rng.uniform(-3, 3) / 20)
     amplitude = np.clip(np.rint(np.sqrt(intensity) * gain), 1, 65535).astype(np.uint16)
     amplitude[_outside_swath(terrain.shape, rng)] = 0
     return Observation(amplitude, _incidence_mask(terrain, incidence, look))
 
 
-def _backscatter(terrain: Terrain, rng: Rng) -> Float32:
+def _power(level_db: float) -> np.float32:
+    return np.float32(10 ** (level_db / 10))
+
+
+def _backscatter(terrain: Terrain, sensor: Sensor, rng: Rng) -> Float32:
     """Sigma0 (H, W), linear, with the texture of each cover."""
     level_db = np.array([SIGMA0_DB[cover] for cover in Cover], np.float32)
-    level_db += rng.normal(0, 1.0, level_db.size).astype(np.float32)  # every scene has its own season
+    level_db += sensor.land_db + rng.normal(0, 1.0, level_db.size).astype(np.float32)  # each scene has its season
     sigma0_db = level_db[terrain.cover] + terrain.level_db
     water = terrain.water
     if water.any():
-        sigma0_db[water] = _water_db(water, rng, land_db=float(level_db[Cover.GRASS]))[water]
+        sigma0_db[water] = _water_db(water, sensor, rng, land_db=float(level_db[Cover.GRASS]))[water]
     sigma0 = np.exp(sigma0_db * np.float32(np.log(10) / 10))
     for cover, order in TEXTURE_ORDER.items():
         where = terrain.cover == cover
@@ -105,11 +132,11 @@ def _backscatter(terrain: Terrain, rng: Rng) -> Float32:
     return sigma0
 
 
-def _water_db(water: Mask, rng: Rng, land_db: float) -> Float32:
+def _water_db(water: Mask, sensor: Sensor, rng: Rng, land_db: float) -> Float32:
     """Sigma0 of water in dB: calm to rough, gusts, wind streaks, calm in the lee of the shore."""
     height, width = water.shape
     rough = rng.random() < 0.12
-    base_db = land_db - rng.uniform(2.5, 5) if rough else rng.uniform(-24, -17)
+    base_db = land_db - rng.uniform(2.5, 5) if rough else rng.uniform(*sensor.water_db)
     gusts = fractal(water.shape, rng, rng.uniform(80, 400), 3.0, coarse=4) * np.float32(rng.uniform(0.2, 1.6))
     streaks = fractal((height, width // 16 + 1), rng, 60, 2.0) * np.float32(rng.uniform(0, 0.6))
     near_shore = ndimage.gaussian_filter(1 - shrink(water, 8).astype(np.float32), 4, mode="nearest")
@@ -173,7 +200,7 @@ def single_look(mean: Float32, targets: Complex64 | None, rng: Rng) -> Float32:
 def _suppress_noise(intensity: Float32, knee_db: float) -> None:
     """Attenuate what is weak in its neighbourhood, in place: amplitude gain q / (1 + q), q = (local mean / knee)^2."""
     local = ndimage.gaussian_filter(intensity, 1.1, truncate=2.5)
-    ratio = (local / np.float32(10 ** (knee_db / 10))) ** 2
+    ratio = (local / _power(knee_db)) ** 2
     intensity *= (ratio / (1 + ratio)) ** 2
 
 

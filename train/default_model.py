@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from train.fit import FitOptions
 
 MODEL = "hrnet-w18-small"
-SCENES = (("k5", 120, 1, 0.35), ("s1", 60, 2, 0.15))
+SCENES = (("k5", 120, 1, 0.3), ("s1", 60, 2, 0.15))
 """(simulator mode, scenes, seed, weight)"""
 SCENE_PX = 768
 ETCI_WEIGHT = 0.5
-K5_WEIGHT = 0.7
-BASE_STEPS = 600
-ADAPT_STEPS = 250
+K5_WEIGHT = 1.0
+BASE_STEPS = 400
+ADAPT_STEPS = 150
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,11 @@ def _simulate(folder: Path, mode: str, count: int, seed: int) -> None:
 
 
 def _fit(options: FitOptions) -> Path:
+    from train.checkpoint import load_checkpoint
     from train.fit import fit
 
     last = options.out / "last.pt"
-    if not last.is_file():
+    if not last.is_file() or load_checkpoint(last).training["step"] < options.steps:
         print(f"{options.out.name}: {options.steps} steps", flush=True)
         fit(options)
     return last

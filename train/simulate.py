@@ -1,22 +1,36 @@
-"""SAR scenes with known water, for training and tests: `python -m train.simulate --out DIR --count N`.
+"""SAR scenes with known water, for training and tests.
 
-`train.shapes` draws, `train.terrain` builds the land, `train.scenery` says what each scene type is made of,
-`train.radar` looks at it.
+    python -m train.simulate --out DIR --count N --size PX --seed S [--mode k5|s1]
+
+writes DIR/img, DIR/mask and DIR/gim as in the KOMPSAT-5 data set. `train.shapes` draws, `train.terrain` builds the
+land, `train.scenery` says what each scene type is made of, `train.radar` looks at it.
 """
 
 from __future__ import annotations
 
+import argparse
+import re
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from sarwater.errors import UsageError
-from train.radar import SENSORS, observe
-from train.scenery import SCENE_TYPES, build_terrain
-from train.shapes import Rng
+from sarwater.atomic import replacing
+from sarwater.command import run_command
+from sarwater.errors import DependencyMissing, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from train.shapes import Rng
 
 SMALLEST_PX = 64
+MODES = ("k5", "s1")
+EPSG = 32632
+ORIGIN_M = (600_000.0, 6_640_000.0)
+"""Upper left corner of the first scene, easting and northing; each further scene lies east of the one before."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,9 @@ def simulate_scene(
     `mode` is `k5` (single look, X band) or `s1` (multi-look, C band); `pixel_m` replaces its own pixel spacing.
     Raises UsageError for a size below 64 px, a spacing that is not positive, an unknown mode or scene type.
     """
+    from train.radar import SENSORS, observe
+    from train.scenery import SCENE_TYPES, build_terrain
+
     if min(size) < SMALLEST_PX:
         raise UsageError(f"size is {size[1]} x {size[0]} px, expected at least {SMALLEST_PX} px each way")
     if mode not in SENSORS:
@@ -61,3 +78,101 @@ def simulate_scene(
     return SimulatedScene(
         seen.amplitude, water, seen.incidence, sensor.pixel_m, scene_type, ", ".join(terrain.contents)
     )
+
+
+def write_scene(folder: Path, index: int, mode: str, scene: SimulatedScene) -> None:
+    """Image, label and incidence angle as deflated GeoTIFFs, each there whole or not at all. Raises OutputError."""
+    name = f"SIM{index:05d}"
+    easting_m = ORIGIN_M[0] + (index - 1) * scene.pixel_m * scene.water.shape[1]
+    geotransform = (easting_m, scene.pixel_m, 0.0, ORIGIN_M[1], 0.0, -scene.pixel_m)
+    files = {
+        folder / "img" / f"{name}_{mode}.tif": (scene.amplitude, 0),
+        folder / "mask" / f"{name}_{mode}_label.tif": (scene.water * np.uint8(255), None),
+        folder / "gim" / f"{name}_GIM_{mode}.tif": (scene.incidence, None),
+    }
+    for path, (pixels, nodata) in files.items():
+        try:
+            with replacing(path) as temporary:
+                _write_geotiff(temporary, pixels, geotransform, nodata)
+        except (OSError, RuntimeError) as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error}); free some space or choose another --out"
+            ) from error
+
+
+def _write_geotiff(
+    path: Path, pixels: npt.NDArray[np.generic], geotransform: tuple[float, ...], nodata: float | None
+) -> None:
+    from osgeo import gdal, gdal_array, osr
+
+    gdal.UseExceptions()
+    reference = osr.SpatialReference()
+    reference.ImportFromEPSG(EPSG)
+    height, width = pixels.shape
+    kind = gdal_array.NumericTypeCodeToGDALTypeCode(pixels.dtype)
+    options = ["TILED=YES", "COMPRESS=DEFLATE", "PREDICTOR=2"]
+    dataset = gdal.GetDriverByName("GTiff").Create(str(path), width, height, 1, kind, options)
+    dataset.SetProjection(reference.ExportToWkt())
+    dataset.SetGeoTransform(geotransform)
+    if nodata is not None:
+        dataset.GetRasterBand(1).SetNoDataValue(nodata)
+    dataset.WriteArray(pixels)
+    dataset.FlushCache()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sarwater-simulate",
+        description="Simulate SAR scenes with known water: the same seed gives the same bytes.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for img/, mask/ and gim/")
+    parser.add_argument("--count", type=int, default=10, metavar="N", help="how many scenes (default: %(default)s)")
+    parser.add_argument("--size", default="1024", metavar="PX", help="PX or WIDTHxHEIGHT (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default=MODES[0],
+        help="k5: single-look X band at 1.1 m; s1: multi-look C band at 10 m (default: %(default)s)",
+    )
+    parser.add_argument("--type", metavar="TYPE", help="one scene type instead of all in turn, e.g. lakes or airport")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    size = re.fullmatch(r"(\d+)(?:x(\d+))?", arguments.size)
+    if size is None:
+        raise UsageError(f"--size {arguments.size}: expected PX or WIDTHxHEIGHT, as 1024 or 2048x1024")
+    if arguments.count < 1:
+        raise UsageError(f"--count {arguments.count}: expected at least 1")
+    if arguments.seed < 0:
+        raise UsageError(f"--seed {arguments.seed}: expected 0 or more")
+    width, height = int(size[1]), int(size[2] or size[1])
+    try:
+        from rich.console import Console
+        from rich.progress import track
+
+        from train.scenery import SCENE_TYPES
+    except ImportError as error:
+        raise DependencyMissing(f"the simulator needs {error.name}: pip install 'sarwater[train]'") from error
+    types = list(SCENE_TYPES)
+    water_px = 0
+    for index in track(range(1, arguments.count + 1), "simulating", console=Console(stderr=True), transient=True):
+        # Each scene has a stream of random numbers of its own: scene 7 is the same, however many are made.
+        rng = np.random.default_rng((arguments.seed, index))
+        scene_type = arguments.type or types[(index - 1) % len(types)]
+        scene = simulate_scene((height, width), arguments.mode, rng, scene_type)
+        write_scene(arguments.out, index, arguments.mode, scene)
+        water_px += int(scene.water.sum())
+    share = water_px / (arguments.count * width * height)
+    print(f"{arguments.count} scenes of {width} x {height} px in {arguments.out}, {share:.1%} water")
+    return 0
+
+
+def cli() -> int:
+    return run_command(main)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

@@ -41,7 +41,9 @@ class Accuracy:
         return self.iou_loss <= LARGEST_IOU_LOSS[precision] and bool(np.isfinite(self.max_error))
 
 
-def compare(found: Sequence[Float32], reference: Sequence[Float32], tiles: Sequence[Tile], threshold: float) -> Accuracy:
+def compare(
+    found: Sequence[Float32], reference: Sequence[Float32], tiles: Sequence[Tile], threshold: float
+) -> Accuracy:
     """`found` and `reference`: one probability map (T, T) float32 for each tile."""
     maximum, total, changed, pixels = 0.0, 0.0, 0, 0
     scores, reference_scores = Confusion(), Confusion()

@@ -16,9 +16,7 @@ from export.graph import infer_shapes
 def emulated(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The same network in float32 arithmetic with explicit rounding; float32 and int8 parts are as they were."""
     typed = infer_shapes(_copy(proto))
-    halves = {
-        value.name for value in typed.graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT16
-    }
+    halves = {value.name for value in typed.graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT16}
     result = _copy(proto)
     del result.graph.value_info[:]
     _widen_initialisers(result.graph)

@@ -57,9 +57,7 @@ def to_fp16(graph: Graph, tiles: Float32, recipe: dict[str, Any]) -> Graph:
     return _finished(graph, _halved(folded(with_tile(graph, tiles.shape[-1])), tiles, opset=None), "fp16", recipe)
 
 
-def to_int8(
-    graph: Graph, tiles: Float32, probes: Sequence[Tile], recipe: dict[str, Any], progress: Progress
-) -> Graph:
+def to_int8(graph: Graph, tiles: Float32, probes: Sequence[Tile], recipe: dict[str, Any], progress: Progress) -> Graph:
     """The graph with int8 convolutions (explicit Q/DQ) and float16 around them.
 
     Entropy and maximum calibration are both tried on `tiles` (n, C, t, t); the better one on `probes`, labelled tiles
@@ -144,9 +142,7 @@ class _Measure:
             return probabilities(network, tiles)
 
 
-def _relieved(
-    quantised: onnx.ModelProto, measure: _Measure, progress: Progress
-) -> tuple[list[str], onnx.ModelProto]:
+def _relieved(quantised: onnx.ModelProto, measure: _Measure, progress: Progress) -> tuple[list[str], onnx.ModelProto]:
     """(blocks left in float16, graph): the fewest of the worst blocks, doubling, that bring the loss to its target."""
     blocks = quantised_blocks(quantised)
     ranked = [block for block, _ in ranked_blocks(quantised, measure.error, progress)]

@@ -31,7 +31,8 @@ def calibration_tiles(channels: Sequence[Channel], folder: Path | None = None, c
     else:
         scenes = [tile.pixels for tile in simulated_tiles(channels, 2 * TILE_PX, SCENES)]
         candidates = [quarter for scene in scenes for quarter in _quarters(scene)]
-    return np.stack([candidates[index] for index in _different(np.stack([_features(c[0]) for c in candidates]), count)])
+    features = np.stack([_features(candidate[0]) for candidate in candidates])
+    return np.stack([candidates[index] for index in _different(features, count)])
 
 
 def _quarters(scene: Float32) -> list[Float32]:
@@ -39,7 +40,7 @@ def _quarters(scene: Float32) -> list[Float32]:
 
 
 def _features(plane: Float32) -> npt.NDArray[np.float64]:
-    """What sets a tile apart: its median and bright tail and spread, in a logarithm where amounts allow it, and nodata."""
+    """What sets a tile apart: median, bright tail and spread (of logarithms, where there are amounts), and nodata."""
     valid = plane[plane != 0]
     if valid.size == 0:
         return np.array([0.0, 0.0, 0.0, 1.0])
@@ -49,8 +50,8 @@ def _features(plane: Float32) -> npt.NDArray[np.float64]:
 
 
 def _different(features: npt.NDArray[np.float64], count: int) -> list[int]:
-    """Indices of at most `count` rows that cover the space of `features` (n, 4): farthest-point sampling, begun with the
-    extremes that must be there (Gonzalez 1985, "Clustering to minimize the maximum intercluster distance")."""
+    """Indices of at most `count` rows that cover the space of `features` (n, 4): farthest-point sampling, begun with
+    the extremes that must be there (Gonzalez 1985, "Clustering to minimize the maximum intercluster distance")."""
     spread = features.std(axis=0)
     points = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
     median, tail, _, nodata = points.T

@@ -35,6 +35,12 @@ class Runner:
     precision: str
     size_bytes: int
     open: Callable[[], contextlib.AbstractContextManager[Network]]
+    timed: bool = True
+    """False where the machine imitates another: its speed means nothing."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} ({self.runs_on})"
 
 
 def onnxruntime_runner(graph: Graph, size_bytes: int) -> Runner:
@@ -46,7 +52,16 @@ def onnxruntime_runner(graph: Graph, size_bytes: int) -> Runner:
         precision,
         size_bytes,
         lambda: _onnxruntime(graph),
+        timed=precision == "fp32",
     )
+
+
+def torch_runner(fp32: Path) -> Runner:
+    """The network itself, with the weights that the ONNX file holds. Raises ModuleNotFoundError without torch."""
+    from export.to_onnx import torch_network
+
+    network = torch_network(fp32)
+    return Runner("PyTorch fp32", "PyTorch", "fp32", fp32.stat().st_size, lambda: contextlib.nullcontext(network))
 
 
 def backend_runner(path: Path) -> Runner:

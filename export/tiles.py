@@ -79,7 +79,7 @@ def folder_tiles(folder: Path, channels: Sequence[Channel], tile_px: int, limit:
 
 
 def simulated_tiles(channels: Sequence[Channel], tile_px: int, count: int, seed: int = 0) -> list[Tile]:
-    """Simulated scenes of all kinds in turn, one tile each, every third with a slanted nodata edge as at the rim of a scene.
+    """Simulated scenes of all kinds in turn, one tile each, every third with a slanted nodata edge as at a scene's rim.
 
     The same arguments give the same pixels. Raises DependencyMissing without scipy.
     """
@@ -88,8 +88,8 @@ def simulated_tiles(channels: Sequence[Channel], tile_px: int, count: int, seed:
         from train.terrain import SCENE_TYPES
     except ModuleNotFoundError as error:
         raise DependencyMissing(
-            f"tiles to measure with are simulated, which needs {error.name}: `pip install {error.name}`; or give real ones "
-            "with --calibration DIR"
+            f"tiles to measure with are simulated, which needs {error.name}: `pip install {error.name}`; or give real "
+            "ones with --calibration DIR"
         ) from error
     mode = "s1" if any(channel.name in ("vv", "vh") for channel in channels) else "k5"
     kinds = list(SCENE_TYPES)

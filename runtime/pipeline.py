@@ -21,19 +21,21 @@ from types import TracebackType
 from typing import Any
 
 from runtime.backends.base import Backend, FinishedRows
+from runtime.formats import hash_input, input_bytes
 from runtime.job import SceneOptions, Window, job_key, mask_name, product_stem
 from runtime.latency import LatencyRecord, StageClock
 from runtime.polygons import WaterPolygons
 from runtime.products import Confidence, Product, WaterMask
 from runtime.publish import JOB_KEY_TAG, StagedProducts
 from runtime.quicklook import Quicklook
-from runtime.scene import Bool, Pixels, Scene, See, hash_input, open_scene
+from runtime.scene import SHADOW, Bool, Pixels, Scene, See, open_scene
 from runtime.sieve import Sieve
 from runtime.stac import stac_item
 from sarwater import __version__
 from sarwater.atomic import fsync_file
 from sarwater.errors import OutputError
 from sarwater.manifest import sha256_of
+from sarwater.metrics import NODATA
 from sarwater.tiling import TilePlan
 
 __all__ = ["SceneOptions", "Window", "infer_scene", "job_key", "mask_name", "open_for", "process_scene", "product_stem"]
@@ -69,7 +71,7 @@ def process_scene(
         clock.mark("validated")
         key = job_key(input_sha256, backend.model_sha256, options)
         tags = _tags(key, input_sha256, backend, options, scene)
-        record = record or LatencyRecord(input=path.name, input_bytes=path.stat().st_size)
+        record = record or LatencyRecord(input=path.name, input_bytes=input_bytes(path))
         record.key = key
         with _staging_folder(out_dir, stem) as folder, ExitStack() as stack:
             products: list[Product] = []
@@ -118,6 +120,10 @@ def _make(
 
     def write(finished: FinishedRows) -> None:
         with clock.stage("write"):
+            hidden = scene.shadow(finished.row, len(finished.mask))
+            if hidden is not None:
+                hidden &= finished.mask != NODATA
+                finished.mask[hidden], finished.confidence[hidden] = SHADOW, NODATA
             for part in sieve.push(finished) if sieve else (finished,):
                 for product in products:
                     product.write(part)
@@ -132,14 +138,7 @@ def _make(
 
 def open_for(backend: Backend, path: Path, options: SceneOptions) -> Scene:
     """Open a scene for the backend's model; raises as open_scene does."""
-    return open_scene(
-        path,
-        backend.manifest.channels,
-        polarisations=options.polarisations,
-        window=options.window,
-        nodata=options.nodata,
-        limits=options.limits,
-    )
+    return open_scene(path, backend.manifest.channels, options)
 
 
 def infer_scene(

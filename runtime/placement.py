@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from runtime.product import Georeference
+from runtime.georeference import Georeference
 from runtime.raster import gdal, ogr, osr
 
 

@@ -12,8 +12,8 @@ from osgeo import gdal, ogr
 
 import runtime.polygons
 from runtime.backends.base import FinishedRows
+from runtime.georeference import Georeference, GroundControlPoint
 from runtime.polygons import WaterPolygons, polygonise
-from runtime.product import Georeference, GroundControlPoint
 from tests.runtime.rasters import TRANSFORM, UTM_52N, wkt
 
 UTM = Georeference(wkt(UTM_52N), TRANSFORM)

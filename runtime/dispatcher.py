@@ -146,6 +146,8 @@ class Dispatcher:
                 assert self.current is not None
                 job, self.current = self.current, None
                 self.jobs.pop(job.id)
+                if message.get("ends"):
+                    self._renew_worker()
                 self.dispatch()  # the worker need not wait while this one is committed
                 self._conclude(job, message)
                 self._keep(job)
@@ -185,6 +187,10 @@ class Dispatcher:
             self.jobs.pop(job.id)
             self._outcome.transient(job, "worker_died", f"the worker died on it: {how}", worker_died=True)
             self._keep(job)
+        self._renew_worker()
+
+    def _renew_worker(self) -> None:
+        self._worker.kill()
         self._worker = WorkerProcess(self._context.config, self._context.lock, self._context.worker_command)
 
     def _hear_successor(self) -> None:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from runtime import queue
-from runtime.ledger import State
+from runtime.ledger import FILE_NAME, Ledger, State
 from sarwater.errors import UsageError
 from tests.torture.station import Station
 
 
-@pytest.fixture
-def station(tmp_path: Path) -> Station:
+@pytest.fixture(scope="module")
+def worked_off(tmp_path_factory: pytest.TempPathFactory) -> Station:
     """One scene in quarantine (job 1), one published (job 2)."""
-    station = Station(tmp_path)
+    station = Station(tmp_path_factory.mktemp("queue"))
     station.drop("a-bad.tif", b"not a raster")
     station.drop("b-good.tif", 1)
     assert station.drain().returncode == 0
+    return station
+
+
+@pytest.fixture
+def station(worked_off: Station, tmp_path: Path) -> Station:
+    shutil.copytree(worked_off.root, tmp_path, dirs_exist_ok=True)
+    station = Station(tmp_path)
+    with Ledger(station.state / FILE_NAME) as ledger:
+        ledger.note_folders(incoming=station.incoming, outgoing=station.outgoing)
     return station
 
 

@@ -22,8 +22,10 @@ from sarwater.atomic import replacing
 from sarwater.errors import ExportError, ManifestInvalid, ModelNotFound, OutputError
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, manifest_path, sha256_of
 
-METADATA_KEY = "sarwater"
-"""The `metadata_props` entry that holds what `ModelManifest` says, less the hashes, and the normalisation, as JSON."""
+MANIFEST_KEY = "sarwater"
+"""The `metadata_props` entry that holds, as JSON, what the manifest says, less the hashes."""
+ARCHITECTURE_KEY = "sarwater_architecture"
+"""The one that holds `train.models.Architecture`, by which the weights can be trained further."""
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 20
 """Per-channel Q/DQ came with 13; 20 is the newest that the ONNX parser of TensorRT 10.3 (JetPack 6) reads.
@@ -139,7 +141,8 @@ def described(graph: Graph) -> Graph:
     manifest, proto = graph.manifest, graph.proto
     about = dataclasses.asdict(dataclasses.replace(manifest, files={}))
     properties = {
-        METADATA_KEY: json.dumps({**_metadata(proto), **about}, sort_keys=True, default=dict),
+        MANIFEST_KEY: json.dumps(about, sort_keys=True, default=dict),
+        ARCHITECTURE_KEY: json.dumps(architecture_in(proto), sort_keys=True),
         # https://qgis-plugin-deepness.readthedocs.io, "Model metadata": the plugin divides pixels by 255 before it
         # standardises them; this standard deviation undoes that, since the graph takes raw pixels.
         "model_type": json.dumps("Segmentor"),
@@ -156,23 +159,22 @@ def described(graph: Graph) -> Graph:
     return graph
 
 
-def normalisation_in(proto: onnx.ModelProto) -> list[dict[str, Any]]:
-    """How each channel is normalised inside the graph, as export.to_onnx wrote it down."""
-    return list(_metadata(proto).get("normalisation", []))
+def architecture_in(proto: onnx.ModelProto) -> dict[str, Any]:
+    """The network that the graph was exported from, as `Architecture.to_dict` has it; empty for other graphs."""
+    return _metadata(proto, ARCHITECTURE_KEY)
 
 
-def set_normalisation(proto: onnx.ModelProto, normalisation: list[dict[str, Any]]) -> None:
-    onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps({"normalisation": normalisation})})
+def set_architecture(proto: onnx.ModelProto, architecture: dict[str, Any]) -> None:
+    onnx.helper.set_model_props(proto, {ARCHITECTURE_KEY: json.dumps(architecture)})
 
 
 def manifest_in(proto: onnx.ModelProto, where: str, files: Mapping[str, str]) -> ModelManifest:
     """The manifest that a graph of ours carries, for `files` (name -> sha256). Raises ExportError for other graphs."""
-    about = _metadata(proto)
-    about.pop("normalisation", None)
+    about = _metadata(proto, MANIFEST_KEY)
     if not about:
         raise ExportError(
             f"{where}: no manifest beside it and none inside; expected a graph of export.to_onnx, which carries "
-            f"{METADATA_KEY!r} in its metadata"
+            f"{MANIFEST_KEY!r} in its metadata"
         )
     return ModelManifest.from_document({**about, "files": dict(files)})
 
@@ -199,9 +201,9 @@ def write_manifest(manifest: ModelManifest, model_path: Path) -> None:
         temporary.write_text(manifest.to_json(), encoding="utf-8")
 
 
-def _metadata(proto: onnx.ModelProto) -> dict[str, Any]:
+def _metadata(proto: onnx.ModelProto, key: str) -> dict[str, Any]:
     for item in proto.metadata_props:
-        if item.key == METADATA_KEY:
+        if item.key == key:
             loaded: dict[str, Any] = json.loads(item.value)
             return loaded
     return {}

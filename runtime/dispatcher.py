@@ -37,6 +37,7 @@ class Dispatcher:
         self._successor: tuple[WorkerProcess, Config] | None = None
         self._duplicate_of: tuple[Row, str] | None = None
         self._failed_starts = 0
+        self._stopping = False
         self.jobs: dict[int, Job] = {}
         self.current: Job | None = None
         for job in jobs:
@@ -80,7 +81,7 @@ class Dispatcher:
         """Give the worker its next scene, if it is free and there is one."""
         now_s = time.monotonic()
         due = [job for job in self.jobs.values() if job.retry_at_s is None or job.retry_at_s <= now_s]
-        if self.ready is None or self.current is not None or not due:
+        if self.ready is None or self.current is not None or not due or self._context.room.paused or self._stopping:
             return
         job = min(due, key=lambda job: job.order)
         job.retry_at_s, job.started_s = None, now_s
@@ -121,6 +122,7 @@ class Dispatcher:
 
     def stop(self) -> None:
         """Let the worker finish its batch; what is not finished then returns to the inbox."""
+        self._stopping = True
         for message in self._worker.stop(self._context.config.stop_s):
             if message["event"] in ("staged", "skipped", "failed"):
                 self._take_in(message)
@@ -143,8 +145,12 @@ class Dispatcher:
             case "staged" | "skipped" | "failed":
                 assert self.current is not None
                 job, self.current = self.current, None
+                self.jobs.pop(job.id)
+                if message.get("ends"):
+                    self._renew_worker()
+                self.dispatch()  # the worker need not wait while this one is committed
                 self._conclude(job, message)
-                self._let_go(job)
+                self._keep(job)
 
     def _answer(self, key: str, input_sha256: str, mask: str) -> None:
         """The key is known: is it another scene's already?"""
@@ -178,8 +184,13 @@ class Dispatcher:
         drop_leftovers(self._context.config.outgoing)
         if self.current is not None:
             job, self.current = self.current, None
+            self.jobs.pop(job.id)
             self._outcome.transient(job, "worker_died", f"the worker died on it: {how}", worker_died=True)
-            self._let_go(job)
+            self._keep(job)
+        self._renew_worker()
+
+    def _renew_worker(self) -> None:
+        self._worker.kill()
         self._worker = WorkerProcess(self._context.config, self._context.lock, self._context.worker_command)
 
     def _hear_successor(self) -> None:
@@ -233,10 +244,10 @@ class Dispatcher:
         else:
             self._outcome.transient(job, "output", message)
 
-    def _let_go(self, job: Job) -> None:
-        """Keep a job only if it is to be tried again."""
-        if job.retry_at_s is None:
-            self.jobs.pop(job.id, None)
+    def _keep(self, job: Job) -> None:
+        """A job that is to be tried again stays in custody."""
+        if job.retry_at_s is not None:
+            self.jobs[job.id] = job
 
     def __enter__(self) -> Dispatcher:
         return self

@@ -55,6 +55,7 @@ class Candidate:
     complete: Moment | None = None
     unchanged_since_s: float = 0.0
     looks: int = 1
+    """In a row that found it the same."""
     changes: int = 0
     settling: bool = False
     """All of it is there; only time has to show that it stays as it is."""
@@ -190,6 +191,7 @@ class Inbox:
             self.fresh.append(candidate)
         candidate.kind, candidate.signature = kind, signature
         candidate.unchanged_since_s = time.monotonic()
+        candidate.looks = 1
         candidate.changes += 1
         candidate.complete = None
 

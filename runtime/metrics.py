@@ -19,6 +19,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     disable_created_metrics,
+    generate_latest,
     start_http_server,
     write_to_textfile,
 )
@@ -116,6 +117,10 @@ class Metrics:
             write_to_textfile(str(path), self.registry)
         except OSError as error:
             log.warning("%s: metrics not written (%s)", path, error.strerror)
+
+    def text(self) -> str:
+        """In the text exposition format."""
+        return generate_latest(self.registry).decode()
 
     def serve(self, port: int) -> None:
         """Answer scrapes on the loopback, from a thread of its own. Raises OSError for a port in use."""

@@ -18,9 +18,14 @@ from sarwater.atomic import fsync_folder
 log = logging.getLogger("sarwater.watch")
 
 
-def recover(ledger: Ledger, folders: Folders, remove_done: bool) -> None:
-    """Settle what the last daemon left. Afterwards every claimed row is CLAIMED and has its input in work."""
+def recover(ledger: Ledger, folders: Folders, remove_done: bool, innocent: bool = False) -> None:
+    """Settle what the last daemon left. Afterwards every claimed row is CLAIMED and has its input in work.
+
+    `innocent`: it ended for want of space, so the attempt that was cut short does not count.
+    """
     for row in ledger.rows(*CLAIMED):
+        if innocent and row.interruptions > 0:
+            ledger.given_back(row.id)
         _recover_claimed(ledger, folders, row)
     for row in ledger.rows(*WAITING):
         _recover_waiting(ledger, folders, row)

@@ -65,6 +65,7 @@ class Supervisor:
         self._pinged_s = 0.0
         self._reported_s = 0.0
         self._paused = ""
+        self._was_full = False
 
     def run(self) -> None:
         """Raises ConfigurationError, ModelError, OutputError where the daemon itself cannot go on."""
@@ -100,7 +101,7 @@ class Supervisor:
         ledger = stack.enter_context(Ledger(config.state / FILE_NAME))
         ledger.note_folders(incoming=config.incoming, outgoing=config.outgoing)
         drop_leftovers(config.outgoing)
-        recover(ledger, folders, config.after == "remove")
+        recover(ledger, folders, config.after == "remove", innocent=self._was_full)
         room = Room(config.outgoing, config.state)
         self._context = Context(config, folders, ledger, room, self._metrics, lock, self._worker_command)
         self._hints = self._open_hints(stack)
@@ -129,6 +130,7 @@ class Supervisor:
         return is_no_space(error) or is_no_space(refuses_files(self._config.state))
 
     def _await_space(self, error: OSError | sqlite3.OperationalError) -> None:
+        self._was_full = True
         log.warning("paused: %s; waiting for space", _where(error))
         while not self._stopping and is_no_space(refuses_files(self._config.state)):
             self._systemd.tell(f"STATUS=paused: {_where(error)}", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
@@ -157,7 +159,7 @@ class Supervisor:
         if not self._paused:
             while self._dispatcher.room_for_more and (job := self._intake.claim()):
                 self._dispatcher.take(job)
-            self._dispatcher.dispatch()
+        self._dispatcher.dispatch()
         self._show_life()
 
     def _check_room(self) -> None:

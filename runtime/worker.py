@@ -167,7 +167,7 @@ class _Job:
         except Exception as error:
             # A CUDA error poisons the context, and a bug may have left anything behind: never go on after these.
             traceback.print_exc()
-            self._fail("transient", _reason(error), error)
+            self._fail("transient", _reason(error), error, ends=True)
             raise SystemExit(1) from error
         else:
             self._channel.send(event="staged", staged=staged)
@@ -255,12 +255,15 @@ class _Job:
             raise _Stopped
         self._channel.send(event="progress", tiles=done, of=total)
 
-    def _fail(self, kind: str, reason: str, error: BaseException) -> None:
+    def _fail(self, kind: str, reason: str, error: BaseException, ends: bool = False) -> None:
+        """`ends`: this worker takes no further scene."""
         text = str(error) or type(error).__name__
         text = text.replace(str(self._path), self._name).replace(self._path.name, self._name)
         text = text.removeprefix(f"{self._name}: ")  # whoever reports it says the name anyway
         gpu = type(error).__name__ if type(error).__module__.startswith("pycuda") else ""
-        self._channel.send(event="failed", kind=kind, reason=reason, message=text, errno=_errno(error), gpu=gpu)
+        self._channel.send(
+            event="failed", kind=kind, reason=reason, message=text, errno=_errno(error), gpu=gpu, ends=ends
+        )
 
 
 def _die_with(supervisor: int) -> None:

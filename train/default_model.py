@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from train.fit import FitOptions
 
 MODEL = "hrnet-w18-small"
-SCENES = (("k5", 120, 1), ("s1", 60, 2))
-"""(simulator mode, scenes, seed)"""
+SCENES = (("k5", 120, 1, 0.3), ("s1", 60, 2, 0.15))
+"""(simulator mode, scenes, seed, weight)"""
 SCENE_PX = 768
-BASE_STEPS = 800
-ADAPT_STEPS = 300
+ETCI_WEIGHT = 0.5
+K5_WEIGHT = 1.0
+BASE_STEPS = 400
+ADAPT_STEPS = 150
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,15 @@ class Recipe:
     def base(self) -> FitOptions:
         from train.fit import FitOptions
 
-        simulated = [f"{self.simulation(mode)}={scenes}" for mode, scenes, _ in SCENES]
+        simulated = [f"{self.simulation(mode)}={weight}" for mode, _, _, weight in SCENES]
         return FitOptions(
             model=MODEL,
-            data=(*simulated, f"{self.etci}=100"),
+            data=(*simulated, f"{self.etci}={ETCI_WEIGHT}"),
             out=self.out / "base",
             holdout=("vv@15",),
             steps=BASE_STEPS,
             learning_rate=2e-3,
+            evaluate_every=200,
         )
 
     def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
@@ -73,7 +76,7 @@ class Recipe:
         base = self.base()
         return replace(
             base,
-            data=(*base.data, f"{self.k5}=300"),
+            data=(*base.data, f"{self.k5}={K5_WEIGHT}"),
             out=self.out / name,
             holdout=(*base.holdout, *holdout),
             init=base.out / "last.pt",
@@ -87,7 +90,7 @@ def make(recipe: Recipe) -> Path:
     """Run what is missing; return the final checkpoint. Raises as the simulator and `fit` do."""
     from train.data import find_tiles
 
-    for mode, count, seed in SCENES:
+    for mode, count, seed, _ in SCENES:
         _simulate(Path(recipe.simulation(mode)), mode, count, seed)
     _fit(recipe.base())
     k5 = find_tiles(recipe.k5)
@@ -108,10 +111,11 @@ def _simulate(folder: Path, mode: str, count: int, seed: int) -> None:
 
 
 def _fit(options: FitOptions) -> Path:
+    from train.checkpoint import load_checkpoint
     from train.fit import fit
 
     last = options.out / "last.pt"
-    if not last.is_file():
+    if not last.is_file() or load_checkpoint(last).training["step"] < options.steps:
         print(f"{options.out.name}: {options.steps} steps", flush=True)
         fit(options)
     return last

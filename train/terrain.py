@@ -1,26 +1,37 @@
-"""The land of a simulated scene: where the water lies, what covers the rest, how high it is. No radar here.
+"""The land of a simulated scene: where the water lies, what covers the rest, how high it stands. No radar here.
 
-Shapes come from fractal fields (power-law spectra), meandering centre lines and straight-edged parcels. Man-made
-things have sizes in metres, natural ones in pixels, because nature looks alike at every scale.
+Man-made things have sizes in metres; natural ones are drawn in pixels, because nature looks alike at every scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
-from scipy import ndimage
 
-Float32 = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+from train.shapes import (
+    Float32,
+    Float64,
+    Mask,
+    Parcels,
+    Rng,
+    distance_px,
+    fill_polygons,
+    fractal,
+    meander,
+    parcels,
+    quantile,
+    rectangle,
+    remove_specks,
+    ribbon,
+    smooth_noise,
+)
 
 
 class Cover(IntEnum):
-    """What a pixel is covered with; `train.simulate` knows the backscatter of each."""
+    """What a pixel is covered with; `train.radar` knows the backscatter of each."""
 
     WATER = 0
     FOREST = 1
@@ -35,47 +46,43 @@ class Cover(IntEnum):
     REED = 10
 
 
-OPEN_COVERS = (Cover.GRASS, Cover.CROP, Cover.CROP, Cover.BARE, Cover.WET_SOIL)
+OPEN_LAND = (Cover.GRASS, Cover.CROP, Cover.CROP, Cover.BARE, Cover.WET_SOIL)
+SMOOTH_LAND = (Cover.WET_SOIL, Cover.SAND, Cover.ASPHALT, Cover.BARE)
 
 
 @dataclass
 class Terrain:
-    """The land under construction, all arrays (H, W). `paint` and `flood` keep them consistent."""
+    """The land under construction, all arrays (H, W). `paint` and `fill` keep them consistent."""
 
-    height_px: int
-    width_px: int
+    shape: tuple[int, int]
     pixel_m: float
-    rng: np.random.Generator
+    rng: Rng
     cover: npt.NDArray[np.uint8] = field(init=False)
     elevation_m: Float32 = field(init=False)
-    """The bare ground, water surfaces included."""
+    """The bare ground; water is level."""
     canopy_m: Float32 = field(init=False)
-    """Height of trees and buildings above the ground."""
+    """Height of trees, buildings and banks above the ground."""
     level_db: Float32 = field(init=False)
-    """Backscatter relative to the mean of the cover: parcels, soil, moisture."""
-    targets: list[tuple[float, float, float, float]] = field(init=False, default_factory=list)
-    """Point targets: row, column, amplitude relative to 0 dB clutter, smear in azimuth in pixels."""
+    """Backscatter relative to the mean of the cover: crops, moisture."""
+    targets: list[Float64] = field(init=False, default_factory=list)
+    """Point targets, (N, 4) each: row, column, level in dB, spread along azimuth in pixels."""
     contents: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.cover = np.full(self.shape, Cover.GRASS, np.uint8)
-        self.elevation_m = np.zeros(self.shape, np.float32)
-        self.canopy_m = np.zeros(self.shape, np.float32)
-        self.level_db = np.zeros(self.shape, np.float32)
+        self.elevation_m, self.canopy_m, self.level_db = (np.zeros(self.shape, np.float32) for _ in range(3))
 
     @property
-    def shape(self) -> tuple[int, int]:
-        return self.height_px, self.width_px
+    def height_px(self) -> int:
+        return self.shape[0]
+
+    @property
+    def width_px(self) -> int:
+        return self.shape[1]
 
     @property
     def water(self) -> Mask:
         return self.cover == Cover.WATER
-
-    def px(self, metres: float) -> float:
-        return metres / self.pixel_m
-
-    def fractal(self, outer_px: float, slope: float, coarse: int = 1) -> Float32:
-        return fractal(self.shape, self.rng, outer_px, slope, coarse)
 
     def paint(self, where: Mask, cover: Cover, canopy_m: float = 0.0, level_db: float = 0.0) -> None:
         """Cover `where`; what stood there is gone."""
@@ -83,554 +90,349 @@ class Terrain:
         self.canopy_m[where] = canopy_m
         self.level_db[where] = level_db
 
+    def fill(self, water: Mask) -> None:
+        """Put level water on `water`; the ground rises from its shore over a bank."""
+        self.paint(water, Cover.WATER)
+        shore_px = distance_px(self.water)
+        bank_px = self.log_uniform(8, 60)
+        bank_m = bank_px * self.pixel_m * self.uniform(0.0, 0.25)
+        self.elevation_m *= 1 - np.exp(-shore_px / np.float32(4 * bank_px))
+        self.elevation_m += np.float32(bank_m) * (1 - np.exp(-shore_px / np.float32(bank_px)))
+
+    def shown(self, what: str) -> None:
+        if what not in self.contents:
+            self.contents.append(what)
+
+    def px(self, metres: float, at_least: float = 0.0) -> float:
+        return max(metres / self.pixel_m, at_least)
+
+    def fractal(self, outer_px: float, slope: float, coarse: int = 1) -> Float32:
+        return fractal(self.shape, self.rng, outer_px, slope, coarse)
+
+    def parcels(self, length_px: float, width_px: float) -> Parcels:
+        return parcels(self.shape, self.rng, length_px, width_px, self.angle())
+
+    def point(self) -> Float64:
+        """A place in the scene, x, y."""
+        return self.rng.uniform(0.1, 0.9, 2) * self.shape[::-1]
+
+    def angle(self) -> float:
+        return self.uniform(0, 2 * np.pi)
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.rng.random() < probability)
+
     def uniform(self, low: float, high: float) -> float:
         return float(self.rng.uniform(low, high))
 
     def log_uniform(self, low: float, high: float) -> float:
         return float(np.exp(self.rng.uniform(np.log(low), np.log(high))))
 
-
-def fractal(
-    shape: tuple[int, int], rng: np.random.Generator, outer_px: float, slope: float, coarse: int = 1
-) -> Float32:
-    """A Gaussian field with power spectrum ~ k^-slope below the scale `outer_px`; (H, W) float32, mean 0, deviation 1.
-
-    `coarse` computes it on every n-th pixel and interpolates: for fields without fine detail.
-    """
-    small = tuple(-(-n // coarse) + 2 for n in shape)
-    # The transform is periodic; an eighth of margin is cut off so that opposite edges of a scene are not alike.
-    padded = [scipy.fft.next_fast_len(n + n // 8, real=True) for n in small]
-    frequency = np.hypot(
-        scipy.fft.fftfreq(padded[0])[:, None].astype(np.float32), scipy.fft.rfftfreq(padded[1])[None].astype(np.float32)
-    )
-    knee = np.float32(coarse / outer_px)
-    gain = (frequency**2 + knee**2) ** np.float32(-slope / 4)
-    gain[0, 0] = 0
-    noise = scipy.fft.rfft2(rng.standard_normal(padded, np.float32))
-    result = scipy.fft.irfft2(noise * gain, s=padded)[: small[0], : small[1]]
-    result = (result - result.mean()) / result.std()
-    if coarse > 1:
-        result = ndimage.zoom(result, coarse, order=1, mode="nearest")
-    return np.ascontiguousarray(result[: shape[0], : shape[1]], dtype=np.float32)
+    def choice(self, covers: tuple[Cover, ...]) -> Cover:
+        return covers[int(self.rng.integers(len(covers)))]
 
 
-def fill_polygons(shape: tuple[int, int], polygons: npt.NDArray[np.floating]) -> Mask:
-    """Union of convex polygons (P, K, 2) of x, y corners, as the pixels whose centres lie inside; (H, W) bool.
-
-    Each polygon edge adds its direction at the pixel where it crosses a row; the running sum along the row is the
-    winding number.
-    """
-    height, width = shape
-    start = np.asarray(polygons, np.float64)
-    end = np.roll(start, -1, axis=1)
-    area = np.sum(start[..., 0] * end[..., 1] - end[..., 0] * start[..., 1], axis=1)
-    turn = np.broadcast_to(np.sign(area)[:, None], start.shape[:2]).ravel()
-    x0, y0 = start.reshape(-1, 2).T
-    x1, y1 = end.reshape(-1, 2).T
-    first = np.clip(np.ceil(np.minimum(y0, y1)), 0, height).astype(np.int64)
-    last = np.clip(np.ceil(np.maximum(y0, y1)), 0, height).astype(np.int64)
-    count = last - first
-    edge = np.repeat(np.arange(len(count)), count)
-    row = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
-    crossing = x0[edge] + (row - y0[edge]) * (x1[edge] - x0[edge]) / (y1[edge] - y0[edge])
-    column = np.clip(np.ceil(crossing), 0, width).astype(np.int64)
-    winding = np.zeros((height, width + 1), np.int16)
-    np.add.at(winding, (row, column), (np.sign(y1 - y0) * turn)[edge].astype(np.int16))
-    return np.cumsum(winding, axis=1, dtype=np.int16)[:, :width] != 0
+# Dry land
 
 
-def ribbon(shape: tuple[int, int], line: npt.NDArray[np.floating], width_px: npt.NDArray[np.floating] | float) -> Mask:
-    """The pixels within half a width of a line of (N, 2) x, y points; the width may vary along it."""
-    along = np.gradient(line, axis=0)
-    along /= np.maximum(np.hypot(along[:, :1], along[:, 1:]), 1e-9)
-    across = np.stack([-along[:, 1], along[:, 0]], axis=1) * np.asarray(width_px).reshape(-1, 1) / 2
-    left, right = line + across, line - across
-    return fill_polygons(shape, np.stack([left[:-1], left[1:], right[1:], right[:-1]], axis=1))
-
-
-def rectangle(centre: tuple[float, float], size: tuple[float, float], angle: float) -> npt.NDArray[np.float64]:
-    """Corners (4, 2) of a rectangle; `size` is along and across `angle` (radians)."""
-    axis = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * size
-    return corners @ axis + centre
-
-
-@dataclass(frozen=True)
-class Parcels:
-    """A patchwork with straight borders. `index` (H, W) int32 numbers the parcels, `border_px` is the distance to
-    the nearest border."""
-
-    index: npt.NDArray[np.int32]
-    border_px: Float32
-    count: int
-
-
-def parcels(terrain: Terrain, length_px: float, width_px: float, angle: float) -> Parcels:
-    """Rows of parcels of random width, each row cut at its own places: fields, blocks, ponds."""
-    rng = terrain.rng
-    y, x = np.ogrid[: terrain.height_px, : terrain.width_px]
-    u = (x * np.cos(angle) + y * np.sin(angle)).astype(np.float32)
-    v = (y * np.cos(angle) - x * np.sin(angle)).astype(np.float32)
-    rows, row_gap = _cut(v, width_px, rng)
-    lengths = (length_px * rng.uniform(0.6, 1.6, int(rows.max()) + 1)).astype(np.float32)
-    shifts = rng.uniform(0, length_px * 2, lengths.size).astype(np.float32)
-    position = (u - u.min() + shifts[rows]) / lengths[rows]
-    column = position.astype(np.int32)
-    fraction = position - column
-    gap = np.minimum(fraction, 1 - fraction) * lengths[rows]
-    columns = int(column.max()) + 1
-    return Parcels(rows * columns + column, np.minimum(gap, row_gap), lengths.size * columns)
-
-
-def _cut(v: Float32, width_px: float, rng: np.random.Generator) -> tuple[npt.NDArray[np.int32], Float32]:
-    """Cut the axis `v` into strips of random width: the strip of each pixel and the distance to its border."""
-    span = float(v.max() - v.min())
-    edges = np.cumsum(rng.uniform(0.5, 1.5, int(span / width_px * 2) + 4) * width_px)
-    edges = np.concatenate([[0.0], edges])
-    # A table in steps of an eighth of a pixel is faster than a search for each pixel.
-    table = np.searchsorted(edges, np.arange(int(span * 8) + 2) / 8, side="right") - 1
-    offset = v - v.min()
-    strip = table[(offset * 8).astype(np.int32)].astype(np.int32)
-    lower, upper = edges[:-1].astype(np.float32), edges[1:].astype(np.float32)
-    return strip, np.minimum(offset - lower[strip], upper[strip] - offset)
-
-
-def meander(terrain: Terrain, width_px: float, sinuosity: float) -> npt.NDArray[np.float64]:
-    """A river's centre line through the scene, (N, 2) x, y: a sine-generated curve with noise.
-
-    Source: Langbein and Leopold 1966, River meanders - theory of minimum variance; wavelength 7 to 12 widths there.
-    """
-    rng = terrain.rng
-    reach = 1.6 * float(np.hypot(*terrain.shape))
-    step = 3.0
-    n = int(reach * (1 + sinuosity) / step)
-    s = np.arange(n) * step
-    wavelength = max(width_px * rng.uniform(9, 18), rng.uniform(40, 160)) * (1 + sinuosity)
-    noise = ndimage.gaussian_filter1d(rng.standard_normal(n), wavelength / step / 2)
-    noise /= noise.std()
-    swing = sinuosity * 1.2 * (1 + 0.4 * noise)
-    heading = rng.uniform(0, 2 * np.pi) + 0.35 * np.cumsum(noise) * step / wavelength * 0.8
-    heading = heading + swing * np.sin(2 * np.pi * s / wavelength + 1.5 * noise)
-    line = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0) * step
-    through = np.array([terrain.width_px, terrain.height_px]) * rng.uniform(0.25, 0.75, 2)
-    return line - line[n // 2] + through
-
-
-def varying_width(terrain: Terrain, points: int, width_px: float) -> npt.NDArray[np.float64]:
-    noise = ndimage.gaussian_filter1d(terrain.rng.standard_normal(points), 12)
-    return width_px * np.exp(0.3 * noise / noise.std())
-
-
-# --- what a scene is made of ---------------------------------------------------------------------------------------
-
-
-def relief(terrain: Terrain, amplitude_m: float) -> None:
-    """Hills: amplitude is the standard deviation of height."""
-    shape = terrain.fractal(terrain.uniform(300, 900), terrain.uniform(3.6, 4.2), coarse=2)
-    terrain.elevation_m += amplitude_m * shape
-    if amplitude_m > 4:
-        terrain.contents.append("hills")
+def relief(terrain: Terrain, slope: float) -> None:
+    """Hills and valleys whose gradient along the range has the deviation `slope`."""
+    shape = terrain.fractal(terrain.log_uniform(150, 700), terrain.uniform(4.0, 4.8), coarse=2)
+    steepness = float(np.gradient(shape, axis=1).std()) / terrain.pixel_m
+    terrain.elevation_m += shape * np.float32(slope / steepness)
+    if slope > 0.05:
+        terrain.shown("mountains" if slope > 0.2 else "hills")
 
 
 def vegetation(terrain: Terrain, forest_share: float) -> None:
-    """Forest with clearings, open land in parcels or in soft patches."""
-    rng = terrain.rng
-    kinds = rng.permutation(np.array(OPEN_COVERS, np.uint8))
-    if rng.random() < 0.6:
-        size = max(terrain.px(terrain.log_uniform(80, 350)), 7)
-        fields = parcels(terrain, size * terrain.uniform(1, 2.5), size, terrain.uniform(0, np.pi))
-        choice = rng.choice(kinds, fields.count)
-        terrain.cover[:] = choice[fields.index]
-        terrain.level_db[:] = rng.normal(0, 1.3, fields.count).astype(np.float32)[fields.index]
-        _hedges(terrain, fields)
-        terrain.contents.append("fields")
+    """Open land in parcels or in soft patches, and forest over `forest_share` of it."""
+    kinds = [int(terrain.choice(OPEN_LAND)) for _ in range(3)]
+    if terrain.chance(0.5):
+        width_px = terrain.px(terrain.log_uniform(60, 300), 7)
+        fields = terrain.parcels(width_px * terrain.uniform(1, 2.5), width_px)
+        terrain.cover[:] = terrain.rng.choice(kinds, fields.count).astype(np.uint8)[fields.index]
+        terrain.level_db[:] = terrain.rng.normal(0, 1.0, fields.count).astype(np.float32)[fields.index]
+        hedged = (terrain.rng.random(fields.count) < terrain.uniform(0, 0.6))[fields.index]
+        hedge = fields.border_px < terrain.px(terrain.uniform(1, 3), 0.5)
+        terrain.paint(hedge & hedged, Cover.FOREST, canopy_m=terrain.uniform(1, 6))
+        terrain.shown("fields")
     else:
-        patches = terrain.fractal(200, 3, coarse=4)
-        terrain.cover[:] = np.where(patches > 0.4, kinds[0], Cover.GRASS)
-        terrain.level_db[:] = terrain.fractal(120, 2.6, coarse=2) * 0.9
+        patch = terrain.fractal(200, 3.2, coarse=2)
+        terrain.cover[:] = np.where(patch > 0.4, kinds[0], np.where(patch > -0.5, Cover.GRASS, kinds[1]))
+    terrain.level_db += np.float32(0.8) * terrain.fractal(120, 2.6, coarse=2)
     if forest_share > 0:
-        field = terrain.fractal(250, 2.9)
-        forest = field > np.quantile(field[::8, ::8], 1 - forest_share)
-        terrain.paint(forest, Cover.FOREST, canopy_m=terrain.uniform(8, 22))
-        # The crown layer is rough: that is the texture of a forest at 1 m.
-        terrain.canopy_m[forest] *= (1 + 0.12 * terrain.fractal(25, 1.5))[forest]
-        terrain.contents.append("forest")
+        _forest(terrain, forest_share)
 
 
-def _hedges(terrain: Terrain, fields: Parcels) -> None:
-    hedge = fields.border_px < max(terrain.px(terrain.uniform(2, 6)) / 2, 0.5)
-    present = terrain.rng.random(fields.count) < terrain.uniform(0, 0.7)
-    terrain.paint(hedge & present[fields.index], Cover.FOREST, canopy_m=terrain.uniform(1, 7))
+def _forest(terrain: Terrain, share: float) -> None:
+    stand = terrain.fractal(terrain.log_uniform(100, 400), terrain.uniform(3.0, 3.6))
+    where = remove_specks(stand > quantile(stand, 1 - share), 60)
+    terrain.paint(where, Cover.FOREST, canopy_m=terrain.uniform(6, 20))
+    # The crowns are uneven: clearings, stands of several ages, single trees.
+    uneven = 1 + 0.15 * terrain.fractal(60, 3.0) + 0.05 * terrain.fractal(9, 3.0)
+    terrain.canopy_m[where] *= uneven[where].clip(0.3)
+    terrain.level_db[where] += (1.0 * terrain.fractal(70, 2.8, coarse=2))[where]
+    terrain.shown("forest")
+
+
+def desert(terrain: Terrain) -> None:
+    """Smooth sand, nearly as dark as water, with dunes, gravel plains and rock."""
+    terrain.paint(np.ones(terrain.shape, bool), Cover.SAND)
+    y, x = np.ogrid[: terrain.height_px, : terrain.width_px]
+    angle, wavelength_px = terrain.angle(), terrain.log_uniform(12, 90)
+    across = (x * np.cos(angle) + y * np.sin(angle)).astype(np.float32) * np.float32(2 * np.pi / wavelength_px)
+    dunes = np.sin(across + np.float32(terrain.uniform(1, 4)) * terrain.fractal(200, 3.4, coarse=2))
+    terrain.elevation_m += dunes * np.float32(wavelength_px * terrain.pixel_m * terrain.uniform(0, 0.025))
+    terrain.level_db[:] = np.float32(1.2) * terrain.fractal(80, 2.8, coarse=2)
+    ground = terrain.fractal(250, 3.0)
+    gravel = terrain.uniform(0.3, 1.5)
+    terrain.paint(ground > gravel, Cover.BARE)
+    terrain.paint(ground > gravel + terrain.uniform(0.4, 1), Cover.ROCK)
+    terrain.shown("sand")
+
+
+def smooth_patches(terrain: Terrain) -> None:
+    """Bare and wet fields, car parks, sand pits: dark, smooth and mostly straight-edged, but land."""
+    blob = terrain.fractal(60, 3.4)
+    for _ in range(int(terrain.rng.integers(1, 7))):
+        size_px = terrain.px(terrain.log_uniform(40, 250), 6)
+        corners = rectangle(terrain.point(), size_px * terrain.uniform(1, 2.5), size_px, terrain.angle())
+        where = fill_polygons(terrain.shape, [corners + terrain.rng.normal(0, size_px * 0.08, corners.shape)])
+        if terrain.chance(0.3):  # a hollow that collects moisture rather than a field
+            where &= blob > 0
+        terrain.paint(where & ~terrain.water, terrain.choice(SMOOTH_LAND), level_db=terrain.uniform(-2, 1.5))
+    terrain.shown("smooth patches")
+
+
+# Water
 
 
 def lakes(terrain: Terrain, share: float, outer_px: float) -> None:
-    """Water in the depressions of a fractal surface."""
-    basin = terrain.fractal(outer_px, terrain.uniform(3.2, 4.0))
-    water = basin < np.quantile(basin[::4, ::4], share)
-    _fill(terrain, water)
-    terrain.contents.append("lakes")
+    """Water in the hollows of a fractal surface, some shores with a belt of reed."""
+    basin = terrain.fractal(outer_px, terrain.uniform(3.6, 4.6))
+    level = quantile(basin, share)
+    terrain.fill(remove_specks(basin < level, 50))
+    if terrain.chance(0.3):
+        belt = np.abs(basin - level) < terrain.uniform(0.02, 0.1)
+        terrain.paint(belt & (terrain.fractal(60, 3.2, coarse=2) > 0.3), Cover.REED, canopy_m=1)
+        terrain.shown("reed")
+    terrain.shown("lakes")
 
 
 def coast(terrain: Terrain, share: float) -> None:
-    """Sea on one side, with bays and islands."""
-    angle = terrain.uniform(0, 2 * np.pi)
+    """Sea on one side, with bays, headlands and islands, and sometimes a beach."""
+    angle = terrain.angle()
     y, x = np.ogrid[: terrain.height_px, : terrain.width_px]
-    distance = (x * np.cos(angle) + y * np.sin(angle)) / (0.3 * max(terrain.shape))
-    field = distance.astype(np.float32) + terrain.uniform(0.15, 0.7) * terrain.fractal(500, terrain.uniform(3.0, 3.8))
-    water = field < np.quantile(field[::4, ::4], share)
-    _fill(terrain, water)
-    if terrain.rng.random() < 0.4:  # a beach
-        width_px = terrain.px(terrain.uniform(10, 60))
-        shore = field < np.quantile(field[::4, ::4], share) + width_px / (0.3 * max(terrain.shape))
-        terrain.paint(shore & ~water, Cover.SAND)
-        terrain.contents.append("beach")
-    terrain.contents.append("coast")
+    inland = (x * np.cos(angle) + y * np.sin(angle)).astype(np.float32) / np.float32(0.3 * min(terrain.shape))
+    ground = inland + np.float32(terrain.uniform(0.1, 0.8)) * terrain.fractal(500, terrain.uniform(3.2, 4.4))
+    level = quantile(ground, share)
+    sea = remove_specks(ground < level, 30)
+    if terrain.chance(0.35):
+        beach = ground < level + terrain.px(terrain.uniform(8, 50), 2) / (0.3 * min(terrain.shape))
+        terrain.paint(beach, Cover.SAND, level_db=terrain.uniform(0, 4))
+        terrain.shown("beach")
+    terrain.fill(sea)
+    terrain.shown("coast")
 
 
 def river(terrain: Terrain, width_px: float) -> None:
-    line = meander(terrain, width_px, terrain.uniform(0.1, 1.1))
-    widths = varying_width(terrain, len(line), width_px)
-    banks = ribbon(terrain.shape, line, widths + terrain.uniform(2, 12))
-    terrain.paint(banks, Cover(int(terrain.rng.choice([Cover.GRASS, Cover.SAND, Cover.FOREST, Cover.BARE]))))
-    _fill(terrain, ribbon(terrain.shape, line, widths))
-    terrain.contents.append("river" if width_px > 10 else "narrow river")
+    """A meandering river; wavelength about 11 widths (Leopold and Wolman 1960), longer where narrow."""
+    wavelength_px = max(width_px * terrain.uniform(8, 16), terrain.uniform(50, 200))
+    line = meander(terrain.shape, terrain.rng, wavelength_px, terrain.uniform(0.1, 1.3))
+    widths = width_px * np.exp(0.25 * smooth_noise(terrain.rng, len(line), max(width_px, 20) / 2))
+    bank = terrain.choice((Cover.GRASS, Cover.SAND, Cover.FOREST, Cover.REED))
+    terrain.paint(ribbon(terrain.shape, line, widths + terrain.uniform(2, 10)) & ~terrain.water, bank)
+    terrain.fill(ribbon(terrain.shape, line, widths))
+    terrain.shown("river" if width_px > 10 else "narrow river")
 
 
 def braided_river(terrain: Terrain, width_px: float) -> None:
-    """A gravel belt in which the water wanders: the channels are the zero lines of a stretched field."""
-    line = meander(terrain, width_px * 2, terrain.uniform(0.05, 0.3))
-    belt = ribbon(terrain.shape, line, varying_width(terrain, len(line), width_px))
-    terrain.paint(belt, Cover.SAND, level_db=terrain.uniform(0, 5))
-    channels = np.abs(terrain.fractal(width_px * 1.2, 3.2)) < terrain.uniform(0.15, 0.35)
-    _fill(terrain, belt & channels)
-    terrain.contents.append("braided river")
+    """A belt of gravel and sand in which the water wanders: its channels are the zero lines of a smooth field."""
+    line = meander(terrain.shape, terrain.rng, width_px * terrain.uniform(6, 12), terrain.uniform(0.1, 0.4))
+    widths = width_px * np.exp(0.2 * smooth_noise(terrain.rng, len(line), width_px / 3))
+    belt = ribbon(terrain.shape, line, widths)
+    terrain.paint(belt, Cover.SAND, level_db=terrain.uniform(1, 5))
+    channels = np.abs(terrain.fractal(width_px * terrain.uniform(0.6, 1.5), 4.2)) < terrain.uniform(0.3, 0.8)
+    terrain.fill(remove_specks(belt & channels, 40))
+    terrain.shown("braided river")
 
 
 def reservoir(terrain: Terrain) -> None:
     """A drowned valley behind a straight dam."""
-    valley = terrain.elevation_m + terrain.fractal(400, 3.8, coarse=2) * 0.3 * max(float(terrain.elevation_m.std()), 1)
-    water = valley < np.quantile(valley[::4, ::4], terrain.uniform(0.1, 0.35))
-    angle, through = terrain.uniform(0, np.pi), (terrain.width_px * terrain.uniform(0.3, 0.7), terrain.height_px / 2)
+    valley = terrain.elevation_m / max(float(terrain.elevation_m.std()), 1e-3)
+    drowned = valley + np.float32(0.15) * terrain.fractal(100, 3.6) < terrain.uniform(-1.5, -0.5)
+    x0, y0 = terrain.point()
+    angle = terrain.angle()
     y, x = np.ogrid[: terrain.height_px, : terrain.width_px]
-    side = (x - through[0]) * np.cos(angle) + (y - through[1]) * np.sin(angle)
-    dam_px = max(terrain.px(terrain.uniform(6, 20)), 1.5)
-    wall = water & (np.abs(side) < dam_px / 2)
-    _fill(terrain, water & (side > 0))
-    terrain.paint(wall, Cover.BUILT, canopy_m=terrain.uniform(2, 8), level_db=2)
-    terrain.contents.append("reservoir")
+    upstream_px = (x - x0) * np.cos(angle) + (y - y0) * np.sin(angle)
+    dam = drowned & (np.abs(upstream_px) < terrain.px(terrain.uniform(4, 10), 0.8))
+    terrain.fill(remove_specks(drowned & (upstream_px > 0), 60))
+    terrain.paint(dam, Cover.ROCK, canopy_m=terrain.uniform(1, 6), level_db=3)
+    terrain.shown("reservoir")
 
 
 def ponds(terrain: Terrain) -> None:
-    """Fish ponds and paddies: rectangles of water between bright bunds."""
-    size = max(terrain.px(terrain.log_uniform(30, 200)), 8)
-    grid = parcels(terrain, size * 1.5, size, terrain.uniform(0, np.pi))
-    zone = terrain.fractal(300, 3.5, coarse=4) > terrain.uniform(0.2, 1.0)
-    inside = ndimage.minimum(zone, grid.index, np.arange(grid.count)) > 0
-    wet = inside & (terrain.rng.random(grid.count) < terrain.uniform(0.4, 0.95))
-    bund_px = max(terrain.px(terrain.uniform(2, 7)) / 2, 0.7)
-    border = grid.border_px < bund_px
-    terrain.paint(inside[grid.index] & border, Cover.REED, canopy_m=1.0)
-    _fill(terrain, wet[grid.index] & ~border)
-    terrain.contents.append("ponds")
+    """Fish ponds and paddies: parcels of water between bunds."""
+    width_px = terrain.px(terrain.log_uniform(25, 150), 9)
+    grid = terrain.parcels(width_px * terrain.uniform(1, 2), width_px)
+    zone = terrain.fractal(300, 3.6, coarse=4)
+    level = quantile(zone, terrain.uniform(0.5, 0.9))
+    middle = np.bincount(grid.index.ravel(), zone.ravel(), grid.count) / np.maximum(
+        np.bincount(grid.index.ravel(), minlength=grid.count), 1
+    )
+    farm = middle > level
+    wet = farm & (terrain.rng.random(grid.count) < terrain.uniform(0.4, 0.95))
+    bund = grid.border_px < terrain.px(terrain.uniform(1, 4), 0.8)
+    terrain.paint(farm[grid.index], Cover.WET_SOIL)
+    terrain.fill(wet[grid.index] & ~bund)
+    terrain.paint(farm[grid.index] & bund, terrain.choice((Cover.GRASS, Cover.REED)), canopy_m=terrain.uniform(0.3, 2))
+    terrain.shown("ponds")
 
 
 def flood(terrain: Terrain) -> None:
-    """Low fields under water, soft edges inland, hedges, reed and dykes standing out of it."""
-    low = terrain.fractal(600, 3.4) + 0.6 * terrain.fractal(60, 3.0)
-    size = max(terrain.px(terrain.log_uniform(100, 300)), 8)
-    fields = parcels(terrain, size * 2, size, terrain.uniform(0, np.pi))
-    # Each field has its own height, so the flood stops at some borders and crosses others.
-    low += terrain.rng.normal(0, 0.35, fields.count).astype(np.float32)[fields.index]
-    water = low < np.quantile(low[::4, ::4], terrain.uniform(0.2, 0.6))
-    dyke = (fields.border_px < max(terrain.px(terrain.uniform(2, 8)) / 2, 0.6)) & (
-        (terrain.rng.random(fields.count) < 0.5)[fields.index]
-    )
-    emergent = terrain.fractal(80, 2.8) > terrain.uniform(1.0, 2.0)
-    _fill(terrain, water & ~dyke & ~emergent)
-    terrain.paint(water & dyke, Cover.REED, canopy_m=terrain.uniform(0.5, 3))
-    terrain.paint(water & emergent & ~dyke, Cover.REED, canopy_m=1.0, level_db=2)
-    terrain.contents.append("flooded fields")
+    """Low fields under water; dykes, hedges, reed and flooded crops stand out of it, bright by double bounce."""
+    width_px = terrain.px(terrain.log_uniform(80, 300), 8)
+    fields = terrain.parcels(width_px * 2, width_px)
+    steps = terrain.rng.normal(0, terrain.uniform(0, 0.3), fields.count).astype(np.float32)[fields.index]
+    # Each field has its own height, so the water stops at some borders and crosses others.
+    ground = terrain.fractal(500, 4.0) + np.float32(0.05) * terrain.fractal(40, 3.0) + steps
+    under = remove_specks(ground < quantile(ground, terrain.uniform(0.15, 0.65)), 60)
+    dyked = (terrain.rng.random(fields.count) < terrain.uniform(0, 0.6))[fields.index]
+    dyke = dyked & (fields.border_px < terrain.px(terrain.uniform(1, 4), 0.6))
+    plants = terrain.fractal(80, 3.2)
+    emergent = plants > terrain.uniform(1.0, 2.2)
+    terrain.fill(remove_specks(under & ~dyke & ~emergent, 25))
+    terrain.paint(under & dyke, Cover.REED, canopy_m=terrain.uniform(0.5, 2.5))
+    terrain.paint(under & emergent & ~dyke, Cover.REED, canopy_m=0.5, level_db=terrain.uniform(0, 3))
+    terrain.shown("flooded fields")
 
 
 def open_water(terrain: Terrain) -> None:
     """Sea almost everywhere, with a few rocks or none."""
-    field = terrain.fractal(300, 3.3)
-    _fill(terrain, field < np.quantile(field[::4, ::4], terrain.uniform(0.96, 1.0)))
-    terrain.contents.append("open water")
+    ground = terrain.fractal(300, 4.0)
+    terrain.fill(remove_specks(ground < quantile(ground, terrain.uniform(0.95, 1.03)), 30))
+    terrain.shown("open water")
+
+
+# Things people made
 
 
 def roads(terrain: Terrain, count: int) -> None:
+    """Smooth asphalt, dark as water, on low embankments; bridges where they meet water."""
     for _ in range(count):
-        line = meander(terrain, 60, terrain.uniform(0, 0.25))
-        width_px = max(terrain.px(terrain.log_uniform(6, 28)), 1.0)
+        line = meander(terrain.shape, terrain.rng, terrain.log_uniform(300, 2000), terrain.uniform(0, 0.4))
+        width_px = terrain.px(terrain.log_uniform(5, 28), 1.0)
         surface = ribbon(terrain.shape, line, width_px)
-        if terrain.rng.random() < 0.5:  # cleared verges
-            terrain.paint(ribbon(terrain.shape, line, width_px * 2) & ~terrain.water, Cover.GRASS)
-        over = surface & terrain.water
-        terrain.paint(surface & ~terrain.water, Cover.ASPHALT)
-        terrain.paint(over, Cover.BUILT, canopy_m=4.0)  # a bridge or a causeway
-        terrain.contents.append("road")
+        verge = ribbon(terrain.shape, line, width_px + terrain.px(terrain.uniform(2, 20)))
+        over_water = surface & terrain.water
+        terrain.paint(verge & ~terrain.water, Cover.GRASS)
+        terrain.paint(surface & ~terrain.water, Cover.ASPHALT, canopy_m=terrain.uniform(0, 2))
+        terrain.paint(over_water, Cover.BUILT, canopy_m=3)
+        terrain.shown("road")
 
 
 def airport(terrain: Terrain) -> None:
-    angle = terrain.uniform(0, np.pi)
-    centre = (terrain.width_px * terrain.uniform(0.3, 0.7), terrain.height_px * terrain.uniform(0.3, 0.7))
-    across = np.array([-np.sin(angle), np.cos(angle)])
-    field = rectangle(centre, (terrain.px(3400), terrain.px(700)), angle)
-    terrain.paint(fill_polygons(terrain.shape, field[None]) & ~terrain.water, Cover.GRASS)
-    length = terrain.px(terrain.uniform(2000, 3200))
-    strips = [rectangle(centre, (length, max(terrain.px(55), 3)), angle)]
-    strips.append(rectangle(tuple(centre + across * terrain.px(190)), (length, max(terrain.px(25), 2)), angle))
-    apron = centre + across * terrain.px(290)
-    strips.append(rectangle(tuple(apron), (terrain.px(500), terrain.px(160)), angle))
-    for end in (-0.46, -0.1, 0.3, 0.46):
-        along = np.array([np.cos(angle), np.sin(angle)]) * end * length
-        taxi = centre + along + across * terrain.px(95)
-        strips.append(rectangle(tuple(taxi), (max(terrain.px(25), 2), terrain.px(190)), angle))
-    terrain.paint(fill_polygons(terrain.shape, np.stack(strips)) & ~terrain.water, Cover.ASPHALT)
-    hall = rectangle(tuple(centre + across * terrain.px(390)), (terrain.px(350), max(terrain.px(45), 2)), angle)
-    terrain.paint(fill_polygons(terrain.shape, hall[None]) & ~terrain.water, Cover.BUILT, canopy_m=15)
-    terrain.contents.append("airport")
+    """Runway, taxiways, apron and halls on mown grass."""
+    angle, centre = terrain.angle(), terrain.point()
+    along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    length_px, taxiway_px = terrain.px(terrain.uniform(1800, 3200)), terrain.px(25, 1.5)
+    side_px = terrain.px(terrain.uniform(150, 250), 4)
+
+    def strip(place: Float64, length: float, width: float) -> Float64:
+        return rectangle(centre + place, length, width, angle)
+
+    paved = [
+        strip(0 * across, length_px, terrain.px(terrain.uniform(40, 60), 2)),
+        strip(side_px * across, length_px, taxiway_px),
+        strip(1.5 * side_px * across, terrain.px(500), side_px),
+    ]
+    exits = terrain.rng.uniform(-0.48, 0.48, 5) * length_px
+    paved += [strip(end * along + side_px / 2 * across, taxiway_px, side_px) for end in exits]
+    mown = strip(side_px / 2 * across, length_px * 1.1, 3.5 * side_px)
+    hall = strip(2.1 * side_px * across, terrain.px(350), terrain.px(45, 2))
+    land = ~terrain.water
+    terrain.paint(fill_polygons(terrain.shape, [mown]) & land, Cover.GRASS)
+    terrain.paint(fill_polygons(terrain.shape, paved) & land, Cover.ASPHALT)
+    terrain.paint(fill_polygons(terrain.shape, [hall]) & land, Cover.BUILT, canopy_m=12)
+    terrain.shown("airport")
 
 
 def town(terrain: Terrain, share: float) -> None:
-    """Blocks of houses between streets."""
-    blob = terrain.fractal(350, 3.4, coarse=4)
-    zone = (blob > np.quantile(blob[::8, ::8], 1 - share)) & ~terrain.water
-    angle = terrain.uniform(0, np.pi)
-    blocks = parcels(terrain, max(terrain.px(120), 8), max(terrain.px(70), 6), angle)
-    street = blocks.border_px < max(terrain.px(6), 0.6)
-    houses = parcels(terrain, max(terrain.px(28), 3), max(terrain.px(20), 3), angle)
-    gap = houses.border_px < max(terrain.px(3.5), 0.3)
-    heights = terrain.rng.gamma(2.5, 3.5, houses.count).astype(np.float32)
-    heights[terrain.rng.random(houses.count) < 0.35] = 0  # gardens and yards
-    height = np.where(gap, 0, heights[houses.index])
+    """Blocks of houses between streets over `share` of the scene."""
+    zone = terrain.fractal(350, 3.4, coarse=4)
+    zone = (zone > quantile(zone, 1 - share)) & ~terrain.water
+    angle = terrain.angle()
+    blocks = parcels(terrain.shape, terrain.rng, terrain.px(120, 8), terrain.px(70, 6), angle)
+    houses = parcels(terrain.shape, terrain.rng, terrain.px(26, 3), terrain.px(18, 3), angle)
+    height_m = terrain.rng.gamma(2.5, 3.0, houses.count).astype(np.float32)
+    height_m[terrain.rng.random(houses.count) < terrain.uniform(0.3, 0.75)] = 0  # gardens and yards
+    street = zone & (blocks.border_px < terrain.px(5, 0.6))
+    built = zone & ~street & (houses.border_px > terrain.px(3, 0.3)) & (height_m[houses.index] > 0)
     terrain.paint(zone, Cover.GRASS)
-    built = zone & (height > 0) & ~street
+    terrain.paint(street, Cover.ASPHALT, level_db=2)
     terrain.paint(built, Cover.BUILT)
-    terrain.canopy_m[built] = height[built]
-    terrain.paint(zone & street, Cover.ASPHALT, level_db=2)
-    scatter_targets(terrain, built, density=0.004, mean_db=22)
-    terrain.contents.append("town")
+    terrain.canopy_m[built] = height_m[houses.index][built]
+    scatter(terrain, built, density=0.003, level_db=14)
+    terrain.shown("town")
 
 
-def desert(terrain: Terrain) -> None:
-    """Smooth sand, almost as dark as water, with dunes, gravel and rock."""
-    terrain.paint(np.ones(terrain.shape, bool), Cover.SAND)
-    y, x = np.ogrid[: terrain.height_px, : terrain.width_px]
-    angle, wavelength = terrain.uniform(0, np.pi), terrain.log_uniform(12, 80)
-    warp = terrain.fractal(200, 3.2, coarse=2) * terrain.uniform(1, 3)
-    phase = (x * np.cos(angle) + y * np.sin(angle)).astype(np.float32) * (2 * np.pi / wavelength) + warp
-    terrain.elevation_m += np.sin(phase) * np.float32(wavelength * terrain.pixel_m * terrain.uniform(0.005, 0.03))
-    ground = terrain.fractal(250, 3.0)
-    terrain.level_db[:] = 1.2 * terrain.fractal(80, 2.6, coarse=2)
-    terrain.paint(ground > terrain.uniform(0.3, 1.2), Cover.BARE)
-    terrain.paint(ground > terrain.uniform(1.3, 2.0), Cover.ROCK)
-    terrain.contents.append("sand")
-
-
-def smooth_patches(terrain: Terrain) -> None:
-    """Bare or wet fields, car parks and sand pits: dark and straight-edged, but land."""
-    for _ in range(int(terrain.rng.integers(1, 6))):
-        centre = tuple(terrain.rng.uniform(0, 1, 2) * (terrain.width_px, terrain.height_px))
-        size = max(terrain.px(terrain.log_uniform(60, 500)), 6)
-        corners = rectangle(centre, (size * terrain.uniform(1, 2.5), size), terrain.uniform(0, np.pi))
-        corners = corners + terrain.rng.normal(0, size * 0.08, corners.shape)
-        cover = Cover(int(terrain.rng.choice([Cover.WET_SOIL, Cover.SAND, Cover.ASPHALT, Cover.BARE])))
-        where = fill_polygons(terrain.shape, corners[None]) & ~terrain.water
-        terrain.paint(where, cover, level_db=terrain.uniform(-2, 1))
-    terrain.contents.append("smooth patches")
+def farms(terrain: Terrain, count: int) -> None:
+    """Small groups of houses over the land, as along a road."""
+    line = meander(terrain.shape, terrain.rng, 400, terrain.uniform(0.1, 1.0))
+    houses = []
+    for _ in range(count):
+        group = line[terrain.rng.integers(len(line))] + terrain.rng.normal(0, terrain.px(60, 4), 2)
+        angle = terrain.angle()
+        for _ in range(int(terrain.rng.integers(1, 6))):
+            place = group + terrain.rng.normal(0, terrain.px(25, 1.5), 2)
+            size_m = terrain.rng.uniform(8, 30, 2)
+            houses.append(rectangle(place, terrain.px(size_m[0], 1.2), terrain.px(size_m[1], 1.2), angle))
+    where = fill_polygons(terrain.shape, houses) & ~terrain.water
+    terrain.paint(where, Cover.BUILT, canopy_m=terrain.uniform(3, 8))
+    scatter(terrain, where, density=0.01, level_db=14)
+    terrain.shown("farms")
 
 
 def floating(terrain: Terrain) -> None:
-    """Ships, fish farms and jetties on the water; the ships smear along azimuth."""
-    rows, columns = np.nonzero(ndimage.binary_erosion(terrain.water[::8, ::8]))
+    """Ships at anchor and under way, fish farms; ghosts of bright objects elsewhere. Under way and ghosts are no land:
+    the echo is smeared along azimuth over open water."""
+    rows, columns = np.nonzero(distance_px(~terrain.water, 8)[::8, ::8] > terrain.px(30, 4))
     if not rows.size:
         return
     for _ in range(int(terrain.rng.integers(1, 7))):
-        pick = int(terrain.rng.integers(rows.size))
-        centre = (float(columns[pick] * 8), float(rows[pick] * 8))
-        length = max(terrain.px(terrain.log_uniform(8, 90)), 1.5)
-        hull = rectangle(centre, (length, max(length * 0.18, 1.0)), terrain.uniform(0, np.pi))
-        where = fill_polygons(terrain.shape, hull[None]) & terrain.water
-        smear_px = terrain.px(terrain.uniform(4, 25)) if terrain.rng.random() < 0.5 else 0.0
-        if not smear_px:
-            terrain.paint(where, Cover.BUILT, canopy_m=3.0)
-        scatter_targets(terrain, where, density=0.03, mean_db=20, smear_px=smear_px, at_least=2)
-    terrain.contents.append("ships")
+        pick = terrain.rng.integers(rows.size)
+        centre = (columns[pick] * 8.0, rows[pick] * 8.0)
+        length_px = terrain.px(terrain.log_uniform(8, 90), 1.5)
+        hull = fill_polygons(terrain.shape, [rectangle(centre, length_px, max(length_px / 6, 1), terrain.angle())])
+        hull &= terrain.water
+        if terrain.chance(0.5):
+            terrain.paint(hull, Cover.BUILT, canopy_m=3)
+            scatter(terrain, hull, density=0.02, level_db=15)
+        else:
+            scatter(terrain, hull, density=0.03, level_db=6, smear_px=terrain.px(terrain.uniform(5, 25)))
+    terrain.shown("ships")
+    if terrain.chance(0.3):
+        pick = terrain.rng.integers(rows.size)
+        _fish_farm(terrain, (columns[pick] * 8.0, rows[pick] * 8.0))
 
 
-def scatter_targets(
-    terrain: Terrain, where: Mask, density: float, mean_db: float, smear_px: float = 0.0, at_least: int = 0
-) -> None:
-    """Corner reflectors spread over `where`; their cross-sections have the long tail of man-made objects."""
+def _fish_farm(terrain: Terrain, centre: tuple[float, float]) -> None:
+    """A raft of cages: bright walkways around squares of water."""
+    length_px, cage_px = terrain.px(terrain.uniform(80, 200), 8), terrain.px(terrain.uniform(15, 30), 4)
+    raft = (
+        fill_polygons(terrain.shape, [rectangle(centre, length_px, length_px * 0.5, terrain.angle())]) & terrain.water
+    )
+    walk = terrain.parcels(cage_px, cage_px).border_px < terrain.px(3, 0.8)
+    terrain.paint(raft & walk, Cover.BUILT, canopy_m=0.5)
+    terrain.shown("fish farm")
+
+
+def scatter(terrain: Terrain, where: Mask, density: float, level_db: float, smear_px: float = 0.0) -> None:
+    """Corner reflectors on the share `density` of `where`; their levels have the long tail of man-made objects."""
     rows, columns = np.nonzero(where)
     if not rows.size:
         return
-    rng = terrain.rng
-    count = max(int(rng.poisson(density * rows.size)), at_least)
-    pick = rng.integers(rows.size, size=count)
-    level_db = rng.normal(mean_db, 6.0, count)
-    jitter = rng.uniform(-0.5, 0.5, (2, count))
-    terrain.targets += [
-        (float(r), float(c), float(10 ** (db / 20)), smear_px)
-        for r, c, db in zip(rows[pick] + jitter[0], columns[pick] + jitter[1], level_db, strict=True)
-    ]
-
-
-def _fill(terrain: Terrain, water: Mask) -> None:
-    """Put water on `water`: flat, and level with its lowest surroundings."""
-    terrain.paint(water, Cover.WATER)
-    terrain.elevation_m[water] = 0
-    # Ground falls smoothly towards the shore; done on a coarse grid, where a wide blur is cheap.
-    coarse = ndimage.zoom(water[::8, ::8].astype(np.float32), 1, order=0)
-    near = ndimage.gaussian_filter(coarse, 3, mode="nearest")
-    slope = ndimage.zoom(near, (terrain.height_px / near.shape[0], terrain.width_px / near.shape[1]), order=1)
-    rows, columns = min(slope.shape[0], terrain.height_px), min(slope.shape[1], terrain.width_px)
-    terrain.elevation_m[:rows, :columns] *= np.clip(1 - 1.6 * slope[:rows, :columns], 0, 1)
-
-
-# --- scene types ---------------------------------------------------------------------------------------------------
-
-
-def _countryside(terrain: Terrain, hills_m: float = 12.0) -> None:
-    relief(terrain, terrain.log_uniform(0.5, hills_m))
-    vegetation(terrain, terrain.rng.choice([0.0, 0.3, 0.6, 0.9]))
-
-
-def _extras(terrain: Terrain) -> None:
-    rng = terrain.rng
-    if rng.random() < 0.5:
-        smooth_patches(terrain)
-    roads(terrain, int(rng.integers(0, 3)))
-    if rng.random() < 0.3:
-        town(terrain, terrain.uniform(0.03, 0.2))
-    if rng.random() < 0.5:
-        floating(terrain)
-
-
-def _lakes(terrain: Terrain) -> None:
-    _countryside(terrain)
-    lakes(terrain, terrain.uniform(0.03, 0.6), terrain.log_uniform(60, 600))
-    _extras(terrain)
-
-
-def _river(terrain: Terrain) -> None:
-    _countryside(terrain)
-    for _ in range(int(terrain.rng.integers(1, 3))):
-        river(terrain, terrain.log_uniform(3, 120))
-    _extras(terrain)
-
-
-def _braided(terrain: Terrain) -> None:
-    _countryside(terrain)
-    braided_river(terrain, terrain.log_uniform(80, 400))
-    _extras(terrain)
-
-
-def _coast(terrain: Terrain) -> None:
-    _countryside(terrain, 25)
-    coast(terrain, terrain.uniform(0.15, 0.85))
-    _extras(terrain)
-
-
-def _reservoir(terrain: Terrain) -> None:
-    relief(terrain, terrain.uniform(10, 40) * terrain.pixel_m)
-    vegetation(terrain, terrain.uniform(0.2, 0.8))
-    reservoir(terrain)
-    _extras(terrain)
-
-
-def _flood(terrain: Terrain) -> None:
-    _countryside(terrain, 2)
-    flood(terrain)
-    if terrain.rng.random() < 0.5:
-        river(terrain, terrain.log_uniform(5, 60))
-    _extras(terrain)
-
-
-def _ponds(terrain: Terrain) -> None:
-    _countryside(terrain, 3)
-    ponds(terrain)
-    if terrain.rng.random() < 0.4:
-        river(terrain, terrain.log_uniform(3, 40))
-    _extras(terrain)
-
-
-def _urban(terrain: Terrain) -> None:
-    _countryside(terrain, 5)
-    if terrain.rng.random() < 0.7:
-        river(terrain, terrain.log_uniform(5, 90))
-    town(terrain, terrain.uniform(0.3, 0.8))
-    roads(terrain, int(terrain.rng.integers(1, 4)))
-    smooth_patches(terrain)
-
-
-def _airport(terrain: Terrain) -> None:
-    _countryside(terrain, 2)
-    if terrain.rng.random() < 0.5:
-        lakes(terrain, terrain.uniform(0.02, 0.2), terrain.log_uniform(60, 300))
-    airport(terrain)
-    _extras(terrain)
-
-
-def _mountains(terrain: Terrain) -> None:
-    relief(terrain, terrain.uniform(20, 90) * terrain.pixel_m)
-    vegetation(terrain, terrain.uniform(0.2, 0.9))
-    if terrain.rng.random() < 0.5:
-        reservoir(terrain)
-
-
-def _desert(terrain: Terrain) -> None:
-    relief(terrain, terrain.log_uniform(1, 30))
-    desert(terrain)
-    if terrain.rng.random() < 0.4:
-        river(terrain, terrain.log_uniform(5, 60))
-    roads(terrain, int(terrain.rng.integers(0, 2)))
-
-
-def _dry(terrain: Terrain) -> None:
-    """No water at all, and much that looks like it."""
-    if terrain.rng.random() < 0.3:
-        relief(terrain, terrain.uniform(15, 70) * terrain.pixel_m)
-        vegetation(terrain, terrain.uniform(0.2, 0.9))
-    elif terrain.rng.random() < 0.3:
-        desert(terrain)
-    else:
-        _countryside(terrain, 20)
-    if terrain.rng.random() < 0.3:
-        airport(terrain)
-    smooth_patches(terrain)
-    roads(terrain, int(terrain.rng.integers(0, 4)))
-    if terrain.rng.random() < 0.4:
-        town(terrain, terrain.uniform(0.05, 0.5))
-
-
-def _open_water(terrain: Terrain) -> None:
-    _countryside(terrain, 5)
-    open_water(terrain)
-    floating(terrain)
-
-
-SCENE_TYPES: dict[str, Callable[[Terrain], None]] = {
-    "lakes": _lakes,
-    "river": _river,
-    "braided": _braided,
-    "coast": _coast,
-    "reservoir": _reservoir,
-    "flood": _flood,
-    "ponds": _ponds,
-    "urban": _urban,
-    "airport": _airport,
-    "mountains": _mountains,
-    "desert": _desert,
-    "dry": _dry,
-    "open-water": _open_water,
-}
-
-
-def build_terrain(size: tuple[int, int], pixel_m: float, scene_type: str, rng: np.random.Generator) -> Terrain:
-    """The land of one scene of `size` (H, W) pixels; `scene_type` is a key of SCENE_TYPES."""
-    terrain = Terrain(size[0], size[1], pixel_m, rng)
-    SCENE_TYPES[scene_type](terrain)
-    return terrain
+    count = 1 + int(terrain.rng.poisson(density * rows.size))
+    pick = terrain.rng.integers(rows.size, size=count)
+    levels_db = terrain.rng.normal(level_db, 6.0, count)
+    terrain.targets.append(np.stack([rows[pick], columns[pick], levels_db, np.full(count, smear_px)], axis=1))

@@ -83,11 +83,11 @@ class Station:
             self.command("--once", *flags), capture_output=True, text=True, timeout=timeout_s, env=self.environment()
         )
 
-    def start(self, *flags: str, prefix: Sequence[str] = ()) -> Daemon:
+    def start(self, *flags: str, prefix: Sequence[str] = (), **environment: str) -> Daemon:
         log = (self.root / "daemon.log").open("ab")
-        return Daemon(
-            subprocess.Popen([*prefix, *self.command(*flags)], stderr=log, stdout=log, env=self.environment())
-        )
+        command = [*prefix, *self.command(*flags)]
+        everything = {**self.environment(), **environment}
+        return Daemon(subprocess.Popen(command, stderr=log, stdout=log, env=everything))
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(CHECKOUT)}

@@ -1,0 +1,38 @@
+"""A worker that fails as the scene's name says: `segfault`, `hang`, `bug`, `gpu`, `memory`, `slow`; others work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from runtime import pipeline, worker
+from runtime.publish import StagedProducts
+
+_process_scene = pipeline.process_scene
+
+
+def process_scene(*arguments: Any, **keywords: Any) -> StagedProducts:
+    name = keywords["record"].input
+    if name.startswith("segfault"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name.startswith("hang"):
+        time.sleep(10_000)
+    if name.startswith("memory"):
+        raise MemoryError
+    if name.startswith("bug"):
+        raise RuntimeError("a bug on purpose")
+    if name.startswith("gpu"):
+        raise type("LaunchError", (Exception,), {"__module__": "pycuda._driver"})("an illegal memory access (700)")
+    if name.startswith("slow"):
+        for done in range(100_000):
+            keywords["progress"](done, 100_000)
+            time.sleep(0.05)
+    return _process_scene(*arguments, **keywords)
+
+
+if __name__ == "__main__":
+    pipeline.process_scene = process_scene
+    sys.exit(worker.main())

@@ -52,20 +52,30 @@ def is_hdf5(path: Path) -> bool:
 
 def read_structure(path: Path, limits: SceneLimits) -> Hdf5File:
     """Raises SceneTruncated, SceneUnreadable, and SceneUnsafe for links to other files or absurd sizes."""
-    groups: dict[str, dict[str, Any]] = {}
-    datasets: dict[str, Dataset] = {}
+    # Errors are raised outside the library's callbacks, through which they do not pass unharmed.
+    links: list[tuple[str, str]] = []
+    items: list[tuple[str, Any]] = []
     with _opened(path) as file:
-        file.visititems_links(lambda name, link: _refuse_external_link(path, name, link))
-        groups["/"] = _attributes(file)
 
-        def visit(name: str, item: Any) -> None:
+        def note_link(name: str, link: Any) -> None:
+            if isinstance(link, h5py.ExternalLink):
+                links.append((name, link.filename))
+
+        file.visititems_links(note_link)
+        if links:
+            name, elsewhere = links[0]
+            raise SceneUnsafe(
+                f"{path.name}: {name} is a link to another file ({elsewhere}); expected a product in one file"
+            )
+        file.visititems(lambda name, item: items.append((f"/{name}", item)))
+        groups = {"/": _attributes(file)}
+        datasets: dict[str, Dataset] = {}
+        for name, item in items:
             if isinstance(item, h5py.Dataset):
                 _check_dataset(path, item, limits)
-                datasets["/" + name] = Dataset("/" + name, item.shape or (), _attributes(item))
+                datasets[name] = Dataset(name, item.shape or (), _attributes(item))
             else:
-                groups["/" + name] = _attributes(item)
-
-        file.visititems(visit)
+                groups[name] = _attributes(item)
     return Hdf5File(groups, datasets)
 
 
@@ -80,13 +90,6 @@ def _opened(path: Path) -> Iterator[Any]:
         raise SceneUnreadable(
             f"{path.name}: not a readable HDF5 file ({error}); the file is damaged: send it again"
         ) from error
-
-
-def _refuse_external_link(path: Path, name: str, link: Any) -> None:
-    if isinstance(link, h5py.ExternalLink):
-        raise SceneUnsafe(
-            f"{path.name}: {name} is a link to another file ({link.filename}); expected a self-contained product"
-        )
 
 
 def _check_dataset(path: Path, dataset: Any, limits: SceneLimits) -> None:

@@ -126,10 +126,13 @@ class Incidence:
         return values * self.scale - self.offset
 
     def shadow(self, window: Window) -> npt.NDArray[np.bool_]:
-        """(H, W) True in radar shadow or layover; the largest value that the mask can hold counts as 90 degrees."""
+        """(H, W) True in radar shadow or layover; the largest value that the mask can hold counts as 90 degrees.
+
+        Half a step of tolerance keeps rounding out of it.
+        """
         if self.scale is None or self.offset is None:
             return np.zeros((window.height_px, window.width_px), bool)
         values = self.layer.read(window)
         angles = values.astype(np.float32) * np.float32(self.scale) - np.float32(self.offset)
-        hidden: npt.NDArray[np.bool_] = ((angles <= 0) | (angles > 90 - self.scale)) & (values != 0)
+        hidden: npt.NDArray[np.bool_] = ((angles <= 0) | (angles > 90 - 1.5 * self.scale)) & (values != 0)
         return hidden

@@ -27,7 +27,7 @@ from sarwater.command import run_command
 from sarwater.errors import DependencyMissing
 
 if TYPE_CHECKING:
-    from train.fit import FitOptions
+    from train.options import FitOptions
 
 MODEL = "hrnet-w18-small"
 SCENES = (("k5", 120, 1, 0.3), ("s1", 60, 2, 0.15))
@@ -58,7 +58,7 @@ class Recipe:
         return str(self.out / f"simulation-{mode}")
 
     def base(self) -> FitOptions:
-        from train.fit import FitOptions
+        from train.options import FitOptions
 
         simulated = [f"{self.simulation(mode)}={weight}" for mode, _, _, weight in SCENES]
         return FitOptions(

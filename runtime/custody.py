@@ -66,7 +66,7 @@ class Folders:
             raise ConfigurationError(f"incoming {self.incoming}: no such folder; make it, or name another one")
         for folder in (self.outgoing, self.state, self.work, self.done, self.quarantine):
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                _make_durable(folder)
             except OSError as error:
                 if error.errno == errno.ENOSPC:
                     raise
@@ -226,6 +226,14 @@ class Folders:
                 path.unlink()
         folder.rmdir()
         fsync_folder(self.work)
+
+
+def _make_durable(folder: Path) -> None:
+    """Make a folder, and those above it, so that it survives a power cut."""
+    if not folder.is_dir():
+        _make_durable(folder.parent)
+        folder.mkdir(exist_ok=True)
+        fsync_folder(folder.parent)
 
 
 def input_name(name: str) -> str:

@@ -115,7 +115,8 @@ def with_tile(graph: Graph, tile_px: int) -> Graph:
     """The same network for another tile size; raises ExportError where a size is written into the graph itself."""
     if tile_px == graph.manifest.tile_px:
         return graph
-    manifest = dataclasses.replace(graph.manifest, tile_px=tile_px, files={})
+    overlap_px = min(graph.manifest.overlap_px, tile_px // 3 // 2 * 2)
+    manifest = dataclasses.replace(graph.manifest, tile_px=tile_px, overlap_px=overlap_px, files={})
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
     for value in (*proto.graph.input, *proto.graph.output):
@@ -131,8 +132,9 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         raise ExportError(
-            f"the shapes of the graph do not fit together ({_first_line(error)}); a resize layer with fixed sizes "
-            "instead of scales is the usual reason: export it again with the --tile you want"
+            f"the shapes of the graph do not fit together at this tile size ({_first_line(error)}); either the "
+            "network's strides do not divide it (512 and 1024 always fit), or a resize layer has fixed sizes: export "
+            "it again"
         ) from error
 
 

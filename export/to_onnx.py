@@ -136,7 +136,10 @@ def state_dict_from_onnx(path: Path) -> tuple[Architecture, dict[str, npt.NDArra
 
     graph = read_graph(path)
     manifest = graph.manifest
-    architecture = Architecture.from_dict(architecture_in(graph.proto))
+    document = architecture_in(graph.proto)
+    if not document:
+        raise ExportError(f"{path}: does not say which network it holds; export it again with this version")
+    architecture = Architecture.from_dict(document)
     stored = {item.name: onnx.numpy_helper.to_array(item) for item in graph.proto.graph.initializer}
     expected = Segmenter(architecture).net.state_dict()
     counters = {name for name in expected if name.endswith("num_batches_tracked")}

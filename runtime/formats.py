@@ -67,6 +67,8 @@ def hash_input(path: Path) -> str:
     """The sha256 of a scene's bytes; of a folder, over names and hashes of its files. Raises as check_files does."""
     try:
         if not path.is_dir():
+            if path.exists() and not path.is_file():  # a pipe would be read for ever
+                raise SceneMissing(f"{path}: not a regular file; expected a SAR scene")
             return sha256_of(path)
         digest = hashlib.sha256()
         for file in _members(path):

@@ -63,7 +63,10 @@ def open_raster(path: Path, drivers: list[str], limits: SceneLimits, name: str |
             f"{path.name}: GDAL cannot read it ({error}); expected a SAR raster: send it again"
         ) from error
     if not 1 <= dataset.RasterCount <= limits.bands:
-        raise SceneUnsafe(f"{path.name}: has {dataset.RasterCount} bands, expected 1 to {limits.bands}")
+        raise SceneUnsafe(
+            f"{path.name}: has {dataset.RasterCount} bands, expected 1 to {limits.bands}; "
+            "take the SAR bands out of it (gdal_translate -b)"
+        )
     return dataset
 
 

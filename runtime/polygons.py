@@ -22,7 +22,7 @@ import numpy.typing as npt
 from runtime.backends.base import FinishedRows
 from runtime.placement import Placement, placement_of
 from runtime.products import Product
-from runtime.raster import gdal, gdal_array, ogr
+from runtime.raster import close_dataset, gdal, gdal_array, ogr
 from runtime.scene import Scene
 from sarwater.errors import OutputError
 from sarwater.metrics import WATER
@@ -76,7 +76,7 @@ class WaterPolygons(Product):
         self._numbers = itertools.count(1)
         driver = gdal.GetDriverByName("GPKG")
         self._dataset = self._attempt(lambda: driver.Create(str(path), 0, 0, 0, gdal.GDT_Unknown))
-        self._layer = self._dataset.CreateLayer("water", self._place.crs, ogr.wkbPolygon)
+        self._layer = self._attempt(lambda: self._dataset.CreateLayer("water", self._place.crs, ogr.wkbPolygon))
         for name, kind in (("area_m2", ogr.OFTReal), ("pixels", ogr.OFTInteger64), ("cut", ogr.OFTInteger)):
             self._layer.CreateField(ogr.FieldDefn(name, kind))
         self._dataset.StartTransaction()
@@ -92,9 +92,10 @@ class WaterPolygons(Product):
 
     def finish(self) -> None:
         self._attempt(self._dataset.CommitTransaction)
-        self.close()
+        self._layer, dataset, self._dataset = None, self._dataset, None
+        self._attempt(lambda: close_dataset(dataset))
         try:
-            # GDAL reports no error while it closes a file: look whether all of it is there.
+            # Not every error reaches us while GDAL closes a file: look whether all of it is there.
             with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as database:
                 (found,) = database.execute("SELECT count(*) FROM water").fetchone()
         except sqlite3.Error as error:
@@ -107,7 +108,9 @@ class WaterPolygons(Product):
             )
 
     def close(self) -> None:
-        self._layer = self._dataset = None
+        self._layer = None
+        self._abandon(self._dataset)
+        self._dataset = None
 
     def _strip(self, water: UInt8) -> None:
         runs = int(np.count_nonzero(water[:, 1:] > water[:, :-1]))

@@ -6,6 +6,7 @@ Every product has the same life: `write` takes finished rows from north to south
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.backends.base import FinishedRows
-from runtime.raster import gdal
+from runtime.raster import close_dataset, gdal
 from runtime.scene import SHADOW, Scene
 from runtime.tiff import check_structure
 from sarwater.errors import OutputError, SceneError
@@ -67,9 +68,14 @@ class Product(ABC):
             return step()
         except (RuntimeError, OSError) as error:
             raise OutputError(
-                f"{self.path.name}: cannot be written in {self.path.parent.parent} ({error}); "
+                f"{self.path.name}: cannot be written in {self.path.parent.parent} ({_last_words(error)}); "
                 "free disk space or fix permissions, then run again"
             ) from error
+
+    def _abandon(self, dataset: Any) -> None:
+        """Close a dataset that is not wanted any more, whatever it says."""
+        with contextlib.suppress(RuntimeError):
+            close_dataset(dataset)
 
 
 class _Cog(Product):
@@ -107,7 +113,7 @@ class _Cog(Product):
         self._attempt(self._copy)
         self.close()
         try:
-            # GDAL reports no error while it closes a file: look whether all of it is there.
+            # Not every error reaches us while GDAL closes a file: look whether all of it is there.
             check_structure(self.path)
         except SceneError as error:
             raise OutputError(
@@ -124,9 +130,10 @@ class _Cog(Product):
             "NUM_THREADS=ALL_CPUS",
         ]
         finished = gdal.GetDriverByName("COG").CreateCopy(str(self.path), self._dataset, options=options)
-        finished.FlushCache()
+        close_dataset(finished)
 
     def close(self) -> None:
+        self._abandon(self._dataset)
         self._dataset = None
         self._working.unlink(missing_ok=True)
 
@@ -166,6 +173,12 @@ class Confidence(_Cog):
 
     def write(self, finished: FinishedRows) -> None:
         self._write(finished.row, finished.confidence)
+
+
+def _last_words(error: BaseException) -> str:
+    """The end of a library's message, which is where it says why."""
+    text = " ".join(str(error).split()) or "no reason given"
+    return text if len(text) <= 120 else f"...{text[-120:]}"
 
 
 def _light_compression() -> list[str]:

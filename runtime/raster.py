@@ -6,6 +6,7 @@ Sources: GDAL configuration options (https://gdal.org/user/configoptions.html); 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from sarwater.errors import DependencyMissing
 
@@ -20,7 +21,7 @@ except ImportError as error:
         'pip install --no-build-isolation "gdal[numpy]==$(gdal-config --version)"'
     ) from error
 
-__all__ = ["CACHE_BYTES", "gdal", "gdal_array", "ogr", "osr"]
+__all__ = ["CACHE_BYTES", "close_dataset", "gdal", "gdal_array", "ogr", "osr"]
 
 CACHE_BYTES = 128 << 20
 """GDAL's block cache: a few block rows of the widest scene; its default of 5 % of memory is no bound at all."""
@@ -36,3 +37,10 @@ for option, value in {
     "OGR_SQLITE_SYNCHRONOUS": "OFF",  # a GeoPackage is synced once, when it is finished
 }.items():
     gdal.SetConfigOption(option, value)
+
+
+def close_dataset(dataset: Any) -> None:
+    """Close now, and raise what goes wrong (RuntimeError); the garbage collector would only print it."""
+    if dataset is not None:
+        # Dataset.Close came with GDAL 3.8; before, the destructor of the binding does the same.
+        getattr(dataset, "Close", lambda: dataset.__swig_destroy__(dataset))()

@@ -20,7 +20,7 @@ from tests.runtime.rasters import TRANSFORM, lake_scene, read_raster, write_geot
 
 def make(path: Path, backend: Backend, out: Path, **options: object) -> Path:
     """Process and publish one scene; the path of its mask."""
-    staged = process_scene(path, backend, out, SceneOptions(**options))  # type: ignore[arg-type]
+    staged = process_scene(path, backend, out, SceneOptions(("mask", "stac"), **options))  # type: ignore[arg-type]
     publish(staged)
     return staged.paths[-1]
 

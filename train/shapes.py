@@ -18,16 +18,23 @@ Mask = npt.NDArray[np.bool_]
 Rng = np.random.Generator
 
 
-def fractal(shape: tuple[int, int], rng: Rng, outer_px: float, slope: float, coarse: int = 1) -> Float32:
+def fractal(
+    shape: tuple[int, int], rng: Rng, outer_px: float, slope: float, coarse: int = 1, stretch: float = 1.0
+) -> Float32:
     """A Gaussian field with power spectrum ~ k^-slope below the scale `outer_px`; (H, W) float32, mean 0, deviation 1.
 
-    `coarse` computes it on every n-th pixel and interpolates: for fields without fine detail.
+    `coarse` computes it on every n-th pixel and interpolates: for fields without fine detail. `stretch` makes its
+    features that much longer than wide, in a random direction.
     """
     small = (-(-shape[0] // coarse) + 1, -(-shape[1] // coarse) + 1)
     # The transform is periodic; a margin is cut off so that opposite edges of a scene are not alike.
     padded = tuple(scipy.fft.next_fast_len(n + n // 8, real=True) for n in small)
     ky = scipy.fft.fftfreq(padded[0])[:, None].astype(np.float32)
     kx = scipy.fft.rfftfreq(padded[1])[None].astype(np.float32)
+    if stretch != 1:
+        angle = rng.uniform(0, np.pi)
+        along, across = kx * np.cos(angle) + ky * np.sin(angle), ky * np.cos(angle) - kx * np.sin(angle)
+        ky, kx = (along * stretch).astype(np.float32), across.astype(np.float32)
     gain = (ky**2 + kx**2 + np.float32(coarse / outer_px) ** 2) ** np.float32(-slope / 4)
     gain[0, 0] = 0
     spectrum = scipy.fft.rfft2(rng.standard_normal(padded, np.float32)) * gain
@@ -59,9 +66,9 @@ def quantile(field: Float32, share: float) -> float:
     return float(np.quantile(field[::4, ::4], np.clip(share, 0, 1)))
 
 
-def remove_specks(mask: Mask, smallest_px: int) -> Mask:
-    """The mask without regions, and without holes, of fewer pixels than `smallest_px`."""
-    for value in (True, False):
+def remove_specks(mask: Mask, smallest_px: int, holes: bool = True) -> Mask:
+    """The mask without regions, and without `holes`, of fewer pixels than `smallest_px`."""
+    for value in (True, False) if holes else (True,):
         regions, count = ndimage.label(mask == value)
         small = np.bincount(regions.ravel(), minlength=count + 1) < smallest_px
         small[0] = False

@@ -46,7 +46,9 @@ class Cover(IntEnum):
     REED = 10
 
 
-OPEN_LAND = (Cover.GRASS, Cover.CROP, Cover.CROP, Cover.BARE, Cover.WET_SOIL)
+OPEN_LAND = (Cover.GRASS, Cover.CROP, Cover.CROP, Cover.BARE)
+BRIDGE_PX = 200
+"""Roads stop at water that is wider."""
 SMOOTH_LAND = (Cover.WET_SOIL, Cover.SAND, Cover.ASPHALT, Cover.BARE)
 
 
@@ -106,8 +108,8 @@ class Terrain:
     def px(self, metres: float, at_least: float = 0.0) -> float:
         return max(metres / self.pixel_m, at_least)
 
-    def fractal(self, outer_px: float, slope: float, coarse: int = 1) -> Float32:
-        return fractal(self.shape, self.rng, outer_px, slope, coarse)
+    def fractal(self, outer_px: float, slope: float, coarse: int = 1, stretch: float = 1.0) -> Float32:
+        return fractal(self.shape, self.rng, outer_px, slope, coarse, stretch)
 
     def parcels(self, length_px: float, width_px: float) -> Parcels:
         return parcels(self.shape, self.rng, length_px, width_px, self.angle())
@@ -137,7 +139,8 @@ class Terrain:
 
 def relief(terrain: Terrain, slope: float) -> None:
     """Hills and valleys whose gradient along the range has the deviation `slope`."""
-    shape = terrain.fractal(terrain.log_uniform(150, 700), terrain.uniform(4.0, 4.8), coarse=2)
+    scale_px, ridges = terrain.log_uniform(100, 500), terrain.uniform(1, 4)
+    shape = terrain.fractal(scale_px * ridges, terrain.uniform(3.9, 4.6), coarse=2, stretch=ridges)
     steepness = float(np.gradient(shape, axis=1).std()) / terrain.pixel_m
     terrain.elevation_m += shape * np.float32(slope / steepness)
     if slope > 0.05:
@@ -195,12 +198,12 @@ def smooth_patches(terrain: Terrain) -> None:
     """Bare and wet fields, car parks, sand pits: dark, smooth and mostly straight-edged, but land."""
     blob = terrain.fractal(60, 3.4)
     for _ in range(int(terrain.rng.integers(1, 7))):
-        size_px = terrain.px(terrain.log_uniform(40, 250), 6)
+        size_px = terrain.px(terrain.log_uniform(30, 160), 6)
         corners = rectangle(terrain.point(), size_px * terrain.uniform(1, 2.5), size_px, terrain.angle())
         where = fill_polygons(terrain.shape, [corners + terrain.rng.normal(0, size_px * 0.08, corners.shape)])
         if terrain.chance(0.3):  # a hollow that collects moisture rather than a field
             where &= blob > 0
-        terrain.paint(where & ~terrain.water, terrain.choice(SMOOTH_LAND), level_db=terrain.uniform(-2, 1.5))
+        terrain.paint(where & ~terrain.water, terrain.choice(SMOOTH_LAND), level_db=terrain.uniform(-1.5, 2))
     terrain.shown("smooth patches")
 
 
@@ -324,10 +327,11 @@ def roads(terrain: Terrain, count: int) -> None:
         width_px = terrain.px(terrain.log_uniform(5, 28), 1.0)
         surface = ribbon(terrain.shape, line, width_px)
         verge = ribbon(terrain.shape, line, width_px + terrain.px(terrain.uniform(2, 20)))
-        over_water = surface & terrain.water
+        crossing = surface & terrain.water
+        bridge = crossing & ~remove_specks(crossing, int(width_px * BRIDGE_PX), holes=False)
         terrain.paint(verge & ~terrain.water, Cover.GRASS)
         terrain.paint(surface & ~terrain.water, Cover.ASPHALT, canopy_m=terrain.uniform(0, 2))
-        terrain.paint(over_water, Cover.BUILT, canopy_m=3)
+        terrain.paint(bridge, Cover.BUILT, canopy_m=3)
         terrain.shown("road")
 
 
@@ -365,7 +369,7 @@ def town(terrain: Terrain, share: float) -> None:
     blocks = parcels(terrain.shape, terrain.rng, terrain.px(120, 8), terrain.px(70, 6), angle)
     houses = parcels(terrain.shape, terrain.rng, terrain.px(26, 3), terrain.px(18, 3), angle)
     height_m = terrain.rng.gamma(2.5, 3.0, houses.count).astype(np.float32)
-    height_m[terrain.rng.random(houses.count) < terrain.uniform(0.3, 0.75)] = 0  # gardens and yards
+    height_m[terrain.rng.random(houses.count) < terrain.uniform(0.1, 0.6)] = 0  # gardens and yards
     street = zone & (blocks.border_px < terrain.px(5, 0.6))
     built = zone & ~street & (houses.border_px > terrain.px(3, 0.3)) & (height_m[houses.index] > 0)
     terrain.paint(zone, Cover.GRASS)

@@ -88,7 +88,7 @@ class Recipe:
 
 def make(recipe: Recipe) -> Path:
     """Run what is missing; return the final checkpoint. Raises as the simulator and `fit` do."""
-    from train.data import find_tiles
+    from train.tiles import find_tiles
 
     for mode, count, seed, _ in SCENES:
         _simulate(Path(recipe.simulation(mode)), mode, count, seed)
@@ -117,25 +117,27 @@ def _fit(options: FitOptions) -> Path:
     last = options.out / "last.pt"
     if not last.is_file() or load_checkpoint(last).training["step"] < options.steps:
         print(f"{options.out.name}: {options.steps} steps", flush=True)
-        fit(options)
+        fit(replace(options, resume=last.is_file()))
     return last
 
 
 def _report(recipe: Recipe, names: list[str]) -> None:
     """Score every fold on the tile it has not seen, and print and keep the pooled figure."""
     from train.checkpoint import load_checkpoint
-    from train.data import find_tiles
-    from train.evaluate import Scores, score
+    from train.predict import water_mask
+    from train.scores import Scores, score_tile
+    from train.tiles import find_tiles
 
     tiles = {tile.name: tile for tile in find_tiles(recipe.k5)}
-    counts = {}
+    scored = []
     for name in names:
         fold = load_checkpoint(recipe.out / f"without-{name}" / "last.pt")
-        counts |= score(fold.segmenter(), [tiles[name]], fold.threshold).tiles
-    scores = Scores(counts)
+        mask = water_mask(fold.segmenter(), tiles[name], fold.threshold)
+        scored.append(score_tile(name, mask, tiles[name].truth()))
+    scores = Scores(tuple(scored))
     (recipe.out / "leave_one_out.json").write_text(json.dumps(scores.to_dict(), indent=2) + "\n")
-    for name, tile in scores.tiles.items():
-        print(f"{name}  IoU {tile.iou:.4f}")
+    for tile in scores.tiles:
+        print(f"{tile.name}  IoU {tile.confusion.iou:.4f}")
     print(f"leave-one-tile-out: pooled IoU {scores.pooled_iou:.4f}, mean-tile IoU {scores.mean_tile_iou:.4f}")
 
 

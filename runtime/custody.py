@@ -144,14 +144,15 @@ class Folders:
         try:
             if held.is_dir():
                 os.rename(held, there)  # refuses to replace anything but an empty folder
+                fsync_folder(self.incoming)
             else:
                 os.link(held, there)  # refuses to replace anything
+                fsync_folder(self.incoming)
                 held.unlink()
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
             return False
-        fsync_folder(self.incoming)
         self.drop(self.folder(job))
         return True
 

@@ -5,6 +5,7 @@ A daemon that keeps its guarantee ends with 0 lost, 0 duplicated, 0 corrupted, w
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -16,7 +17,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,9 +117,8 @@ def _at_each_syscall(root: Path, count: int, rng: random.Random, injections: lis
         result.injected += 1
         with station.start("--once", prefix=_strace(root, f"{injection}:when={at}")) as daemon:
             daemon.process.wait(300)
-        result.hit += (
-            "INJECTED" in (root / "strace.log").read_text() or "killed by" in (root / "strace.log").read_text()
-        )
+        recorded = (root / "strace.log").read_text()
+        result.hit += "INJECTED" in recorded or "killed by" in recorded
         if (station.state / "ledger.sqlite").exists():
             result.add(_false_successes(station, expected))
         drained = station.drain()
@@ -170,7 +169,7 @@ def cut_power(root: Path, count: int, rng: random.Random) -> Result:
     return result
 
 
-@contextmanager
+@contextlib.contextmanager
 def tiny_disk(folder: Path, options: str) -> Iterator[Path]:
     """A tmpfs; needs root, be it of a user namespace (`unshare --user --map-root-user --mount`)."""
     folder.mkdir(parents=True)
@@ -209,7 +208,7 @@ def fill_disk(root: Path, count: int, rng: random.Random) -> Result:
                     path.unlink()
                 if at_start:
                     deliver(station, first)
-                until(lambda s=station, n=len(contents): len(s.masks()) == n, 120)  # type: ignore[misc]
+                until(lambda s=station, c=contents: s.published_all(c), 120)  # type: ignore[misc]
                 result.expect(daemon.terminate() == 0, "did not stop cleanly")
             result.expect(station.reasons() == {}, f"quarantined: {station.reasons()}")
             result.add(station.audit(contents))
@@ -218,22 +217,15 @@ def fill_disk(root: Path, count: int, rng: random.Random) -> Result:
 
 def _fill(disk: Path, inodes: bool) -> list[Path]:
     """Use up what is left; returns the files to remove again."""
-    ballast = []
-    for number in itertools.count():
-        path = disk / f"ballast{number}"
-        try:
+    ballast: list[Path] = []
+    with contextlib.suppress(OSError):
+        for number in itertools.count():
+            path = disk / f"ballast{number}"
             path.touch()
             ballast.append(path)
-            if not inodes:
-                path.write_bytes(b"\0" * (1 << 20))
-        except OSError:
-            if not inodes:
-                with path.open("ab", buffering=0) as file:
-                    while file.write(b"\0" * 512) == 512:
-                        pass
-        else:
-            continue
-        return ballast
+            with path.open("ab", buffering=0) as file:
+                for _ in range(0 if inodes else 64):
+                    file.write(bytes(4096))
     return ballast
 
 
@@ -503,7 +495,7 @@ def _footprint(daemon: Daemon) -> tuple[int, int]:
 
 
 def wrong_engines(root: Path, count: int, rng: random.Random) -> Result:
-    """16: tampered, truncated or foreign models are refused before a byte of them is parsed, and the scenes are kept."""
+    """16: tampered, truncated or foreign models: refused before a byte of them is parsed, and the scenes are kept."""
     result = Result()
     for number in range(count):
         station = Station(root / f"run{number}")

@@ -46,6 +46,8 @@ def fit(options: FitOptions) -> Path:
             _begin(plan, state)
         _train(plan, state)
         crew.wait()
+        if crew.leads:
+            print(f"best checkpoint: {plan.out / 'best.pt'}", flush=True)
     return plan.out / "best.pt"
 
 
@@ -131,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import torch  # noqa: F401 - the one dependency without which nothing here works
     except ImportError as error:
         raise DependencyMissing("training needs torch: pip install 'sarwater[train]'") from error
-    print(f"best checkpoint: {fit(options)}")
+    fit(options)
     return 0
 
 

@@ -139,8 +139,8 @@ def _machine(device: str) -> str:
     ]
     load = os.getloadavg()[0]
     return (
-        f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
-        f"load average {load:.1f} at the start"
+        f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads, "
+        f"PyTorch {torch.__version__}, load average {load:.1f} at the start"
     )
 
 

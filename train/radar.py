@@ -76,7 +76,7 @@ SENSORS = {
 }
 NOISE_KNEE_DB = -8.5
 """Where the noise suppression of the KOMPSAT-5 product sets in; it was fitted to the published tiles with the exponents
-in `_suppress_noise`. It explains why their amplitude varies by 0.67 of its mean on bright land but by 1.1 on dark
+in `suppress_noise`. It explains why their amplitude varies by 0.67 of its mean on bright land but by 1.1 on dark
 water, along one and the same curve for both, where plain speckle varies by 0.52 everywhere."""
 BAND = 0.56
 """Share of the sampled band that the single-look impulse response fills, on both axes."""
@@ -105,7 +105,7 @@ def observe(terrain: Terrain, sensor: Sensor, rng: Rng) -> Observation:
         suppressed = rng.random() < 0.8
         intensity = single_look(sigma0 + _power(sensor.noise_db if suppressed else PLAIN_NOISE_DB), targets, rng)
         if suppressed:
-            _suppress_noise(intensity, NOISE_KNEE_DB + rng.uniform(-0.7, 0.7))
+            suppress_noise(intensity, NOISE_KNEE_DB + rng.uniform(-0.7, 0.7))
     else:
         intensity = multi_look(sigma0 + _power(sensor.noise_db), targets, rng)
     gain = sensor.dn_at_0_db * 10 ** (rng.uniform(-3, 3) / 20)
@@ -204,7 +204,7 @@ def _band(length: int) -> Float32:
     return (weights / np.sqrt(np.mean(weights**2))).astype(np.float32)
 
 
-def _suppress_noise(intensity: Float32, knee_db: float) -> None:
+def suppress_noise(intensity: Float32, knee_db: float) -> None:
     """Attenuate what is weak in its neighbourhood, in place: amplitude gain q / (1 + q), q = (local mean / knee)^2."""
     local = ndimage.gaussian_filter(intensity, 1.1, truncate=2.5)
     ratio = (local / _power(knee_db)) ** 2

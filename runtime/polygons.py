@@ -113,7 +113,7 @@ class WaterPolygons(Product):
         self._dataset = None
 
     def _strip(self, water: UInt8) -> None:
-        runs = int(np.count_nonzero(water[:, 1:] > water[:, :-1]))
+        runs = np.count_nonzero(water[:, 1:] > water[:, :-1])
         if runs > STRIP_RUNS and len(water) > 1:
             half = len(water) // 2
             self._strip(water[:half])
@@ -211,8 +211,12 @@ class _Names:
 
 def polygonise(water: UInt8, top: int = 0) -> Iterator[Any]:
     """The 4-connected bodies of `water` (n, W) as polygons in scene pixels, whose first row is `top`."""
-    raster = gdal_array.OpenArray(water)
-    raster.SetGeoTransform((0, 1, 0, top, 0, 1))
+    columns = np.flatnonzero(water.any(axis=0))
+    if not columns.size:
+        return
+    west, east = columns[0], columns[-1] + 1
+    raster = gdal_array.OpenArray(np.ascontiguousarray(water[:, west:east]))
+    raster.SetGeoTransform((int(west), 1, 0, top, 0, 1))
     band = raster.GetRasterBand(1)
     memory = (ogr.GetDriverByName("Memory") or ogr.GetDriverByName("MEM")).CreateDataSource("")
     layer = memory.CreateLayer("strip", None, ogr.wkbPolygon)

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sarwater.command import run_command
 from sarwater.errors import DependencyMissing
@@ -97,8 +97,7 @@ def make(recipe: Recipe) -> Path:
     for tile in k5:
         _fit(recipe.adapted(f"without-{tile.name}", (tile.name,)))
     final = _fit(recipe.adapted("final", ()))
-    _report(recipe, [tile.name for tile in k5])
-    return final
+    return _with_scores(recipe, final, _leave_one_out(recipe, [tile.name for tile in k5]))
 
 
 def _simulate(folder: Path, mode: str, count: int, seed: int) -> None:
@@ -121,8 +120,19 @@ def _fit(options: FitOptions) -> Path:
     return last
 
 
-def _report(recipe: Recipe, names: list[str]) -> None:
-    """Score every fold on the tile it has not seen, and print and keep the pooled figure."""
+def _with_scores(recipe: Recipe, final: Path, leave_one_out: dict[str, Any]) -> Path:
+    """The final checkpoint without its optimiser, and with what the folds say of it."""
+    from train.checkpoint import load_checkpoint, save_checkpoint
+
+    checkpoint = load_checkpoint(final)
+    metrics = {**checkpoint.training["metrics"], "k5_leave_one_out": leave_one_out}
+    path = recipe.out / "model.pt"
+    save_checkpoint(path, replace(checkpoint, resume=None, training={**checkpoint.training, "metrics": metrics}))
+    return path
+
+
+def _leave_one_out(recipe: Recipe, names: list[str]) -> dict[str, Any]:
+    """Score every fold on the tile it has not seen; print and keep the pooled figure."""
     from train.checkpoint import load_checkpoint
     from train.predict import water_mask
     from train.scores import Scores, score_tile
@@ -139,6 +149,11 @@ def _report(recipe: Recipe, names: list[str]) -> None:
     for tile in scores.tiles:
         print(f"{tile.name}  IoU {tile.confusion.iou:.4f}")
     print(f"leave-one-tile-out: pooled IoU {scores.pooled_iou:.4f}, mean-tile IoU {scores.mean_tile_iou:.4f}")
+    return {
+        "pooled_iou": scores.pooled_iou,
+        "mean_tile_iou": scores.mean_tile_iou,
+        "tiles": {tile.name: tile.confusion.iou for tile in scores.tiles},
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

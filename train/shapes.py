@@ -67,9 +67,13 @@ def quantile(field: Float32, share: float) -> float:
 
 
 def remove_specks(mask: Mask, smallest_px: int, holes: bool = True) -> Mask:
-    """The mask without regions, and without `holes`, of fewer pixels than `smallest_px`."""
-    for value in (True, False) if holes else (True,):
-        regions, count = ndimage.label(mask == value)
+    """The mask without regions, and without `holes`, of fewer pixels than `smallest_px`.
+
+    Pixels that touch at a corner belong to one region, but not to one hole.
+    """
+    corners = np.ones((3, 3), bool)
+    for value, touching in ((True, corners), (False, None)) if holes else ((True, corners),):
+        regions, count = ndimage.label(mask == value, touching)
         small = np.bincount(regions.ravel(), minlength=count + 1) < smallest_px
         small[0] = False
         mask = np.where(small[regions], not value, mask)
@@ -78,11 +82,13 @@ def remove_specks(mask: Mask, smallest_px: int, holes: bool = True) -> Mask:
 
 def distance_px(mask: Mask, coarse: int = 4) -> Float32:
     """Distance of each pixel to the nearest pixel of `mask`, to about `coarse` pixels; (H, W) float32."""
-    small = shrink(mask, coarse)
+    small = mask
+    for axis, length in enumerate(mask.shape):
+        small = np.logical_or.reduceat(small, np.arange(0, length, coarse), axis)
     if not small.any():
         return np.full(mask.shape, max(mask.shape), np.float32)
     distance = ndimage.distance_transform_edt(~small) * coarse
-    return enlarge(distance.astype(np.float32), coarse, mask.shape)
+    return enlarge(np.pad(distance.astype(np.float32), (0, 1), "edge"), coarse, mask.shape)
 
 
 def fill_polygons(shape: tuple[int, int], polygons: npt.ArrayLike) -> Mask:

@@ -139,7 +139,7 @@ class Terrain:
 
 def relief(terrain: Terrain, slope: float) -> None:
     """Hills and valleys whose gradient along the range has the deviation `slope`."""
-    scale_px, ridges = terrain.log_uniform(100, 500), terrain.uniform(1, 4)
+    scale_px, ridges = terrain.log_uniform(100, 500), terrain.uniform(1, 2.5)
     shape = terrain.fractal(scale_px * ridges, terrain.uniform(3.9, 4.6), coarse=2, stretch=ridges)
     steepness = float(np.gradient(shape, axis=1).std()) / terrain.pixel_m
     terrain.elevation_m += shape * np.float32(slope / steepness)
@@ -376,7 +376,7 @@ def town(terrain: Terrain, share: float) -> None:
     terrain.paint(street, Cover.ASPHALT, level_db=2)
     terrain.paint(built, Cover.BUILT)
     terrain.canopy_m[built] = height_m[houses.index][built]
-    scatter(terrain, built, density=0.003, level_db=14)
+    scatter(terrain, built, per_are=0.25, rcs_dbsm=15)
     terrain.shown("town")
 
 
@@ -393,7 +393,7 @@ def farms(terrain: Terrain, count: int) -> None:
             houses.append(rectangle(place, terrain.px(size_m[0], 1.2), terrain.px(size_m[1], 1.2), angle))
     where = fill_polygons(terrain.shape, houses) & ~terrain.water
     terrain.paint(where, Cover.BUILT, canopy_m=terrain.uniform(3, 8))
-    scatter(terrain, where, density=0.01, level_db=14)
+    scatter(terrain, where, per_are=0.8, rcs_dbsm=15)
     terrain.shown("farms")
 
 
@@ -411,9 +411,9 @@ def floating(terrain: Terrain) -> None:
         hull &= terrain.water
         if terrain.chance(0.5):
             terrain.paint(hull, Cover.BUILT, canopy_m=3)
-            scatter(terrain, hull, density=0.02, level_db=15)
+            scatter(terrain, hull, per_are=2, rcs_dbsm=18)
         else:
-            scatter(terrain, hull, density=0.03, level_db=6, smear_px=terrain.px(terrain.uniform(5, 25)))
+            scatter(terrain, hull, per_are=2.5, rcs_dbsm=7, smear_px=terrain.px(terrain.uniform(5, 25)))
     terrain.shown("ships")
     if terrain.chance(0.3):
         pick = terrain.rng.integers(rows.size)
@@ -431,12 +431,17 @@ def _fish_farm(terrain: Terrain, centre: tuple[float, float]) -> None:
     terrain.shown("fish farm")
 
 
-def scatter(terrain: Terrain, where: Mask, density: float, level_db: float, smear_px: float = 0.0) -> None:
-    """Corner reflectors on the share `density` of `where`; their levels have the long tail of man-made objects."""
+def scatter(terrain: Terrain, where: Mask, per_are: float, rcs_dbsm: float, smear_px: float = 0.0) -> None:
+    """Corner reflectors over `where`, on average `per_are` on 100 square metres, at least one.
+
+    Their radar cross-sections (`rcs_dbsm`, dB of a square metre) have the long tail of man-made objects; the larger the
+    pixel, the less sigma0 they make in it.
+    """
     rows, columns = np.nonzero(where)
     if not rows.size:
         return
-    count = 1 + int(terrain.rng.poisson(density * rows.size))
+    area_m2 = terrain.pixel_m**2
+    count = 1 + int(terrain.rng.poisson(per_are / 100 * area_m2 * rows.size))
     pick = terrain.rng.integers(rows.size, size=count)
-    levels_db = terrain.rng.normal(level_db, 6.0, count)
+    levels_db = terrain.rng.normal(rcs_dbsm, 6.0, count) - 10 * np.log10(area_m2)
     terrain.targets.append(np.stack([rows[pick], columns[pick], levels_db, np.full(count, smear_px)], axis=1))

@@ -92,7 +92,7 @@ class Disk:
             self._pending = [change for change in self._pending if change.made or change.gone]
 
     def after_power_cut(self, rng: random.Random | None) -> dict[str, Survivor]:
-        """What survives, by relative path: only what was synced or, with `rng`, some random part of the rest as well."""
+        """What survives, by relative path: only what was synced or, with `rng`, a random part of the rest as well."""
         names: dict[int, dict[str, File | Folder]] = {}
 
         def survivors(folder: Folder) -> dict[str, File | Folder]:

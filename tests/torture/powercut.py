@@ -159,8 +159,8 @@ def _inspect_row(row: sqlite3.Row, contents: dict[str, bytes], audit: Audit) -> 
     if status in ("PUBLISHED", "DUPLICATE", "QUARANTINED") and f"incoming/{name}" in contents:
         audit.duplicated.append(f"{name}: {status} and in the inbox again")
     if status in ("CLAIMED", "VALIDATED", "RUNNING") and not {held, f"incoming/{name}"} & contents.keys():
-        if not any(path.startswith(f"state/quarantine/{job:08d}/") for path in contents):
-            audit.lost.append(f"{name}: {status} and not in work")
+        quarantined = any(path.startswith(f"state/quarantine/{job:08d}/") for path in contents)
+        audit.lost += [] if quarantined else [f"{name}: {status} and not in work"]
     if status == "QUARANTINED":
         folder = f"state/quarantine/{job:08d}/"
         if (

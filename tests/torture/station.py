@@ -109,6 +109,9 @@ class Station:
     def published(self) -> list[str]:
         return sorted(row.name for row in self.rows(State.PUBLISHED))
 
+    def published_all(self, contents: dict[str, bytes]) -> bool:
+        return set(self.published()) >= set(contents)
+
     def reasons(self) -> dict[str, str]:
         """Name of each quarantined scene -> reason.json's reason."""
         documents = [json.loads(path.read_text()) for path in self.state.glob("quarantine/*/reason.json")]

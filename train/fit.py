@@ -35,12 +35,15 @@ def fit(options: FitOptions) -> Path:
     Raises, before the first step, DataError, UsageError, CheckpointInvalid, DependencyMissing, DeviceUnavailable, and
     OutputError where the checkpoints would not fit on the disk; later OutputError, and UsageError if training diverges.
     """
+    import torch
+
     from train.machine import team
     from train.plan import make_plan
     from train.state import State
 
     with team(options.device) as crew:
         plan = make_plan(options, crew)
+        torch.backends.cudnn.benchmark = True  # all crops have one size, so the search for kernels pays
         state = State(plan)
         if crew.leads:
             _begin(plan, state)

@@ -221,6 +221,12 @@ class TestRefusals:
             UsageError, r"--crop 40: unet-w16 takes multiples of 16 px, such as 32", lakes, tmp_path, crop_px=40
         )
 
+    def test_a_batch_with_nothing_to_normalise_over(self, lakes: Path, tmp_path: Path) -> None:
+        self.refuse(UsageError, "--crop 16 --batch 1: the coarsest map", lakes, tmp_path, crop_px=16, batch=1)
+
+    def test_an_unknown_channel(self, lakes: Path, tmp_path: Path) -> None:
+        self.refuse(UsageError, "no channel 'xx'; expected some of: sar, hh", lakes, tmp_path, channels="xx")
+
     def test_a_crop_larger_than_the_tile(self, lakes: Path, tmp_path: Path) -> None:
         self.refuse(DataError, r"WTR0_K5_T\.tif: 96 x 96 px is smaller", lakes, tmp_path, crop_px=128)
 

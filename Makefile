@@ -1,5 +1,5 @@
 # Every target does all of its own set-up: `make demo` and `make test` work on a bare machine with python3, git and make.
-.PHONY: help demo test test-all test-gpu check format setup setup-dev clean
+.PHONY: help demo test test-all test-gpu torture check format setup setup-dev clean
 SCENE ?=
 
 help:            ## this list
@@ -16,6 +16,9 @@ test-all: setup-dev  ## the slow ones, too
 
 test-gpu: setup-dev  ## what needs an NVIDIA GPU
 	.venv-dev/bin/python -m pytest -m gpu tests/gpu $(PYTEST)
+
+torture: setup-dev  ## all sixteen faults against the daemon, with the full counts (hours)
+	.venv-dev/bin/python -m tests.torture.run $(TORTURE)
 
 check: setup-dev ## format, lint, types
 	.venv-dev/bin/ruff format --check .

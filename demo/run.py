@@ -2,7 +2,8 @@
 
     python demo/run.py [SCENE]
 
-Without SCENE, the bundled simulated scene is used, and the mask is scored against its truth.
+Without SCENE, the bundled simulated scene is used, and the mask is scored against its truth. It was made by
+`python -m train.simulate --out demo --count 1 --size 1536 --seed 3 --type coast`.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     watch = [sys.executable, "-m", "runtime.watch", "--once"]
     watch += ["--incoming", str(incoming), "--outgoing", str(outgoing), "--state", str(state)]
     code = subprocess.run(watch, cwd=HERE.parent).returncode
-    items = sorted(outgoing.glob("*_water.json"))
-    if code or not items:
+    masks = sorted(outgoing.glob("*_water.tif"))
+    if code or not masks:
         raise SarwaterError(f"{scene.name}: the daemon made no mask (exit {code}); its reason is above and in {state}")
-    _report(json.loads(items[0].read_text()), outgoing, scene)
+    _report(json.loads((state / "latency.jsonl").read_text().splitlines()[-1]), masks[0], scene)
     return 0
 
 
@@ -71,9 +72,8 @@ def _deliver(scene: Path, incoming: Path) -> None:
     os.rename(arriving, incoming / scene.name)
 
 
-def _report(item: dict[str, Any], outgoing: Path, scene: Path) -> None:
+def _report(record: dict[str, Any], mask: Path, scene: Path) -> None:
     console = Console(highlight=False)
-    record = item["properties"]["sarwater:latency"]
     table = Table(title="Where the time went", title_justify="left", box=None)
     table.add_column("stage")
     table.add_column("ms", justify="right")
@@ -87,10 +87,10 @@ def _report(item: dict[str, Any], outgoing: Path, scene: Path) -> None:
         f"({record['tiles_skipped']} of nodata skipped), {record['backend']} on {record['device']}"
     )
     console.print("\nProducts")
-    for path in sorted(outgoing.iterdir()):
+    for path in sorted(mask.parent.iterdir()):
         console.print(f"  {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", soft_wrap=True)
     if scene == BUNDLED:
-        counts = confusion(_classes(next(outgoing.glob("*_water.tif"))), _classes(TRUTH))
+        counts = confusion(_classes(mask), _classes(TRUTH))
         console.print(f"\nAgainst the simulated truth: IoU {counts.iou:.3f}, F1 {counts.f1:.3f}")
 
 

@@ -1,7 +1,7 @@
 """A model -> a TensorRT or TensorRT-RTX engine: `python -m export.build_engine hrnet`.
 
-Writes, under engines/, the fp32 ONNX, the ONNX of the wanted precision, the plan and a manifest beside each. What has
-not changed is not made again.
+Writes, under engines/, the fp32 ONNX, the ONNX of the wanted precision, the plan and a manifest beside each, and
+measures each against fp32. What has not changed is not made again.
 """
 
 from __future__ import annotations
@@ -9,26 +9,33 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from export.artefacts import (
+    TILE_PX,
+    GateMissed,
+    Workshop,
+    at_precision,
+    at_tile,
+    check_space,
+    find_source,
+    made,
+    rejected,
+    summary,
+)
 from export.plan import PORTABLE, Library, PlanOptions, build_plan, choose_library
 from export.progress import BuildProgress
 from sarwater.atomic import replacing
 from sarwater.command import run_command
-from sarwater.errors import OutputError, SarwaterError, UsageError
-from sarwater.manifest import PRECISIONS, Engine, ModelManifest, manifest_path, sha256_of
-from sarwater.models import ENGINES, looks_like_path, newest_checkpoint, resolve_onnx
+from sarwater.errors import OutputError
+from sarwater.manifest import PRECISIONS, Engine, ModelManifest, sha256_of
+from sarwater.models import open_model
 
-if TYPE_CHECKING:
-    pass
-
-TILE_PX = 1024
-CALIBRATION_TILE_PX = 256
 FLAVOR_CHOICES = ("auto", "tensorrt", "rtx")
 
 
@@ -38,9 +45,10 @@ class BuildOptions:
 
     model: str
     """A family, a family and variant, a checkpoint (.pt) or an ONNX file."""
-    precision: str = "fp16"
+    workshop: Workshop
+    precision: str | None = None
+    """None: that of the ONNX file where it is not fp32, else fp16."""
     flavor: str = "auto"
-    tile_px: int = TILE_PX
     max_batch: int = 8
     opt_batch: int = 4
     workspace_bytes: int | None = None
@@ -49,18 +57,18 @@ class BuildOptions:
     version_compatible: bool = False
     from_onnx: bool = False
     """`model` is an ONNX file: no checkpoint is looked for, no torch needed."""
-    force: bool = False
-    engines: Path = ENGINES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped from outside, it cleans up as after Ctrl-C
     path, manifest = build_engine(options)
     engine = manifest.engine
     assert engine is not None
     print(
         f"{path}: {manifest.name}, {manifest.precision}, tile {manifest.tile_px} px, batch 1 to {engine.max_batch}, "
-        f"{engine.flavor} {engine.library_version}, for {engine.gpu_name}; {path.stat().st_size / 1e6:.1f} MB"
+        f"{engine.flavor} {engine.library_version}, for {engine.gpu_name}; {path.stat().st_size / 1e6:.1f} MB; "
+        + ("its accuracy was measured on this GPU" if "iou" in engine.accuracy else "its graph's accuracy was measured")
     )
     return 0
 
@@ -71,76 +79,22 @@ def build_engine(options: BuildOptions) -> tuple[Path, ModelManifest]:
     Raises ModelNotFound, CheckpointInvalid, ExportError, DependencyMissing, DeviceUnavailable, OutputError, UsageError.
     """
     library = choose_library(options.flavor)
-    _say(f"{library.flavor} {library.version}, " + (f"{library.gpu.name}" if library.gpu else "no GPU here"))
-    source = find_source(options)
-    fp32_or_given = at_tile(source, options)
-    onnx_path = at_precision(fp32_or_given, options)
-    return _build(onnx_path, library, options)
+    workshop = options.workshop
+    workshop.say(f"{library.flavor} {library.version}, {library.gpu.name if library.gpu else 'no GPU here'}")
+    source = at_tile(find_source(options.model, workshop, from_onnx=options.from_onnx), workshop)
+    already = open_model(source).manifest.precision
+    precision = options.precision or ("fp16" if already == "fp32" else already)
+    with BuildProgress(f"{source.stem} -> {precision}") as progress:
+        onnx_path = at_precision(source, precision, workshop, progress)
+    return _build(onnx_path, source, library, options)
 
 
-def find_source(options: BuildOptions) -> Path:
-    """The ONNX file that MODEL means; a checkpoint is exported first. Says which one it took."""
-    if options.from_onnx or options.model.endswith(".onnx"):
-        return _took(options.model, Path(options.model))
-    checkpoint = Path(options.model) if looks_like_path(options.model) else newest_checkpoint(options.model)
-    if checkpoint is None:
-        return _took(options.model, resolve_onnx(options.model, options.engines).path)
-    from export.to_onnx import export_checkpoint
-
-    _took(options.model, checkpoint)
-    path, _ = export_checkpoint(checkpoint, options.engines, options.tile_px)
-    return path
-
-
-def at_tile(source: Path, options: BuildOptions) -> Path:
-    """The fp32 (or already converted) ONNX at the wanted tile size, under engines/."""
-    from export.graph import read_graph, with_tile, write_graph
-
-    graph = read_graph(source)
-    path = options.engines / f"{_stem(graph.manifest, graph.manifest.precision, options.tile_px)}.onnx"
-    if path.resolve() == source.resolve():
-        return path
-    recipe = {"source": sha256_of(source), "tile_px": options.tile_px}
-    if not options.force and _is_made(path, recipe):
-        return path
-    graph = with_tile(graph, options.tile_px)
-    write_graph(dataclasses.replace(graph, manifest=dataclasses.replace(graph.manifest, recipe=recipe)), path)
-    _say(f"wrote {path}")
-    return path
-
-
-def at_precision(source: Path, options: BuildOptions) -> Path:
-    """The ONNX of the wanted precision, made from the one at `source`."""
-    from export.calibration import speckle_tiles
-    from export.graph import read_graph, write_graph
-
-    graph = read_graph(source)
-    if graph.manifest.precision == options.precision:
-        return source
-    if graph.manifest.precision != "fp32":
-        raise UsageError(
-            f"{source} is {graph.manifest.precision} and cannot become {options.precision}; give the fp32 ONNX file, "
-            f"or --precision {graph.manifest.precision}"
-        )
-    from export.precision import library_versions, to_fp16
-
-    path = options.engines / f"{_stem(graph.manifest, options.precision, options.tile_px)}.onnx"
-    recipe = {"source": sha256_of(source), "precision": options.precision, "libraries": library_versions()}
-    if not options.force and _is_made(path, recipe):
-        return path
-    _say(f"converting to {options.precision}")
-    tiles = speckle_tiles(graph.manifest.channels, 8, CALIBRATION_TILE_PX)
-    write_graph(to_fp16(graph, tiles, recipe), path)
-    _say(f"wrote {path}")
-    return path
-
-
-def _build(onnx_path: Path, library: Library, options: BuildOptions) -> tuple[Path, ModelManifest]:
+def _build(onnx_path: Path, fp32_path: Path, library: Library, options: BuildOptions) -> tuple[Path, ModelManifest]:
     from export.graph import read_graph, write_manifest
 
-    graph = read_graph(onnx_path)
+    graph, workshop = read_graph(onnx_path), options.workshop
     plan_options = PlanOptions(
-        tile_px=options.tile_px,
+        tile_px=workshop.tile_px,
         channels=graph.channels,
         max_batch=options.max_batch,
         opt_batch=options.opt_batch,
@@ -148,35 +102,67 @@ def _build(onnx_path: Path, library: Library, options: BuildOptions) -> tuple[Pa
         compute_capabilities=options.compute_capabilities,
         dla_core=options.dla_core,
         version_compatible=options.version_compatible,
+        timing_cache=workshop.folder / ".timing",
     )
     engine = _describe(library, options)
-    path = (
-        options.engines / f"{_stem(graph.manifest, graph.manifest.precision, options.tile_px)}-{_target(engine)}.engine"
-    )
+    path = workshop.path(graph.manifest, graph.manifest.precision, f"-{_target(engine)}.engine")
     recipe = {
         "source": sha256_of(onnx_path),
-        "options": dataclasses.asdict(plan_options),
-        "engine": dataclasses.asdict(engine),
+        "options": {**dataclasses.asdict(plan_options), "timing_cache": None},
+        "library": f"{library.flavor} {library.version}",
+        "target": f"{engine.gpu_name} ({engine.compute_capability})",
     }
-    if not options.force and (made := _is_made(path, recipe)):
-        _say(f"{path} is up to date; --force builds it again")
-        return path, made
+    if manifest := made(path, recipe, workshop):
+        workshop.say(f"{path} is up to date; --force builds it again")
+        return path, manifest
+    check_space(path, 4 * onnx_path.stat().st_size)
     started = time.monotonic()
     with BuildProgress(f"building {path.name}") as progress:
         plan, layers = build_plan(library, graph.proto.SerializeToString(), plan_options, progress)
-    _say(f"built in {time.monotonic() - started:.1f} s")
+    workshop.say(f"built in {time.monotonic() - started:.1f} s")
+    outcome = graph.manifest.recipe.get("outcome", {})
+    accuracy = {f"graph_{name}": value for name, value in outcome.get("accuracy", {}).items()}
+    manifest = dataclasses.replace(
+        graph.manifest,
+        files={},
+        engine=dataclasses.replace(engine, accuracy=accuracy),
+        recipe=json.loads(json.dumps(recipe)),
+    )
     try:
         with replacing(path) as temporary:
             temporary.write_bytes(plan)
         with replacing(path.with_suffix(".layers.json")) as temporary:
-            temporary.write_text(json.dumps(layers, indent=1), encoding="utf-8")
-        manifest = dataclasses.replace(
-            graph.manifest, files={path.name: sha256_of(path)}, engine=engine, recipe=json.loads(json.dumps(recipe))
-        )
+            temporary.write_text(json.dumps(layers, indent=1) + "\n", encoding="utf-8")
+        manifest = dataclasses.replace(manifest, files={path.name: sha256_of(path)})
         write_manifest(manifest, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error}); free some space") from error
+    if library.gpu is not None:
+        return path, _proven(path, manifest, fp32_path, workshop)
     return path, manifest
+
+
+def _proven(path: Path, manifest: ModelManifest, fp32_path: Path, workshop: Workshop) -> ModelManifest:
+    """Run the new engine on this GPU against the fp32 graph on the CPU; keep the figures in its manifest.
+
+    Raises ExportError, and renames the engine to `.rejected`, where it misses its gate.
+    """
+    from export.graph import write_manifest
+    from export.verify import engine_accuracy
+
+    accuracy = engine_accuracy(path, fp32_path, workshop)
+    workshop.say(f"{path.name} on this GPU: {summary(accuracy)}")
+    assert manifest.engine is not None
+    engine = dataclasses.replace(manifest.engine, accuracy={**manifest.engine.accuracy, **accuracy.to_dict()})
+    manifest = dataclasses.replace(manifest, engine=engine)
+    write_manifest(manifest, path)
+    if workshop.gates and not accuracy.passes(manifest.precision):
+        raise GateMissed(
+            rejected(path, manifest),
+            f"IoU falls by {100 * accuracy.iou_loss:.2f} points on this GPU, though its graph passed; find the "
+            f"layer with `polygraphy run {fp32_path} --trt --onnxrt --trt-outputs mark all --onnx-outputs mark all`",
+        )
+    return manifest
 
 
 def _describe(library: Library, options: BuildOptions) -> Engine:
@@ -189,36 +175,11 @@ def _describe(library: Library, options: BuildOptions) -> Engine:
     return Engine(library.flavor, library.version, gpu_name, capability, options.max_batch, options.opt_batch)
 
 
-def _is_made(path: Path, recipe: dict[str, Any]) -> ModelManifest | None:
-    """The manifest of the file at `path`, if it is whole and was made by just this recipe."""
-    try:
-        manifest = ModelManifest.read(manifest_path(path))
-        if dict(manifest.recipe) != json.loads(json.dumps(recipe)):
-            return None
-        manifest.verify(path)
-    except (SarwaterError, OSError):
-        return None
-    return manifest
-
-
-def _stem(manifest: ModelManifest, precision: str, tile_px: int) -> str:
-    return f"{manifest.name}-{precision}-{tile_px}"
-
-
 def _target(engine: Engine) -> str:
     flavor = "rtx" if engine.flavor == "tensorrt-rtx" else "trt"
     if engine.compute_capability == PORTABLE:
         return flavor
     return flavor + "-sm" + engine.compute_capability.replace(".", "").replace(", ", "-sm")
-
-
-def _took(model: str, path: Path) -> Path:
-    _say(f"{model}: {path}")
-    return path
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _parse(argv: Sequence[str] | None) -> BuildOptions:
@@ -230,7 +191,7 @@ def _parse(argv: Sequence[str] | None) -> BuildOptions:
         metavar="MODEL",
         help="fcn, unet, deepunet or hrnet, with or without its variant; .pt; .onnx",
     )
-    add("--precision", choices=PRECISIONS, default="fp16", help="default: fp16")
+    add("--precision", choices=PRECISIONS, help="default: fp16, or what an ONNX file already is")
     add("--flavor", choices=FLAVOR_CHOICES, default="auto", help="default: tensorrt if it is here with a GPU, else rtx")
     add("--tile", type=int, default=TILE_PX, metavar="PX", help=f"tile size, a multiple of 32 (default {TILE_PX})")
     add("--max-batch", type=int, default=8, metavar="N", help="most tiles per call (default 8)")
@@ -242,6 +203,8 @@ def _parse(argv: Sequence[str] | None) -> BuildOptions:
     add("--dla", type=int, metavar="N", help="tensorrt: this DLA core of a Jetson, and its GPU for what a DLA cannot")
     add("--version-compatible", action="store_true", help="an engine that later releases of the library run too")
     add("--from-onnx", metavar="FILE", help="build from this ONNX file alone: no checkpoint, no torch")
+    add("--calibration", type=Path, metavar="DIR", help="scenes to calibrate with; with labels, for the gates too")
+    add("--no-gates", action="store_true", help="keep an engine whatever accuracy it costs")
     add("--force", action="store_true", help="build again though nothing changed")
     args = parser.parse_args(argv)
     if (args.model is None) == (args.from_onnx is None):
@@ -250,9 +213,9 @@ def _parse(argv: Sequence[str] | None) -> BuildOptions:
         parser.error("expected 1 <= --opt-batch <= --max-batch")
     return BuildOptions(
         model=args.from_onnx or args.model,
+        workshop=Workshop(tile_px=args.tile, calibration=args.calibration, gates=not args.no_gates, force=args.force),
         precision=args.precision,
         flavor=args.flavor,
-        tile_px=args.tile,
         max_batch=args.max_batch,
         opt_batch=args.opt_batch or max(1, args.max_batch // 2),
         workspace_bytes=None if args.workspace is None else int(args.workspace * 2**30),
@@ -260,7 +223,6 @@ def _parse(argv: Sequence[str] | None) -> BuildOptions:
         dla_core=args.dla,
         version_compatible=args.version_compatible,
         from_onnx=args.from_onnx is not None,
-        force=args.force,
     )
 
 

@@ -1,41 +1,64 @@
-"""Tiles that stand for what the network will see: water, land, bright targets and scene edges."""
+"""The tiles that calibrate a conversion: they must show what moves the ranges of activations."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from export.tiles import folder_tiles, simulated_tiles
 from sarwater.manifest import Channel
 
 Float32 = npt.NDArray[np.float32]
 
-BRIGHTEST = {"amplitude_dn": 23391.0, "sigma0_linear": 100.0, "sigma0_db": 20.0, "incidence_dn": 255.0}
-"""What a bright target may reach, by unit; 23,391 DN is the tail of four real KOMPSAT-5 tiles."""
+TILE_PX = 256
+"""The ranges of a convolutional network hardly depend on the tile size, the time and memory to find them do."""
+TILES = 16
+SCENES = 13
+CANDIDATES = 400
 
 
-def speckle_tiles(channels: tuple[Channel, ...], count: int, tile_px: int, seed: int = 0) -> Float32:
-    """Single-look speckle over dark water and brighter land, with bright targets and a nodata edge.
+def calibration_tiles(channels: Sequence[Channel], folder: Path | None = None, count: int = TILES) -> Float32:
+    """(n, C, 256, 256) float32 raw pixels, n <= count, from the scenes in `folder`, else simulated.
 
-    (count, C, tile_px, tile_px) float32 in the units of `channels`; the same arguments give the same pixels.
+    Chosen to differ: the darkest (water), the brightest (land), the one with the brightest targets and the one with
+    the most nodata (a scene's edge) first, then always the one least like those already chosen. Raises DataError.
     """
-    random = np.random.default_rng(seed)
-    tiles = np.zeros((count, len(channels), tile_px, tile_px), np.float32)
-    for tile in tiles:
-        for plane, channel in zip(tile, channels, strict=True):
-            plane[:] = _plane(channel.unit, tile_px, random)
-            plane[random.integers(tile_px, size=8), random.integers(tile_px, size=8)] = BRIGHTEST[channel.unit]
-            plane[: tile_px // 8] = 0
-    return tiles
+    if folder is not None:
+        candidates = folder_tiles(folder, channels, TILE_PX, CANDIDATES)
+    else:
+        scenes = [tile.pixels for tile in simulated_tiles(channels, 2 * TILE_PX, SCENES)]
+        candidates = [quarter for scene in scenes for quarter in _quarters(scene)]
+    features = np.stack([_features(candidate[0]) for candidate in candidates])
+    return np.stack([candidates[index] for index in _different(features, count)])
 
 
-def _plane(unit: str, tile_px: int, random: np.random.Generator) -> npt.NDArray[np.float64]:
-    if unit == "incidence_dn":
-        return np.linspace(60, 200, tile_px)[None, :].repeat(tile_px, axis=0)
-    # Medians of 20 log10 DN on the KOMPSAT-5 tiles: water 22 dB, land 35 dB; sigma0 lies about 40 dB lower.
-    shore = random.integers(tile_px // 4, 3 * tile_px // 4)
-    decibel = np.where(np.arange(tile_px) < shore, 22.0, 35.0)[None, :] - (0 if unit == "amplitude_dn" else 40)
-    speckle = random.exponential(size=(tile_px, tile_px))
-    power = 10 ** (decibel / 10) * speckle
-    if unit == "amplitude_dn":
-        return np.sqrt(power)
-    return power if unit == "sigma0_linear" else 10 * np.log10(power)
+def _quarters(scene: Float32) -> list[Float32]:
+    return [scene[:, row : row + TILE_PX, column : column + TILE_PX] for row in (0, TILE_PX) for column in (0, TILE_PX)]
+
+
+def _features(plane: Float32) -> npt.NDArray[np.float64]:
+    """What sets a tile apart: median, bright tail and spread (of logarithms, where there are amounts), and nodata."""
+    valid = plane[plane != 0]
+    if valid.size == 0:
+        return np.array([0.0, 0.0, 0.0, 1.0])
+    values = np.log(valid) if valid.min() > 0 else valid
+    low, median, high, tail = np.percentile(values, [10, 50, 90, 99.9])
+    return np.array([median, tail, high - low, 1 - valid.size / plane.size])
+
+
+def _different(features: npt.NDArray[np.float64], count: int) -> list[int]:
+    """Indices of at most `count` rows that cover the space of `features` (n, 4): farthest-point sampling, begun with
+    the extremes that must be there (Gonzalez 1985, "Clustering to minimize the maximum intercluster distance")."""
+    spread = features.std(axis=0)
+    points = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    median, tail, _, nodata = points.T
+    chosen = list(dict.fromkeys(int(i) for i in (median.argmin(), median.argmax(), tail.argmax(), nodata.argmax())))
+    distance = np.min([np.linalg.norm(points - points[index], axis=1) for index in chosen], axis=0)
+    while len(chosen) < min(count, len(points)):
+        farthest = int(distance.argmax())
+        chosen.append(farthest)
+        distance = np.minimum(distance, np.linalg.norm(points - points[farthest], axis=1))
+    return chosen[:count]

@@ -22,8 +22,10 @@ from sarwater.atomic import replacing
 from sarwater.errors import ExportError, ManifestInvalid, ModelNotFound, OutputError
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, manifest_path, sha256_of
 
-METADATA_KEY = "sarwater"
-"""The `metadata_props` entry that holds what `ModelManifest` says, less the hashes, and the normalisation, as JSON."""
+MANIFEST_KEY = "sarwater"
+"""The `metadata_props` entry that holds, as JSON, what the manifest says, less the hashes."""
+ARCHITECTURE_KEY = "sarwater_architecture"
+"""The one that holds `train.models.Architecture`, by which the weights can be trained further."""
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 20
 """Per-channel Q/DQ came with 13; 20 is the newest that the ONNX parser of TensorRT 10.3 (JetPack 6) reads.
@@ -113,9 +115,9 @@ def with_tile(graph: Graph, tile_px: int) -> Graph:
     """The same network for another tile size; raises ExportError where a size is written into the graph itself."""
     if tile_px == graph.manifest.tile_px:
         return graph
-    manifest = dataclasses.replace(graph.manifest, tile_px=tile_px, files={})
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
+    overlap_px = min(graph.manifest.overlap_px, tile_px // 3 // 2 * 2)
+    manifest = dataclasses.replace(graph.manifest, tile_px=tile_px, overlap_px=overlap_px, files={})
+    proto = copy_of(graph.proto)
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim[2:]:
             dim.dim_value = tile_px
@@ -123,23 +125,32 @@ def with_tile(graph: Graph, tile_px: int) -> Graph:
 
 
 def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Fill in every intermediate shape; raises ExportError where the graph contradicts itself."""
-    del proto.graph.value_info[:]
+    """A copy with every intermediate shape filled in; raises ExportError where the graph contradicts itself."""
+    bare = copy_of(proto)
+    del bare.graph.value_info[:]
     try:
-        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        return onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         raise ExportError(
-            f"the shapes of the graph do not fit together ({_first_line(error)}); a resize layer with fixed sizes "
-            "instead of scales is the usual reason: export it again with the --tile you want"
+            f"the shapes of the graph do not fit together at this tile size ({_first_line(error)}); either the "
+            "network's strides do not divide it (512 and 1024 always fit), or a resize layer has fixed sizes: export "
+            "it again"
         ) from error
 
 
+def copy_of(proto: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return copy
+
+
 def described(graph: Graph) -> Graph:
-    """Write the manifest, and what QGIS Deepness reads, into the graph's metadata, in a fixed order."""
+    """Write the manifest, and what QGIS Deepness reads, into the graph's own metadata, in a fixed order."""
     manifest, proto = graph.manifest, graph.proto
     about = dataclasses.asdict(dataclasses.replace(manifest, files={}))
     properties = {
-        METADATA_KEY: json.dumps({**_metadata(proto), **about}, sort_keys=True, default=dict),
+        MANIFEST_KEY: json.dumps(about, sort_keys=True, default=dict),
+        ARCHITECTURE_KEY: json.dumps(architecture_in(proto), sort_keys=True),
         # https://qgis-plugin-deepness.readthedocs.io, "Model metadata": the plugin divides pixels by 255 before it
         # standardises them; this standard deviation undoes that, since the graph takes raw pixels.
         "model_type": json.dumps("Segmentor"),
@@ -156,23 +167,22 @@ def described(graph: Graph) -> Graph:
     return graph
 
 
-def normalisation_in(proto: onnx.ModelProto) -> list[dict[str, Any]]:
-    """How each channel is normalised inside the graph, as export.to_onnx wrote it down."""
-    return list(_metadata(proto).get("normalisation", []))
+def architecture_in(proto: onnx.ModelProto) -> dict[str, Any]:
+    """The network that the graph was exported from, as `Architecture.to_dict` has it; empty for other graphs."""
+    return _metadata(proto, ARCHITECTURE_KEY)
 
 
-def set_normalisation(proto: onnx.ModelProto, normalisation: list[dict[str, Any]]) -> None:
-    onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps({"normalisation": normalisation})})
+def set_architecture(proto: onnx.ModelProto, architecture: dict[str, Any]) -> None:
+    onnx.helper.set_model_props(proto, {ARCHITECTURE_KEY: json.dumps(architecture)})
 
 
 def manifest_in(proto: onnx.ModelProto, where: str, files: Mapping[str, str]) -> ModelManifest:
     """The manifest that a graph of ours carries, for `files` (name -> sha256). Raises ExportError for other graphs."""
-    about = _metadata(proto)
-    about.pop("normalisation", None)
+    about = _metadata(proto, MANIFEST_KEY)
     if not about:
         raise ExportError(
             f"{where}: no manifest beside it and none inside; expected a graph of export.to_onnx, which carries "
-            f"{METADATA_KEY!r} in its metadata"
+            f"{MANIFEST_KEY!r} in its metadata"
         )
     return ModelManifest.from_document({**about, "files": dict(files)})
 
@@ -199,9 +209,9 @@ def write_manifest(manifest: ModelManifest, model_path: Path) -> None:
         temporary.write_text(manifest.to_json(), encoding="utf-8")
 
 
-def _metadata(proto: onnx.ModelProto) -> dict[str, Any]:
+def _metadata(proto: onnx.ModelProto, key: str) -> dict[str, Any]:
     for item in proto.metadata_props:
-        if item.key == METADATA_KEY:
+        if item.key == key:
             loaded: dict[str, Any] = json.loads(item.value)
             return loaded
     return {}

@@ -6,13 +6,18 @@ and INT8 builder flags, implicit calibration and precision constraints: NVIDIA's
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from export.gpu import Gpu, first_gpu
+from sarwater.atomic import replacing
 from sarwater.errors import DependencyMissing, DeviceUnavailable, ExportError, UsageError
 from sarwater.manifest import INPUT_NAME
 
@@ -42,6 +47,8 @@ class PlanOptions:
     """TensorRT-RTX only: the GPUs the plan is for, `8.6` and the like; none means every RTX GPU from Ampere on."""
     dla_core: int | None = None
     version_compatible: bool = False
+    timing_cache: Path | None = None
+    """Folder that keeps TensorRT's kernel timings, one file per device and version: the next build is quicker."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,9 @@ def build_plan(
         raise ExportError(_parse_errors(parser))
     config = builder.create_builder_config()
     _configure(library, builder, config, options)
+    cache_path = _cache_path(library, options)
+    if cache_path is not None:
+        _load_timings(config, cache_path)
     monitor = _monitor(library.module, progress)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
@@ -116,7 +126,10 @@ def build_plan(
         raise KeyboardInterrupt
     if plan is None:
         raise ExportError(f"{MODULES[library.flavor]} {library.version} could not build the engine: {messages.text}")
-    return bytes(plan), _layers(network)
+    if cache_path is not None:
+        _save_timings(config, cache_path)
+        return bytes(plan), _engine_layers(library.module, bytes(plan), messages)
+    return bytes(plan), _network_layers(network)
 
 
 def _configure(
@@ -242,7 +255,41 @@ def _parse_errors(parser: tensorrt.OnnxParser) -> str:
     )
 
 
-def _layers(network: tensorrt.INetworkDefinition) -> list[dict[str, Any]]:
+def _cache_path(library: Library, options: PlanOptions) -> Path | None:
+    """TensorRT times kernels on the device; TensorRT-RTX does not, its plans are finished on the user's."""
+    if library.flavor != "tensorrt" or library.gpu is None or options.timing_cache is None:
+        return None
+    gpu = re.sub(r"[^a-z0-9]+", "-", library.gpu.name.lower()).strip("-")
+    return options.timing_cache / f"{gpu}-{library.version}.cache"
+
+
+def _load_timings(config: tensorrt.IBuilderConfig, path: Path) -> None:
+    try:
+        known = path.read_bytes()
+    except OSError:
+        known = b""
+    if not config.set_timing_cache(config.create_timing_cache(known), False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)  # of another driver: start afresh
+
+
+def _save_timings(config: tensorrt.IBuilderConfig, path: Path) -> None:
+    with contextlib.suppress(OSError), replacing(path) as temporary:  # without it the next build is slower, no more
+        temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
+
+
+def _engine_layers(module: ModuleType, plan: bytes, messages: Any) -> list[Any]:
+    """The layers of the finished engine, as TensorRT's inspector has them; for a plan that was just built here."""
+    if TYPE_CHECKING:
+        trt = tensorrt
+    else:
+        trt = module
+    engine = trt.Runtime(messages).deserialize_cuda_engine(plan)
+    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    layers: list[Any] = json.loads(text)["Layers"]
+    return layers
+
+
+def _network_layers(network: tensorrt.INetworkDefinition) -> list[Any]:
     layers = []
     for index in range(network.num_layers):
         layer = network.get_layer(index)

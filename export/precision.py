@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -22,15 +23,29 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export.graph import Graph, infer_shapes, opset_of, with_tile
+from export.accuracy import LARGEST_IOU_LOSS, Accuracy, compare
+from export.graph import Graph, copy_of, infer_shapes, opset_of, with_tile
+from export.runners import onnxruntime_runner, probabilities
+from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
+from export.tiles import Tile
 from sarwater.errors import DependencyMissing
 from sarwater.manifest import INPUT_NAME
 
 Float32 = npt.NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
 
 LARGEST_FP16_ACTIVATION = 4096.0
 """A layer whose input or output passes this on the calibration tiles stays fp32. Half a float16 ends at 65,504: the
 factor of 16 is room for pixels that no calibration tile shows."""
+
+CALIBRATION_METHODS = ("entropy", "max")
+INT8_OPSET = 19
+"""The first whose QuantizeLinear takes float16."""
+INT8_TARGET_LOSS = LARGEST_IOU_LOSS["int8"] / 2
+"""Layers go back to fp16 until the loss is inside half of the gate: the tiles of tomorrow are others."""
+SWEEP_TILES = 8
+GUARD_TILES = 8
+"""Calibration tiles that look for overflow: the first are the extremes (see export.calibration)."""
 
 
 def to_fp16(graph: Graph, tiles: Float32, recipe: dict[str, Any]) -> Graph:
@@ -39,52 +54,145 @@ def to_fp16(graph: Graph, tiles: Float32, recipe: dict[str, Any]) -> Graph:
     tiles: (n, C, t, t) float32 raw pixels, t a multiple of 32, of any size: the result has the graph's own tile size.
     Raises DependencyMissing without NVIDIA ModelOpt.
     """
-    small = folded(with_tile(graph, tiles.shape[-1]))
-    with _modelopt(), tempfile.TemporaryDirectory() as folder:
-        from modelopt.onnx.autocast import convert_to_mixed_precision
+    return _finished(graph, _halved(folded(with_tile(graph, tiles.shape[-1])), tiles, opset=None), "fp16", recipe)
 
-        for index, tile in enumerate(tiles):
-            np.savez(Path(folder) / f"{index:04}.npz", **{INPUT_NAME: tile[None]})
-        onnx.save(small, Path(folder) / "model.onnx")
-        proto = convert_to_mixed_precision(
-            str(Path(folder) / "model.onnx"),
-            low_precision_type="fp16",
-            nodes_to_exclude=[f"{re.escape(name)}$" for name in float32_nodes(small)],
-            data_max=LARGEST_FP16_ACTIVATION,
-            keep_io_types=True,
-            calibration_data=folder,
-            providers=["cpu"],
-        )
-    return _finished(graph, proto, "fp16", recipe)
+
+def to_int8(graph: Graph, tiles: Float32, probes: Sequence[Tile], recipe: dict[str, Any], progress: Progress) -> Graph:
+    """The graph with int8 convolutions (explicit Q/DQ) and float16 around them.
+
+    Entropy and maximum calibration are both tried on `tiles` (n, C, t, t); the better one on `probes`, labelled tiles
+    of the same size, is kept. Where it still costs more than half of the gate, a sensitivity sweep finds the layers
+    that cost most and leaves as few of them as needed in float16. What was chosen is written to the recipe.
+
+    Raises DependencyMissing without NVIDIA ModelOpt.
+    """
+    small = with_tile(graph, tiles.shape[-1])
+    plain = folded(small)
+    measure = _Measure(small, probes)
+    tried = {}
+    for done, method in enumerate(CALIBRATION_METHODS):
+        progress(f"calibration: {method}", done, len(CALIBRATION_METHODS))
+        quantised = _quantised(plain, tiles, method)
+        tried[method] = (measure.accuracy(quantised), quantised)
+    method = min(tried, key=lambda name: tried[name][0].changed_share)
+    accuracy, quantised = tried[method]
+    left: list[str] = []
+    if accuracy.iou_loss > INT8_TARGET_LOSS:
+        left, quantised = _relieved(quantised, measure, progress)
+    outcome = {"calibration": method, "left_in_fp16": left}
+    proto = _halved(quantised, tiles, opset=INT8_OPSET)
+    return _finished(graph, proto, "int8", {**recipe, "outcome": outcome})
 
 
 def float32_nodes(proto: onnx.ModelProto) -> list[str]:
-    """Nodes that stay float32 in every precision, by name: all before the first convolution, and the last sigmoid."""
-    touched: set[str] = set()  # tensors that depend on a convolution
+    """Nodes that stay float32 in every precision, by name: those between `sar` and the first convolution, and the last
+    sigmoid."""
+    raw = {INPUT_NAME}  # tensors that come from the pixels and from no convolution
     names = []
     for node in proto.graph.node:
-        if node.op_type == "Conv" or touched.intersection(node.input):
-            touched.update(node.output)
-            if node.op_type == "Sigmoid" and node.output[0] == proto.graph.output[0].name:
-                names.append(node.name)
-        else:
+        if node.op_type not in ("Conv", "QuantizeLinear") and raw.intersection(node.input):
+            raw.update(node.output)
+            names.append(node.name)
+        elif node.output[0] == proto.graph.output[0].name:
             names.append(node.name)
     return names
 
 
 def folded(graph: Graph) -> onnx.ModelProto:
-    """The graph with BatchNorm folded into the convolutions, which quantisation and FP16 both want."""
+    """The graph with BatchNorm folded into the convolutions, which quantisation and float16 both want."""
     import onnxslim
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(graph.proto)
-    proto: onnx.ModelProto = onnxslim.slim(copy, skip_optimizations=["weight_tying"])
+    proto: onnx.ModelProto = onnxslim.slim(copy_of(graph.proto), skip_optimizations=["weight_tying"])
     return proto
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide what a converted graph looks like."""
-    return {name: metadata.version(name) for name in ("nvidia-modelopt", "onnx", "onnxruntime", "onnxslim")}
+    """Versions of the libraries that decide what a converted graph looks like. Raises DependencyMissing."""
+    try:
+        return {name: metadata.version(name) for name in ("nvidia-modelopt", "onnx", "onnxruntime", "onnxslim")}
+    except metadata.PackageNotFoundError as error:
+        raise DependencyMissing(
+            f"fp16 and int8 graphs need {error.name}: `pip install 'sarwater[export]'`; or convert elsewhere and build "
+            "from that ONNX file: --from-onnx FILE"
+        ) from error
+
+
+class _Measure:
+    """Accuracy of graphs of one tile size against the fp32 one, on the same labelled tiles."""
+
+    def __init__(self, reference: Graph, probes: Sequence[Tile]) -> None:
+        self._graph = reference
+        self._probes = probes
+        self._reference = self._answers(reference.proto, probes)
+
+    def accuracy(self, proto: onnx.ModelProto) -> Accuracy:
+        answers = self._answers(proto, self._probes)
+        return compare(answers, self._reference, self._probes, self._graph.manifest.threshold)
+
+    def error(self, proto: onnx.ModelProto) -> float:
+        """Mean absolute error of the probability over a few tiles: finer than a change of class, and quick."""
+        few = self._probes[:SWEEP_TILES]
+        answers = self._answers(proto, few)
+        return float(np.mean([np.abs(a - b).mean() for a, b in zip(answers, self._reference, strict=False)]))
+
+    def _answers(self, proto: onnx.ModelProto, tiles: Sequence[Tile]) -> list[Float32]:
+        with onnxruntime_runner(Graph(proto, self._graph.manifest), 0).open() as network:
+            return probabilities(network, tiles)
+
+
+def _relieved(quantised: onnx.ModelProto, measure: _Measure, progress: Progress) -> tuple[list[str], onnx.ModelProto]:
+    """(blocks left in float16, graph): the fewest of the worst blocks, doubling, that bring the loss to its target."""
+    blocks = quantised_blocks(quantised)
+    ranked = [block for block, _ in ranked_blocks(quantised, measure.error, progress)]
+    count = 1
+    while True:
+        left = ranked[:count]
+        graph = unquantised(quantised, [name for block in left for name in blocks[block]])
+        if measure.accuracy(graph).iou_loss <= INT8_TARGET_LOSS or count >= len(ranked) / 2:
+            return left, graph
+        count *= 2
+
+
+def _quantised(proto: onnx.ModelProto, tiles: Float32, method: str) -> onnx.ModelProto:
+    """Q/DQ around everything that int8 speeds up, scales from `tiles`, float32 elsewhere."""
+    with _modelopt(), tempfile.TemporaryDirectory() as folder, _silent():
+        from modelopt.onnx.quantization import quantize
+
+        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(proto, source)
+        quantize(
+            str(source),
+            quantize_mode="int8",
+            calibration_data={INPUT_NAME: tiles},
+            calibration_method=method,
+            calibration_eps=["cpu"],
+            nodes_to_exclude=_exactly(float32_nodes(proto)),
+            high_precision_dtype="fp32",
+            output_path=str(target),
+        )
+        return onnx.load(target)
+
+
+def _halved(proto: onnx.ModelProto, tiles: Float32, opset: int | None) -> onnx.ModelProto:
+    """Float16 wherever the values on `tiles` leave room for it."""
+    with _modelopt(), tempfile.TemporaryDirectory() as folder:
+        from modelopt.onnx.autocast import convert_to_mixed_precision
+
+        for index, tile in enumerate(tiles[:GUARD_TILES]):
+            np.savez(Path(folder) / f"{index:04}.npz", **{INPUT_NAME: tile[None]})
+        source = Path(folder) / "source.onnx"
+        onnx.save(proto, source)
+        converted: onnx.ModelProto = convert_to_mixed_precision(
+            str(source),
+            low_precision_type="fp16",
+            nodes_to_exclude=_exactly(float32_nodes(proto)),
+            data_max=LARGEST_FP16_ACTIVATION,
+            keep_io_types=True,
+            calibration_data=folder,
+            providers=["cpu"],
+            opset=opset,
+        )
+        return converted
 
 
 def _finished(source: Graph, proto: onnx.ModelProto, precision: str, recipe: dict[str, Any]) -> Graph:
@@ -93,6 +201,7 @@ def _finished(source: Graph, proto: onnx.ModelProto, precision: str, recipe: dic
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim[2:]:
             dim.dim_value = tile_px
+    del proto.metadata_props[:]
     proto.metadata_props.extend(source.proto.metadata_props)
     manifest = dataclasses.replace(source.manifest, precision=precision, opset=opset_of(proto), files={}, recipe=recipe)
     return Graph(infer_shapes(proto), manifest)
@@ -113,9 +222,21 @@ def _modelopt() -> Iterator[None]:
                 f"({str(error).splitlines()[0]}): `pip install 'sarwater[export]'`; or convert elsewhere and "
                 "build from that ONNX file: --from-onnx FILE"
             ) from error
-        configure_logging(logging.ERROR)
+        configure_logging(logging.CRITICAL)
         yield
     finally:
         del sys.modules["tensorrt"]
         if hidden is not None:
             sys.modules["tensorrt"] = hidden
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without the prints and progress bars of calibration; our own progress says what happens."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
+
+
+def _exactly(names: Sequence[str]) -> list[str]:
+    """Patterns for ModelOpt, which matches from the start of a name, that each fit one node."""
+    return [f"{re.escape(name)}$" for name in names]

@@ -10,8 +10,8 @@ import argparse
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -96,7 +96,7 @@ def export_checkpoint(
 
 def to_graph(checkpoint: Checkpoint, tile_px: int, overlap_px: int, recipe: dict[str, Any]) -> Graph:
     """The network as a checked graph: raw pixels (N, C, T, T) float32 -> probability (N, 1, T, T) float32."""
-    from export.graph import Graph, check_contract, described, set_normalisation, with_tile
+    from export.graph import Graph, check_contract, described, set_architecture, with_tile
 
     architecture = checkpoint.architecture
     segmenter = checkpoint.segmenter()
@@ -117,7 +117,7 @@ def to_graph(checkpoint: Checkpoint, tile_px: int, overlap_px: int, recipe: dict
     )
     proto = _simplified(_with_official_names(_trace(segmenter)))
     _check_tensors(proto, segmenter)
-    set_normalisation(proto, [asdict(item) for item in architecture.normalisation])
+    set_architecture(proto, architecture.to_dict())
     graph = with_tile(Graph(proto, manifest), tile_px)
     check_contract(graph.proto, architecture.name)
     return described(Graph(graph.proto, replace(graph.manifest, overlap_px=overlap_px)))
@@ -131,17 +131,15 @@ def state_dict_from_onnx(path: Path) -> tuple[Architecture, dict[str, npt.NDArra
     """
     import onnx
 
-    from export.graph import normalisation_in, read_graph
-    from train.models import Architecture, Normalisation, Segmenter
+    from export.graph import architecture_in, read_graph
+    from train.models import Architecture, Segmenter
 
     graph = read_graph(path)
     manifest = graph.manifest
-    architecture = Architecture(
-        manifest.family,
-        manifest.variant,
-        manifest.channels,
-        tuple(Normalisation(**item) for item in normalisation_in(graph.proto)),
-    )
+    document = architecture_in(graph.proto)
+    if not document:
+        raise ExportError(f"{path}: does not say which network it holds; export it again with this version")
+    architecture = Architecture.from_dict(document)
     stored = {item.name: onnx.numpy_helper.to_array(item) for item in graph.proto.graph.initializer}
     expected = Segmenter(architecture).net.state_dict()
     counters = {name for name in expected if name.endswith("num_batches_tracked")}
@@ -152,6 +150,27 @@ def state_dict_from_onnx(path: Path) -> tuple[Architecture, dict[str, npt.NDArra
             "weights come back only from an fp32 file that export.to_onnx wrote"
         )
     return architecture, {name: stored.get(name, np.zeros((), np.int64)) for name in expected}
+
+
+def torch_network(path: Path) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
+    """The network in PyTorch, with the weights of an fp32 ONNX file: (N, C, T, T) raw pixels -> (N, 1, T, T) float32.
+
+    Raises as `state_dict_from_onnx`.
+    """
+    import torch
+
+    from train.models import Segmenter
+
+    architecture, tensors = state_dict_from_onnx(path)
+    segmenter = Segmenter(architecture)
+    segmenter.net.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()})
+    segmenter.eval()
+
+    def network(tiles: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            return cast("npt.NDArray[np.float32]", segmenter(torch.from_numpy(tiles)).numpy())
+
+    return network
 
 
 def _trace(segmenter: Segmenter) -> onnx.ModelProto:

@@ -26,7 +26,7 @@ from sarwater.models import resolve_onnx
 
 if TYPE_CHECKING:
     from runtime.backends import Backend
-    from runtime.pipeline import SceneOptions
+    from runtime.job import SceneOptions
 
 UInt8 = npt.NDArray[np.uint8]
 _SUFFIXES = (".tif", ".tiff")
@@ -96,7 +96,7 @@ def read_label(path: Path) -> UInt8:
     In a label file 0 is land, declared nodata is left out, all else is water.
     """
     from runtime.geotiff import open_geotiff
-    from runtime.product import SceneLimits, Window
+    from runtime.job import SceneLimits, Window
 
     product = open_geotiff(path, SceneLimits())
     values = product.layers[0].read(Window(0, 0, product.width_px, product.height_px))

@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from runtime.product import Georeference, Layer, Product, SceneLimits
+from runtime.georeference import Georeference
+from runtime.job import SceneLimits
+from runtime.layer import UNKNOWN_UNIT, Layer
+from runtime.product import Product
 from runtime.raster import gdal, gdal_array
 from runtime.tiff import check_structure, is_tiff
 from sarwater.errors import SceneUnreadable, SceneUnsafe
@@ -45,17 +48,25 @@ def open_geotiff(path: Path, limits: SceneLimits) -> Product:
     return product_of(path, open_raster(path, ["GTiff"], limits))
 
 
-def open_raster(path: Path, drivers: list[str], limits: SceneLimits) -> Any:
-    """Open one file with GDAL and the drivers named, no other. Raises SceneUnreadable, SceneUnsafe."""
+def open_raster(path: Path, drivers: list[str], limits: SceneLimits, name: str | None = None) -> Any:
+    """Open one file with GDAL and the drivers named, no other; `name` is GDAL's name for a part of it.
+
+    Raises SceneUnreadable, SceneUnsafe.
+    """
     try:
         # An absolute path of a real file: never one of GDAL's /vsi or connection-string names.
-        dataset = gdal.OpenEx(str(path.resolve()), gdal.OF_RASTER | gdal.OF_READONLY | gdal.OF_VERBOSE_ERROR, drivers)
+        dataset = gdal.OpenEx(
+            name or str(path.resolve()), gdal.OF_RASTER | gdal.OF_READONLY | gdal.OF_VERBOSE_ERROR, drivers
+        )
     except RuntimeError as error:
         raise SceneUnreadable(
             f"{path.name}: GDAL cannot read it ({error}); expected a SAR raster: send it again"
         ) from error
     if not 1 <= dataset.RasterCount <= limits.bands:
-        raise SceneUnsafe(f"{path.name}: has {dataset.RasterCount} bands, expected 1 to {limits.bands}")
+        raise SceneUnsafe(
+            f"{path.name}: has {dataset.RasterCount} bands, expected 1 to {limits.bands}; "
+            "take the SAR bands out of it (gdal_translate -b)"
+        )
     return dataset
 
 
@@ -65,7 +76,7 @@ def product_of(path: Path, dataset: Any) -> Product:
     bands = [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
     measured = [band for band in bands if band.GetColorInterpretation() != gdal.GCI_AlphaBand]
     layers = tuple(
-        Layer(dataset, band.GetBand(), "amplitude_dn", _polarisation_of(band, texts if len(measured) == 1 else ()))
+        Layer(dataset, band.GetBand(), _unit_of(band), _polarisation_of(band, texts if len(measured) == 1 else ()))
         for band in measured
     )
     masked = measured[0].GetMaskFlags() & (gdal.GMF_PER_DATASET | gdal.GMF_ALPHA)
@@ -78,7 +89,7 @@ def product_of(path: Path, dataset: Any) -> Product:
         declared_nodata=measured[0].GetNoDataValue(),
         nodata=_nodata_of(measured),
         mask_band=measured[0].GetMaskBand() if masked else None,
-        acquired=next(filter(None, map(_time_in, texts)), None),
+        acquired=next(filter(None, map(time_in, texts)), None),
     )
 
 
@@ -91,16 +102,37 @@ def _polarisation_of(band: Any, texts: tuple[str, ...]) -> str | None:
     return None
 
 
+def _unit_of(band: Any) -> str:
+    """Integers and complex numbers are amplitudes; floats are what their unit or name says."""
+    if _dtype_of(band).kind != "f":
+        return "amplitude_dn"
+    text = " ".join((band.GetUnitType(), band.GetDescription(), *band.GetMetadata().values())).lower()
+    for quantity in ("sigma0", "gamma0", "beta0"):
+        if quantity in text or quantity.replace("0", "_0") in text:
+            return (
+                f"{quantity}_db"
+                if re.search(r"(?<![a-z])db(?![a-z])", text.replace("_", " "))
+                else f"{quantity}_linear"
+            )
+    if "amplitude" in text:
+        return "amplitude_dn"
+    return "intensity" if "intensity" in text else UNKNOWN_UNIT
+
+
+def _dtype_of(band: Any) -> np.dtype[np.generic]:
+    kind: np.dtype[np.generic] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(band.DataType))
+    return kind
+
+
 def _nodata_of(bands: list[Any]) -> float | None:
     """The declared value; else 0 for integers, as KOMPSAT-5 and Sentinel-1 products have it; else None."""
     declared = bands[0].GetNoDataValue()
     if declared is not None:
         return None if np.isnan(declared) else float(declared)
-    stored = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(bands[0].DataType))
-    return 0.0 if stored.kind in "iuc" else None
+    return 0.0 if _dtype_of(bands[0]).kind in "iuc" else None
 
 
-def _time_in(text: str) -> str | None:
+def time_in(text: str) -> str | None:
     """The first UTC time in a product name, as ISO 8601."""
     found = _TIMESTAMP.search(text)
     if not found:

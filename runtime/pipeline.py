@@ -4,91 +4,44 @@
     this thread        gather, infer, blend, threshold           (backend)
     writer thread      encode finished rows                      (products)
 
-At most one band waits before the network and two after it, so memory does not grow with the scene's height.
+At most one band waits before the network and one after it, so memory does not grow with the scene's height.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import shutil
 import tempfile
-import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from runtime.backends.base import Backend, FinishedRows
+from runtime.formats import hash_input, input_bytes
+from runtime.job import SceneOptions, Window, job_key, mask_name, product_stem
 from runtime.latency import LatencyRecord, StageClock
-from runtime.product import SceneLimits, Window
-from runtime.products import MASK_COLOURS, CogWriter
+from runtime.polygons import WaterPolygons
+from runtime.products import Confidence, Product, WaterMask
 from runtime.publish import JOB_KEY_TAG, StagedProducts
-from runtime.scene import Scene, hash_input, open_scene
+from runtime.quicklook import Quicklook
+from runtime.scene import SHADOW, Bool, Pixels, Scene, See, open_scene
+from runtime.sieve import Sieve
 from runtime.stac import stac_item
 from sarwater import __version__
 from sarwater.atomic import fsync_file
-from sarwater.errors import OutputError, UsageError
+from sarwater.errors import OutputError
 from sarwater.manifest import sha256_of
+from sarwater.metrics import NODATA
 from sarwater.tiling import TilePlan
 
-PRODUCTS = ("mask", "stac")
-_MAX_STEM_BYTES = 120
+__all__ = ["SceneOptions", "Window", "infer_scene", "job_key", "mask_name", "open_for", "process_scene", "product_stem"]
 
 Progress = Callable[[int, int], None]
 """Called with (tiles done, tiles in all), from the thread that called the pipeline."""
-
-
-@dataclass(frozen=True)
-class SceneOptions:
-    """What is made of a scene, and how. Everything here but `limits` changes the products, so it is in the job key."""
-
-    products: tuple[str, ...] = PRODUCTS
-    """Out of PRODUCTS; the mask is always made."""
-    threshold: float | None = None
-    """Probability from which a pixel is water; None takes the model's."""
-    window: Window | None = None
-    """Part of the scene to work on; None takes all of it."""
-    polarisations: tuple[str, ...] = ()
-    """What feeds the model's `sar` channels, by name (`vv`) or band number (`2`); empty takes the obvious ones."""
-    nodata: float | None = None
-    """Pixel value that means nothing was measured; None takes what the scene says."""
-    limits: SceneLimits = field(default_factory=SceneLimits)
-
-    def __post_init__(self) -> None:
-        """Raises UsageError."""
-        if unknown := [name for name in self.products if name not in PRODUCTS]:
-            raise UsageError(f"product {unknown[0]!r} is unknown; expected some of: {','.join(PRODUCTS)}")
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            raise UsageError(f"threshold {self.threshold}: expected a probability between 0 and 1")
-
-    def sha256(self) -> str:
-        """The configuration's part of the job key."""
-        document = asdict(self)
-        del document["limits"]
-        document["software"] = __version__
-        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def job_key(input_sha256: str, model_sha256: str, options: SceneOptions) -> str:
-    """The identity of a job: one visible mask per key, whatever happens."""
-    return hashlib.sha256(f"{input_sha256}\n{model_sha256}\n{options.sha256()}\n".encode()).hexdigest()
-
-
-def product_stem(path: Path) -> str:
-    """The start of every product's name: the scene's own, reduced to letters, digits, `_`, `-` and `.`."""
-    name = unicodedata.normalize("NFC", path.stem)
-    cleaned = re.sub(r"[^\w.-]+", "_", name).lstrip(".-")
-    return cleaned.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") or "scene"
-
-
-def mask_name(stem: str) -> str:
-    return f"{stem}_water.tif"
 
 
 def process_scene(
@@ -117,29 +70,23 @@ def process_scene(
         input_sha256 = input_sha256 or hash_input(path)
         clock.mark("validated")
         key = job_key(input_sha256, backend.model_sha256, options)
-        record = record or LatencyRecord(input=path.name, input_bytes=path.stat().st_size)
+        tags = _tags(key, input_sha256, backend, options, scene)
+        record = record or LatencyRecord(input=path.name, input_bytes=input_bytes(path))
         record.key = key
-        tags = _tags(key, input_sha256, backend, options)
-        with _staging_folder(out_dir, stem) as folder:
-            mask_path = folder / mask_name(stem)
-            with closing(CogWriter(mask_path, scene, tags, colours=MASK_COLOURS)) as mask:
-                write = _timed(clock, "write", mask.write)
-                with _WriterThread() as writer:
-                    for finished in infer_scene(scene, backend, options, clock, record, progress):
-                        writer.submit(write, finished.row, finished.mask)
-                with clock.stage("write"):
-                    mask.finish()
-            record.mask_sha256 = sha256_of(mask_path)
+        with _staging_folder(out_dir, stem) as folder, ExitStack() as stack:
+            products: list[Product] = []
+            for product in _products(folder, stem, scene, tags, options):
+                products.append(stack.enter_context(closing(product)))
+            _make(products, scene, backend, options, clock, record, progress)
+            record.mask_sha256 = sha256_of(folder / mask_name(stem))
             clock.mark("written")
             record.write_s = clock.seconds("write")
             record.add_moments(clock.moments)
-            names = [mask_path.name]
+            names = [product.path.name for product in products]
             if "stac" in options.products:
-                item = stac_item(stem, scene, {"water": mask_path}, tags, record)
-                (folder / f"{stem}_water.json").write_text(
-                    json.dumps(item, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-                )
+                item = stac_item(stem, scene, backend.manifest, products, tags, record)
                 names.insert(0, f"{stem}_water.json")
+                (folder / names[0]).write_text(json.dumps(item, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             for name in names:
                 fsync_file(folder / name)
             clock.mark("synced")
@@ -147,16 +94,51 @@ def process_scene(
             return StagedProducts(str(folder), tuple(names), key, record.to_dict())
 
 
+def _products(folder: Path, stem: str, scene: Scene, tags: dict[str, str], options: SceneOptions) -> Iterator[Product]:
+    """The files asked for, in the order in which they become visible: the mask last."""
+    if "confidence" in options.products:
+        yield Confidence(folder / f"{stem}_confidence.tif", scene, tags)
+    if "polygons" in options.products:
+        yield WaterPolygons(folder / f"{stem}_water.gpkg", scene, options.minimum_area_m2, options.simplify_m)
+    if "quicklook" in options.products:
+        yield Quicklook(folder / f"{stem}_quicklook.png", scene, stem, tags)
+    yield WaterMask(folder / mask_name(stem), scene, tags)
+
+
+def _make(
+    products: Sequence[Product],
+    scene: Scene,
+    backend: Backend,
+    options: SceneOptions,
+    clock: StageClock,
+    record: LatencyRecord,
+    progress: Progress | None,
+) -> None:
+    """Run the scene through the network and every product to its end."""
+    sieve = Sieve(options.sieve_px, scene.height_px) if options.sieve_px else None
+    see = next((product.see for product in products if isinstance(product, Quicklook)), None)
+
+    def write(finished: FinishedRows) -> None:
+        with clock.stage("write"):
+            hidden = scene.shadow(finished.row, len(finished.mask))
+            if hidden is not None:
+                hidden &= finished.mask != NODATA
+                finished.mask[hidden], finished.confidence[hidden] = SHADOW, NODATA
+            for part in sieve.push(finished) if sieve else (finished,):
+                for product in products:
+                    product.write(part)
+
+    with _WriterThread() as writer:
+        for finished in infer_scene(scene, backend, options, clock, record, progress, see):
+            writer.submit(write, finished)
+    with clock.stage("write"), ThreadPoolExecutor(len(products), "finish") as pool:
+        for done in [pool.submit(product.finish) for product in products]:
+            done.result()
+
+
 def open_for(backend: Backend, path: Path, options: SceneOptions) -> Scene:
     """Open a scene for the backend's model; raises as open_scene does."""
-    return open_scene(
-        path,
-        backend.manifest.channels,
-        polarisations=options.polarisations,
-        window=options.window,
-        nodata=options.nodata,
-        limits=options.limits,
-    )
+    return open_scene(path, backend.manifest.channels, options)
 
 
 def infer_scene(
@@ -166,10 +148,11 @@ def infer_scene(
     clock: StageClock | None = None,
     record: LatencyRecord | None = None,
     progress: Progress | None = None,
+    see: See | None = None,
 ) -> Iterator[FinishedRows]:
     """The scene's finished rows from north to south; the next band is decoded while this one is inferred.
 
-    Fills `record` with what the run was and took.
+    Fills `record` with what the run was and took; `see` gets every row of pixels as it is read.
     """
     options, clock, record = options or SceneOptions(), clock or StageClock(), record or LatencyRecord()
     plan = TilePlan(scene.height_px, scene.width_px, backend.manifest.tile_px, backend.manifest.overlap_px)
@@ -177,14 +160,18 @@ def infer_scene(
     counters = run.counters
     if progress:
         run.on_tile = lambda: progress(counters.tiles + counters.tiles_skipped, plan.tiles)
-    bands = scene.bands(plan)
-    read = _timed(clock, "read", next)
+    bands = scene.bands(plan, see)
+
+    def read() -> tuple[Pixels, Bool | None]:
+        with clock.stage("read"):
+            return next(bands)
+
     with ThreadPoolExecutor(1, "reader") as reader:
-        band = reader.submit(read, bands)
+        band = reader.submit(read)
         for left in range(len(plan.rows) - 1, -1, -1):
             rows, valid = band.result()
             if left:
-                band = reader.submit(read, bands)
+                band = reader.submit(read)
             clock.mark("first_tile")
             finished = run.push(rows, valid)
             if finished.mask.size:
@@ -200,7 +187,7 @@ def infer_scene(
 
 
 class _WriterThread:
-    """Runs submitted writes in order in one thread; at most two wait. An error surfaces at the next call or the end."""
+    """Runs submitted writes in order in one thread; at most one waits. Errors surface at the next call or the end."""
 
     def __enter__(self) -> _WriterThread:
         self._pool = ThreadPoolExecutor(1, "writer")
@@ -209,7 +196,7 @@ class _WriterThread:
 
     def submit(self, write: Callable[..., None], *arguments: Any) -> None:
         self._waiting.append(self._pool.submit(write, *arguments))
-        if len(self._waiting) > 2:
+        if len(self._waiting) > 1:
             self._waiting.popleft().result()
 
     def __exit__(
@@ -219,14 +206,6 @@ class _WriterThread:
         if kind is None:
             for future in self._waiting:
                 future.result()
-
-
-def _timed(clock: StageClock, stage: str, step: Callable[..., Any]) -> Callable[..., Any]:
-    def timed(*arguments: Any) -> Any:
-        with clock.stage(stage):
-            return step(*arguments)
-
-    return timed
 
 
 @contextmanager
@@ -251,9 +230,10 @@ def _staging_folder(out_dir: Path, stem: str) -> Iterator[Path]:
         raise
 
 
-def _tags(key: str, input_sha256: str, backend: Backend, options: SceneOptions) -> dict[str, str]:
+def _tags(key: str, input_sha256: str, backend: Backend, options: SceneOptions, scene: Scene) -> dict[str, str]:
+    """What every product says of its making. Nothing here may differ between two runs of one job."""
     threshold = backend.manifest.threshold if options.threshold is None else options.threshold
-    return {
+    tags = {
         JOB_KEY_TAG: key,
         "SARWATER_INPUT_SHA256": input_sha256,
         "SARWATER_MODEL": backend.manifest.name,
@@ -261,3 +241,8 @@ def _tags(key: str, input_sha256: str, backend: Backend, options: SceneOptions) 
         "SARWATER_THRESHOLD": f"{threshold:g}",
         "SARWATER_VERSION": __version__,
     }
+    if options.sieve_px:
+        tags["SARWATER_MINIMUM_MAPPING_UNIT_PX"] = str(options.sieve_px)
+    if not scene.georeference.known:
+        tags["SARWATER_GEOREFERENCE"] = "none: rows and columns only"
+    return tags

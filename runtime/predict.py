@@ -13,25 +13,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.job import PRODUCTS, SceneOptions, Window, job_key, mask_name, product_stem
 from sarwater.command import run_command
 from sarwater.errors import ConfigurationError, SarwaterError, UsageError
+from sarwater.manifest import UNITS
 from sarwater.models import resolve_onnx
 
 if TYPE_CHECKING:
     from runtime.backends import Backend
-    from runtime.pipeline import Progress, SceneOptions
-    from runtime.product import Window
+    from runtime.pipeline import Progress
 
 DEFAULT_MODEL = "hrnet"
 
 _EPILOG = """\
 examples:
   sarwater-predict K5_20240726_HH_GTC.tif -o products
-  sarwater-predict *.tif -o products --model unet --threshold 0.4
-  sarwater-predict scene.tif -o products --window 4096,8192,2048,2048
+  sarwater-predict K5_20240726.h5 S1A_IW_GRDH.SAFE -o products --polarisation vv
+  sarwater-predict *.tif -o products --model unet --threshold 0.4 --products mask,polygons --minimum-area 500
+  sarwater-predict scene.tif -o products --window 4096,8192,2048,2048 --sieve 25
 
-Products of SCENE.tif:  SCENE_water.tif  0 land, 1 water, 255 nodata, as a cloud-optimised GeoTIFF
-                        SCENE_water.json STAC item, with what was run and where the time went
+A SCENE is a GeoTIFF, a KOMPSAT-5 or COSMO-SkyMed HDF5 file, or a product folder (KOMPSAT-5 with _Aux.xml and GIM,
+Sentinel-1 GRD SAFE). Its products, beside each other in DIR:
+
+  mask        SCENE_water.tif        0 land, 1 water, 2 radar shadow or layover, 255 no data; cloud-optimised GeoTIFF
+  confidence  SCENE_confidence.tif   probability of water in percent, 255 no data
+  polygons    SCENE_water.gpkg       water bodies with their area in m2
+  quicklook   SCENE_quicklook.png    the scene in decibels with water overlaid, north up
+  stac        SCENE_water.json       STAC item: what was run, on what, and where the time went
+
+exit codes: 0 every scene done, 1 some failed, 2 wrong usage, 78 set-up is broken, 130 interrupted (nothing left behind)
 """
 
 
@@ -53,29 +63,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_scene_options(parser: argparse.ArgumentParser) -> None:
     """The options that `options_of` reads; shared by every command that runs scenes."""
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="an .onnx file or a model name (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or fake (default: %(default)s)")
-    parser.add_argument(
+    group = parser.add_argument_group("model and pixels")
+    group.add_argument("--model", default=DEFAULT_MODEL, help="an .onnx file or a model name (default: %(default)s)")
+    group.add_argument("--device", default="auto", help="auto, cpu or fake (default: %(default)s)")
+    group.add_argument(
         "--threshold", type=float, metavar="P", help="probability from which a pixel is water (default: the model's)"
     )
-    parser.add_argument(
-        "--polarisation", default="", metavar="NAMES", help="channels to use, as vv or vv,vh or band numbers"
+    group.add_argument(
+        "--polarisation", default="", metavar="NAMES", help="channels to use, as vv or vv,vh, or as band numbers"
     )
-    parser.add_argument(
-        "--nodata", type=float, metavar="VALUE", help="pixel value without a measurement (default: the scene's)"
+    group.add_argument("--unit", help=f"unit of the pixels, where the scene does not say it: {', '.join(UNITS)}")
+    group.add_argument(
+        "--nodata", type=float, metavar="VALUE", help="pixel value without a measurement (default: the scene's, else 0)"
     )
 
 
 def options_of(arguments: argparse.Namespace) -> SceneOptions:
     """SceneOptions from parsed arguments; raises UsageError."""
-    from runtime.pipeline import PRODUCTS, SceneOptions
-
+    given = vars(arguments)
     return SceneOptions(
-        products=tuple(filter(None, getattr(arguments, "products", ",".join(PRODUCTS)).split(","))),
+        products=tuple(filter(None, given.get("products", "mask").split(","))),
         threshold=arguments.threshold,
-        window=_window(getattr(arguments, "window", None)),
+        window=_window(given.get("window")),
         polarisations=tuple(filter(None, arguments.polarisation.lower().split(","))),
+        unit=arguments.unit,
         nodata=arguments.nodata,
+        sieve_px=given.get("sieve", 0),
+        minimum_area_m2=given.get("minimum_area", 0.0),
+        simplify_m=given.get("simplify", 0.0),
     )
 
 
@@ -89,18 +104,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="GeoTIFF of SAR amplitude")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the products")
     add_scene_options(parser)
-    parser.add_argument("--products", default="mask,stac", metavar="LIST", help="what to make (default: %(default)s)")
-    parser.add_argument(
-        "--window", metavar="X,Y,W,H", help="only this part of the scene, in pixels from its upper left corner"
+    group = parser.add_argument_group("products")
+    group.add_argument(
+        "--products", default=",".join(PRODUCTS), metavar="LIST", help="what to make (default: %(default)s)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace products of other scenes, models or settings")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    group.add_argument(
+        "--window", metavar="X,Y,W,H", help="only this part, in pixels from the scene's upper left corner"
+    )
+    group.add_argument(
+        "--sieve", type=int, default=0, metavar="PIXELS", help="minimum mapping unit of the mask (default: none)"
+    )
+    group.add_argument(
+        "--minimum-area", type=float, default=0.0, metavar="M2", help="smallest water body that gets a polygon"
+    )
+    group.add_argument(
+        "--simplify", type=float, default=0.0, metavar="M", help="tolerance of the polygons' outlines (default: exact)"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace products of other scenes, models or settings")
+    group.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     return parser
 
 
 def _window(text: str | None) -> Window | None:
-    from runtime.product import Window
-
     if text is None:
         return None
     try:
@@ -122,10 +147,10 @@ def _predict(path: Path, backend: Backend, options: SceneOptions, arguments: arg
 
 
 def _products_of(path: Path, backend: Backend, options: SceneOptions, arguments: argparse.Namespace) -> dict[str, Any]:
+    from runtime.formats import hash_input
     from runtime.latency import LatencyRecord, StageClock
-    from runtime.pipeline import job_key, mask_name, process_scene, product_stem
+    from runtime.pipeline import process_scene
     from runtime.publish import discard, is_published, publish
-    from runtime.scene import hash_input
 
     clock = StageClock()
     input_sha256 = hash_input(path)

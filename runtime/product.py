@@ -2,184 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime.raster import gdal, gdal_array, osr
-from sarwater.errors import SceneUnreadable
-
-_KEPT_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
-
-
-@dataclass(frozen=True)
-class SceneLimits:
-    """What a scene may ask of the machine; beyond it, SceneUnsafe."""
-
-    file_bytes: int = 4 << 30
-    pixels: int = 1_000_000_000
-    """Width times height."""
-    bands: int = 16
-    block_bytes: int = 512 << 20
-    """Decoded size of one strip or tile, which is the least that can be read."""
-    expansion: int = 2000
-    """Decoded over stored bytes; Deflate at its best reaches 1032. Not applied below 256 MiB decoded."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle in scene pixels."""
-
-    x_px: int
-    y_px: int
-    width_px: int
-    height_px: int
-
-    def __str__(self) -> str:
-        return f"{self.x_px},{self.y_px},{self.width_px},{self.height_px}"
-
-
-@dataclass(frozen=True)
-class GroundControlPoint:
-    """Scene position (pixel, line), from the upper left corner, and its place (x, y, z) in the control points' CRS."""
-
-    pixel: float
-    line: float
-    x: float
-    y: float
-    z: float
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Georeference:
-    """Where a raster lies. All parts may be missing: such a scene still gives a mask."""
-
-    crs_wkt: str = ""
-    geotransform: tuple[float, ...] | None = None
-    """GDAL's six numbers: x of the upper left corner, pixel width, row rotation, y, column rotation, pixel height."""
-    gcps: tuple[GroundControlPoint, ...] = ()
-    gcp_crs_wkt: str = ""
-    area_or_point: str = "Area"
-
-    @property
-    def known(self) -> bool:
-        return self.geotransform is not None or bool(self.gcps)
-
-    @property
-    def epsg(self) -> int | None:
-        """EPSG code of the CRS, where it has one."""
-        if not self.crs_wkt:
-            return None
-        code = osr.SpatialReference(self.crs_wkt).GetAuthorityCode(None)
-        return int(code) if code and code.isdigit() else None
-
-    def footprint(self, width_px: int, height_px: int) -> list[tuple[float, float]]:
-        """(longitude, latitude) of the corners, counter-clockwise from the upper left; empty where they are unknown."""
-        crs, transform = self.crs_wkt, self.geotransform
-        if transform is None and len(self.gcps) >= 3:
-            points = [gdal.GCP(gcp.x, gcp.y, gcp.z, gcp.pixel, gcp.line) for gcp in self.gcps]
-            crs, transform = self.gcp_crs_wkt, gdal.GCPsToGeoTransform(points)
-        if transform is None or not crs:
-            return []
-        geographic = osr.SpatialReference()
-        geographic.ImportFromEPSG(4326)
-        source = osr.SpatialReference(crs)
-        for reference in (source, geographic):
-            reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
-        to_geographic = osr.CoordinateTransformation(source, geographic)
-        corners = [(0, 0), (0, height_px), (width_px, height_px), (width_px, 0)]
-        try:
-            return [to_geographic.TransformPoint(*gdal.ApplyGeoTransform(transform, *corner))[:2] for corner in corners]
-        except RuntimeError:
-            return []  # a CRS without a way to longitude and latitude
-
-    def shifted(self, x_px: int, y_px: int) -> Georeference:
-        """The georeference of a window whose upper left corner is at (x_px, y_px)."""
-        if (x_px, y_px) == (0, 0):
-            return self
-        gcps = tuple(replace(gcp, pixel=gcp.pixel - x_px, line=gcp.line - y_px) for gcp in self.gcps)
-        transform = self.geotransform
-        if transform is not None:
-            x, x_by_column, x_by_row, y, y_by_column, y_by_row = transform
-            x += x_px * x_by_column + y_px * x_by_row
-            y += x_px * y_by_column + y_px * y_by_row
-            transform = (x, x_by_column, x_by_row, y, y_by_column, y_by_row)
-        return replace(self, geotransform=transform, gcps=gcps)
-
-    @classmethod
-    def of(cls, dataset: Any) -> Georeference:
-        """Read from a GDAL dataset; an identity geotransform is GDAL's way of saying that there is none."""
-        transform = dataset.GetGeoTransform(can_return_null=True)
-        if transform is not None and tuple(transform) in (
-            (0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-            (0.0, 1.0, 0.0, 0.0, 0.0, -1.0),
-        ):
-            transform = None
-        gcps = tuple(
-            GroundControlPoint(gcp.GCPPixel, gcp.GCPLine, gcp.GCPX, gcp.GCPY, gcp.GCPZ, gcp.Id)
-            for gcp in dataset.GetGCPs()
-        )
-        return cls(
-            crs_wkt=dataset.GetProjection() if transform is not None else "",
-            geotransform=tuple(transform) if transform is not None else None,
-            gcps=gcps,
-            gcp_crs_wkt=dataset.GetGCPProjection() if gcps else "",
-            area_or_point=dataset.GetMetadataItem("AREA_OR_POINT") or "Area",
-        )
-
-    def apply(self, dataset: Any) -> None:
-        """Write to a GDAL dataset, exactly as it was read."""
-        dataset.SetMetadataItem("AREA_OR_POINT", self.area_or_point)
-        if self.geotransform is not None:
-            dataset.SetProjection(self.crs_wkt)
-            dataset.SetGeoTransform(self.geotransform)
-        elif self.gcps:
-            points = [gdal.GCP(gcp.x, gcp.y, gcp.z, gcp.pixel, gcp.line, "", gcp.name) for gcp in self.gcps]
-            dataset.SetGCPs(points, self.gcp_crs_wkt)
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """One measurement of a product. `dtype` is what `read` returns: the stored one, or float32 for all the rest."""
-
-    dataset: Any
-    band: int
-    """GDAL's number, from 1."""
-    unit: str
-    polarisation: str | None = None
-    """`hh`, `hv`, `vh`, `vv`, or None where the product does not say."""
-
-    @property
-    def label(self) -> str:
-        return self.polarisation or f"band {self.band}"
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        stored = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType))
-        return stored if stored in _KEPT_DTYPES else np.dtype(np.float32)
-
-    def read(self, window: Window) -> npt.NDArray[np.generic]:
-        """(height, width) in `dtype`; complex pixels as their amplitude. Raises SceneUnreadable."""
-        try:
-            pixels = self._raster.ReadAsArray(window.x_px, window.y_px, window.width_px, window.height_px)
-        except RuntimeError as error:
-            name = Path(self.dataset.GetDescription()).name
-            last = window.y_px + window.height_px - 1
-            raise SceneUnreadable(
-                f"{name}: {self.label}, rows {window.y_px}..{last} cannot be decoded ({error}); "
-                "the file is damaged: send it again"
-            ) from error
-        if np.iscomplexobj(pixels):
-            pixels = np.abs(pixels)
-        return pixels.astype(self.dtype, copy=False)  # type: ignore[no-any-return]
-
-    @property
-    def _raster(self) -> Any:
-        return self.dataset.GetRasterBand(self.band)
+from runtime.georeference import Georeference
+from runtime.job import Window
+from runtime.layer import Incidence, Layer
 
 
 @dataclass
@@ -198,9 +29,14 @@ class Product:
     """What is treated as nodata: the declared value, or the sensor's convention."""
     mask_band: Any = None
     """GDAL band that is 0 where nothing was measured, or None."""
+    incidence: Incidence | None = None
+    """Incidence angles on the same grid, where the product has them."""
+    shadow: Incidence | None = None
+    """The same on a handle of its own, because another thread reads it."""
     acquired: str | None = None
     """UTC time of acquisition, ISO 8601, where known."""
-    metadata: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What was missing or assumed, in plain words, for the catalogue entry."""
 
     def read_mask(self, window: Window) -> npt.NDArray[np.bool_] | None:
         """(height, width) bool, False where nothing was measured; None where the product has no mask."""
@@ -212,4 +48,5 @@ class Product:
     def close(self) -> None:
         """Close the files; the layers cannot be read afterwards."""
         self.layers = ()
+        self.incidence = self.shadow = None
         self.mask_band = None

@@ -6,6 +6,7 @@ Sources: GDAL configuration options (https://gdal.org/user/configoptions.html); 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from sarwater.errors import DependencyMissing
 
@@ -20,9 +21,9 @@ except ImportError as error:
         'pip install --no-build-isolation "gdal[numpy]==$(gdal-config --version)"'
     ) from error
 
-__all__ = ["CACHE_BYTES", "gdal", "gdal_array", "ogr", "osr"]
+__all__ = ["CACHE_BYTES", "close_dataset", "gdal", "gdal_array", "ogr", "osr"]
 
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 96 << 20
 """GDAL's block cache: a few block rows of the widest scene; its default of 5 % of memory is no bound at all."""
 
 gdal.SetErrorHandler("CPLQuietErrorHandler")  # a failure becomes an exception, and one line of ours
@@ -33,5 +34,13 @@ for option, value in {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecars: a VRT named x.tif.ovr would attach to x.tif
     "GDAL_PAM_ENABLED": "NO",  # neither read nor write .aux.xml
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no network
+    "OGR_SQLITE_SYNCHRONOUS": "OFF",  # a GeoPackage is synced once, when it is finished
 }.items():
     gdal.SetConfigOption(option, value)
+
+
+def close_dataset(dataset: Any) -> None:
+    """Close now, and raise what goes wrong (RuntimeError); the garbage collector would only print it."""
+    if dataset is not None:
+        # Dataset.Close came with GDAL 3.8; before, the destructor of the binding does the same.
+        getattr(dataset, "Close", lambda: dataset.__swig_destroy__(dataset))()

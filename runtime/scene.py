@@ -8,24 +8,31 @@ with open_scene(path, manifest.channels) as scene:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime.geotiff import open_geotiff
-from runtime.product import Georeference, Layer, Product, SceneLimits, Window
-from sarwater.errors import ChannelMissing, SceneEmpty, SceneMissing, SceneUnsafe, UnitMismatch, UsageError
-from sarwater.manifest import Channel, sha256_of
+from runtime.channels import choose_layers
+from runtime.formats import open_product
+from runtime.georeference import Georeference
+from runtime.job import SceneOptions, Window
+from runtime.layer import UNKNOWN_UNIT, Layer
+from runtime.product import Product
+from sarwater.errors import UnitMismatch, UsageError
+from sarwater.manifest import Channel
 from sarwater.tiling import TilePlan
 
 Pixels = npt.NDArray[np.generic]
 Bool = npt.NDArray[np.bool_]
 
-_CO_POLARISATIONS = ("hh", "vv")
+See = Callable[[int, Pixels, Bool | None], None]
+
+SHADOW = 2
+"""Mask value of pixels in radar shadow or layover: measured, but not classified."""
 
 
 @dataclass
@@ -37,8 +44,15 @@ class Scene:
     layers: tuple[Layer, ...]
     """One per channel of the model."""
     window: Window
-    nodata: float | None
-    """Value that means "nothing measured" in every channel; None where `bands` yields a validity mask instead."""
+    sar_channels: tuple[int, ...]
+    """Which of them are backscatter; the others (incidence angles) do not tell where something was measured."""
+    sar_nodata: float | None
+    """Pixel value that means that nothing was measured; None where there is none, or NaN stands for it."""
+
+    @property
+    def nodata(self) -> float | None:
+        """What a backend may compare every channel with; None where `bands` yields a validity mask instead."""
+        return self.sar_nodata if len(self.sar_channels) == len(self.layers) else None
 
     @property
     def height_px(self) -> int:
@@ -57,46 +71,71 @@ class Scene:
     def georeference(self) -> Georeference:
         return self.product.georeference.shifted(self.window.x_px, self.window.y_px)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever uses the products should know, in plain words."""
+        notes = list(self.product.notes)
+        if not self.georeference.known:
+            notes.append("the scene has no georeference: products are in rows and columns")
+        return tuple(notes)
+
     def read(self, row: int, count: int) -> tuple[Pixels, Bool | None]:
         """Rows [row, row + count) of the window: (C, count, W) pixels, and (count, W) validity where it takes more
         than `nodata` to tell.
 
         Raises SceneUnreadable where a block cannot be decoded, UnitMismatch for negative amplitudes.
         """
-        window = Window(self.window.x_px, self.window.y_px + row, self.width_px, count)
         rows = np.empty((len(self.layers), count, self.width_px), self.dtype)
+        return rows, self._read_into(rows, row)
+
+    def _read_into(self, rows: Pixels, row: int) -> Bool | None:
+        window = self._rows(row, rows.shape[1])
         for channel, layer in zip(rows, self.layers, strict=True):
-            channel[...] = layer.read(window)
+            layer.read_into(channel, window)
         valid: Bool | None = self.product.read_mask(window)
         if rows.dtype.kind == "f":
             self._refuse_negative_amplitude(rows)
             finite: Bool = np.asarray(np.isfinite(rows).all(axis=0))
             rows[:, ~finite] = 0
             valid = finite if valid is None else finite & valid
-        if valid is not None and self.nodata is not None:
-            valid &= (rows != self.nodata).any(axis=0)
-        return rows, valid
+        if self.sar_nodata is not None and (valid is not None or self.nodata is None):
+            known: Bool = np.asarray((rows[list(self.sar_channels)] != self.sar_nodata).any(axis=0))
+            valid = known if valid is None else known & valid
+        return valid
 
-    def bands(self, plan: TilePlan) -> Iterator[tuple[Pixels, Bool | None]]:
-        """The pixels of each tile row of `plan`, north to south; what two of them share is read once."""
-        rows: Pixels | None = None
+    def shadow(self, row: int, count: int) -> Bool | None:
+        """(count, W) True in radar shadow or layover; None where the product does not tell. For another thread."""
+        shadow = self.product.shadow
+        return None if shadow is None else shadow.shadow(self._rows(row, count))
+
+    def _rows(self, row: int, count: int) -> Window:
+        return Window(self.window.x_px, self.window.y_px + row, self.width_px, count)
+
+    def bands(self, plan: TilePlan, see: See | None = None) -> Iterator[tuple[Pixels, Bool | None]]:
+        """The pixels of each tile row of `plan`, north to south; what two of them share is read once.
+
+        `see` is called with every row once: (row, pixels, validity).
+        """
+        rows = np.empty((len(self.layers), 0, self.width_px), self.dtype)
         valid: Bool | None = None
         end = 0
         for span in plan.rows:
-            stop = min(span.start + plan.tile_px, self.height_px)
-            fresh, fresh_valid = self.read(end, stop - end)
-            if rows is not None and span.start < end:
-                keep = end - span.start
-                fresh = np.concatenate([rows[:, -keep:], fresh], axis=1)
-                if fresh_valid is not None and valid is not None:
-                    fresh_valid = np.concatenate([valid[-keep:], fresh_valid])
-            rows, valid, end = fresh, fresh_valid, stop
+            keep, stop = end - span.start, min(span.start + plan.tile_px, self.height_px)
+            band = np.empty((len(self.layers), stop - span.start, self.width_px), self.dtype)
+            band[:, :keep] = rows[:, rows.shape[1] - keep :]
+            fresh_valid = self._read_into(band[:, keep:], end)
+            if see:
+                see(end, band[:, keep:], fresh_valid)
+            if fresh_valid is not None and valid is not None:
+                fresh_valid = np.concatenate([valid[len(valid) - keep :], fresh_valid])
+            rows, valid, end = band, fresh_valid, stop
             yield rows, valid
 
     def _refuse_negative_amplitude(self, rows: Pixels) -> None:
-        if self.layers[0].unit != "amplitude_dn":
+        first = self.layers[self.sar_channels[0]]
+        if first.converted or first.unit not in ("amplitude_dn", UNKNOWN_UNIT):
             return
-        lowest = float(np.min(rows, initial=0, where=np.isfinite(rows) & (rows != self.nodata)))
+        lowest = float(np.min(rows, initial=0, where=np.isfinite(rows) & (rows != self.sar_nodata)))
         if lowest < 0:
             raise UnitMismatch(
                 f"{self.path.name}: holds {lowest:.4g}, but an amplitude is never negative; "
@@ -115,96 +154,26 @@ class Scene:
         self.close()
 
 
-def open_scene(
-    path: Path,
-    channels: Sequence[Channel],
-    *,
-    polarisations: Sequence[str] = (),
-    window: Window | None = None,
-    nodata: float | None = None,
-    limits: SceneLimits | None = None,
-) -> Scene:
-    """Open the product at `path` for a model's `channels`.
-
-    `polarisations` chooses what feeds the model's `sar` channels, by name (`vv`) or by band number (`2`).
+def open_scene(path: Path, channels: Sequence[Channel], options: SceneOptions | None = None) -> Scene:
+    """Open the product at `path` (a file or a product folder) for a model's `channels`.
 
     Raises SceneMissing, SceneEmpty, SceneTruncated, SceneUnreadable, SceneUnsafe, ChannelMissing, UnitMismatch, and
     UsageError for a window outside the scene.
     """
-    limits = limits or SceneLimits()
-    _check_file(path, limits)
-    product = open_geotiff(path, limits)
+    options = options or SceneOptions()
+    product = open_product(path, options.limits)
     try:
-        layers = _choose_layers(product, path, channels, polarisations)
+        if options.unit:
+            product.layers = tuple(replace(layer, unit=options.unit) for layer in product.layers)
+        nodata = product.nodata if options.nodata is None else options.nodata
+        layers = choose_layers(product, path.name, channels, options.polarisations, nodata)
+        sar = tuple(number for number, channel in enumerate(channels) if channel.name != "gim")
         whole = Window(0, 0, product.width_px, product.height_px)
-        return Scene(
-            path, product, layers, _inside(window or whole, whole), product.nodata if nodata is None else nodata
-        )
+        window = _inside(options.window or whole, whole)
+        return Scene(path, product, layers, window, sar, None if layers[sar[0]].converted else nodata)
     except BaseException:
         product.close()
         raise
-
-
-def hash_input(path: Path) -> str:
-    """The sha256 of a scene's bytes. Raises SceneMissing."""
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise SceneMissing(f"{path}: {error.strerror}; expected a readable SAR scene") from error
-
-
-def _check_file(path: Path, limits: SceneLimits) -> None:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise SceneMissing(f"{path}: {error.strerror}; expected a readable SAR scene") from error
-    if not path.is_file():
-        raise SceneMissing(f"{path}: not a regular file; expected a SAR scene")
-    if size == 0:
-        raise SceneEmpty(f"{path.name}: an empty file; the transfer failed: send it again")
-    if size > limits.file_bytes:
-        raise SceneUnsafe(
-            f"{path.name}: {size:,} bytes, more than the limit of {limits.file_bytes:,}; raise it if that is right"
-        )
-
-
-def _choose_layers(
-    product: Product, path: Path, channels: Sequence[Channel], polarisations: Sequence[str]
-) -> tuple[Layer, ...]:
-    wanted = iter(polarisations)
-    layers: list[Layer] = []
-    for channel in channels:
-        name = next(wanted, None) if channel.name == "sar" else channel.name
-        layer = _find_layer(product, path, name, [item for item in product.layers if item not in layers])
-        if layer.unit != channel.unit:
-            raise UnitMismatch(
-                f"{path.name}: its pixels are {layer.unit}, the model expects {channel.unit}; "
-                "use a model made for this unit, or convert the scene"
-            )
-        layers.append(layer)
-    return tuple(layers)
-
-
-def _find_layer(product: Product, path: Path, name: str | None, free: Sequence[Layer]) -> Layer:
-    """The layer called `name`, or for None the obvious one: the only one, else the co-polarised one."""
-    offered = ", ".join(layer.label for layer in product.layers)
-    if name is None:
-        if len(free) == 1:
-            return free[0]
-        co_polarised = [layer for layer in free if layer.polarisation in _CO_POLARISATIONS]
-        known = [layer for layer in free if layer.polarisation is not None]
-        if free and (co_polarised or known):
-            return (co_polarised or known)[0]
-        raise ChannelMissing(
-            f"{path.name}: has {len(product.layers)} bands ({offered}) and none says its polarisation; "
-            "choose with --polarisation NUMBER"
-        )
-    for layer in free:
-        if name.lower() == layer.polarisation or name == str(layer.band):
-            return layer
-    raise ChannelMissing(
-        f"{path.name}: has no channel {name!r}; it has {offered}: choose with --polarisation, or another model"
-    )
 
 
 def _inside(window: Window, whole: Window) -> Window:

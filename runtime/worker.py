@@ -42,7 +42,7 @@ from sarwater.errors import (
 
 if TYPE_CHECKING:
     from runtime.backends.base import Backend
-    from runtime.pipeline import SceneOptions
+    from runtime.job import SceneOptions
 
 _PROGRESS_S = 0.2
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
@@ -96,8 +96,7 @@ def _serve(channel: Channel) -> None:
 
 def _open(message: Message) -> tuple[Backend, SceneOptions]:
     from runtime.backends import open_backend
-    from runtime.pipeline import SceneOptions
-    from runtime.product import SceneLimits
+    from runtime.job import SceneLimits, SceneOptions
     from sarwater.models import looks_like_path, open_model, resolve_onnx
 
     wanted = message["model"]

@@ -6,6 +6,7 @@ Rotations and flips are those of the reference implementation; speckle, gain and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,28 +43,34 @@ def window_side_px(crop_px: int, options: Augmentation, rng: np.random.Generator
 
 
 def augment(
-    pixels: Float32, truth: UInt8, crop_px: int, options: Augmentation, rng: np.random.Generator
+    pixels: Float32,
+    truth: UInt8,
+    crop_px: int,
+    options: Augmentation,
+    rng: np.random.Generator,
+    sar_channels: int = 1,
 ) -> tuple[Float32, UInt8]:
-    """(C, S, S) float32 and (S, S) uint8 -> the same at side `crop_px`. Channel 0 is amplitude, 0 nodata."""
-    pixels, truth = _resample(pixels, truth, crop_px, options.rotation_deg, rng)
+    """(C, S, S) float32 and (S, S) uint8 -> the same at side `crop_px`. The first `sar_channels` are amplitudes, with 0
+    for nodata; what follows (the incidence angle) only moves along."""
+    pixels, truth = _resample(pixels, truth, crop_px, options.rotation_deg, rng, sar_channels)
     if options.flips:
         turns = int(rng.integers(4))
         pixels, truth = np.rot90(pixels, turns, axes=(1, 2)), np.rot90(truth, turns)
         if rng.random() < 0.5:
             pixels, truth = pixels[:, :, ::-1], truth[:, ::-1]
-    amplitude = pixels[0].copy()
+    amplitude = pixels[:sar_channels].copy()
     if rng.random() < options.speckle:
         looks = 2.0 ** rng.uniform(0, 3)
         # Intensity of L looks is gamma-distributed with mean 1 and shape L (Goodman); amplitude is its root.
         amplitude *= np.sqrt(rng.gamma(looks, 1 / looks, amplitude.shape)).astype(np.float32)
     if options.gain_db:
         amplitude *= np.float32(10 ** (rng.uniform(-options.gain_db, options.gain_db) / 20))
-    pixels = np.concatenate([amplitude[None], pixels[1:]])
+    pixels = np.concatenate([amplitude, pixels[sar_channels:]])
     return np.ascontiguousarray(pixels), np.ascontiguousarray(truth)
 
 
 def _resample(
-    pixels: Float32, truth: UInt8, crop_px: int, rotation_deg: float, rng: np.random.Generator
+    pixels: Float32, truth: UInt8, crop_px: int, rotation_deg: float, rng: np.random.Generator, sar_channels: int
 ) -> tuple[Float32, UInt8]:
     """Rotate by a small angle and shrink to the crop. Outside the window there is nodata."""
     side = truth.shape[0]
@@ -72,7 +79,9 @@ def _resample(
         return pixels, truth
     scale = side / crop_px
     if scale > 1:
-        pixels = _average(pixels, crop_px)
+        # Power adds up in a coarser pixel, amplitude does not; an angle is a plain mean.
+        amplitude = np.sqrt(_average(pixels[:sar_channels].astype(np.float64) ** 2, crop_px)).astype(np.float32)
+        pixels = np.concatenate([amplitude, _average(pixels[sar_channels:], crop_px).astype(np.float32)])
         centre = ((np.arange(crop_px) + 0.5) * scale).astype(np.intp)
         truth = truth[np.ix_(centre, centre)]
     if angle == 0.0:
@@ -88,11 +97,10 @@ def _resample(
     return np.where(inside, pixels[:, rows, columns], np.float32(0)), np.where(inside, truth[rows, columns], NODATA)
 
 
-def _average(pixels: Float32, crop_px: int) -> Float32:
-    """Box average of the intensity (power adds, amplitude does not) from (C, S, S) to (C, crop_px, crop_px)."""
-    side = pixels.shape[1]
+def _average(values: npt.NDArray[Any], crop_px: int) -> npt.NDArray[Any]:
+    """Box average from (C, S, S) to (C, crop_px, crop_px)."""
+    side = values.shape[1]
     edges = (np.arange(crop_px) * side / crop_px).astype(np.intp)
-    counts = np.diff(np.append(edges, side)).astype(np.float32)
-    power = pixels.astype(np.float64) ** 2
-    power = np.add.reduceat(np.add.reduceat(power, edges, axis=1), edges, axis=2)
-    return np.sqrt(power / (counts[:, None] * counts[None])).astype(np.float32)
+    counts = np.diff(np.append(edges, side))
+    sums = np.add.reduceat(np.add.reduceat(values, edges, axis=1), edges, axis=2)
+    return sums / (counts[:, None] * counts[None])

@@ -9,8 +9,8 @@ from osgeo import gdal
 
 from runtime.backends import Backend
 from runtime.backends.fake import FakeBackend
-from runtime.pipeline import SceneOptions, job_key, process_scene, product_stem
-from runtime.product import Window
+from runtime.job import SceneOptions, Window, job_key, product_stem
+from runtime.pipeline import process_scene
 from runtime.publish import StagedProducts, job_key_of, publish
 from sarwater.errors import OutputError, SceneUnreadable, UsageError
 from sarwater.metrics import NODATA
@@ -20,7 +20,7 @@ from tests.runtime.rasters import TRANSFORM, lake_scene, read_raster, write_geot
 
 def make(path: Path, backend: Backend, out: Path, **options: object) -> Path:
     """Process and publish one scene; the path of its mask."""
-    staged = process_scene(path, backend, out, SceneOptions(**options))  # type: ignore[arg-type]
+    staged = process_scene(path, backend, out, SceneOptions(("mask", "stac"), **options))  # type: ignore[arg-type]
     publish(staged)
     return staged.paths[-1]
 
@@ -135,7 +135,8 @@ def test_nothing_is_visible_before_publishing_and_nothing_hidden_after(
     staged = process_scene(write_geotiff(tmp_path / "a.tif", lake_scene(64, 64)), backend, out)
     assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == []
     publish(staged)
-    assert sorted(path.name for path in out.iterdir()) == ["a_water.json", "a_water.tif"]
+    names = ["a_confidence.tif", "a_quicklook.png", "a_water.gpkg", "a_water.json", "a_water.tif"]
+    assert sorted(path.name for path in out.iterdir()) == names
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()])

@@ -32,7 +32,8 @@ def test_json_names_the_products_and_the_times(
     assert predict(scene, "-o", out, "--model", model.path, "--json") == 0
     (outcome,) = json.loads(capsys.readouterr().out)
     assert outcome["outcome"] == "published"
-    assert [Path(path).name for path in outcome["products"]] == ["a_water.json", "a_water.tif"]
+    names = ["a_water.json", "a_confidence.tif", "a_water.gpkg", "a_quicklook.png", "a_water.tif"]
+    assert [Path(path).name for path in outcome["products"]] == names
     assert all(Path(path).is_file() for path in outcome["products"])
     assert outcome["latency"]["total_s"] > 0
 

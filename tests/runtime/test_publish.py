@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from runtime.backends.fake import FakeBackend
-from runtime.pipeline import SceneOptions, process_scene
+from runtime.job import SceneOptions
+from runtime.pipeline import process_scene
 from runtime.publish import StagedProducts, discard, drop_leftovers, is_published, job_key_of, publish
 from sarwater.errors import OutputError
 from tests.runtime.rasters import lake_scene, write_geotiff
@@ -19,7 +20,7 @@ def scene(tmp_path: Path) -> Path:
 
 
 def stage(scene: Path, out: Path, **options: object) -> StagedProducts:
-    return process_scene(scene, FakeBackend(), out, SceneOptions(**options))  # type: ignore[arg-type]
+    return process_scene(scene, FakeBackend(), out, SceneOptions(("mask", "stac"), **options))  # type: ignore[arg-type]
 
 
 def visible(out: Path) -> list[str]:

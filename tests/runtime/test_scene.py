@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from osgeo import gdal
 
-from runtime.product import SceneLimits, Window
-from runtime.scene import hash_input, open_scene
+from runtime.formats import hash_input
+from runtime.job import SceneLimits, SceneOptions, Window
+from runtime.scene import open_scene
 from sarwater.errors import (
     ChannelMissing,
     SceneEmpty,
@@ -27,7 +28,7 @@ VV = (Channel("vv", "amplitude_dn"),)
 
 
 def read_all(path: Path, channels: tuple[Channel, ...] = SAR, **choices: object) -> np.ndarray:
-    with open_scene(path, channels, **choices) as scene:  # type: ignore[arg-type]
+    with open_scene(path, channels, SceneOptions(**choices)) as scene:  # type: ignore[arg-type]
         rows, _ = scene.read(0, scene.height_px)
     return rows
 
@@ -113,7 +114,7 @@ def test_a_named_channel_is_found_by_band_description(tmp_path: Path) -> None:
     path = write_geotiff(tmp_path / "a.tif", pixels, descriptions=["Amplitude_VH", "Amplitude_VV"])
     assert np.all(read_all(path, VV) == 2)
     assert np.all(read_all(path, SAR) == 2), "of several, the co-polarised one"
-    assert np.all(read_all(path, SAR, polarisations=["vh"]) == 1)
+    assert np.all(read_all(path, SAR, polarisations=("vh",)) == 1)
 
 
 def test_a_named_channel_is_found_by_file_name(tmp_path: Path) -> None:
@@ -128,13 +129,13 @@ def test_bands_without_names_must_be_chosen(tmp_path: Path) -> None:
     path = write_geotiff(tmp_path / "a.tif", pixels)
     with pytest.raises(ChannelMissing, match="--polarisation"):
         read_all(path)
-    assert np.all(read_all(path, polarisations=["3"]) == 3)
+    assert np.all(read_all(path, polarisations=("3",)) == 3)
 
 
 def test_a_window_shifts_the_georeference(tmp_path: Path) -> None:
     pixels = lake_scene(40, 50)
     path = write_geotiff(tmp_path / "a.tif", pixels)
-    with open_scene(path, SAR, window=Window(10, 20, 30, 15)) as scene:
+    with open_scene(path, SAR, SceneOptions(window=Window(10, 20, 30, 15))) as scene:
         rows, _ = scene.read(0, 15)
         transform = scene.georeference.geotransform
     assert np.array_equal(rows[0], pixels[20:35, 10:40])
@@ -145,17 +146,18 @@ def test_a_window_shifts_the_georeference(tmp_path: Path) -> None:
 def test_a_window_outside_the_scene_is_a_usage_error(tmp_path: Path, window: Window) -> None:
     path = write_geotiff(tmp_path / "a.tif", lake_scene(40, 50))
     with pytest.raises(UsageError, match="50 x 40"):
-        open_scene(path, SAR, window=window)
+        open_scene(path, SAR, SceneOptions(window=window))
 
 
 def test_what_is_not_there_or_empty_or_no_raster_has_its_own_error(tmp_path: Path) -> None:
     (tmp_path / "empty.tif").touch()
     (tmp_path / "text.tif").write_text("Dear Sir or Madam")
+    (tmp_path / "folder").mkdir()
     for name, error in (("absent.tif", SceneMissing), ("empty.tif", SceneEmpty), ("text.tif", SceneUnreadable)):
         with pytest.raises(error, match=name):
             open_scene(tmp_path / name, SAR)
-    with pytest.raises(SceneMissing):
-        open_scene(tmp_path, SAR)
+    with pytest.raises(SceneUnreadable, match="0 images"):
+        open_scene(tmp_path / "folder", SAR)
     with pytest.raises(SceneMissing):
         hash_input(tmp_path / "absent.tif")
 
@@ -206,7 +208,7 @@ def test_a_vrt_named_tif_is_refused(tmp_path: Path) -> None:
 def test_a_scene_beyond_a_limit_is_unsafe(tmp_path: Path, limits: SceneLimits, what: str) -> None:
     path = write_geotiff(tmp_path / "a.tif", lake_scene(100, 100))
     with pytest.raises(SceneUnsafe, match=what):
-        open_scene(path, SAR, limits=limits)
+        open_scene(path, SAR, SceneOptions(limits=limits))
 
 
 def test_a_small_file_that_declares_80_gigabytes_is_unsafe(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ probability of water out."""
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -11,10 +12,17 @@ from torch import Tensor, nn
 
 from sarwater.errors import UsageError
 from sarwater.manifest import Channel
-from train.models import hrnet
+from train.models import deepunet, fcn, hrnet, unet
 
-DEFAULT_VARIANT = {"hrnet": "w18-small"}
-VARIANTS: dict[str, tuple[str, ...]] = {"hrnet": tuple(hrnet.VARIANTS)}
+FAMILIES: dict[str, ModuleType] = {"fcn": fcn, "unet": unet, "deepunet": deepunet, "hrnet": hrnet}
+"""Each module has VARIANTS and DEFAULT_VARIANT."""
+NETWORKS: dict[str, type[nn.Module]] = {
+    "fcn": fcn.FCN,
+    "unet": unet.UNet,
+    "deepunet": deepunet.DeepUNet,
+    "hrnet": hrnet.HRNet,
+}
+MAX_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,18 @@ class Architecture:
     variant: str
     channels: tuple[Channel, ...]
     normalisation: tuple[Normalisation, ...]
+    batch_norm: bool = True
+    """False: as the reference implementation, which has it in HRNet only."""
 
     @property
     def name(self) -> str:
         return f"{self.family}-{self.variant}" if self.variant else self.family
+
+    @property
+    def stride_px(self) -> int:
+        """Height and width of the input are multiples of this."""
+        stride_px: int = NETWORKS[self.family].stride_px
+        return stride_px
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,18 +73,28 @@ class Architecture:
             document["variant"],
             tuple(Channel(**item) for item in document["channels"]),
             tuple(Normalisation(**item) for item in document["normalisation"]),
+            document.get("batch_norm", True),
         )
 
 
-def architecture(name: str, channels: tuple[Channel, ...] = (Channel("sar", "amplitude_dn"),)) -> Architecture:
+def architecture(
+    name: str, channels: tuple[Channel, ...] = (Channel("sar", "amplitude_dn"),), *, batch_norm: bool = True
+) -> Architecture:
     """`hrnet` (its default variant) or `hrnet-w48`. Raises UsageError with the choices."""
     family, _, variant = name.partition("-")
-    if family not in VARIANTS:
-        raise UsageError(f"{name}: unknown model; expected one of: {', '.join(VARIANTS)}")
-    variant = variant or DEFAULT_VARIANT[family]
-    if variant not in VARIANTS[family]:
-        raise UsageError(f"{name}: {family} has no variant {variant!r}; expected one of: {', '.join(VARIANTS[family])}")
-    return Architecture(family, variant, channels, tuple(NORMALISATIONS[channel.unit] for channel in channels))
+    if family not in FAMILIES:
+        raise UsageError(f"{name}: unknown model; expected one of: {', '.join(FAMILIES)}")
+    choices = FAMILIES[family].VARIANTS
+    variant = variant or FAMILIES[family].DEFAULT_VARIANT
+    if variant not in choices:
+        expected = ", ".join(f"{family}-{choice}" if choice else family for choice in choices)
+        raise UsageError(f"{name}: {family} has no variant {variant!r}; expected one of: {expected}")
+    if not 1 <= len(channels) <= MAX_CHANNELS:
+        raise UsageError(f"{len(channels)} input channels; expected 1 to {MAX_CHANNELS}")
+    if family == "hrnet" and not batch_norm:
+        raise UsageError("hrnet without batch normalisation does not exist; expected fcn, unet or deepunet")
+    norms = tuple(NORMALISATIONS[channel.unit] for channel in channels)
+    return Architecture(family, variant, channels, norms, batch_norm)
 
 
 class Segmenter(nn.Module):
@@ -83,6 +109,8 @@ class Segmenter(nn.Module):
         self.net = _network(arch)
 
     def logits(self, raw: Tensor) -> Tensor:
+        if not torch.jit.is_tracing():  # a tracer would take the check for part of the network
+            self._check(raw)
         planes = []
         for index, norm in enumerate(self.arch.normalisation):
             plane = raw[:, index : index + 1] if raw.shape[1] > 1 else raw
@@ -94,6 +122,30 @@ class Segmenter(nn.Module):
     def forward(self, raw: Tensor) -> Tensor:
         return torch.sigmoid(self.logits(raw))
 
+    def _check(self, raw: Tensor) -> None:
+        channels, height, width = raw.shape[1:]
+        if channels != len(self.arch.channels):
+            names = ", ".join(channel.name for channel in self.arch.channels)
+            raise ValueError(
+                f"input has {channels} channels, {self.arch.name} takes {len(self.arch.channels)}: {names}"
+            )
+        stride_px = self.arch.stride_px
+        padded = [-(-side // stride_px) * stride_px for side in (height, width)]
+        if padded != [height, width]:
+            raise ValueError(
+                f"input is {height} x {width} px, {self.arch.name} takes multiples of {stride_px}: "
+                f"pad it to {padded[0]} x {padded[1]}"
+            )
+
 
 def _network(arch: Architecture) -> nn.Module:
-    return hrnet.HRNet(hrnet.VARIANTS[arch.variant], len(arch.channels))
+    channels = len(arch.channels)
+    match arch.family:
+        case "fcn":
+            return fcn.FCN(fcn.VARIANTS[arch.variant], channels, normalise=arch.batch_norm)
+        case "unet":
+            return unet.UNet(unet.VARIANTS[arch.variant], channels, normalise=arch.batch_norm)
+        case "deepunet":
+            return deepunet.DeepUNet(channels, normalise=arch.batch_norm)
+        case _:
+            return hrnet.HRNet(hrnet.VARIANTS[arch.variant], channels)

@@ -37,6 +37,7 @@ VARIANTS = {
     "w18": Layout(stem_blocks=4, stem_channels=64, width=18, modules=(1, 4, 3), blocks=4),
     "w18-small": Layout(stem_blocks=1, stem_channels=32, width=16, modules=(1, 1, 1), blocks=2),
 }
+DEFAULT_VARIANT = "w18-small"
 
 
 class HRNet(nn.Module):

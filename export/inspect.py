@@ -1,0 +1,185 @@
+"""What is in an ONNX file or an engine: `python -m export.inspect FILE`.
+
+Precision per layer, inputs and outputs, sizes, hashes, provenance, and where it runs. Nothing is executed: an engine
+is described by its manifest and the layer list that was saved with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sarwater.command import run_command
+from sarwater.errors import HashMismatch, ModelNotFound
+from sarwater.manifest import ModelManifest, manifest_path, sha256_of
+
+if TYPE_CHECKING:
+    import onnx
+
+QUANTISED = ("QuantizeLinear", "DequantizeLinear")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parse(argv)
+    report = inspect(args.file)
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        _print(report, args.layers)
+    return 0
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """Everything known of the file at `path`, as JSON-ready values.
+
+    Raises ModelNotFound, ManifestInvalid, HashMismatch (an engine), ExportError (not a graph of ours).
+    """
+    if not path.is_file():
+        raise ModelNotFound(f"{path}: no such file; expected an .onnx or .engine file")
+    if path.suffix == ".onnx":
+        from export.graph import read_graph
+
+        graph = read_graph(path)
+        manifest, layers = graph.manifest, onnx_layers(graph.proto)
+        parameters = sum(_count(item.dims) for item in graph.proto.graph.initializer)
+        more: dict[str, Any] = {"opset": manifest.opset, "parameters": parameters}
+    else:
+        manifest = ModelManifest.read(manifest_path(path))
+        manifest.verify(path)
+        layers, more = _saved_layers(path), {}
+    engine = manifest.engine
+    batch = "N" if engine is None else f"1..{engine.max_batch}"
+    return {
+        "file": str(path),
+        "size_bytes": path.stat().st_size,
+        "sha256": sha256_of(path),
+        "model": manifest.name,
+        "precision": manifest.precision,
+        "input": {"sar": f"float32 ({batch}, {len(manifest.channels)}, {manifest.tile_px}, {manifest.tile_px})"},
+        "output": {"water": f"float32 ({batch}, 1, {manifest.tile_px}, {manifest.tile_px})"},
+        "channels": [f"{channel.name} [{channel.unit}]" for channel in manifest.channels],
+        "overlap_px": manifest.overlap_px,
+        "threshold": manifest.threshold,
+        **more,
+        "runs_on": _devices(manifest),
+        "accuracy": dict(engine.accuracy) if engine else manifest.recipe.get("outcome", {}).get("accuracy", {}),
+        "training": dict(manifest.training),
+        "recipe": {name: value for name, value in manifest.recipe.items() if name != "outcome"},
+        "outcome": {k: v for k, v in manifest.recipe.get("outcome", {}).items() if k != "accuracy"},
+        "layers_by_precision": dict(Counter(layer["precision"] for layer in layers)),
+        "layers": layers,
+    }
+
+
+def onnx_layers(proto: onnx.ModelProto) -> list[dict[str, str]]:
+    """Name, operator and precision of every layer, in order; quantise and dequantise are no layers of their own.
+
+    A layer that reads dequantised values is int8, whatever type carries its result.
+    """
+    from onnx import TensorProto
+
+    from export.graph import infer_shapes
+
+    names = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.INT64: "int64"}
+    typed = infer_shapes(proto).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*typed.value_info, *typed.output)}
+    dequantised = {node.output[0] for node in typed.node if node.op_type == "DequantizeLinear"}
+    layers = []
+    for node in typed.node:
+        if node.op_type not in QUANTISED:
+            kind = types.get(node.output[0], TensorProto.UNDEFINED)
+            precision = (
+                "int8" if dequantised.intersection(node.input) else names.get(kind, TensorProto.DataType.Name(kind))
+            )
+            layers.append({"name": node.name, "type": node.op_type, "precision": precision})
+    return layers
+
+
+def _saved_layers(engine: Path) -> list[dict[str, str]]:
+    """The layers that the builder wrote beside the engine; none where that file did not come along."""
+    try:
+        saved = json.loads(engine.with_suffix(".layers.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise HashMismatch(f"{engine.with_suffix('.layers.json')}: not readable ({error}); build it again") from error
+    return [_saved_layer(layer) for layer in saved]
+
+
+def _saved_layer(layer: Any) -> dict[str, str]:
+    """TensorRT's inspector writes `Name`, `LayerType` and `Outputs`; a plan built without a GPU has our own fields."""
+    if "output_type" in layer:
+        short = {"float": "fp32", "half": "fp16"}
+        return {
+            "name": layer["name"],
+            "type": layer["type"],
+            "precision": short.get(layer["output_type"], layer["output_type"]),
+        }
+    # `Format/Datatype` in TensorRT 10, `DataType` in 11.
+    kinds = [str(text) for output in layer["Outputs"] for name, text in output.items() if "datatype" in name.lower()]
+    return {"name": layer["Name"], "type": layer["LayerType"], "precision": ", ".join(kinds) or "?"}
+
+
+def _devices(manifest: ModelManifest) -> str:
+    engine = manifest.engine
+    if engine is None:
+        return "any CPU (OpenVINO, ONNX Runtime); source of engines for TensorRT from 10.3 and TensorRT-RTX"
+    library = f"{engine.flavor} {engine.library_version}"
+    return f"{engine.gpu_name}, compute capability {engine.compute_capability}, with {library}"
+
+
+def _count(dims: Sequence[int]) -> int:
+    count = 1
+    for dim in dims:
+        count *= dim
+    return count
+
+
+def _print(report: dict[str, Any], every_layer: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=None, show_header=False)
+    for name, value in report.items():
+        if name != "layers":
+            table.add_row(name.replace("_", " "), _readable(name, value))
+    console.print(table)
+    if every_layer:
+        layers = Table(box=None, header_style="bold")
+        for heading in ("precision", "type", "name"):
+            layers.add_column(heading)
+        for layer in report["layers"]:
+            layers.add_row(layer["precision"], layer["type"], layer["name"])
+        console.print(layers)
+
+
+def _readable(name: str, value: Any) -> str:
+    if name == "size_bytes":
+        return f"{value / 1e6:.2f} MB"
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_readable('', item)}" for key, item in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m export.inspect", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("file", type=Path, metavar="FILE", help="an .onnx or .engine file")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.add_argument("--layers", action="store_true", help="list every layer with its precision")
+    return parser.parse_args(argv)
+
+
+def cli() -> int:
+    return run_command(main)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

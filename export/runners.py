@@ -1,0 +1,121 @@
+"""Ways to run one network on this machine, all with the same question: tiles in, probability maps out."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from export.emulate import emulated
+from export.graph import Graph
+from export.tiles import Tile
+from sarwater.errors import DependencyMissing
+from sarwater.manifest import INPUT_NAME, OUTPUT_NAME
+from sarwater.models import Model, open_model
+
+Float32 = npt.NDArray[np.float32]
+Network = Callable[[Float32], Float32]
+"""(N, C, T, T) float32 raw pixels -> (N, 1, T, T) float32 probability."""
+
+LATENCY_RUNS = 7
+
+
+@dataclass(frozen=True)
+class Runner:
+    """How to open one network; it is closed again before the next one is opened, so that memory holds one at a time."""
+
+    name: str
+    """What it is; `runs_on` is what computes it: two columns of a table."""
+    runs_on: str
+    precision: str
+    size_bytes: int
+    open: Callable[[], contextlib.AbstractContextManager[Network]]
+    timed: bool = True
+    """False where the machine imitates another: its speed means nothing."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} ({self.runs_on})"
+
+
+def onnxruntime_runner(graph: Graph, size_bytes: int) -> Runner:
+    """ONNX Runtime in float32 arithmetic, with float16 rounding where the graph says so."""
+    precision = graph.manifest.precision
+    return Runner(
+        f"ONNX {precision}",
+        "ONNX Runtime" if precision == "fp32" else "ONNX Runtime, rounding as a GPU",
+        precision,
+        size_bytes,
+        lambda: _onnxruntime(graph),
+        timed=precision == "fp32",
+    )
+
+
+def torch_runner(fp32: Path) -> Runner:
+    """The network itself, with the weights that the ONNX file holds. Raises ModuleNotFoundError without torch."""
+    from export.to_onnx import torch_network
+
+    network = torch_network(fp32)
+    return Runner("PyTorch fp32", "PyTorch", "fp32", fp32.stat().st_size, lambda: contextlib.nullcontext(network))
+
+
+def backend_runner(path: Path) -> Runner:
+    """What the runtime would use: OpenVINO for an ONNX file, TensorRT for an engine."""
+    model = open_model(path)
+    is_engine = model.manifest.engine is not None
+    return Runner(
+        f"{'engine' if is_engine else 'ONNX'} {model.manifest.precision}",
+        model.manifest.engine.flavor if model.manifest.engine is not None else "OpenVINO",
+        model.manifest.precision,
+        path.stat().st_size,
+        lambda: _backend(model),
+    )
+
+
+@contextlib.contextmanager
+def _onnxruntime(graph: Graph) -> Iterator[Network]:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise DependencyMissing(
+            "graphs are measured with ONNX Runtime, which is not installed: `pip install 'sarwater[export]'`"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    proto = graph.proto if graph.manifest.precision == "fp32" else emulated(graph.proto)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def network(tiles: Float32) -> Float32:
+        answer: Float32 = session.run([OUTPUT_NAME], {INPUT_NAME: tiles})[0]
+        return answer
+
+    yield network
+
+
+@contextlib.contextmanager
+def _backend(model: Model) -> Iterator[Network]:
+    from runtime.backends import open_backend
+
+    with open_backend(model) as backend:
+        yield backend.infer
+
+
+def probabilities(network: Network, tiles: Sequence[Tile]) -> list[Float32]:
+    """One map (T, T) float32 for each tile, one tile at a time."""
+    return [network(tile.pixels[None])[0, 0] for tile in tiles]
+
+
+def latency_s(network: Network, tile: Tile) -> list[float]:
+    """Seconds of single tiles, after one to warm up."""
+    network(tile.pixels[None])
+    seconds = []
+    for _ in range(LATENCY_RUNS):
+        started = time.perf_counter()
+        network(tile.pixels[None])
+        seconds.append(time.perf_counter() - started)
+    return seconds

@@ -1,0 +1,148 @@
+"""Tiles to calibrate and to prove with: cut from scenes in a folder, or simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sarwater.errors import DataError, DependencyMissing
+from sarwater.manifest import Channel
+from sarwater.metrics import LAND, NODATA, WATER
+from sarwater.tiling import Span, TilePlan, reflect_indices
+
+if TYPE_CHECKING:
+    from runtime.scene import Scene
+
+Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
+
+SCENE_SUFFIXES = (".tif", ".tiff", ".h5")
+SECOND_CHANNEL = 0.5
+"""Simulated cross-polarisation: the co-polarised amplitude, 6 dB lower."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    name: str
+    pixels: Float32
+    """(C, T, T) float32 raw pixels, nodata as 0."""
+    truth: UInt8
+    """(T, T) LAND, WATER, NODATA."""
+
+
+def labelled_tiles(folder: Path, channels: Sequence[Channel], tile_px: int, limit: int) -> list[Tile]:
+    """At most `limit` tiles, spread evenly over the scenes in folder/img with their labels in folder/mask.
+
+    No pixel of a scene is in two of them; one that a scene is too small for is mirrored, with NODATA as its truth.
+    Raises DataError, and SceneError for an image that cannot be read.
+    """
+    from runtime.evaluate import pair_files, read_label
+    from runtime.scene import open_scene
+
+    pairs = pair_files(folder)
+    tiles = []
+    for image, mask in pairs:
+        label = read_label(mask)
+        with open_scene(image, channels) as scene:
+            if label.shape != (scene.height_px, scene.width_px):
+                raise DataError(f"{mask}: {label.shape[1]} x {label.shape[0]} px, expected the size of {image.name}")
+            for row, column, pixels, valid in _windows(scene, tile_px, -(-limit // len(pairs))):
+                truth = np.full((tile_px, tile_px), NODATA, np.uint8)
+                core = label[row.lo : row.hi, column.lo : column.hi]
+                rows = slice(row.lo - row.start, row.hi - row.start)
+                columns = slice(column.lo - column.start, column.hi - column.start)
+                truth[rows, columns] = np.where(valid[rows, columns], core, NODATA)
+                tiles.append(Tile(f"{image.stem}+{column.lo}+{row.lo}", pixels, truth))
+    if not tiles:
+        raise DataError(f"{folder}: every tile of its scenes is nodata; expected scenes with valid pixels")
+    return tiles
+
+
+def folder_tiles(folder: Path, channels: Sequence[Channel], tile_px: int, limit: int) -> list[Float32]:
+    """At most `limit` tiles (C, T, T), without labels, from the scenes in `folder` or its img/. Raises DataError."""
+    from runtime.scene import open_scene
+
+    images = folder / "img" if (folder / "img").is_dir() else folder
+    paths = sorted(path for path in images.glob("*") if path.suffix.lower() in SCENE_SUFFIXES)
+    tiles: list[Float32] = []
+    for path in paths:
+        with open_scene(path, channels) as scene:
+            tiles += [pixels for _, _, pixels, _ in _windows(scene, tile_px, -(-limit // len(paths)))]
+    if not tiles:
+        raise DataError(f"{images}: no scene with valid pixels; expected GeoTIFF or HDF5 scenes")
+    return tiles
+
+
+def simulated_tiles(channels: Sequence[Channel], tile_px: int, count: int, seed: int = 0) -> list[Tile]:
+    """Simulated scenes of all kinds in turn, one tile each, every third with a slanted nodata edge as at a scene's rim.
+
+    The same arguments give the same pixels. Raises DependencyMissing without scipy.
+    """
+    try:
+        from train.radar import SENSORS
+        from train.scenery import SCENE_TYPES
+        from train.simulate import simulate_scene
+    except ModuleNotFoundError as error:
+        raise DependencyMissing(
+            f"tiles to measure with are simulated, which needs {error.name}: `pip install {error.name}`; or give real "
+            "ones with --calibration DIR"
+        ) from error
+    mode = "s1" if any(channel.name in ("vv", "vh") for channel in channels) else "k5"
+    kinds = list(SCENE_TYPES)
+    tiles = []
+    for index in range(count):
+        kind = kinds[(index + seed) % len(kinds)]
+        scene = simulate_scene((tile_px, tile_px), mode, np.random.default_rng([seed, index]), kind)
+        pixels = _in_units(scene.amplitude.astype(np.float32), channels, SENSORS[mode].dn_at_0_db)
+        truth = np.where(scene.water == 1, WATER, LAND).astype(np.uint8)
+        if index % 3 == 2:
+            row, column = np.ogrid[:tile_px, :tile_px]
+            outside = row + column // 4 < tile_px // 4
+            pixels[:, outside] = 0
+            truth[outside] = NODATA
+        tiles.append(Tile(f"simulated-{kind}-{index}", pixels, truth))
+    return tiles
+
+
+def _in_units(amplitude: Float32, channels: Sequence[Channel], dn_at_0_db: float) -> Float32:
+    """(T, T) amplitude DN -> (C, T, T) in the unit of each channel."""
+    planes = []
+    seen = 0
+    for channel in channels:
+        if channel.unit == "incidence_dn":
+            planes.append(np.broadcast_to(np.linspace(60, 200, amplitude.shape[1]), amplitude.shape))
+            continue
+        dn = np.rint(amplitude * SECOND_CHANNEL**seen)
+        seen += 1
+        sigma0 = (np.maximum(dn, 1) / dn_at_0_db) ** 2
+        planes.append({"amplitude_dn": dn, "sigma0_linear": sigma0, "sigma0_db": 10 * np.log10(sigma0)}[channel.unit])
+    return np.stack(planes).astype(np.float32)
+
+
+def _windows(scene: Scene, tile_px: int, limit: int) -> Iterator[tuple[Span, Span, Float32, npt.NDArray[np.bool_]]]:
+    """(row span, column span, pixels (C, T, T), valid (T, T)) of at most `limit` windows spread evenly over a scene;
+    those without a valid pixel are left out."""
+    plan = TilePlan(scene.height_px, scene.width_px, tile_px, overlap_px=0)
+    picked = set(np.linspace(0, plan.tiles - 1, min(limit, plan.tiles)).astype(int).tolist())
+    for row_index, row in enumerate(plan.rows):
+        columns = [
+            column for index, column in enumerate(plan.columns) if row_index * len(plan.columns) + index in picked
+        ]
+        if not columns:
+            continue
+        rows, valid = scene.read(row.start, min(tile_px, scene.height_px))
+        if valid is None:
+            valid = np.ones(rows.shape[1:], bool) if scene.nodata is None else (rows != scene.nodata).any(axis=0)
+        down = reflect_indices(0, tile_px, rows.shape[1])
+        for column in columns:
+            across = reflect_indices(column.start, tile_px, scene.width_px)
+            inside = valid[np.ix_(down, across)]
+            if inside.any():
+                pixels = rows[:, down[:, None], across].astype(np.float32)
+                pixels[:, ~inside] = 0
+                yield row, column, pixels, inside

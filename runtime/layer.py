@@ -1,0 +1,146 @@
+"""One measurement of a product, and the incidence angles beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.job import Window
+from runtime.raster import gdal_array
+from sarwater.errors import SceneUnreadable
+
+Pixels = npt.NDArray[np.generic]
+Float32 = npt.NDArray[np.float32]
+Calibration = Callable[[Float32, Window], Float32]
+"""(H, W) float32 amplitude of a window -> sigma0, linear."""
+
+UNKNOWN_UNIT = "unknown"
+"""Of float pixels that do not say what they are; taken as amplitude, and refused by models for sigma0."""
+_KEPT_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One raster of a product. `read` gives the stored type where it can, float32 for everything derived."""
+
+    dataset: Any
+    band: int
+    """GDAL's number, from 1."""
+    unit: str
+    """Of the pixels as stored (of their amplitude, where they are complex): one of manifest.UNITS, or another."""
+    polarisation: str | None = None
+    """`hh`, `hv`, `vh`, `vv`, or None where the product does not say."""
+    quadrature: Layer | None = None
+    """The imaginary part, where it is a raster of its own."""
+    calibration: Calibration | None = None
+    wanted_unit: str | None = None
+    """Convert to this unit; None leaves the pixels as they are."""
+    nodata: float | None = None
+    """Stored value that a conversion turns into NaN."""
+
+    @property
+    def label(self) -> str:
+        return self.polarisation or f"band {self.band}"
+
+    @property
+    def converted(self) -> bool:
+        return self.wanted_unit is not None
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        stored = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType))
+        kept = stored in _KEPT_DTYPES and self.quadrature is None and not self.converted
+        return stored if kept else np.dtype(np.float32)
+
+    def in_unit(self, unit: str, nodata: float | None) -> Layer | None:
+        """This layer as a model's `unit`, or None where there is no way there."""
+        if self.unit == unit or (self.unit == UNKNOWN_UNIT and unit == "amplitude_dn"):
+            return self
+        from_amplitude = self.unit == "amplitude_dn" and self.calibration is not None
+        if unit.startswith("sigma0") and (from_amplitude or self.unit.startswith("sigma0")):
+            return replace(self, wanted_unit=unit, nodata=nodata)
+        return None
+
+    def read(self, window: Window) -> Pixels:
+        """(H, W) in `dtype`; complex pixels as their amplitude. Raises SceneUnreadable."""
+        pixels: Pixels = self._stored(window)
+        if self.quadrature is not None:
+            pixels = np.hypot(pixels.astype(np.float32), self.quadrature.read(window).astype(np.float32))
+        if np.iscomplexobj(pixels):
+            pixels = np.abs(pixels)
+        if self.converted:
+            return self._converted(pixels.astype(np.float32), window)
+        return pixels.astype(self.dtype, copy=False)
+
+    def read_into(self, out: Pixels, window: Window) -> None:
+        """As `read`, into (H, W) `out`; straight from the decoder where nothing is to be done to the pixels."""
+        stored = gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType)
+        if out.dtype == stored and self.quadrature is None and not self.converted:
+            self._stored(window, out)
+        else:
+            out[...] = self.read(window)
+
+    def _converted(self, values: Float32, window: Window) -> Float32:
+        missing = values == self.nodata
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self.unit == "sigma0_db":
+                linear = np.power(np.float32(10), values / 10)
+            else:
+                linear = self.calibration(values, window) if self.calibration else values
+            result: Float32 = 10 * np.log10(linear) if self.wanted_unit == "sigma0_db" else linear
+        result[missing] = np.nan
+        return result
+
+    def _stored(self, window: Window, out: Pixels | None = None) -> Any:
+        try:
+            return self._raster.ReadAsArray(window.x_px, window.y_px, window.width_px, window.height_px, buf_obj=out)
+        except RuntimeError as error:
+            name = Path(self.dataset.GetDescription()).name
+            last = window.y_px + window.height_px - 1
+            raise SceneUnreadable(
+                f"{name}: {self.label}, rows {window.y_px}..{last} cannot be decoded ({error}); "
+                "the file is damaged: send it again"
+            ) from error
+
+    @property
+    def _raster(self) -> Any:
+        return self.dataset.GetRasterBand(self.band)
+
+
+@dataclass(frozen=True, eq=False)
+class Incidence:
+    """The incidence-angle mask (GIM) of a geocoded product: theta = value * scale - offset, in degrees, 0 for nodata.
+
+    The angle is that between the radar's look and the ground's normal, signed: at 90 degrees and beyond the ground
+    lies in radar shadow; at 0 and below it leans further towards the radar than the look does, and is in layover.
+    Neither can be told from water, or from anything else, by brightness.
+    """
+
+    layer: Layer
+    scale: float | None
+    offset: float | None
+    """None, with `scale`, where the product does not tell them: the mask can then feed a network, but has no angles."""
+
+    def angle_deg(self, window: Window) -> npt.NDArray[np.float64]:
+        """(H, W) float64. Raises ValueError without scale and offset, SceneUnreadable."""
+        if self.scale is None or self.offset is None:
+            raise ValueError("this incidence-angle mask has no scale")
+        values = self.layer.read(window).astype(np.float64)
+        return values * self.scale - self.offset
+
+    def shadow(self, window: Window) -> npt.NDArray[np.bool_]:
+        """(H, W) True in radar shadow or layover; the largest value that the mask can hold counts as 90 degrees.
+
+        Half a step of tolerance keeps rounding out of it.
+        """
+        if self.scale is None or self.offset is None:
+            return np.zeros((window.height_px, window.width_px), bool)
+        values = self.layer.read(window)
+        angles = values.astype(np.float32) * np.float32(self.scale) - np.float32(self.offset)
+        hidden: npt.NDArray[np.bool_] = ((angles <= 0) | (angles > 90 - 1.5 * self.scale)) & (values != 0)
+        return hidden

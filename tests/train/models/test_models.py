@@ -1,0 +1,140 @@
+"""One tester for every network: a subclass names the variant and says what is special about it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+
+from sarwater.errors import UsageError
+from sarwater.manifest import Channel
+from train.models import Architecture, Segmenter, architecture
+
+SAR = Channel("sar", "amplitude_dn")
+GIM = Channel("gim", "incidence_dn")
+
+
+@cache
+def outline(name: str, channels: int = 1) -> Segmenter:
+    """The network without numbers: enough for shapes, and quick to build."""
+    with torch.device("meta"):
+        return Segmenter(architecture(name, (SAR, GIM, SAR)[:channels]))
+
+
+def blank(channels: int, height_px: int, width_px: int) -> torch.Tensor:
+    return torch.zeros(2, channels, height_px, width_px, device="meta")
+
+
+class NetworkTester:
+    """What holds for every network; a subclass names one."""
+
+    name: str
+    stride_px: int
+
+    def test_gives_one_logit_per_pixel(self) -> None:
+        logits = outline(self.name).logits(blank(1, self.stride_px, 2 * self.stride_px))
+        assert logits.shape == (2, 1, self.stride_px, 2 * self.stride_px)
+
+    def test_is_rebuilt_from_its_description(self) -> None:
+        arch = architecture(self.name, (SAR, GIM))
+        assert Architecture.from_dict(arch.to_dict()) == arch
+
+    def test_proposes_the_padding_for_a_size_it_cannot_take(self) -> None:
+        side = self.stride_px
+        with pytest.raises(ValueError, match=f"pad it to {2 * side} x {side}"):
+            outline(self.name).logits(blank(1, side + 1, side))
+
+    def test_refuses_another_number_of_channels(self) -> None:
+        with pytest.raises(ValueError, match="takes 1: sar"):
+            outline(self.name).logits(blank(2, self.stride_px, self.stride_px))
+
+
+class SmallestTester(NetworkTester):
+    """The same for the variant of a family that is quick enough to run, and what only running shows."""
+
+    @pytest.mark.parametrize("channels", [2, 3])
+    def test_takes_up_to_three_channels(self, channels: int) -> None:
+        logits = outline(self.name, channels).logits(blank(channels, self.stride_px, self.stride_px))
+        assert logits.shape == (2, 1, self.stride_px, self.stride_px)
+
+    def test_starts_undecided_and_every_parameter_takes_part(self) -> None:
+        torch.manual_seed(0)
+        segmenter = Segmenter(architecture(self.name)).train()
+        water = segmenter(torch.rand(2, 1, self.stride_px, 2 * self.stride_px) * 200)
+        water.square().mean().backward()
+        assert (water - 0.5).abs().max() < 0.4
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in segmenter.parameters())
+
+
+class TestUNetW64(NetworkTester):
+    name, stride_px = "unet-w64", 16
+
+
+class TestUNetW32(NetworkTester):
+    name, stride_px = "unet-w32", 16
+
+
+class TestUNetW16(SmallestTester):
+    name, stride_px = "unet-w16", 16
+
+
+class TestDeepUNet(SmallestTester):
+    name, stride_px = "deepunet", 128
+
+
+class TestFCNVgg19(NetworkTester):
+    name, stride_px = "fcn-vgg19", 32
+
+
+class TestFCNVgg16(SmallestTester):
+    name, stride_px = "fcn-vgg16", 32
+
+
+class TestHRNetW48(NetworkTester):
+    name, stride_px = "hrnet-w48", 32
+
+
+class TestHRNetW32(NetworkTester):
+    name, stride_px = "hrnet-w32", 32
+
+
+class TestHRNetW18(NetworkTester):
+    name, stride_px = "hrnet-w18", 32
+
+
+class TestHRNetW18Small(SmallestTester):
+    name, stride_px = "hrnet-w18-small", 32
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("unet-w64", 31_377_793), ("deepunet", 2_777_537), ("fcn-vgg16", 142_738_883), ("fcn-vgg19", 148_048_579)],
+)
+def test_without_normalisation_the_net_has_the_published_number_of_parameters(name: str, parameters: int) -> None:
+    with torch.device("meta"):
+        net = Segmenter(architecture(name, batch_norm=False))
+    assert sum(p.numel() for p in net.parameters()) == parameters
+
+
+def test_hrnet_w48_is_as_large_as_the_official_one() -> None:
+    # 65.8 M parameters with 19 classes (HRNet-Semantic-Segmentation's README); ours has one.
+    assert round(sum(p.numel() for p in outline("hrnet-w48").parameters()) / 1e6, 1) == 65.8
+
+
+def test_a_family_alone_means_its_default_variant() -> None:
+    assert architecture("hrnet").name == "hrnet-w18-small"
+    assert architecture("deepunet").name == "deepunet"
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"), [("resnet", "fcn, unet, deepunet, hrnet"), ("unet-w8", "unet-w64, unet-w32, unet-w16")]
+)
+def test_an_unknown_name_lists_the_choices(name: str, choices: str) -> None:
+    with pytest.raises(UsageError, match=choices):
+        architecture(name)
+
+
+def test_hrnet_cannot_go_without_normalisation() -> None:
+    with pytest.raises(UsageError, match="fcn, unet or deepunet"):
+        architecture("hrnet", batch_norm=False)

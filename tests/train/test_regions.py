@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sarwater.errors import DataError, UsageError
+from tests.train.lakes import lake, write_lakes, write_raster
+from train.regions import Split, check_apart, split_sources
+from train.tiles import Tile, find_tiles
+
+
+def tiles_of(folder: Path, count: int = 4, *, apart: bool = True) -> list[Tile]:
+    return find_tiles(str(write_lakes(folder, count, 32, apart=apart)))
+
+
+def split_tiles(tiles: list[Tile], holdout: list[str]) -> Split:
+    return split_sources([tiles], holdout)[0]
+
+
+def one_tile(folder: Path) -> list[Tile]:
+    amplitude, label = lake(64, 0)
+    return find_tiles(f"{write_raster(folder / 'a.tif', amplitude)}:{write_raster(folder / 'b.tif', label)}")
+
+
+def test_a_named_tile_is_held_out(tmp_path: Path) -> None:
+    split = split_tiles(tiles_of(tmp_path), ["WTR2"])
+    assert [tile.name for tile in split.training] == ["WTR0", "WTR1", "WTR3"]
+    assert [tile.name for tile in split.held_out] == ["WTR2"]
+
+
+@pytest.mark.parametrize("item", ["a@25", "25%"])
+def test_the_lower_part_of_a_large_tile_is_held_out(tmp_path: Path, item: str) -> None:
+    split = split_tiles(one_tile(tmp_path), [item])
+    assert [tile.rows for tile in split.training] == [(0, 48)]
+    assert [tile.rows for tile in split.held_out] == [(48, 64)]
+
+
+def test_the_halves_of_a_georeferenced_tile_do_not_overlap(tmp_path: Path) -> None:
+    split = split_tiles(tiles_of(tmp_path, 1), ["WTR0@30"])
+    check_apart([split])
+    assert len(split.training) == len(split.held_out) == 1
+
+
+def test_a_training_tile_on_the_ground_of_a_held_out_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"WTR1_K5_T\.tif overlaps the held-out .*WTR0_K5_T\.tif on the ground"):
+        check_apart([split_tiles(tiles_of(tmp_path, 2, apart=False), ["WTR0"])])
+
+
+def test_the_same_ground_in_two_sources_is_refused(tmp_path: Path) -> None:
+    first, second = (find_tiles(str(write_lakes(tmp_path / name, 1, 32))) for name in ("one", "two"))
+    with pytest.raises(DataError, match="on the ground"):
+        check_apart([Split((), tuple(first)), Split(tuple(second), ())])
+
+
+def test_a_name_is_held_out_from_every_source_that_has_it(tmp_path: Path) -> None:
+    sources = [tiles_of(tmp_path / "one", 2), tiles_of(tmp_path / "two", 3)]
+    splits = split_sources(sources, ["WTR0", "WTR2"])
+    assert [[tile.name for tile in split.held_out] for split in splits] == [["WTR0"], ["WTR0", "WTR2"]]
+
+
+def test_tiles_side_by_side_are_apart(tmp_path: Path) -> None:
+    check_apart([split_tiles(tiles_of(tmp_path), ["WTR1"])])
+
+
+def test_a_region_takes_the_south_and_drops_what_straddles_its_border(tmp_path: Path) -> None:
+    for index, north in enumerate((6_000_000.0, 6_000_032.0, 6_000_048.0, 6_000_200.0)):
+        amplitude, label = lake(32, index)
+        write_raster(tmp_path / "img" / f"T{index}.tif", amplitude, west_north=(500_000.0, north))
+        write_raster(tmp_path / "mask" / f"T{index}.tif", label)
+    split = split_tiles(find_tiles(str(tmp_path)), ["50%"])
+    assert [tile.name for tile in split.held_out] == ["T0", "T1"]
+    assert [tile.name for tile in split.dropped] == ["T2"]
+    assert [tile.name for tile in split.training] == ["T3"]
+
+
+def test_a_region_of_tiles_without_georeference_goes_by_name(tmp_path: Path) -> None:
+    for index in range(4):
+        amplitude, label = lake(32, index)
+        write_raster(tmp_path / "img" / f"T{index}.tif", amplitude)
+        write_raster(tmp_path / "mask" / f"T{index}.tif", label)
+    assert {tile.name for tile in split_tiles(find_tiles(str(tmp_path)), ["50%"]).held_out} == {"T2", "T3"}
+
+
+def test_what_a_val_list_names_is_held_out(tmp_path: Path) -> None:
+    write_lakes(tmp_path, 2, 32)
+    (tmp_path / "train.txt").write_text("img/WTR0_K5_T.tif mask/WTR0_K5_T_label.tif\n")
+    (tmp_path / "val.txt").write_text("img/WTR1_K5_T.tif mask/WTR1_K5_T_label.tif\n")
+    split = split_tiles(find_tiles(str(tmp_path)), [])
+    assert [tile.name for tile in split.held_out] == ["WTR1"]
+
+
+@pytest.mark.parametrize(
+    ("item", "complaint"),
+    [("WTR9", "no such tile; there are WTR0, WTR1"), ("WTR0@all", "number of percent"), ("120%", "number of percent")],
+)
+def test_an_impossible_holdout_is_refused(tmp_path: Path, item: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        split_tiles(tiles_of(tmp_path, 2), [item])

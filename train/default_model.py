@@ -1,0 +1,180 @@
+"""How the model that ships is made: one command, fixed seeds.
+
+    python -m train.default_model --data DIR [--out runs/default]
+
+DIR holds k5/ (img, mask) and etci/ (vv.tif, flood_label.tif). In order, each step skipped where its result is there:
+
+1. simulate   scenes with known water, X-band single-look and C-band multi-look
+2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
+3. folds      from the base, adapt to all K5 tiles but one, once for each tile: the honest figure
+4. final      from the base, adapt to all of them
+
+Every fold and the final model are taken after the same fixed number of steps, never at the step where a held-out tile
+scored best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sarwater.command import run_command
+from sarwater.errors import DependencyMissing
+
+if TYPE_CHECKING:
+    from train.options import FitOptions
+
+MODEL = "hrnet-w18-small"
+SCENES = (("k5", 120, 1, 0.3), ("s1", 60, 2, 0.15))
+"""(simulator mode, scenes, seed, weight)"""
+SCENE_PX = 768
+ETCI_WEIGHT = 0.5
+K5_WEIGHT = 1.0
+BASE_STEPS = 400
+ADAPT_STEPS = 150
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Where the data is and where the results go."""
+
+    data: Path
+    out: Path
+
+    @property
+    def k5(self) -> str:
+        return str(self.data / "k5")
+
+    @property
+    def etci(self) -> str:
+        return f"{self.data / 'etci' / 'vv.tif'}:{self.data / 'etci' / 'flood_label.tif'}"
+
+    def simulation(self, mode: str) -> str:
+        return str(self.out / f"simulation-{mode}")
+
+    def base(self) -> FitOptions:
+        from train.options import FitOptions
+
+        simulated = [f"{self.simulation(mode)}={weight}" for mode, _, _, weight in SCENES]
+        return FitOptions(
+            model=MODEL,
+            data=(*simulated, f"{self.etci}={ETCI_WEIGHT}"),
+            out=self.out / "base",
+            holdout=("vv@15",),
+            steps=BASE_STEPS,
+            learning_rate=2e-3,
+            evaluate_every=200,
+        )
+
+    def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
+        """From the base to the K5 tiles but `holdout`; the rest of the data stays in, so that it is not forgotten."""
+        base = self.base()
+        return replace(
+            base,
+            data=(*base.data, f"{self.k5}={K5_WEIGHT}"),
+            out=self.out / name,
+            holdout=(*base.holdout, *holdout),
+            init=base.out / "last.pt",
+            steps=ADAPT_STEPS,
+            learning_rate=1e-3,
+            evaluate_every=ADAPT_STEPS,
+        )
+
+
+def make(recipe: Recipe) -> Path:
+    """Run what is missing; return the final checkpoint. Raises as the simulator and `fit` do."""
+    from train.tiles import find_tiles
+
+    for mode, count, seed, _ in SCENES:
+        _simulate(Path(recipe.simulation(mode)), mode, count, seed)
+    _fit(recipe.base())
+    k5 = find_tiles(recipe.k5)
+    for tile in k5:
+        _fit(recipe.adapted(f"without-{tile.name}", (tile.name,)))
+    final = _fit(recipe.adapted("final", ()))
+    return _with_scores(recipe, final, _leave_one_out(recipe, [tile.name for tile in k5]))
+
+
+def _simulate(folder: Path, mode: str, count: int, seed: int) -> None:
+    if folder.is_dir():
+        return
+    from train.simulate import main as simulate
+
+    size = ["--count", str(count), "--size", str(SCENE_PX), "--seed", str(seed), "--mode", mode]
+    simulate(["--out", str(folder), *size])
+
+
+def _fit(options: FitOptions) -> Path:
+    from train.checkpoint import load_checkpoint
+    from train.fit import fit
+
+    last = options.out / "last.pt"
+    if not last.is_file() or load_checkpoint(last).training["step"] < options.steps:
+        print(f"{options.out.name}: {options.steps} steps", flush=True)
+        fit(replace(options, resume=last.is_file()))
+    return last
+
+
+def _with_scores(recipe: Recipe, final: Path, leave_one_out: dict[str, Any]) -> Path:
+    """The final checkpoint without its optimiser, and with what the folds say of it."""
+    from train.checkpoint import load_checkpoint, save_checkpoint
+
+    checkpoint = load_checkpoint(final)
+    metrics = {**checkpoint.training["metrics"], "k5_leave_one_out": leave_one_out}
+    path = recipe.out / "model.pt"
+    save_checkpoint(path, replace(checkpoint, resume=None, training={**checkpoint.training, "metrics": metrics}))
+    return path
+
+
+def _leave_one_out(recipe: Recipe, names: list[str]) -> dict[str, Any]:
+    """Score every fold on the tile it has not seen; print and keep the pooled figure."""
+    from train.checkpoint import load_checkpoint
+    from train.predict import water_mask
+    from train.scores import Scores, score_tile
+    from train.tiles import find_tiles
+
+    tiles = {tile.name: tile for tile in find_tiles(recipe.k5)}
+    scored = []
+    for name in names:
+        fold = load_checkpoint(recipe.out / f"without-{name}" / "last.pt")
+        mask = water_mask(fold.segmenter(), tiles[name], fold.threshold)
+        scored.append(score_tile(name, mask, tiles[name].truth()))
+    scores = Scores(tuple(scored))
+    (recipe.out / "leave_one_out.json").write_text(json.dumps(scores.to_dict(), indent=2) + "\n")
+    for tile in scores.tiles:
+        print(f"{tile.name}  IoU {tile.confusion.iou:.4f}")
+    print(f"leave-one-tile-out: pooled IoU {scores.pooled_iou:.4f}, mean-tile IoU {scores.mean_tile_iou:.4f}")
+    return {
+        "pooled_iou": scores.pooled_iou,
+        "mean_tile_iou": scores.mean_tile_iou,
+        "tiles": {tile.name: tile.confusion.iou for tile in scores.tiles},
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.default_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder with k5/ and etci/")
+    parser.add_argument("--out", type=Path, default=Path("runs/default"), help="default: %(default)s")
+    arguments = parser.parse_args(argv)
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise DependencyMissing("training needs torch: pip install 'sarwater[train]'") from error
+    final = make(Recipe(arguments.data, arguments.out))
+    print(f"ship it with: python -m export.to_onnx {final} -o engines/{MODEL}.onnx")
+    return 0
+
+
+def cli() -> int:
+    return run_command(main)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

@@ -1,0 +1,61 @@
+"""DeepUNet: a U-Net of narrow blocks that reaches down to 1/128 of the input, for large uniform areas of sea and land.
+
+Li et al., "DeepUNet: A Deep Fully Convolutional Network for Pixel-Level Sea-Land Segmentation", IEEE JSTARS 2018, in
+the form of the reference implementation: one block at full resolution, seven down, seven up. Its "plus" connections
+concatenate where the paper adds, so that every block passes on 32 channels more than it received.
+
+Batch normalisation is ours: without it the fifteen blocks in a row start so slowly that some hundred steps teach them
+little.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.models.layers import conv_relu, initialise
+
+VARIANTS = {"": None}
+DEFAULT_VARIANT = ""
+HALVINGS = 7
+GROWTH = 32
+"""Channels that each block adds."""
+
+
+class DeepUNet(nn.Module):
+    """(N, C, H, W) float32 -> logit of water (N, 1, H, W) float32; H and W multiples of 128."""
+
+    stride_px = 1 << HALVINGS
+
+    def __init__(self, channels: int = 1, *, normalise: bool = True) -> None:
+        super().__init__()
+        self.first = _block(channels, 2, normalise)
+        self.down = nn.ModuleList(_block(GROWTH * (level + 1), 2, normalise) for level in range(HALVINGS))
+        skips = [GROWTH * (level + 2) for level in range(HALVINGS)]
+        width = skips[-1]
+        self.up = nn.ModuleList()
+        for skip in reversed(skips):
+            self.up.append(_block(width + skip, 3, normalise))
+            width += GROWTH
+        self.head = nn.Conv2d(width, 1, 1)
+        initialise(self, self.head)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)  # (N, 32, H, W)
+        skips = []
+        for block in self.down:
+            skips.append(torch.cat([x, block(x)], dim=1))
+            x = F.max_pool2d(skips[-1], 2)  # (N, 32 * (level + 2), H >> (level + 1), W >> (level + 1))
+        for block in self.up:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = torch.cat([block(torch.cat([x, skips.pop()], dim=1)), x], dim=1)
+        return self.head(x)  # (N, 1, H, W)
+
+
+def _block(inputs: int, kernel: int, normalise: bool) -> nn.Sequential:
+    """Wide, then narrow; the second convolution is 2 x 2 on the way down and 3 x 3 on the way up."""
+    return nn.Sequential(
+        conv_relu(inputs, 2 * GROWTH, 3, normalise=normalise),
+        conv_relu(2 * GROWTH, GROWTH, kernel, normalise=normalise),
+    )

@@ -131,7 +131,7 @@ class WaterPolygons(Product):
                 self._emit(polygon, cut=False)
                 continue
             number = next(self._numbers)
-            self._bodies[number] = _Body([polygon], polygon.GetGeometryRef(0).GetPointCount())
+            self._bodies[number] = _Body([polygon.Clone()], polygon.GetGeometryRef(0).GetPointCount())
             if reaches_up:
                 for start, stop in _runs_along(polygon, top):
                     for neighbour in np.unique(above[start:stop]):
@@ -171,6 +171,8 @@ class WaterPolygons(Product):
 
     def _emit(self, polygon: Any, cut: bool) -> None:
         pixels = round(polygon.Area())
+        if pixels * self._place.pixel_m2 < self._minimum_area:
+            return
         placed, area_m2 = self._place(polygon)
         if (pixels if area_m2 is None else area_m2) < self._minimum_area:
             return
@@ -210,7 +212,10 @@ class _Names:
 
 
 def polygonise(water: UInt8, top: int = 0) -> Iterator[Any]:
-    """The 4-connected bodies of `water` (n, W) as polygons in scene pixels, whose first row is `top`."""
+    """The 4-connected bodies of `water` (n, W) as polygons in scene pixels, whose first row is `top`.
+
+    Each is good until the next is asked for; clone what is kept.
+    """
     columns = np.flatnonzero(water.any(axis=0))
     if not columns.size:
         return
@@ -222,7 +227,7 @@ def polygonise(water: UInt8, top: int = 0) -> Iterator[Any]:
     layer = memory.CreateLayer("strip", None, ogr.wkbPolygon)
     gdal.Polygonize(band, band, layer, -1)
     for feature in layer:
-        yield feature.GetGeometryRef().Clone()
+        yield feature.GetGeometryRef()
 
 
 def _runs_along(polygon: Any, row: int) -> Iterator[tuple[int, int]]:

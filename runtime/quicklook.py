@@ -97,8 +97,8 @@ class Quicklook(Product):
         sums = np.zeros((lines[-1] - lines[0] + 1, samples.shape[1]), np.float32)
         for line, line_samples in zip(lines - lines[0], samples, strict=True):
             sums[line] += line_samples
-        starts = np.searchsorted(columns, np.arange(total.shape[1]))
-        total[lines[0] : lines[-1] + 1] += np.add.reduceat(sums, starts, axis=1)
+        sampled, starts = np.unique(columns, return_index=True)  # a sliver at the edge may have no sample
+        total[lines[0] : lines[-1] + 1, sampled] += np.add.reduceat(sums, starts, axis=1)
 
     def _picture(self) -> tuple[UInt8, float | None]:
         """((H, W, 3) uint8 north up, metres per pixel), or as it lies and None where the ground is unknown."""

@@ -2,6 +2,10 @@
 .PHONY: help demo test test-all test-gpu torture check format setup setup-dev clean
 SCENE ?=
 
+# One process per part, as in use: no user's process holds PyTorch, OpenVINO, ONNX Runtime, TensorRT and two builds of HDF5 at once.
+PARTS = tests/sarwater tests/test_*.py tests/runtime tests/export tests/train tests/torture
+each_part = failed=0; for part in $(PARTS); do .venv-dev/bin/python -m pytest -m "$(1)" $$part $(PYTEST) || failed=1; done; exit $$failed
+
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
 
@@ -9,10 +13,10 @@ demo: setup      ## a scene becomes a water mask: the bundled simulated one, or 
 	@.venv/bin/python demo/run.py $(SCENE)
 
 test: setup-dev  ## every test that needs no GPU
-	.venv-dev/bin/python -m pytest -m "not gpu and not slow" $(PYTEST)
+	@$(call each_part,not gpu and not slow)
 
 test-all: setup-dev  ## the slow ones, too
-	.venv-dev/bin/python -m pytest -m "not gpu" $(PYTEST)
+	@$(call each_part,not gpu)
 
 test-gpu: setup-dev  ## what needs an NVIDIA GPU
 	.venv-dev/bin/python -m pytest -m gpu tests/gpu $(PYTEST)

@@ -33,7 +33,7 @@ SIGMA0_DB = {
 """Typical means for X band HH and C band VV at 30 to 45 degrees (Ulaby and Dobson 1989, Handbook of radar scattering
 statistics for terrain), a few dB between seasons."""
 
-TEXTURE_ORDER = {Cover.FOREST: 5.0, Cover.BUILT: 0.6, Cover.ROCK: 3.0, Cover.REED: 2.0, Cover.GRASS: 12.0}
+TEXTURE_ORDER = {Cover.FOREST: 5.0, Cover.BUILT: 0.6, Cover.ROCK: 3.0, Cover.REED: 2.0}
 """Order of the gamma texture, and so of the K distribution; covers not named are homogeneous."""
 
 
@@ -60,7 +60,7 @@ SENSORS = {
         single_look=True,
         dn_at_0_db=300.0,
         noise_db=-13.5,
-        land_db=0.5,
+        land_db=1.2,
         water_db=(-18, -12.5),
         incidence_deg=(25, 50),
     ),

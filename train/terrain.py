@@ -172,7 +172,7 @@ def _forest(terrain: Terrain, share: float) -> None:
     where = remove_specks(stand > quantile(stand, 1 - share), 60)
     terrain.paint(where, Cover.FOREST, canopy_m=terrain.uniform(6, 20))
     # The crowns are uneven: clearings, stands of several ages, single trees.
-    uneven = 1 + 0.15 * terrain.fractal(60, 3.0) + 0.05 * terrain.fractal(9, 3.0)
+    uneven = 1 + 0.15 * terrain.fractal(60, 3.0, coarse=2) + 0.05 * terrain.fractal(9, 3.0)
     terrain.canopy_m[where] *= uneven[where].clip(0.3)
     terrain.level_db[where] += (1.0 * terrain.fractal(70, 2.8, coarse=2))[where]
     terrain.shown("forest")
@@ -242,7 +242,7 @@ def river(terrain: Terrain, width_px: float) -> None:
     """A meandering river; wavelength about 11 widths (Leopold and Wolman 1960), longer where narrow."""
     wavelength_px = max(width_px * terrain.uniform(8, 16), terrain.uniform(50, 200))
     line = meander(terrain.shape, terrain.rng, wavelength_px, terrain.uniform(0.1, 1.3))
-    widths = width_px * np.exp(0.25 * smooth_noise(terrain.rng, len(line), max(width_px, 20) / 2))
+    widths = width_px * np.exp(0.2 * smooth_noise(terrain.rng, len(line), 1.5 * max(width_px, 20)))
     bank = terrain.choice((Cover.GRASS, Cover.SAND, Cover.FOREST, Cover.REED))
     terrain.paint(ribbon(terrain.shape, line, widths + terrain.uniform(2, 10)) & ~terrain.water, bank)
     terrain.fill(ribbon(terrain.shape, line, widths))

@@ -78,9 +78,9 @@ def test_some_scenes_end_at_the_edge_of_the_swath() -> None:
 
 def test_water_and_land_of_k5_scenes_have_the_levels_of_the_published_tiles() -> None:
     found = []
-    for index in range(20):
+    for index in range(24):
         rng = np.random.default_rng((1, index))
-        scene = simulate_scene((192, 192), "k5", rng, K5_TYPES[index % len(K5_TYPES)])
+        scene = simulate_scene((256, 256), "k5", rng, K5_TYPES[index % len(K5_TYPES)])
         if scene.water.any() and not scene.water.all():
             found.append(levels_dn(scene.amplitude, scene.water))
     water_dn, land_dn = np.median(found, axis=0)

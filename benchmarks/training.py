@@ -134,14 +134,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _machine(device: str) -> str:
     if device != "cpu" and torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}"
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    load = os.getloadavg()[0]
-    return (
-        f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads, "
-        f"PyTorch {torch.__version__}, load average {load:.1f} at the start"
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
+    threads, load = torch.get_num_threads(), os.getloadavg()[0]
+    return f"{name}, {threads} thread(s), PyTorch {torch.__version__}, load average {load:.1f} at the start"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +16,7 @@ from osgeo import gdal
 
 from export.accuracy import LARGEST_IOU_LOSS
 from export.artefacts import Workshop
-from export.graph import Graph, read_graph, write_graph
+from export.graph import read_graph, write_graph
 from export.verify import find_files, main, verify
 from sarwater.errors import DataError, ExportError, ModelNotFound
 from sarwater.manifest import Engine, sha256_of
@@ -68,10 +71,19 @@ def run(*argv: str) -> int:
     return main([*argv, "--tile", str(TILE_PX)])
 
 
-def test_everything_of_a_model_is_side_by_side(workplace: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("unet", "--data", str(data), "--json", "table.json") == 0
-    report = json.loads((workplace / "table.json").read_text())
-    rows = [(row["name"], row["runs_on"]) for row in report["results"]]
+@pytest.fixture(scope="module")
+def table(converted: Path, data: Path) -> dict[str, Any]:
+    """What `export.verify unet --json` writes, and what it prints under `printed`."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.chdir(converted)
+        be_quick(patch)
+        assert run("unet", "--data", str(data), "--json", "table.json") == 0
+    report: dict[str, Any] = json.loads((converted / "table.json").read_text())
+    return {**report, "printed": printed.getvalue()}
+
+
+def test_everything_of_a_model_is_side_by_side(table: dict[str, Any]) -> None:
+    rows = [(row["name"], row["runs_on"]) for row in table["results"]]
     rounding = "ONNX Runtime, rounding as a GPU"
     assert rows == [
         ("PyTorch fp32", "PyTorch"),
@@ -83,30 +95,26 @@ def test_everything_of_a_model_is_side_by_side(workplace: Path, data: Path, caps
         ("ONNX int8", "OpenVINO"),
         ("engine fp16", "tensorrt"),
     ]
-    printed = capsys.readouterr().out
     for name, runs_on in rows:
-        assert name in printed
-        assert runs_on in printed
+        assert name in table["printed"]
+        assert runs_on in table["printed"]
 
 
-def test_the_table_holds_what_an_engineer_compares(workplace: Path, data: Path) -> None:
-    run("unet", "--data", str(data), "--json", "table.json")
-    report = json.loads((workplace / "table.json").read_text())
-    reference, *others = report["results"]
+def test_the_table_holds_what_an_engineer_compares(table: dict[str, Any]) -> None:
+    reference, *others = table["results"]
     assert (reference["max_error"], reference["iou_loss"]) == (0, 0)
     openvino_int8 = others[5]
-    assert openvino_int8["runs_on"] == "OpenVINO"
     assert 0 < openvino_int8["mean_error"] < openvino_int8["max_error"] < 0.5
     assert {"changed_share", "iou", "iou_loss", "f1", "f1_loss", "size_bytes", "passes"} <= openvino_int8.keys()
     assert openvino_int8["latency_s"]["samples"] >= 5
-    assert report["tiles"] == ["A+0+0"]
-    assert report["machine"]
+    assert table["tiles"] == ["A+0+0"]
+    assert table["machine"]
 
 
-def test_an_engine_that_cannot_run_here_says_why(workplace: Path, data: Path) -> None:
-    run("unet", "--data", str(data), "--json", "table.json")
-    engine = json.loads((workplace / "table.json").read_text())["results"][-1]
+def test_an_engine_that_cannot_run_here_says_why(table: dict[str, Any]) -> None:
+    engine = table["results"][-1]
     assert engine["refused"]
+    assert engine["refused"] in table["printed"].replace("\n", " ")
     assert "iou" not in engine
 
 
@@ -116,30 +124,35 @@ def test_one_file_is_compared_with_its_fp32_graph(workplace: Path, data: Path) -
     assert [row["precision"] for row in report["results"]] == ["fp32", "int8", "int8"]
 
 
-def test_a_missed_gate_fails_and_names_layers(
-    workplace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    damaged = read_graph(workplace / "engines" / f"{SMALL}-fp16-{TILE_PX}.onnx")
-    bias = next(node.input[2] for node in reversed(damaged.proto.graph.node) if node.op_type == "Conv")
-    for item in damaged.proto.graph.initializer:
+@pytest.fixture
+def damaged(workplace: Path) -> Path:
+    """An fp16 graph whose last bias turns everything into land."""
+    graph = read_graph(workplace / "engines" / f"{SMALL}-fp16-{TILE_PX}.onnx")
+    bias = next(node.input[2] for node in reversed(graph.proto.graph.node) if node.op_type == "Conv")
+    for item in graph.proto.graph.initializer:
         if item.name == bias:
             item.CopyFrom(onnx.numpy_helper.from_array(np.full(1, -9, np.float16), bias))
-    path = workplace / "damaged.onnx"
-    write_graph(Graph(damaged.proto, damaged.manifest), path)
+    write_graph(graph, workplace / "damaged.onnx")
+    return workplace / "damaged.onnx"
+
+
+def test_a_missed_gate_fails_and_names_layers(
+    damaged: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(LARGEST_IOU_LOSS, "fp16", 0.001)
     with pytest.raises(ExportError, match=r"ONNX fp16 \(OpenVINO\): outside the gate"):
-        run(str(path), "--data", str(data), "--json", "table.json")
+        run(str(damaged), "--data", str(data))
     printed = capsys.readouterr().out
     assert "FAILED" in printed
     assert "layers that add the largest relative errors" in printed
     assert "Conv" in printed
-    assert run(str(path), "--data", str(data), "--no-gates") == 0
 
 
-def test_the_picture_shows_where_masks_differ(workplace: Path, data: Path) -> None:
+def test_the_picture_shows_where_masks_differ(damaged: Path, data: Path) -> None:
     pytest.importorskip("matplotlib")
-    run("unet", "--data", str(data), "--picture", "picture.png")
-    assert (workplace / "picture.png").read_bytes()[1:4] == b"PNG"
+    picture = damaged.with_name("picture.png")
+    assert run(str(damaged), "--data", str(data), "--no-gates", "--picture", str(picture)) == 0
+    assert picture.read_bytes()[1:4] == b"PNG"
 
 
 def test_bisect_lists_layers_though_every_gate_is_passed(

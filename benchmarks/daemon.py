@@ -60,7 +60,7 @@ def _claim_s(root: Path, repeat: int) -> list[float]:
             renamed_s.append(time.monotonic())
             hidden.rename(station.incoming / f"s{number}.tif")
             until(lambda n=number: len(station.masks()) > n)  # type: ignore[misc]
-            records = _records(station, repeat + 1)
+        records = _records(station, repeat + 1)  # before the end of the block kills the daemon
     claimed_s = [record["moments"]["claimed"]["monotonic_s"] for record in records]
     return [claimed - renamed for claimed, renamed in zip(claimed_s, renamed_s, strict=True)][1:]  # the first warms up
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sarwater.command import run_command
-from tests.torture.station import Daemon, Station, until
+from tests.torture.station import Station, until
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +60,8 @@ def _claim_s(root: Path, repeat: int) -> list[float]:
             renamed_s.append(time.monotonic())
             hidden.rename(station.incoming / f"s{number}.tif")
             until(lambda n=number: len(station.masks()) > n)  # type: ignore[misc]
-    claimed_s = [record["moments"]["claimed"]["monotonic_s"] for record in _records(station)]
+        records = _records(station, repeat + 1)  # before the end of the block kills the daemon
+    claimed_s = [record["moments"]["claimed"]["monotonic_s"] for record in records]
     return [claimed - renamed for claimed, renamed in zip(claimed_s, renamed_s, strict=True)][1:]  # the first warms up
 
 
@@ -100,8 +101,8 @@ def _overhead_ms(root: Path, scene: Path | None, repeat: int) -> dict[str, float
         for number in range(repeat + 1):
             station.drop(f"s{number}.tif", _numbered(content, number))
             until(lambda n=number: len(station.masks()) > n)  # type: ignore[misc]
-        _stop(daemon)
-    daemon_s = [record["total_s"] for record in _records(station)]
+        daemon.terminate()
+    daemon_s = [record["total_s"] for record in _records(station, repeat + 1)]
     direct_ms, daemon_ms = (statistics.median(samples[1:]) * 1e3 for samples in (direct_s, daemon_s))
     return {"direct": round(direct_ms, 1), "daemon": round(daemon_ms, 1), "overhead": round(daemon_ms - direct_ms, 1)}
 
@@ -115,7 +116,7 @@ def _scenes_per_s(root: Path, count: int) -> float:
             station.drop(f"s{number:05d}.tif", number)
         until(lambda: sum(1 for _ in os.scandir(station.outgoing)) >= 2 * count, 7200)
         took_s = time.monotonic() - start_s
-        _stop(daemon)
+        daemon.terminate()
     return round(count / took_s, 1)
 
 
@@ -132,14 +133,12 @@ def _numbered(content: bytes, number: int) -> bytes:
     return content[:-8] + (number + 1).to_bytes(8, "little")
 
 
-def _records(station: Station) -> list[dict[str, Any]]:
-    until(lambda: (station.state / "latency.jsonl").exists())
-    lines = (station.state / "latency.jsonl").read_text().splitlines()
-    return sorted((json.loads(line) for line in lines), key=lambda record: int(record["job"]))
-
-
-def _stop(daemon: Daemon) -> None:
-    daemon.terminate()
+def _records(station: Station, count: int) -> list[dict[str, Any]]:
+    """The latency records of `count` scenes; the last line follows the mask."""
+    path = station.state / "latency.jsonl"
+    until(lambda: path.exists() and path.read_text().count("\n") == count)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    return sorted(records, key=lambda record: int(record["job"]))
 
 
 def _percentiles(samples_s: list[float], scale: float = 1e3) -> dict[str, float]:

@@ -79,7 +79,13 @@ def kill_at_random(root: Path, count: int, rng: random.Random) -> Result:
         del waiting[:2]
         result.injected += 1
         with station.start() as daemon:
-            time.sleep(rng.uniform(0.0, 3.0))
+            if rng.random() < 0.75:  # while it works, else anywhere, the start and the recovery included
+                seen = len(station.masks())
+                with contextlib.suppress(TimeoutError):
+                    until(lambda n=seen: len(station.masks()) > n, 10)  # type: ignore[misc]
+                time.sleep(rng.uniform(0.0, 0.2))
+            else:
+                time.sleep(rng.uniform(0.0, 2.0))
             daemon.kill()
             result.hit += daemon.process.returncode == -signal.SIGKILL
     deliver(station, dict(waiting))

@@ -35,6 +35,14 @@ PROBE_TILES = 32
 Progress = Callable[[str, int, int], None]
 
 
+class GateMissed(ExportError):
+    """A file costs more accuracy than it may; it is kept at `path`, whose name ends in `.rejected`."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+
+
 @dataclass(frozen=True)
 class Workshop:
     """Where files are made, and how. The commands only fill this in."""
@@ -44,6 +52,7 @@ class Workshop:
     calibration: Path | None = None
     """A folder of scenes for calibration, and with labels (img/, mask/) for the gates; None: the simulator."""
     gates: bool = True
+    """Refuse a conversion that costs more accuracy than its precision may."""
     force: bool = False
     """Make files again though their recipe has not changed."""
     say: Callable[[str], None] = print
@@ -95,8 +104,7 @@ def at_tile(source: Path, workshop: Workshop) -> Path:
 def at_precision(source: Path, precision: str, workshop: Workshop, progress: Progress) -> Path:
     """The ONNX of the wanted precision, converted from the fp32 one at `source` and measured against it.
 
-    Raises UsageError where `source` is neither fp32 nor of that precision, ExportError where the gate is missed,
-    DependencyMissing, OutputError.
+    Raises UsageError where `source` is neither fp32 nor of that precision, GateMissed, DependencyMissing, OutputError.
     """
     from export.graph import read_graph, write_graph
 
@@ -108,6 +116,7 @@ def at_precision(source: Path, precision: str, workshop: Workshop, progress: Pro
             f"{source} is {graph.manifest.precision} and cannot become {precision}; give the fp32 ONNX file, or "
             f"--precision {graph.manifest.precision}"
         )
+    from export.accuracy import Accuracy
     from export.precision import library_versions
 
     path = workshop.path(graph.manifest, precision)
@@ -117,21 +126,34 @@ def at_precision(source: Path, precision: str, workshop: Workshop, progress: Pro
         "tiles": _folder_digest(workshop.calibration),
         "libraries": library_versions(),
     }
-    if made(path, recipe, workshop) is None:
+    manifest = made(path, recipe, workshop)
+    if manifest is None:
         check_space(path, 3 * source.stat().st_size)
         workshop.say(f"converting to {precision}")
         converted, accuracy = _convert(graph, precision, recipe, workshop, progress)
-        if workshop.gates and not accuracy.passes(precision):
-            path = path.with_name(path.name + ".rejected")
-            write_graph(converted, path)
-            raise ExportError(f"{path}: {_complaint(graph, converted, accuracy, proof_tiles(graph, workshop))}")
-        write_graph(converted, path)
+        manifest = write_graph(converted, path)
         workshop.say(f"wrote {path}: {summary(accuracy)}")
+    accuracy = Accuracy(**manifest.recipe["outcome"]["accuracy"])
+    if workshop.gates and not accuracy.passes(precision):
+        tiles = proof_tiles(graph, workshop, PROOF_TILE_PX, 1)
+        complaint = _complaint(graph, read_graph(path), accuracy, tiles[0])
+        raise GateMissed(rejected(path, manifest), complaint)
     return path
 
 
-def proof_tiles(graph: Graph, workshop: Workshop, tile_px: int = PROOF_TILE_PX, count: int = PROOF_TILES) -> list[Tile]:
-    """Labelled tiles for the gates: of the calibration folder where it has labels, else simulated."""
+def rejected(path: Path, manifest: ModelManifest) -> Path:
+    """Rename a file and its manifest so that nothing takes it for a model; returns the new path."""
+    from export.graph import write_manifest
+
+    target = path.with_name(path.name + ".rejected")
+    write_manifest(dataclasses.replace(manifest, files={target.name: manifest.files[path.name]}), target)
+    path.rename(target)
+    manifest_path(path).unlink()
+    return target
+
+
+def proof_tiles(graph: Graph, workshop: Workshop, tile_px: int, count: int) -> list[Tile]:
+    """At most `count` labelled tiles for the gates: of the calibration folder where it has labels, else simulated."""
     from export.tiles import labelled_tiles, simulated_tiles
 
     folder = workshop.calibration
@@ -173,8 +195,8 @@ def check_space(path: Path, needed_bytes: int) -> None:
 
 def summary(accuracy: Accuracy) -> str:
     return (
-        f"IoU {100 * accuracy.iou:.2f} % ({-100 * accuracy.iou_loss:+.2f} points), "
-        f"{100 * accuracy.changed_share:.3f} % of pixels change, probability off by at most {accuracy.max_error:.4f}"
+        f"IoU {0 - 100 * accuracy.iou_loss:+.3f} points against fp32, {100 * accuracy.changed_share:.3f} % of pixels "
+        f"change, probability off by at most {accuracy.max_error:.4f}"
     )
 
 
@@ -189,7 +211,7 @@ def _convert(
     from export.runners import onnxruntime_runner, probabilities
 
     calibration = calibration_tiles(graph.manifest.channels, workshop.calibration)
-    tiles = proof_tiles(graph, workshop)
+    tiles = proof_tiles(graph, workshop, PROOF_TILE_PX, PROOF_TILES)
     if precision == "fp16":
         progress("float16", 0, 1)
         converted = to_fp16(graph, calibration, recipe)
@@ -207,12 +229,12 @@ def _convert(
     return dataclasses.replace(converted, manifest=manifest), accuracy
 
 
-def _complaint(reference: Graph, converted: Graph, accuracy: Accuracy, tiles: list[Tile]) -> str:
+def _complaint(reference: Graph, converted: Graph, accuracy: Accuracy, tile: Tile) -> str:
     from export.accuracy import LARGEST_IOU_LOSS
     from export.bisect import worst_layers
 
     precision = converted.manifest.precision
-    layers = ", ".join(f"{layer.name} ({layer.added:.1%})" for layer in worst_layers(reference, converted, tiles[0]))
+    layers = ", ".join(f"{layer.name} ({layer.added:.1%})" for layer in worst_layers(reference, converted, tile))
     return (
         f"{precision} misses its gate: IoU falls by {100 * accuracy.iou_loss:.2f} points, allowed are "
         f"{100 * LARGEST_IOU_LOSS[precision]:.2f}; the layers that add the largest relative errors: {layers}; "

@@ -16,13 +16,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.artefacts import TILE_PX, Workshop, at_precision, at_tile, check_space, find_source, made, summary
+from export.artefacts import (
+    TILE_PX,
+    GateMissed,
+    Workshop,
+    at_precision,
+    at_tile,
+    check_space,
+    find_source,
+    made,
+    rejected,
+    summary,
+)
 from export.plan import PORTABLE, Library, PlanOptions, build_plan, choose_library
 from export.progress import BuildProgress
 from sarwater.atomic import replacing
 from sarwater.command import run_command
-from sarwater.errors import ExportError, OutputError
-from sarwater.manifest import PRECISIONS, Engine, ModelManifest, manifest_path, sha256_of
+from sarwater.errors import OutputError
+from sarwater.manifest import PRECISIONS, Engine, ModelManifest, sha256_of
+from sarwater.models import open_model
 
 FLAVOR_CHOICES = ("auto", "tensorrt", "rtx")
 
@@ -34,7 +46,8 @@ class BuildOptions:
     model: str
     """A family, a family and variant, a checkpoint (.pt) or an ONNX file."""
     workshop: Workshop
-    precision: str = "fp16"
+    precision: str | None = None
+    """None: that of the ONNX file where it is not fp32, else fp16."""
     flavor: str = "auto"
     max_batch: int = 8
     opt_batch: int = 4
@@ -55,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"{path}: {manifest.name}, {manifest.precision}, tile {manifest.tile_px} px, batch 1 to {engine.max_batch}, "
         f"{engine.flavor} {engine.library_version}, for {engine.gpu_name}; {path.stat().st_size / 1e6:.1f} MB; "
-        + ("accuracy measured here" if "iou" in engine.accuracy else "accuracy measured on its graph")
+        + ("its accuracy was measured on this GPU" if "iou" in engine.accuracy else "its graph's accuracy was measured")
     )
     return 0
 
@@ -69,8 +82,10 @@ def build_engine(options: BuildOptions) -> tuple[Path, ModelManifest]:
     workshop = options.workshop
     workshop.say(f"{library.flavor} {library.version}, {library.gpu.name if library.gpu else 'no GPU here'}")
     source = at_tile(find_source(options.model, workshop, from_onnx=options.from_onnx), workshop)
-    with BuildProgress(f"{source.stem} -> {options.precision}") as progress:
-        onnx_path = at_precision(source, options.precision, workshop, progress)
+    already = open_model(source).manifest.precision
+    precision = options.precision or ("fp16" if already == "fp32" else already)
+    with BuildProgress(f"{source.stem} -> {precision}") as progress:
+        onnx_path = at_precision(source, precision, workshop, progress)
     return _build(onnx_path, source, library, options)
 
 
@@ -142,12 +157,10 @@ def _proven(path: Path, manifest: ModelManifest, fp32_path: Path, workshop: Work
     manifest = dataclasses.replace(manifest, engine=engine)
     write_manifest(manifest, path)
     if workshop.gates and not accuracy.passes(manifest.precision):
-        for file in (path, manifest_path(path)):
-            file.rename(file.with_name(file.name + ".rejected"))
-        raise ExportError(
-            f"{path.name}.rejected: IoU falls by {100 * accuracy.iou_loss:.2f} points on this GPU, though its graph "
-            f"passed; the layer is found by `polygraphy run {fp32_path} --trt --onnxrt --trt-outputs mark all "
-            "--onnx-outputs mark all`"
+        raise GateMissed(
+            rejected(path, manifest),
+            f"IoU falls by {100 * accuracy.iou_loss:.2f} points on this GPU, though its graph passed; find the "
+            f"layer with `polygraphy run {fp32_path} --trt --onnxrt --trt-outputs mark all --onnx-outputs mark all`",
         )
     return manifest
 
@@ -178,7 +191,7 @@ def _parse(argv: Sequence[str] | None) -> BuildOptions:
         metavar="MODEL",
         help="fcn, unet, deepunet or hrnet, with or without its variant; .pt; .onnx",
     )
-    add("--precision", choices=PRECISIONS, default="fp16", help="default: fp16")
+    add("--precision", choices=PRECISIONS, help="default: fp16, or what an ONNX file already is")
     add("--flavor", choices=FLAVOR_CHOICES, default="auto", help="default: tensorrt if it is here with a GPU, else rtx")
     add("--tile", type=int, default=TILE_PX, metavar="PX", help=f"tile size, a multiple of 32 (default {TILE_PX})")
     add("--max-batch", type=int, default=8, metavar="N", help="most tiles per call (default 8)")

@@ -120,8 +120,9 @@ def _saved_layer(layer: Any) -> dict[str, str]:
             "type": layer["type"],
             "precision": short.get(layer["output_type"], layer["output_type"]),
         }
-    formats = ", ".join(str(output.get("Format/Datatype", output.get("DataType", ""))) for output in layer["Outputs"])
-    return {"name": layer["Name"], "type": layer["LayerType"], "precision": formats or "?"}
+    # `Format/Datatype` in TensorRT 10, `DataType` in 11.
+    kinds = [str(text) for output in layer["Outputs"] for name, text in output.items() if "datatype" in name.lower()]
+    return {"name": layer["Name"], "type": layer["LayerType"], "precision": ", ".join(kinds) or "?"}
 
 
 def _devices(manifest: ModelManifest) -> str:

@@ -16,13 +16,18 @@ from sarwater.metrics import NODATA, WATER
 UInt8 = npt.NDArray[np.uint8]
 
 TILES = 3
+BLOCK_PX = 8
 WATER_BLUE, GAINED_RED, LOST_ORANGE, EDGE_GREY = (0, 90, 200), (220, 0, 0), (255, 150, 0), (128, 128, 128)
 
 
-def draw_disagreement(path: Path, tiles: Sequence[Tile], rows: Sequence[tuple[str, Sequence[UInt8]]]) -> None:
-    """Draw the tiles with most disagreement: pixels, label, the first row's mask, and how each other row differs.
+Masks = tuple[str, Sequence[UInt8]]
+"""A title, and one mask (T, T) for each tile."""
 
-    rows: (title, one mask (T, T) for each tile), the reference first. Raises DependencyMissing without matplotlib.
+
+def draw_disagreement(path: Path, tiles: Sequence[Tile], reference: Masks, others: Sequence[Masks]) -> None:
+    """Draw the tiles with most disagreement: pixels, label, the reference's mask, and how each other one differs.
+
+    Raises DependencyMissing without matplotlib.
     """
     try:
         from matplotlib.figure import Figure
@@ -30,17 +35,18 @@ def draw_disagreement(path: Path, tiles: Sequence[Tile], rows: Sequence[tuple[st
         raise DependencyMissing(
             "--picture is drawn with matplotlib, which is not installed: `pip install matplotlib`"
         ) from error
-    (_, reference), others = rows[0], rows[1:]
-    changed = [sum(int((masks[i] != reference[i]).sum()) for _, masks in others) for i in range(len(tiles))]
+    changed = [sum(int((masks[i] != reference[1][i]).sum()) for _, masks in others) for i in range(len(tiles))]
     chosen = sorted(range(len(tiles)), key=lambda index: -changed[index])[:TILES]
     columns = 3 + len(others)
     figure = Figure(figsize=(3 * columns, 3.2 * len(chosen)), layout="constrained")
     grid = figure.subplots(len(chosen), columns, squeeze=False)
     for axes, index in zip(grid, chosen, strict=True):
-        tile, mask = tiles[index], reference[index]
+        tile, mask = tiles[index], reference[1][index]
         image = _decibel(tile.pixels[0])
-        panels = [(tile.name, image), ("label", _blue(image, tile.truth)), (rows[0][0], _blue(image, mask))]
-        panels += [(title, _difference(image, masks[index], mask)) for title, masks in others]
+        panels = [(tile.name, image), ("label", _blue(image, tile.truth)), (reference[0], _blue(image, mask))]
+        for title, masks in others:
+            count = int((masks[index] != mask).sum())
+            panels.append((f"{title}\n{count} pixels", _difference(image, masks[index], mask)))
         for axis, (title, panel) in zip(axes, panels, strict=True):
             axis.imshow(panel)
             axis.set_title(title, fontsize=8)
@@ -64,7 +70,14 @@ def _blue(image: UInt8, mask: UInt8) -> UInt8:
 
 def _difference(image: UInt8, mask: UInt8, reference: UInt8) -> UInt8:
     gained, lost = (mask == WATER) & (reference != WATER), (mask != WATER) & (reference == WATER)
-    return _painted(image // 2, [(gained, GAINED_RED), (lost, LOST_ORANGE)], opacity=1.0)
+    return _painted(image // 2, [(_thick(gained), GAINED_RED), (_thick(lost), LOST_ORANGE)], opacity=1.0)
+
+
+def _thick(where: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """A block of 8 x 8 px for every one that holds a changed pixel: single pixels would vanish in print."""
+    side = where.shape[0]
+    blocks = where.reshape(side // BLOCK_PX, BLOCK_PX, side // BLOCK_PX, BLOCK_PX).any(axis=(1, 3))
+    return blocks.repeat(BLOCK_PX, axis=0).repeat(BLOCK_PX, axis=1)
 
 
 def _painted(

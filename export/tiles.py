@@ -84,8 +84,9 @@ def simulated_tiles(channels: Sequence[Channel], tile_px: int, count: int, seed:
     The same arguments give the same pixels. Raises DependencyMissing without scipy.
     """
     try:
-        from train.simulate import SENSORS, simulate_scene
-        from train.terrain import SCENE_TYPES
+        from train.radar import SENSORS
+        from train.scenery import SCENE_TYPES
+        from train.simulate import simulate_scene
     except ModuleNotFoundError as error:
         raise DependencyMissing(
             f"tiles to measure with are simulated, which needs {error.name}: `pip install {error.name}`; or give real "

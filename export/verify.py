@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.artefacts import TILE_PX, Workshop, at_precision, at_tile, find_source, proof_tiles
+from export.artefacts import TILE_PX, GateMissed, Workshop, at_precision, at_tile, find_source, proof_tiles
 from export.progress import BuildProgress
 from sarwater.atomic import replacing
 from sarwater.command import run_command
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 TILES = 16
 ENGINE_TILES = 4
+TABLE_WIDTH = 140
+"""In a log or a narrow terminal a line that wraps reads better than a column cut short."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Result:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
-    files = find_files(args.model, Workshop(tile_px=args.tile, calibration=args.calibration, gates=False, say=_note))
+    files = find_files(args.model, Workshop(tile_px=args.tile, calibration=args.calibration, say=_note))
     manifest = open_model(files.fp32).manifest
     from export.tiles import labelled_tiles
 
@@ -79,8 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.picture:
         from export.picture import draw_disagreement
 
-        draw_disagreement(args.picture, tiles, [(row.runner.title, row.masks) for row in results if row.masks])
-        print(f"picture: {args.picture}")
+        others = [(row.runner.title, row.masks) for row in results[1:] if row.accuracy and row.accuracy.changed_share]
+        if others:
+            draw_disagreement(args.picture, tiles, (results[0].runner.title, results[0].masks), others)
+        print(f"picture: {args.picture}" if others else "picture: none, no mask differs from the reference")
     failed = [result for result in results if not result.passes]
     if args.bisect or failed:
         _print_worst_layers(files, tiles[0])
@@ -106,9 +110,18 @@ def find_files(model: str, workshop: Workshop) -> Files:
         return Files(fp32, (), (path,)) if manifest.engine is not None else Files(fp32, (path,))
     fp32 = at_tile(find_source(model, workshop), workshop)
     with BuildProgress(f"{fp32.stem} -> fp16, int8") as progress:
-        graphs = tuple(at_precision(fp32, precision, workshop, progress) for precision in PRECISIONS)
+        graphs = tuple(_converted(fp32, precision, workshop, progress) for precision in PRECISIONS)
     manifest = open_model(fp32).manifest
     return Files(fp32, graphs, tuple(sorted(workshop.folder.glob(f"{manifest.name}-*-{manifest.tile_px}-*.engine"))))
+
+
+def _converted(fp32: Path, precision: str, workshop: Workshop, progress: BuildProgress) -> Path:
+    """A conversion that was rejected is what one wants to look at here."""
+    try:
+        return at_precision(fp32, precision, workshop, progress)
+    except GateMissed as error:
+        workshop.say(str(error))
+        return error.path
 
 
 def verify(files: Files, tiles: Sequence[Tile]) -> list[Result]:
@@ -234,14 +247,15 @@ def _print_table(results: Sequence[Result], report: dict[str, Any]) -> None:
             f"{found.mean_error:.1e}",
             f"{100 * found.changed_share:.3f} %",
             f"{100 * found.iou:.2f}",
-            f"{-100 * found.iou_loss:+.3f}",
+            f"{0 - 100 * found.iou_loss:+.3f}",
             f"{100 * found.f1:.2f}",
-            f"{-100 * found.f1_loss:+.3f}",
+            f"{0 - 100 * found.f1_loss:+.3f}",
             "" if median_s is None else f"{1000 * median_s:.0f}",
             size,
             "passed" if result.passes else "FAILED",
         )
     console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
     console.print(table)
     samples = max(len(result.latency_s) for result in results)
     console.print(

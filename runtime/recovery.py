@@ -49,8 +49,7 @@ def _recover_claimed(ledger: Ledger, folders: Folders, row: Row) -> None:
         reason = json.loads((folders.quarantine_folder(row.id) / REASON).read_text(encoding="utf-8"))
         ledger.quarantined(row.id, reason["reason"], reason["message"])
     elif held is not None:
-        if not folders.read_only_inbox and _same_file(held, inbox):
-            inbox.unlink()  # it was being given back: keep the claim
+        _keep_one(folders, held, row.name)
         ledger.recovered(row.id)
     elif inbox.exists() and inbox.lstat().st_ino == row.inode:
         ledger.resighted(row.id, State.SEEN, row.signature)
@@ -62,7 +61,9 @@ def _recover_claimed(ledger: Ledger, folders: Folders, row: Row) -> None:
 def _recover_waiting(ledger: Ledger, folders: Folders, row: Row) -> None:
     if folders.read_only_inbox:
         return
-    if folders.held(row.id, row.name) is not None:
+    held = folders.held(row.id, row.name)
+    if held is not None:
+        _keep_one(folders, held, row.name)
         ledger.claimed(row.id)  # the rename was done, the ledger not yet told
     elif folders.quarantined(row.id, row.name) is not None:
         ledger.quarantined(row.id, "requeue_interrupted", "the requeue was cut short; ask for it again")
@@ -84,5 +85,9 @@ def _is_visible(folders: Folders, row: Row) -> bool:
     return row.state is State.RUNNING and row.mask is not None and job_key_of(folders.outgoing / row.mask) == row.key
 
 
-def _same_file(held: Path, inbox: Path) -> bool:
-    return held.is_file() and inbox.is_file() and held.samefile(inbox)
+def _keep_one(folders: Folders, held: Path, name: str) -> None:
+    """A claim, or giving it back, was cut short with the file under both names: keep the claim."""
+    inbox = folders.incoming / name
+    if not folders.read_only_inbox and held.is_file() and inbox.is_file() and held.samefile(inbox):
+        inbox.unlink()
+        fsync_folder(folders.incoming)

@@ -77,12 +77,21 @@ def test_training_knows_neither_export_nor_runtime(module: str) -> None:
     assert not imports(module) & {"export", "runtime"}
 
 
+EXPORT_REACHES = {
+    "export.to_onnx": {"torch", "train"},
+    "export.tiles": {"train", "runtime"},  # the simulator, which needs no torch, and the reader of scenes
+    "export.runners": {"runtime"},
+}
+
+
 @pytest.mark.parametrize("module", modules(export))
-def test_only_to_onnx_and_verify_reach_into_training_and_runtime(module: str) -> None:
-    if module != "export.to_onnx":
-        assert not imports(module) & {"torch", "train"}
-    if module != "export.verify":
-        assert "runtime" not in imports(module)
+def test_only_three_files_of_export_reach_into_training_and_runtime(module: str) -> None:
+    assert imports(module) & {"torch", "train", "runtime"} <= EXPORT_REACHES.get(module, set())
+
+
+def test_the_simulator_needs_no_torch() -> None:
+    done = run_blocked("import train.simulate, train.radar, train.scenery", ["torch"])
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("target", SCRIPTS.values(), ids=SCRIPTS.keys())

@@ -21,13 +21,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sarwater.command import run_command
 from sarwater.errors import DependencyMissing
 
 if TYPE_CHECKING:
-    from train.fit import FitOptions
+    from train.options import FitOptions
 
 MODEL = "hrnet-w18-small"
 SCENES = (("k5", 120, 1, 0.3), ("s1", 60, 2, 0.15))
@@ -58,7 +58,7 @@ class Recipe:
         return str(self.out / f"simulation-{mode}")
 
     def base(self) -> FitOptions:
-        from train.fit import FitOptions
+        from train.options import FitOptions
 
         simulated = [f"{self.simulation(mode)}={weight}" for mode, _, _, weight in SCENES]
         return FitOptions(
@@ -88,7 +88,7 @@ class Recipe:
 
 def make(recipe: Recipe) -> Path:
     """Run what is missing; return the final checkpoint. Raises as the simulator and `fit` do."""
-    from train.data import find_tiles
+    from train.tiles import find_tiles
 
     for mode, count, seed, _ in SCENES:
         _simulate(Path(recipe.simulation(mode)), mode, count, seed)
@@ -97,8 +97,7 @@ def make(recipe: Recipe) -> Path:
     for tile in k5:
         _fit(recipe.adapted(f"without-{tile.name}", (tile.name,)))
     final = _fit(recipe.adapted("final", ()))
-    _report(recipe, [tile.name for tile in k5])
-    return final
+    return _with_scores(recipe, final, _leave_one_out(recipe, [tile.name for tile in k5]))
 
 
 def _simulate(folder: Path, mode: str, count: int, seed: int) -> None:
@@ -117,26 +116,44 @@ def _fit(options: FitOptions) -> Path:
     last = options.out / "last.pt"
     if not last.is_file() or load_checkpoint(last).training["step"] < options.steps:
         print(f"{options.out.name}: {options.steps} steps", flush=True)
-        fit(options)
+        fit(replace(options, resume=last.is_file()))
     return last
 
 
-def _report(recipe: Recipe, names: list[str]) -> None:
-    """Score every fold on the tile it has not seen, and print and keep the pooled figure."""
+def _with_scores(recipe: Recipe, final: Path, leave_one_out: dict[str, Any]) -> Path:
+    """The final checkpoint without its optimiser, and with what the folds say of it."""
+    from train.checkpoint import load_checkpoint, save_checkpoint
+
+    checkpoint = load_checkpoint(final)
+    metrics = {**checkpoint.training["metrics"], "k5_leave_one_out": leave_one_out}
+    path = recipe.out / "model.pt"
+    save_checkpoint(path, replace(checkpoint, resume=None, training={**checkpoint.training, "metrics": metrics}))
+    return path
+
+
+def _leave_one_out(recipe: Recipe, names: list[str]) -> dict[str, Any]:
+    """Score every fold on the tile it has not seen; print and keep the pooled figure."""
     from train.checkpoint import load_checkpoint
-    from train.data import find_tiles
-    from train.evaluate import Scores, score
+    from train.predict import water_mask
+    from train.scores import Scores, score_tile
+    from train.tiles import find_tiles
 
     tiles = {tile.name: tile for tile in find_tiles(recipe.k5)}
-    counts = {}
+    scored = []
     for name in names:
         fold = load_checkpoint(recipe.out / f"without-{name}" / "last.pt")
-        counts |= score(fold.segmenter(), [tiles[name]], fold.threshold).tiles
-    scores = Scores(counts)
+        mask = water_mask(fold.segmenter(), tiles[name], fold.threshold)
+        scored.append(score_tile(name, mask, tiles[name].truth()))
+    scores = Scores(tuple(scored))
     (recipe.out / "leave_one_out.json").write_text(json.dumps(scores.to_dict(), indent=2) + "\n")
-    for name, tile in scores.tiles.items():
-        print(f"{name}  IoU {tile.iou:.4f}")
+    for tile in scores.tiles:
+        print(f"{tile.name}  IoU {tile.confusion.iou:.4f}")
     print(f"leave-one-tile-out: pooled IoU {scores.pooled_iou:.4f}, mean-tile IoU {scores.mean_tile_iou:.4f}")
+    return {
+        "pooled_iou": scores.pooled_iou,
+        "mean_tile_iou": scores.mean_tile_iou,
+        "tiles": {tile.name: tile.confusion.iou for tile in scores.tiles},
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,21 +19,21 @@ Complex64 = npt.NDArray[np.complex64]
 
 SIGMA0_DB = {
     Cover.WATER: 0.0,  # see _water_db
-    Cover.FOREST: -9.5,
-    Cover.GRASS: -12.0,
-    Cover.CROP: -10.5,
-    Cover.BARE: -13.0,
-    Cover.WET_SOIL: -14.0,
+    Cover.FOREST: -10.5,
+    Cover.GRASS: -11.5,
+    Cover.CROP: -11.0,
+    Cover.BARE: -12.5,
+    Cover.WET_SOIL: -13.5,
     Cover.SAND: -15.5,
-    Cover.ROCK: -9.0,
+    Cover.ROCK: -9.5,
     Cover.ASPHALT: -16.5,
-    Cover.BUILT: -4.0,
-    Cover.REED: -6.5,
+    Cover.BUILT: -7.0,
+    Cover.REED: -7.0,
 }
 """Typical means for X band HH and C band VV at 30 to 45 degrees (Ulaby and Dobson 1989, Handbook of radar scattering
 statistics for terrain), a few dB between seasons."""
 
-TEXTURE_ORDER = {Cover.FOREST: 5.0, Cover.BUILT: 0.8, Cover.ROCK: 3.0, Cover.REED: 2.0, Cover.GRASS: 12.0}
+TEXTURE_ORDER = {Cover.FOREST: 5.0, Cover.BUILT: 0.6, Cover.ROCK: 3.0, Cover.REED: 2.0}
 """Order of the gamma texture, and so of the K distribution; covers not named are homogeneous."""
 
 
@@ -60,7 +60,7 @@ SENSORS = {
         single_look=True,
         dn_at_0_db=300.0,
         noise_db=-13.5,
-        land_db=0.0,
+        land_db=1.2,
         water_db=(-18, -12.5),
         incidence_deg=(25, 50),
     ),
@@ -69,15 +69,17 @@ SENSORS = {
         single_look=False,
         dn_at_0_db=450.0,
         noise_db=-23.0,
-        land_db=0.0,
+        land_db=1.0,
         water_db=(-24, -17),
         incidence_deg=(30, 46),
     ),
 }
 NOISE_KNEE_DB = -8.5
 """Where the noise suppression of the KOMPSAT-5 product sets in; it was fitted to the published tiles with the exponents
-in `_suppress_noise`. It explains why their amplitude varies by 0.67 of its mean on bright land but by 1.1 on dark
+in `suppress_noise`. It explains why their amplitude varies by 0.67 of its mean on bright land but by 1.1 on dark
 water, along one and the same curve for both, where plain speckle varies by 0.52 everywhere."""
+BAND = 0.56
+"""Share of the sampled band that the single-look impulse response fills, on both axes."""
 PLAIN_NOISE_DB = -19.0
 """Noise of single-look products without that suppression."""
 
@@ -103,7 +105,7 @@ def observe(terrain: Terrain, sensor: Sensor, rng: Rng) -> Observation:
         suppressed = rng.random() < 0.8
         intensity = single_look(sigma0 + _power(sensor.noise_db if suppressed else PLAIN_NOISE_DB), targets, rng)
         if suppressed:
-            _suppress_noise(intensity, NOISE_KNEE_DB + rng.uniform(-0.7, 0.7))
+            suppress_noise(intensity, NOISE_KNEE_DB + rng.uniform(-0.7, 0.7))
     else:
         intensity = multi_look(sigma0 + _power(sensor.noise_db), targets, rng)
     gain = sensor.dn_at_0_db * 10 ** (rng.uniform(-3, 3) / 20)
@@ -135,8 +137,8 @@ def _backscatter(terrain: Terrain, sensor: Sensor, rng: Rng) -> Float32:
 def _water_db(water: Mask, sensor: Sensor, rng: Rng, land_db: float) -> Float32:
     """Sigma0 of water in dB: calm to rough, gusts, wind streaks, calm in the lee of the shore."""
     height, width = water.shape
-    rough = rng.random() < 0.12
-    base_db = land_db - rng.uniform(2.5, 5) if rough else rng.uniform(*sensor.water_db)
+    rough = rng.random() < 0.08
+    base_db = land_db - rng.uniform(3.5, 6) if rough else rng.uniform(*sensor.water_db)
     gusts = fractal(water.shape, rng, rng.uniform(80, 400), 3.0, coarse=4) * np.float32(rng.uniform(0.2, 1.6))
     streaks = fractal((height, width // 16 + 1), rng, 60, 2.0) * np.float32(rng.uniform(0, 0.6))
     near_shore = ndimage.gaussian_filter(1 - shrink(water, 8).astype(np.float32), 4, mode="nearest")
@@ -181,23 +183,28 @@ def _target_field(terrain: Terrain, rng: Rng) -> Complex64 | None:
 def single_look(mean: Float32, targets: Complex64 | None, rng: Rng) -> Float32:
     """Intensity (H, W) of one look: circular Gaussian scatterers through a band-limited impulse response.
 
-    The band is unweighted, so bright targets show the cross of a sinc; half of it is used, as the posting of the
-    KOMPSAT-5 tiles is about half of their resolution.
+    The posting of the KOMPSAT-5 tiles is about half of their resolution, so half of the band is empty. The weighting
+    inside it is light: bright targets keep the cross of their sidelobes.
     """
-    band = 0.5
     noise = rng.standard_normal((*mean.shape, 2), np.float32).view(np.complex64)[..., 0]
     field = noise * np.sqrt(mean / 2)
     if targets is not None:
         field += targets
     spectrum = scipy.fft.fft2(field, overwrite_x=True)
-    for axis, length in enumerate(mean.shape):
-        outside = np.abs(scipy.fft.fftfreq(length)) > band / 2
-        spectrum[(outside, slice(None)) if axis == 0 else (slice(None), outside)] = 0
+    spectrum *= _band(mean.shape[0])[:, None]
+    spectrum *= _band(mean.shape[1])
     field = scipy.fft.ifft2(spectrum, overwrite_x=True)
-    return (field.real**2 + field.imag**2) / np.float32(band**2)
+    return field.real**2 + field.imag**2
 
 
-def _suppress_noise(intensity: Float32, knee_db: float) -> None:
+def _band(length: int) -> Float32:
+    """Weights (length,) of an axis of the spectrum; white noise keeps its power."""
+    frequency = scipy.fft.fftfreq(length) / BAND
+    weights = np.where(np.abs(frequency) < 0.5, 0.75 + 0.25 * np.cos(2 * np.pi * frequency), 0)
+    return (weights / np.sqrt(np.mean(weights**2))).astype(np.float32)
+
+
+def suppress_noise(intensity: Float32, knee_db: float) -> None:
     """Attenuate what is weak in its neighbourhood, in place: amplitude gain q / (1 + q), q = (local mean / knee)^2."""
     local = ndimage.gaussian_filter(intensity, 1.1, truncate=2.5)
     ratio = (local / _power(knee_db)) ** 2

@@ -20,47 +20,70 @@ class Split:
     """Straddle the border of a held-out region, so they belong to neither."""
 
 
-def split_tiles(tiles: Sequence[Tile], holdout: Sequence[str]) -> Split:
-    """Hold out what a val.txt named and what `holdout` names.
+def split_sources(sources: Sequence[Sequence[Tile]], holdout: Sequence[str]) -> list[Split]:
+    """Split each source: what a val.txt named is held out, and what `holdout` names. An item is
 
-    An item is `NAME`, a whole tile; `NAME@P`, the lowest P percent of its rows; or `P%`, a region that holds P percent
-    of the area: the southern end of the tiles, or the last of them by name where they are not georeferenced, for tiles
-    of neighbouring names are neighbours, too.
+    NAME     a whole tile
+    NAME@P   the lowest P percent of its rows
+    P%       a region that holds P percent of the area of each source: its southern end, or the last tiles by name where
+             they are not georeferenced, for neighbours mostly have neighbouring names
 
-    Raises UsageError for a name that no tile has, DataError where training tiles overlap held-out ones on the ground.
+    Raises UsageError for a name that no tile has.
     """
-    training = {tile.name: tile for tile in tiles if not tile.held_out}
-    held_out = [tile for tile in tiles if tile.held_out]
-    dropped: list[Tile] = []
+    names = {tile.name for tiles in sources for tile in tiles}
     for item in holdout:
-        if item.endswith("%"):
-            region = _region(list(training.values()), _percent(item, item[:-1]))
-            for tile in region:
-                if training[tile.name].area_px == tile.area_px:
-                    del training[tile.name]
-                else:  # a tile by itself was cut in two
-                    training[tile.name] = _with_rows(training[tile.name], 0, tile.rows[0])
-            others = _overlapped(training.values(), region)
-            straddling = [tile for tile, other in zip(training.values(), others, strict=True) if other]
-            dropped += straddling
-            for tile in straddling:
-                del training[tile.name]
-            held_out += region
-        else:
-            name, _, percent = item.partition("@")
-            tile = training.pop(name, None)
-            if tile is None:
-                raise UsageError(f"--holdout {item}: no such tile; there are {', '.join(t.name for t in tiles[:10])}")
-            if percent:
-                training[name], tile = _cut(tile, _percent(item, percent))
-            held_out.append(tile)
-    for tile, other in zip(training.values(), _overlapped(training.values(), held_out), strict=True):
+        if not item.endswith("%") and item.partition("@")[0] not in names:
+            raise UsageError(f"--holdout {item}: no such tile; there are {', '.join(sorted(names)[:10])}")
+    return [_split(tiles, holdout) for tiles in sources]
+
+
+def check_apart(splits: Sequence[Split]) -> None:
+    """Raises DataError where a training tile lies on the ground of a held-out one, of the same source or another."""
+    training = [tile for split in splits for tile in split.training]
+    held_out = [tile for split in splits for tile in split.held_out]
+    for tile, other in zip(training, _overlapped(training, held_out), strict=True):
         if other:
             raise DataError(
                 f"{tile.image} overlaps the held-out {other.image} on the ground; hold out both "
                 f"(--holdout {tile.name}), or a region (--holdout 20%)"
             )
-    return Split(tuple(training.values()), tuple(held_out), tuple(dropped))
+
+
+def _split(tiles: Sequence[Tile], holdout: Sequence[str]) -> Split:
+    split = Split(tuple(t for t in tiles if not t.held_out), tuple(t for t in tiles if t.held_out))
+    for item in holdout:
+        if item.endswith("%"):
+            split = _without_region(split, _percent(item, item[:-1]))
+        else:
+            name, _, percent = item.partition("@")
+            split = _without_tile(split, name, _percent(item, percent) if percent else None)
+    return split
+
+
+def _without_tile(split: Split, name: str, percent: float | None) -> Split:
+    training, held_out = [], list(split.held_out)
+    for tile in split.training:
+        if tile.name != name:
+            training.append(tile)
+        elif percent is None:
+            held_out.append(tile)
+        else:
+            upper, lower = _cut(tile, percent)
+            training.append(upper)
+            held_out.append(lower)
+    return replace(split, training=tuple(training), held_out=tuple(held_out))
+
+
+def _without_region(split: Split, percent: float) -> Split:
+    if len(split.training) < 2:
+        return _without_tile(split, split.training[0].name, percent) if split.training else split
+    region = _region(split.training, percent)
+    chosen = set(region)
+    rest = [tile for tile in split.training if tile not in chosen]
+    others = _overlapped(rest, region)
+    training = tuple(tile for tile, other in zip(rest, others, strict=True) if other is None)
+    dropped = tuple(tile for tile, other in zip(rest, others, strict=True) if other is not None)
+    return Split(training, (*split.held_out, *region), (*split.dropped, *dropped))
 
 
 def _percent(item: str, number: str) -> float:
@@ -73,12 +96,10 @@ def _percent(item: str, number: str) -> float:
     return percent
 
 
-def _region(tiles: list[Tile], percent: float) -> list[Tile]:
-    if len(tiles) == 1:
-        return [_cut(tiles[0], percent)[1]]
+def _region(tiles: Sequence[Tile], percent: float) -> list[Tile]:
     crs = {tile.extent.crs if tile.extent else None for tile in tiles}
     if len(crs) == 1 and None not in crs:
-        ordered = sorted(tiles, key=lambda tile: (tile.extent.south, tile.name))  # type: ignore[union-attr]
+        ordered = sorted(tiles, key=lambda tile: (_bounds(tile)[1], tile.name))
     else:
         ordered = sorted(tiles, key=lambda tile: tile.name, reverse=True)
     areas = np.cumsum([tile.area_px for tile in ordered])
@@ -90,11 +111,7 @@ def _cut(tile: Tile, percent: float) -> tuple[Tile, Tile]:
     """(upper, lower): no window ever straddles the cut."""
     first, last = tile.rows
     cut = round(last - tile.rows_px * percent / 100)
-    return _with_rows(tile, first, cut), _with_rows(tile, cut, last)
-
-
-def _with_rows(tile: Tile, first: int, last: int) -> Tile:
-    return replace(tile, rows=(first, last))
+    return replace(tile, rows=(first, cut)), replace(tile, rows=(cut, last))
 
 
 def _overlapped(tiles: Iterable[Tile], others: Sequence[Tile]) -> list[Tile | None]:

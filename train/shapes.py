@@ -18,16 +18,23 @@ Mask = npt.NDArray[np.bool_]
 Rng = np.random.Generator
 
 
-def fractal(shape: tuple[int, int], rng: Rng, outer_px: float, slope: float, coarse: int = 1) -> Float32:
+def fractal(
+    shape: tuple[int, int], rng: Rng, outer_px: float, slope: float, coarse: int = 1, stretch: float = 1.0
+) -> Float32:
     """A Gaussian field with power spectrum ~ k^-slope below the scale `outer_px`; (H, W) float32, mean 0, deviation 1.
 
-    `coarse` computes it on every n-th pixel and interpolates: for fields without fine detail.
+    `coarse` computes it on every n-th pixel and interpolates: for fields without fine detail. `stretch` makes its
+    features that much longer than wide, in a random direction.
     """
     small = (-(-shape[0] // coarse) + 1, -(-shape[1] // coarse) + 1)
     # The transform is periodic; a margin is cut off so that opposite edges of a scene are not alike.
     padded = tuple(scipy.fft.next_fast_len(n + n // 8, real=True) for n in small)
     ky = scipy.fft.fftfreq(padded[0])[:, None].astype(np.float32)
     kx = scipy.fft.rfftfreq(padded[1])[None].astype(np.float32)
+    if stretch != 1:
+        angle = rng.uniform(0, np.pi)
+        along, across = kx * np.cos(angle) + ky * np.sin(angle), ky * np.cos(angle) - kx * np.sin(angle)
+        ky, kx = (along * stretch).astype(np.float32), across.astype(np.float32)
     gain = (ky**2 + kx**2 + np.float32(coarse / outer_px) ** 2) ** np.float32(-slope / 4)
     gain[0, 0] = 0
     spectrum = scipy.fft.rfft2(rng.standard_normal(padded, np.float32)) * gain
@@ -59,10 +66,14 @@ def quantile(field: Float32, share: float) -> float:
     return float(np.quantile(field[::4, ::4], np.clip(share, 0, 1)))
 
 
-def remove_specks(mask: Mask, smallest_px: int) -> Mask:
-    """The mask without regions, and without holes, of fewer pixels than `smallest_px`."""
-    for value in (True, False):
-        regions, count = ndimage.label(mask == value)
+def remove_specks(mask: Mask, smallest_px: int, holes: bool = True) -> Mask:
+    """The mask without regions, and without `holes`, of fewer pixels than `smallest_px`.
+
+    Pixels that touch at a corner belong to one region, but not to one hole.
+    """
+    corners = np.ones((3, 3), bool)
+    for value, touching in ((True, corners), (False, None)) if holes else ((True, corners),):
+        regions, count = ndimage.label(mask == value, touching)
         small = np.bincount(regions.ravel(), minlength=count + 1) < smallest_px
         small[0] = False
         mask = np.where(small[regions], not value, mask)
@@ -71,11 +82,13 @@ def remove_specks(mask: Mask, smallest_px: int) -> Mask:
 
 def distance_px(mask: Mask, coarse: int = 4) -> Float32:
     """Distance of each pixel to the nearest pixel of `mask`, to about `coarse` pixels; (H, W) float32."""
-    small = shrink(mask, coarse)
+    small = mask
+    for axis, length in enumerate(mask.shape):
+        small = np.logical_or.reduceat(small, np.arange(0, length, coarse), axis)
     if not small.any():
         return np.full(mask.shape, max(mask.shape), np.float32)
     distance = ndimage.distance_transform_edt(~small) * coarse
-    return enlarge(distance.astype(np.float32), coarse, mask.shape)
+    return enlarge(np.pad(distance.astype(np.float32), (0, 1), "edge"), coarse, mask.shape)
 
 
 def fill_polygons(shape: tuple[int, int], polygons: npt.ArrayLike) -> Mask:

@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from train.shapes import Rng
 
 SMALLEST_PX = 64
-MODES = ("k5", "s1")
-EPSG = 32632
-ORIGIN_M = (600_000.0, 6_640_000.0)
-"""Upper left corner of the first scene, easting and northing; each further scene lies east of the one before."""
+EPSG = {"k5": 32632, "s1": 32633}
+"""Reference system by mode: two folders of simulated scenes share no ground, so both can be split by region."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,11 @@ def simulate_scene(
     )
 
 
-def write_scene(folder: Path, index: int, mode: str, scene: SimulatedScene) -> None:
+def write_scene(folder: Path, seed: int, index: int, mode: str, scene: SimulatedScene) -> None:
     """Image, label and incidence angle as deflated GeoTIFFs, each there whole or not at all. Raises OutputError."""
     name = f"SIM{index:05d}"
-    easting_m = ORIGIN_M[0] + (index - 1) * scene.pixel_m * scene.water.shape[1]
-    geotransform = (easting_m, scene.pixel_m, 0.0, ORIGIN_M[1], 0.0, -scene.pixel_m)
+    west_m, north_m = _corner_m(seed, index, scene)
+    geotransform = (west_m, scene.pixel_m, 0.0, north_m, 0.0, -scene.pixel_m)
     files = {
         folder / "img" / f"{name}_{mode}.tif": (scene.amplitude, 0),
         folder / "mask" / f"{name}_{mode}_label.tif": (scene.water * np.uint8(255), None),
@@ -93,21 +91,28 @@ def write_scene(folder: Path, index: int, mode: str, scene: SimulatedScene) -> N
     for path, (pixels, nodata) in files.items():
         try:
             with replacing(path) as temporary:
-                _write_geotiff(temporary, pixels, geotransform, nodata)
+                _write_geotiff(temporary, pixels, EPSG[mode], geotransform, nodata)
         except (OSError, RuntimeError) as error:
             raise OutputError(
                 f"{path}: cannot be written ({error}); free some space or choose another --out"
             ) from error
 
 
+def _corner_m(seed: int, index: int, scene: SimulatedScene) -> tuple[float, float]:
+    """Easting and northing of the upper left corner: a column of scenes with gaps from north to south for each seed."""
+    height_m, width_m = (1.25 * length * scene.pixel_m for length in scene.water.shape)
+    columns = max(1, int(600_000 // width_m))
+    return 200_000 + seed % columns * width_m, 9_000_000 - (index - 1) * height_m
+
+
 def _write_geotiff(
-    path: Path, pixels: npt.NDArray[np.generic], geotransform: tuple[float, ...], nodata: float | None
+    path: Path, pixels: npt.NDArray[np.generic], epsg: int, geotransform: tuple[float, ...], nodata: float | None
 ) -> None:
     from osgeo import gdal, gdal_array, osr
 
     gdal.UseExceptions()
     reference = osr.SpatialReference()
-    reference.ImportFromEPSG(EPSG)
+    reference.ImportFromEPSG(epsg)
     height, width = pixels.shape
     kind = gdal_array.NumericTypeCodeToGDALTypeCode(pixels.dtype)
     options = ["TILED=YES", "COMPRESS=DEFLATE", "PREDICTOR=2"]
@@ -131,8 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
     parser.add_argument(
         "--mode",
-        choices=MODES,
-        default=MODES[0],
+        choices=tuple(EPSG),
+        default="k5",
         help="k5: single-look X band at 1.1 m; s1: multi-look C band at 10 m (default: %(default)s)",
     )
     parser.add_argument("--type", metavar="TYPE", help="one scene type instead of all in turn, e.g. lakes or airport")
@@ -163,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rng = np.random.default_rng((arguments.seed, index))
         scene_type = arguments.type or types[(index - 1) % len(types)]
         scene = simulate_scene((height, width), arguments.mode, rng, scene_type)
-        write_scene(arguments.out, index, arguments.mode, scene)
+        write_scene(arguments.out, arguments.seed, index, arguments.mode, scene)
         water_px += int(scene.water.sum())
     share = water_px / (arguments.count * width * height)
     print(f"{arguments.count} scenes of {width} x {height} px in {arguments.out}, {share:.1%} water")

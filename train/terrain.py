@@ -46,7 +46,9 @@ class Cover(IntEnum):
     REED = 10
 
 
-OPEN_LAND = (Cover.GRASS, Cover.CROP, Cover.CROP, Cover.BARE, Cover.WET_SOIL)
+OPEN_LAND = (Cover.GRASS, Cover.CROP, Cover.CROP, Cover.BARE)
+BRIDGE_PX = 200
+"""Roads stop at water that is wider."""
 SMOOTH_LAND = (Cover.WET_SOIL, Cover.SAND, Cover.ASPHALT, Cover.BARE)
 
 
@@ -106,8 +108,8 @@ class Terrain:
     def px(self, metres: float, at_least: float = 0.0) -> float:
         return max(metres / self.pixel_m, at_least)
 
-    def fractal(self, outer_px: float, slope: float, coarse: int = 1) -> Float32:
-        return fractal(self.shape, self.rng, outer_px, slope, coarse)
+    def fractal(self, outer_px: float, slope: float, coarse: int = 1, stretch: float = 1.0) -> Float32:
+        return fractal(self.shape, self.rng, outer_px, slope, coarse, stretch)
 
     def parcels(self, length_px: float, width_px: float) -> Parcels:
         return parcels(self.shape, self.rng, length_px, width_px, self.angle())
@@ -137,7 +139,8 @@ class Terrain:
 
 def relief(terrain: Terrain, slope: float) -> None:
     """Hills and valleys whose gradient along the range has the deviation `slope`."""
-    shape = terrain.fractal(terrain.log_uniform(150, 700), terrain.uniform(4.0, 4.8), coarse=2)
+    scale_px, ridges = terrain.log_uniform(100, 500), terrain.uniform(1, 2.5)
+    shape = terrain.fractal(scale_px * ridges, terrain.uniform(3.9, 4.6), coarse=2, stretch=ridges)
     steepness = float(np.gradient(shape, axis=1).std()) / terrain.pixel_m
     terrain.elevation_m += shape * np.float32(slope / steepness)
     if slope > 0.05:
@@ -169,7 +172,7 @@ def _forest(terrain: Terrain, share: float) -> None:
     where = remove_specks(stand > quantile(stand, 1 - share), 60)
     terrain.paint(where, Cover.FOREST, canopy_m=terrain.uniform(6, 20))
     # The crowns are uneven: clearings, stands of several ages, single trees.
-    uneven = 1 + 0.15 * terrain.fractal(60, 3.0) + 0.05 * terrain.fractal(9, 3.0)
+    uneven = 1 + 0.15 * terrain.fractal(60, 3.0, coarse=2) + 0.05 * terrain.fractal(9, 3.0)
     terrain.canopy_m[where] *= uneven[where].clip(0.3)
     terrain.level_db[where] += (1.0 * terrain.fractal(70, 2.8, coarse=2))[where]
     terrain.shown("forest")
@@ -195,12 +198,12 @@ def smooth_patches(terrain: Terrain) -> None:
     """Bare and wet fields, car parks, sand pits: dark, smooth and mostly straight-edged, but land."""
     blob = terrain.fractal(60, 3.4)
     for _ in range(int(terrain.rng.integers(1, 7))):
-        size_px = terrain.px(terrain.log_uniform(40, 250), 6)
+        size_px = terrain.px(terrain.log_uniform(30, 160), 6)
         corners = rectangle(terrain.point(), size_px * terrain.uniform(1, 2.5), size_px, terrain.angle())
         where = fill_polygons(terrain.shape, [corners + terrain.rng.normal(0, size_px * 0.08, corners.shape)])
         if terrain.chance(0.3):  # a hollow that collects moisture rather than a field
             where &= blob > 0
-        terrain.paint(where & ~terrain.water, terrain.choice(SMOOTH_LAND), level_db=terrain.uniform(-2, 1.5))
+        terrain.paint(where & ~terrain.water, terrain.choice(SMOOTH_LAND), level_db=terrain.uniform(-1.5, 2))
     terrain.shown("smooth patches")
 
 
@@ -239,7 +242,7 @@ def river(terrain: Terrain, width_px: float) -> None:
     """A meandering river; wavelength about 11 widths (Leopold and Wolman 1960), longer where narrow."""
     wavelength_px = max(width_px * terrain.uniform(8, 16), terrain.uniform(50, 200))
     line = meander(terrain.shape, terrain.rng, wavelength_px, terrain.uniform(0.1, 1.3))
-    widths = width_px * np.exp(0.25 * smooth_noise(terrain.rng, len(line), max(width_px, 20) / 2))
+    widths = width_px * np.exp(0.2 * smooth_noise(terrain.rng, len(line), 1.5 * max(width_px, 20)))
     bank = terrain.choice((Cover.GRASS, Cover.SAND, Cover.FOREST, Cover.REED))
     terrain.paint(ribbon(terrain.shape, line, widths + terrain.uniform(2, 10)) & ~terrain.water, bank)
     terrain.fill(ribbon(terrain.shape, line, widths))
@@ -324,10 +327,11 @@ def roads(terrain: Terrain, count: int) -> None:
         width_px = terrain.px(terrain.log_uniform(5, 28), 1.0)
         surface = ribbon(terrain.shape, line, width_px)
         verge = ribbon(terrain.shape, line, width_px + terrain.px(terrain.uniform(2, 20)))
-        over_water = surface & terrain.water
+        crossing = surface & terrain.water
+        bridge = crossing & ~remove_specks(crossing, int(width_px * BRIDGE_PX), holes=False)
         terrain.paint(verge & ~terrain.water, Cover.GRASS)
         terrain.paint(surface & ~terrain.water, Cover.ASPHALT, canopy_m=terrain.uniform(0, 2))
-        terrain.paint(over_water, Cover.BUILT, canopy_m=3)
+        terrain.paint(bridge, Cover.BUILT, canopy_m=3)
         terrain.shown("road")
 
 
@@ -365,14 +369,14 @@ def town(terrain: Terrain, share: float) -> None:
     blocks = parcels(terrain.shape, terrain.rng, terrain.px(120, 8), terrain.px(70, 6), angle)
     houses = parcels(terrain.shape, terrain.rng, terrain.px(26, 3), terrain.px(18, 3), angle)
     height_m = terrain.rng.gamma(2.5, 3.0, houses.count).astype(np.float32)
-    height_m[terrain.rng.random(houses.count) < terrain.uniform(0.3, 0.75)] = 0  # gardens and yards
+    height_m[terrain.rng.random(houses.count) < terrain.uniform(0.1, 0.6)] = 0  # gardens and yards
     street = zone & (blocks.border_px < terrain.px(5, 0.6))
     built = zone & ~street & (houses.border_px > terrain.px(3, 0.3)) & (height_m[houses.index] > 0)
     terrain.paint(zone, Cover.GRASS)
     terrain.paint(street, Cover.ASPHALT, level_db=2)
     terrain.paint(built, Cover.BUILT)
     terrain.canopy_m[built] = height_m[houses.index][built]
-    scatter(terrain, built, density=0.003, level_db=14)
+    scatter(terrain, built, per_are=0.25, rcs_dbsm=15)
     terrain.shown("town")
 
 
@@ -389,7 +393,7 @@ def farms(terrain: Terrain, count: int) -> None:
             houses.append(rectangle(place, terrain.px(size_m[0], 1.2), terrain.px(size_m[1], 1.2), angle))
     where = fill_polygons(terrain.shape, houses) & ~terrain.water
     terrain.paint(where, Cover.BUILT, canopy_m=terrain.uniform(3, 8))
-    scatter(terrain, where, density=0.01, level_db=14)
+    scatter(terrain, where, per_are=0.8, rcs_dbsm=15)
     terrain.shown("farms")
 
 
@@ -407,9 +411,9 @@ def floating(terrain: Terrain) -> None:
         hull &= terrain.water
         if terrain.chance(0.5):
             terrain.paint(hull, Cover.BUILT, canopy_m=3)
-            scatter(terrain, hull, density=0.02, level_db=15)
+            scatter(terrain, hull, per_are=2, rcs_dbsm=18)
         else:
-            scatter(terrain, hull, density=0.03, level_db=6, smear_px=terrain.px(terrain.uniform(5, 25)))
+            scatter(terrain, hull, per_are=2.5, rcs_dbsm=7, smear_px=terrain.px(terrain.uniform(5, 25)))
     terrain.shown("ships")
     if terrain.chance(0.3):
         pick = terrain.rng.integers(rows.size)
@@ -427,12 +431,17 @@ def _fish_farm(terrain: Terrain, centre: tuple[float, float]) -> None:
     terrain.shown("fish farm")
 
 
-def scatter(terrain: Terrain, where: Mask, density: float, level_db: float, smear_px: float = 0.0) -> None:
-    """Corner reflectors on the share `density` of `where`; their levels have the long tail of man-made objects."""
+def scatter(terrain: Terrain, where: Mask, per_are: float, rcs_dbsm: float, smear_px: float = 0.0) -> None:
+    """Corner reflectors over `where`, on average `per_are` on 100 square metres, at least one.
+
+    Their radar cross-sections (`rcs_dbsm`, dB of a square metre) have the long tail of man-made objects; the larger the
+    pixel, the less sigma0 they make in it.
+    """
     rows, columns = np.nonzero(where)
     if not rows.size:
         return
-    count = 1 + int(terrain.rng.poisson(density * rows.size))
+    area_m2 = terrain.pixel_m**2
+    count = 1 + int(terrain.rng.poisson(per_are / 100 * area_m2 * rows.size))
     pick = terrain.rng.integers(rows.size, size=count)
-    levels_db = terrain.rng.normal(level_db, 6.0, count)
+    levels_db = terrain.rng.normal(rcs_dbsm, 6.0, count) - 10 * np.log10(area_m2)
     terrain.targets.append(np.stack([rows[pick], columns[pick], levels_db, np.full(count, smear_px)], axis=1))

@@ -88,6 +88,19 @@ class Tile:
             pixels = np.concatenate([pixels, _read(self.gim, 1, window)[None].astype(np.float32)])
         return pixels, truth
 
+    def truth(self) -> UInt8:
+        """Of the rows that the tile is limited to, (rows, width) uint8 in LAND, WATER, NODATA."""
+        return np.concatenate([truth for _, truth in self._strips()])
+
+    def amplitude(self) -> Float32:
+        """First channel of the same rows, (rows, width) float32, nodata 0."""
+        return np.concatenate([pixels[0] for pixels, _ in self._strips()])
+
+    def _strips(self) -> Iterator[tuple[Float32, UInt8]]:
+        first, last = self.rows
+        for y in range(first, last, BLOCK_ROWS):
+            yield self.read(0, y, self.width_px, min(BLOCK_ROWS, last - y))
+
 
 def find_tiles(data: str, channels: Sequence[str] = ("sar",), labels: Labels | None = None) -> list[Tile]:
     """The tiles of one data folder, list file or IMAGE:MASK[:GIM], checked: whole, of one size, with legal labels and

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from runtime import pipeline, worker
@@ -33,6 +34,14 @@ def process_scene(*arguments: Any, **keywords: Any) -> StagedProducts:
     return _process_scene(*arguments, **keywords)
 
 
+def shift_clock() -> None:
+    """Add to the wall clock what the file TORTURE_CLOCK says, in seconds, at each look."""
+    if file := os.environ.get("TORTURE_CLOCK"):
+        real = time.time
+        time.time = lambda: real() + float(Path(file).read_text() or 0)
+
+
 if __name__ == "__main__":
+    shift_clock()
     pipeline.process_scene = process_scene
     sys.exit(worker.main())

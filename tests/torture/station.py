@@ -11,17 +11,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from runtime.backends.fake import FAKE_MANIFEST
 from runtime.ledger import FILE_NAME, Ledger, Row, State
-from runtime.publish import JOB_KEY_TAG, job_key_of
-from sarwater.manifest import manifest_path
+from runtime.publish import job_key_of
+from sarwater.manifest import manifest_path, sha256_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SETTINGS = {"settle_s": "0.2", "scan_s": "0.5", "retry_first_s": "0.1", "free_fraction": "0.0"}
+
+
+WITHOUT_PRIVILEGES: list[str] = []
+if os.geteuid() == 0:
+    # Root without a capability owns its files and may do nothing besides: it cannot read a file of mode 000.
+    WITHOUT_PRIVILEGES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
 
 
 class Station:
@@ -34,6 +41,9 @@ class Station:
         self.model = root / "model" / "fake.onnx"
         self.settings = {**SETTINGS, **{key: _text(value) for key, value in settings.items()}}
         self.module = "runtime.watch"
+        self.checkout = CHECKOUT
+        """Where the daemon's code is."""
+        self._log = root / "daemon.log"
         if not self.model.exists():
             self.write_model()
 
@@ -58,43 +68,38 @@ class Station:
     def drop(self, name: str, content: bytes | int) -> Path:
         """Put a finished file into the inbox the right way: under an ignored name, then renamed."""
         data = self.scene(content) if isinstance(content, int) else content
-        hidden, path = self.incoming / f".{name}.part", self.incoming / name
+        hidden, path = self.incoming / ".arriving.part", self.incoming / name
         hidden.write_bytes(data)
         os.rename(hidden, path)
         return path
 
     def command(self, *flags: str) -> list[str]:
-        settings = [f"--{key.replace('_', '-')}={value}" for key, value in self.settings.items()]
+        python = [sys.executable, "-m", self.module]
+        if self.module == "runtime.queue":
+            return [*python, f"--state={self.state}", *flags]
         folders = [f"--incoming={self.incoming}", f"--outgoing={self.outgoing}", f"--state={self.state}"]
-        return [
-            sys.executable,
-            "-m",
-            self.module,
-            *folders,
-            f"--model={self.model}",
-            "--device=fake",
-            *settings,
-            *flags,
-        ]
+        return [*python, *folders, f"--model={self.model}", "--device=fake", *_flags(self.settings), *flags]
 
-    def drain(self, *flags: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run the daemon with --once to its end."""
+    def drain(self, *flags: str, timeout_s: float = 120, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run the daemon with --once to its end; `settings` come last and so win."""
+        command = [*WITHOUT_PRIVILEGES, *self.command("--once", *flags), *_flags(settings)]
         return subprocess.run(
-            self.command("--once", *flags), capture_output=True, text=True, timeout=timeout_s, env=self.environment()
+            command, capture_output=True, text=True, timeout=timeout_s, env=self.environment(), cwd=self.checkout
         )
 
-    def start(self, *flags: str, prefix: Sequence[str] = (), **environment: str) -> Daemon:
-        log = (self.root / "daemon.log").open("ab")
-        command = [*prefix, *self.command(*flags)]
-        everything = {**self.environment(), **environment}
-        return Daemon(subprocess.Popen(command, stderr=log, stdout=log, env=everything))
+    def start(self, *flags: str, prefix: Sequence[str] = (), log: Path | None = None, **environment: str) -> Daemon:
+        self._log = log or self.root / "daemon.log"
+        command = [*WITHOUT_PRIVILEGES, *prefix, *self.command(*flags)]
+        with self._log.open("ab") as file:
+            everything = {**self.environment(), **environment}
+            return Daemon(subprocess.Popen(command, stderr=file, stdout=file, env=everything, cwd=self.checkout))
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        return {**os.environ, "PYTHONPATH": str(self.checkout)}
 
     @property
     def log(self) -> str:
-        return (self.root / "daemon.log").read_text(errors="replace")
+        return self._log.read_text(errors="replace")
 
     def rows(self, *states: State) -> list[Row]:
         with Ledger(self.state / FILE_NAME, read_only=True) as ledger:
@@ -106,33 +111,61 @@ class Station:
     def published(self) -> list[str]:
         return sorted(row.name for row in self.rows(State.PUBLISHED))
 
+    def published_all(self, contents: dict[str, bytes]) -> bool:
+        return set(self.published()) >= set(contents)
+
     def reasons(self) -> dict[str, str]:
         """Name of each quarantined scene -> reason.json's reason."""
         documents = [json.loads(path.read_text()) for path in self.state.glob("quarantine/*/reason.json")]
         return {document["name"]: document["reason"] for document in documents}
 
-    def violations(self, dropped: dict[str, bytes]) -> list[str]:
-        """What the guarantee forbids, after a drain: every scene in `dropped` lost, repeated or damaged."""
-        wrong = []
+    def audit(self, dropped: dict[str, bytes], expected: dict[str, str] | None = None) -> Audit:
+        """Everything that the guarantee forbids, after a drain. `expected`: job key -> sha256 of the right mask."""
+        audit = Audit()
         with Ledger(self.state / FILE_NAME) as ledger:
             if (verdict := ledger.check()) != "ok":
-                wrong.append(f"ledger: {verdict}")
-        keys = [job_key_of(mask) for mask in self.masks()]
-        wrong += [f"repeated: mask of key {key}" for key in {key for key in keys if keys.count(key) > 1}]
-        if None in keys:
-            wrong.append(f"damaged: {keys.count(None)} masks without {JOB_KEY_TAG}")
-        inputs = {hashlib.sha256(path.read_bytes()).hexdigest() for path in self._kept()}
+                audit.corrupted.append(f"ledger: {verdict}")
+            rows = ledger.rows()
+        masks = [(job_key_of(mask), mask) for mask in self.masks()]
+        keys = [key for key, _ in masks]
+        for key, mask in masks:
+            if key is None or (expected and expected[key] != sha256_of(mask)):
+                audit.corrupted.append(f"mask {mask.name}")
+        audit.duplicated += [f"{keys.count(key)} masks of key {key}" for key in set(keys) if keys.count(key) > 1]
+        handled = [(row.name, row.input_sha256) for row in rows if row.state in (State.PUBLISHED, State.DUPLICATE)]
+        audit.duplicated += [
+            f"{name} was handled twice" for name, sha in set(handled) if handled.count((name, sha)) > 1
+        ]
+        published = {row.key for row in rows if row.state is State.PUBLISHED}
+        audit.lost += [f"no mask for the published key {key}" for key in published - set(keys)]
+        done = {sha for name, sha in handled}
+        kept = {sha256_of(path) for path in self._kept()}
         for name, content in dropped.items():
-            if hashlib.sha256(content).hexdigest() not in inputs:
-                wrong.append(f"lost: the bytes of {name} are nowhere")
-        distinct = len(set(dropped.values()))
-        if len(keys) != distinct:
-            wrong.append(f"{distinct} scenes, {len(keys)} masks")
-        return wrong
+            digest = hashlib.sha256(content).hexdigest()
+            if digest not in done:
+                audit.lost.append(f"{name} has no mask")
+            if digest not in kept:
+                audit.lost.append(f"the bytes of {name} are nowhere")
+        return audit
+
+    def expected(self) -> dict[str, str]:
+        """Job key -> sha256 of its mask, from a station that nothing disturbed."""
+        return {job_key_of(mask) or "": sha256_of(mask) for mask in self.masks()}
 
     def _kept(self) -> list[Path]:
         folders = (self.incoming, self.state / "work", self.state / "done", self.state / "quarantine")
         return [path for folder in folders if folder.exists() for path in folder.rglob("*") if path.is_file()]
+
+
+@dataclass
+class Audit:
+    lost: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
+    corrupted: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Is anything wrong?"""
+        return bool(self.lost or self.duplicated or self.corrupted)
 
 
 class Daemon:
@@ -140,6 +173,10 @@ class Daemon:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def terminate(self, timeout_s: float = 30) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -179,6 +216,10 @@ def write_geotiff(path: Path, size_px: int) -> None:
     dataset.SetGeoTransform((500000.0, 1.1, 0.0, 5000000.0, 0.0, -1.1))
     dataset.GetRasterBand(1).WriteArray(pixels)
     del dataset
+
+
+def _flags(settings: dict[str, str]) -> list[str]:
+    return [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
 
 
 def _text(value: object) -> str:

@@ -47,11 +47,13 @@ def lake(size_px: int, seed: int, looks: int = 4) -> tuple[np.ndarray, np.ndarra
     return amplitude.astype(np.uint16), np.where(water, 255, 0).astype(np.uint8)
 
 
-def write_lakes(folder: Path, count: int = 2, size_px: int = 96, *, apart: bool = True) -> Path:
+def write_lakes(
+    folder: Path, count: int = 2, size_px: int = 96, *, apart: bool = True, west_m: float = 500_000.0
+) -> Path:
     """A data folder in the K5 layout, each tile at its own place on the ground (or all at one, if not `apart`)."""
     for index in range(count):
         amplitude, label = lake(size_px, seed=index)
-        corner = (500_000.0 + (2 * size_px * index if apart else 0), 6_000_000.0)
+        corner = (west_m + (2 * size_px * index if apart else 0), 6_000_000.0)
         gim = np.full((size_px, size_px), 100 + index, np.uint8)
         write_raster(folder / "img" / f"WTR{index}_K5_T.tif", amplitude, west_north=corner)
         write_raster(folder / "mask" / f"WTR{index}_K5_T_label.tif", label, west_north=corner)

@@ -13,7 +13,7 @@ from sarwater.metrics import NODATA, WATER
 from tests.train.lakes import lake, write_lakes, write_raster
 from train.augment import NONE, Augmentation
 from train.data import Crops, Share, Source, loader
-from train.regions import split_tiles
+from train.regions import split_sources
 from train.tiles import Tile, find_tiles
 
 
@@ -64,7 +64,7 @@ def test_a_crop_never_crosses_into_the_held_out_rows(tmp_path: Path) -> None:
     rows = np.repeat(np.arange(1, 97, dtype=np.uint8)[:, None], 96, axis=1)  # each pixel names its row
     image = write_raster(tmp_path / "a.tif", rows)
     mask = write_raster(tmp_path / "b.tif", lake(96, 0)[1])
-    split = split_tiles(find_tiles(f"{image}:{mask}"), ["a@40"])
+    split = split_sources([find_tiles(f"{image}:{mask}")], ["a@40"])[0]
     crops = crops_of(Source(split.training), augmentation=Augmentation(gain_db=0, speckle=0, zoom=3, rotation_deg=0))
     assert max(float(crops[i][0].max()) for i in range(60)) <= split.training[0].rows[1] < 96
 

@@ -6,12 +6,16 @@ import pytest
 
 from sarwater.errors import DataError, UsageError
 from tests.train.lakes import lake, write_lakes, write_raster
-from train.regions import split_tiles
+from train.regions import Split, check_apart, split_sources
 from train.tiles import Tile, find_tiles
 
 
 def tiles_of(folder: Path, count: int = 4, *, apart: bool = True) -> list[Tile]:
     return find_tiles(str(write_lakes(folder, count, 32, apart=apart)))
+
+
+def split_tiles(tiles: list[Tile], holdout: list[str]) -> Split:
+    return split_sources([tiles], holdout)[0]
 
 
 def one_tile(folder: Path) -> list[Tile]:
@@ -34,12 +38,29 @@ def test_the_lower_part_of_a_large_tile_is_held_out(tmp_path: Path, item: str) -
 
 def test_the_halves_of_a_georeferenced_tile_do_not_overlap(tmp_path: Path) -> None:
     split = split_tiles(tiles_of(tmp_path, 1), ["WTR0@30"])
+    check_apart([split])
     assert len(split.training) == len(split.held_out) == 1
 
 
 def test_a_training_tile_on_the_ground_of_a_held_out_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"WTR1_K5_T\.tif overlaps the held-out .*WTR0_K5_T\.tif on the ground"):
-        split_tiles(tiles_of(tmp_path, 2, apart=False), ["WTR0"])
+        check_apart([split_tiles(tiles_of(tmp_path, 2, apart=False), ["WTR0"])])
+
+
+def test_the_same_ground_in_two_sources_is_refused(tmp_path: Path) -> None:
+    first, second = (find_tiles(str(write_lakes(tmp_path / name, 1, 32))) for name in ("one", "two"))
+    with pytest.raises(DataError, match="on the ground"):
+        check_apart([Split((), tuple(first)), Split(tuple(second), ())])
+
+
+def test_a_name_is_held_out_from_every_source_that_has_it(tmp_path: Path) -> None:
+    sources = [tiles_of(tmp_path / "one", 2), tiles_of(tmp_path / "two", 3)]
+    splits = split_sources(sources, ["WTR0", "WTR2"])
+    assert [[tile.name for tile in split.held_out] for split in splits] == [["WTR0"], ["WTR0", "WTR2"]]
+
+
+def test_tiles_side_by_side_are_apart(tmp_path: Path) -> None:
+    check_apart([split_tiles(tiles_of(tmp_path), ["WTR1"])])
 
 
 def test_a_region_takes_the_south_and_drops_what_straddles_its_border(tmp_path: Path) -> None:

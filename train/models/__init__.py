@@ -15,7 +15,13 @@ from sarwater.manifest import Channel
 from train.models import deepunet, fcn, hrnet, unet
 
 FAMILIES: dict[str, ModuleType] = {"fcn": fcn, "unet": unet, "deepunet": deepunet, "hrnet": hrnet}
-"""Each module has VARIANTS and DEFAULT_VARIANT, and knows its network's stride."""
+"""Each module has VARIANTS and DEFAULT_VARIANT."""
+NETWORKS: dict[str, type[nn.Module]] = {
+    "fcn": fcn.FCN,
+    "unet": unet.UNet,
+    "deepunet": deepunet.DeepUNet,
+    "hrnet": hrnet.HRNet,
+}
 MAX_CHANNELS = 3
 
 
@@ -50,6 +56,12 @@ class Architecture:
     @property
     def name(self) -> str:
         return f"{self.family}-{self.variant}" if self.variant else self.family
+
+    @property
+    def stride_px(self) -> int:
+        """Height and width of the input are multiples of this."""
+        stride_px: int = NETWORKS[self.family].stride_px
+        return stride_px
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -117,7 +129,7 @@ class Segmenter(nn.Module):
             raise ValueError(
                 f"input has {channels} channels, {self.arch.name} takes {len(self.arch.channels)}: {names}"
             )
-        stride_px = self.net.stride_px
+        stride_px = self.arch.stride_px
         padded = [-(-side // stride_px) * stride_px for side in (height, width)]
         if padded != [height, width]:
             raise ValueError(

@@ -1,0 +1,131 @@
+"""Is the proof able to fail? Each fsync is taken out and each pair of commit steps swapped, one at a time, in a copy
+of the code; the power cut model must notice every one of these mutants.
+
+    python -m tests.torture.mutants [--only TEXT]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.torture import powercut
+from tests.torture.station import CHECKOUT
+
+_SYNC = re.compile(r"^( *)fsync_(?:file|folder)\(.*\)$", re.MULTILINE)
+_FILES = (
+    "runtime/custody.py",
+    "runtime/recovery.py",
+    "runtime/outcome.py",
+    "runtime/publish.py",
+    "runtime/pipeline.py",
+)
+
+SWAPS = (
+    ("runtime/outcome.py", "how = publish(staged)", "self._ledger.published(job.id, list(staged.names))"),
+    (
+        "runtime/outcome.py",
+        "self._ledger.published(job.id, list(staged.names))",
+        "self._folders.retire(job.id, job.name, self._context.remove_done)",
+    ),
+    (
+        "runtime/outcome.py",
+        "self._ledger.duplicate(job.id, holder.id, input_sha256)",
+        "self._folders.retire(job.id, job.name, self._context.remove_done)",
+    ),
+    (
+        "runtime/outcome.py",
+        "self._folders.quarantine_scene(job.id, job.name, document)",
+        "self._ledger.quarantined(job.id, reason, message)",
+    ),
+    ("runtime/custody.py", "fsync_folder(folder)", "fsync_folder(self.incoming)"),
+    ("runtime/custody.py", "fsync_folder(self.quarantine)", "fsync_folder(self.work)"),
+)
+"""(file, first step, second step): statements of one function, the first before the second."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    file: str
+    source: str
+    """The file's text with the mutation."""
+
+
+def mutants() -> Iterator[Mutant]:
+    for file in (*_FILES, "sarwater/atomic.py"):
+        source = (CHECKOUT / file).read_text()
+        for match in _SYNC.finditer(source):
+            line = source.count("\n", 0, match.start()) + 1
+            without = source[: match.start()] + f"{match[1]}pass" + source[match.end() :]
+            yield Mutant(f"{file}:{line} without {match[0].strip()}", file, without)
+    ledger = (CHECKOUT / "runtime/ledger.py").read_text()
+    for weaker in ("NORMAL", "OFF"):
+        weak = ledger.replace("synchronous = FULL", f"synchronous = {weaker}")
+        yield Mutant(f"runtime/ledger.py with synchronous = {weaker}", "runtime/ledger.py", weak)
+    publish = (CHECKOUT / "runtime/publish.py").read_text()
+    yield Mutant("runtime/publish.py mask first, side products after", "runtime/publish.py", mask_first(publish))
+    for file, first, second in SWAPS:
+        source = (CHECKOUT / file).read_text()
+        yield Mutant(f"{file}: {second} before {first}", file, _swapped(source, first, second))
+
+
+def _swapped(source: str, first: str, second: str) -> str:
+    start = source.index(first)
+    after = source.index(second, start)
+    return source[:start] + second + source[start + len(first) : after] + first + source[after + len(second) :]
+
+
+def mask_first(source: str) -> str:
+    """The link of the mask moved in front of the renames of its side products."""
+    link = re.search(
+        r"        if overwrite:\n.*?os\.link\([^\n]*\n        fsync_folder\(out_dir\)\n", source, re.DOTALL
+    )
+    assert link, "publish.py has changed: adapt this mutant"
+    without = source.replace(link[0], "")
+    return without.replace(
+        "        for name in sidecars:\n            os.replace",
+        link[0] + "        for name in sidecars:\n            os.replace",
+    )
+
+
+def caught_by(mutant: Mutant, root: Path, expected: dict[str, str]) -> str:
+    """The first violation that the model finds, or nothing."""
+    checkout = root / "checkout"
+    for package in ("runtime", "sarwater", "tests/torture"):
+        shutil.copytree(CHECKOUT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / mutant.file).write_text(mutant.source)
+    for scenario in powercut.SCENARIOS:
+        rng = random.Random(1)
+        if violation := powercut.first_violation(scenario, root / scenario.__name__, checkout, expected, rng):
+            return f"{scenario.__name__}: {violation}"
+    return ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Take out each fsync, swap each pair of steps: is it noticed?")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only mutants with TEXT in their name")
+    only = parser.parse_args(argv).only
+    survivors = 0
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        expected = powercut.expected_masks(Path(folder))
+    for mutant in mutants():
+        if only not in mutant.name:
+            continue
+        with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+            caught = caught_by(mutant, Path(folder), expected)
+        survivors += not caught
+        print(f"{'caught  ' if caught else 'SURVIVED'} {mutant.name}\n           {caught}", flush=True)
+    print(f"{survivors} mutants survived")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

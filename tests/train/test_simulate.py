@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from osgeo import gdal
+
+from sarwater.errors import OutputError, UsageError
+from train.layout import find_files
+from train.radar import SENSORS
+from train.regions import check_apart, split_sources
+from train.scenery import SCENE_TYPES
+from train.simulate import main, simulate_scene
+from train.tiles import find_tiles
+
+gdal.UseExceptions()
+
+K5_TYPES = ("coast", "lakes", "reservoir", "river")
+PERCENTILES = (5, 50, 95)
+K5_WATER_DN = (1.75, 14.0, 77.0)
+K5_LAND_DN = (6.0, 53.5, 197.0)
+"""Means over the four published KOMPSAT-5 tiles of their percentiles of amplitude."""
+
+
+def make(folder: Path, *options: str) -> Path:
+    assert main(["--out", str(folder), "--size", "64", *options]) == 0
+    return folder
+
+
+def pixels(path: Path) -> np.ndarray:
+    return gdal.Open(str(path)).ReadAsArray()
+
+
+def levels_dn(amplitude: np.ndarray, water: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    valid = amplitude > 0
+    return tuple(np.percentile(amplitude[valid & (water == value)], PERCENTILES) for value in (1, 0))
+
+
+@pytest.mark.parametrize("mode", SENSORS)
+@pytest.mark.parametrize("scene_type", SCENE_TYPES)
+def test_every_scene_type_yields_dn_and_labels_of_its_size(scene_type: str, mode: str) -> None:
+    scene = simulate_scene((64, 160), mode, np.random.default_rng(3), scene_type)
+    assert scene.amplitude.shape == scene.water.shape == scene.incidence.shape == (64, 160)
+    assert (scene.amplitude.dtype, scene.water.dtype, scene.incidence.dtype) == (np.uint16, np.uint8, np.uint8)
+    assert set(np.unique(scene.water)) <= {0, 1}
+    assert not scene.water[scene.amplitude == 0].any()
+    assert (scene.scene_type, scene.pixel_m) == (scene_type, SENSORS[mode].pixel_m)
+    assert scene.description
+
+
+def test_the_generator_alone_decides_the_scene() -> None:
+    first, again, other = (simulate_scene((96, 96), "k5", np.random.default_rng(seed)) for seed in (5, 5, 6))
+    assert np.array_equal(first.amplitude, again.amplitude)
+    assert np.array_equal(first.water, again.water)
+    assert not np.array_equal(first.amplitude, other.amplitude)
+
+
+def test_a_dry_scene_has_no_water_and_open_water_little_else() -> None:
+    shares = {
+        scene_type: [simulate_scene((96, 96), "s1", np.random.default_rng(seed), scene_type) for seed in range(5)]
+        for scene_type in ("dry", "open-water")
+    }
+    assert not any(scene.water.any() for scene in shares["dry"])
+    assert all(scene.water[scene.amplitude > 0].mean() > 0.85 for scene in shares["open-water"])
+
+
+def test_the_pixel_spacing_can_be_chosen() -> None:
+    assert simulate_scene((64, 64), "s1", np.random.default_rng(1), "airport", pixel_m=30.0).pixel_m == 30.0
+
+
+def test_some_scenes_end_at_the_edge_of_the_swath() -> None:
+    scenes = [simulate_scene((64, 64), "k5", np.random.default_rng(seed), "open-water") for seed in range(40)]
+    cut = [scene for scene in scenes if (scene.amplitude == 0).any()]
+    assert 1 <= len(cut) <= 12
+
+
+def test_water_and_land_of_k5_scenes_have_the_levels_of_the_published_tiles() -> None:
+    found = []
+    for index in range(24):
+        rng = np.random.default_rng((1, index))
+        scene = simulate_scene((256, 256), "k5", rng, K5_TYPES[index % len(K5_TYPES)])
+        if scene.water.any() and not scene.water.all():
+            found.append(levels_dn(scene.amplitude, scene.water))
+    water_dn, land_dn = np.median(found, axis=0)
+    # Calibration gain, wind and season alone spread single scenes by more than this.
+    assert water_dn == pytest.approx(K5_WATER_DN, rel=0.4, abs=1)
+    assert land_dn == pytest.approx(K5_LAND_DN, rel=0.4)
+
+
+@pytest.mark.realdata
+def test_the_published_tiles_have_the_levels_recorded_here(realdata: Path) -> None:
+    tiles = [
+        levels_dn(pixels(files.image), pixels(files.mask) // 255) for files in find_files(str(realdata / "k5"), False)
+    ]
+    water_dn, land_dn = np.mean(tiles, axis=0)
+    assert water_dn == pytest.approx(K5_WATER_DN, rel=0.05)
+    assert land_dn == pytest.approx(K5_LAND_DN, rel=0.05)
+
+
+@pytest.mark.parametrize(("mode", "spacing_m"), [("k5", 10 / 9), ("s1", 10.0)])
+def test_the_command_writes_the_k5_layout_georeferenced(tmp_path: Path, mode: str, spacing_m: float) -> None:
+    make(tmp_path, "--count", "2", "--mode", mode, "--size", "96x64")
+    files = list(find_files(str(tmp_path), with_gim=True))
+    assert [item.image.name for item in files] == [f"SIM00001_{mode}.tif", f"SIM00002_{mode}.tif"]
+    assert [item.mask.name for item in files] == [f"SIM00001_{mode}_label.tif", f"SIM00002_{mode}_label.tif"]
+    image = gdal.Open(str(files[0].image))
+    assert (image.RasterXSize, image.RasterYSize) == (96, 64)
+    assert image.GetRasterBand(1).DataType == gdal.GDT_UInt16
+    assert image.GetRasterBand(1).GetNoDataValue() == 0
+    assert image.GetGeoTransform()[1] == pytest.approx(spacing_m)
+    assert "UTM zone" in image.GetProjection()
+    assert set(np.unique(pixels(files[0].mask))) <= {0, 255}
+    assert pixels(files[0].gim).dtype == np.uint8
+
+
+def test_the_same_seed_gives_the_same_bytes_however_many_scenes_are_made(tmp_path: Path) -> None:
+    few, many = make(tmp_path / "a", "--count", "2", "--seed", "4"), make(tmp_path / "b", "--count", "3", "--seed", "4")
+    names = sorted(path.relative_to(few) for path in few.rglob("*.tif"))
+    assert len(names) == 6
+    for name in names:
+        assert (few / name).read_bytes() == (many / name).read_bytes()
+    assert sorted(path.name for path in few.rglob("*") if path.is_file()) == sorted(name.name for name in names)
+
+
+def test_two_simulations_share_no_ground_so_both_can_be_split_by_region(tmp_path: Path) -> None:
+    folders = [make(tmp_path / mode, "--count", "5", "--mode", mode) for mode in SENSORS]
+    splits = split_sources([find_tiles(str(folder)) for folder in folders], ["20%"])
+    check_apart(splits)
+    assert [(len(split.training), len(split.held_out), len(split.dropped)) for split in splits] == [(4, 1, 0)] * 2
+
+
+def test_the_command_says_how_much_water_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, "--count", "1", "--type", "dry")
+    assert capsys.readouterr().out == f"1 scenes of 64 x 64 px in {tmp_path}, 0.0% water\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "63"], "63 x 63 px, expected at least 64"),
+        (["--size", "640x"], "expected PX or WIDTHxHEIGHT"),
+        (["--count", "-1"], "--count -1: expected at least 1"),
+        (["--seed", "-1"], "--seed -1: expected 0 or more"),
+        (["--type", "moon"], "scene type is 'moon', expected one of: mixed, lakes"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make(tmp_path, *options)
+    assert not list(tmp_path.rglob("*.tif"))
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(UsageError, match="mode is 'x', expected one of: k5, s1"):
+        simulate_scene((64, 64), "x", np.random.default_rng(0))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file where the folder should be")
+    with pytest.raises(OutputError, match=r"out/img/SIM00001_k5\.tif: cannot be written"):
+        make(tmp_path / "out", "--count", "1")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot be written"):
+        make(tmp_path / "out", "--count", "1")

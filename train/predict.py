@@ -1,0 +1,57 @@
+"""A network's mask of a whole tile, with the windows and the blending of the runtime; windows are read as they come, so
+that a scene need not fit into memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sarwater.metrics import LAND, WATER
+from sarwater.tiling import TilePlan, reflect_indices
+from train.models import Segmenter
+from train.tiles import Tile
+
+Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
+TILE_PX = 1024
+OVERLAP_PX = 48
+
+
+def water_mask(segmenter: Segmenter, tile: Tile, threshold: float) -> UInt8:
+    """(rows, width) uint8 of LAND and WATER, for the rows that the tile is limited to."""
+    return np.where(probability(segmenter, tile) >= threshold, WATER, LAND).astype(np.uint8)
+
+
+@torch.inference_mode()
+def probability(segmenter: Segmenter, tile: Tile) -> Float32:
+    """Blended probability of water, (rows, width) float32; 0 where a whole window is nodata."""
+    device = next(segmenter.parameters()).device
+    height, width = tile.rows_px, tile.width_px
+    plan = TilePlan(height, width, _window_px(segmenter, max(height, width)), OVERLAP_PX)
+    blended = np.zeros((height, width), np.float32)
+    for row in plan.rows:
+        weight_y = plan.weights(row, height)[:, None]
+        for column in plan.columns:
+            window = _window(tile, row.start, column.start, plan.tile_px)
+            if not window.any():
+                continue
+            answer = segmenter(torch.from_numpy(window)[None].to(device))[0, 0].cpu().numpy()
+            part = answer[row.lo - row.start : row.hi - row.start, column.lo - column.start : column.hi - column.start]
+            blended[row.lo : row.hi, column.lo : column.hi] += part * weight_y * plan.weights(column, width)
+    return blended
+
+
+def _window(tile: Tile, top: int, left: int, side_px: int) -> Float32:
+    """(C, side_px, side_px) float32, mirrored beyond the edges of the tile's rows and columns."""
+    rows = reflect_indices(top, side_px, tile.rows_px)
+    columns = reflect_indices(left, side_px, tile.width_px)
+    y, x = int(rows.min()), int(columns.min())
+    pixels, _ = tile.read(x, tile.rows[0] + y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y)
+    return np.ascontiguousarray(pixels[:, (rows - y)[:, None], columns - x])
+
+
+def _window_px(segmenter: Segmenter, size_px: int) -> int:
+    """TILE_PX, or less for a small tile: the next multiple of the stride with room for the overlap."""
+    stride_px = segmenter.arch.stride_px
+    return min(TILE_PX, -(-max(size_px, 3 * OVERLAP_PX) // stride_px) * stride_px)

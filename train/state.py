@@ -1,0 +1,147 @@
+"""What changes from step to step: the network, its average, the optimiser; and how it is saved and taken up again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from sarwater.errors import CheckpointInvalid, UsageError
+from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from train.init import Report, initialise
+from train.models import Segmenter
+from train.optimise import learning_rate, make_optimiser, update_average
+from train.plan import Plan, differing_option
+from train.scores import Scores
+
+THRESHOLD = 0.5
+
+
+class State:
+    """A run at one step, on the plan's device: fresh, started from --init, or resumed from last.pt.
+
+    Raises CheckpointInvalid for files that do not fit, UsageError for a run that cannot be resumed.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.step = 0
+        """Updates done."""
+        self.best_iou = -1.0
+        last = _last_checkpoint(plan)
+        torch.manual_seed(plan.options.seed)
+        self.segmenter = Segmenter(plan.arch)
+        self.init_report: Report | None = None
+        if plan.options.init and last is None:
+            self.init_report = initialise(self.segmenter, plan.options.init)
+        self.segmenter.to(device=plan.device, memory_format=torch.channels_last)
+        self.average = Segmenter(plan.arch).to(device=plan.device, memory_format=torch.channels_last)
+        self.average.load_state_dict(self.segmenter.state_dict())
+        self.average.eval().requires_grad_(False)
+        self.optimiser = make_optimiser(self.segmenter, plan.options)
+        self.scaler = torch.amp.GradScaler(plan.device.type, enabled=plan.precision == torch.float16)
+        if last is not None and last.resume is not None:
+            self.segmenter.net.load_state_dict(last.resume["net"])
+            self.average.net.load_state_dict(last.state_dict)
+            self.optimiser.load_state_dict(last.resume["optimiser"])
+            self.scaler.load_state_dict(last.resume["scaler"])
+            self.step, self.best_iou = last.resume["step"], last.resume["best_iou"]
+        self._network = _joined(self.segmenter, plan)
+        self._loss_sum = torch.zeros((), device=plan.device)
+        self._loss_steps = 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return learning_rate(self.step, self.plan.steps, self.plan.options)
+
+    def update(self, pixels: Tensor, truth: Tensor) -> None:
+        """One step: pixels (N, C, H, W) float32 and truth (N, H, W) uint8, from any device."""
+        plan = self.plan
+        self.segmenter.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate
+        pixels = pixels.to(plan.device, non_blocking=True, memory_format=torch.channels_last)
+        with torch.autocast(plan.device.type, plan.precision, enabled=plan.precision != torch.float32):
+            logits = self._network(pixels)
+        loss = plan.loss(logits, truth.to(plan.device, non_blocking=True))
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if plan.options.clip:
+            self.scaler.unscale_(self.optimiser)
+            nn.utils.clip_grad_norm_(self.segmenter.parameters(), plan.options.clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        update_average(self.average, self.segmenter, self.step, plan.options.ema)
+        self._loss_sum += loss.detach()
+        self._loss_steps += 1
+        self.step += 1
+
+    def take_mean_loss(self) -> float:
+        """Over the steps since it was last taken, and all processes. Here the CPU waits for the GPU."""
+        mean = float(self.plan.team.sum(self._loss_sum) / (self._loss_steps * self.plan.team.size))
+        self._loss_sum.zero_()
+        self._loss_steps = 0
+        return mean
+
+    def save(self, scores: Scores | None) -> None:
+        """best.pt where the held-out score is the best so far (or there is none), then last.pt. Raises OutputError."""
+        plan = self.plan
+        metrics = {"held_out": scores.to_dict()} if scores else {}
+        training = {**plan.provenance, "step": self.step, "metrics": metrics}
+        checkpoint = Checkpoint(plan.arch, self.average.net.state_dict(), THRESHOLD, training)
+        if scores is None or scores.pooled_iou > self.best_iou:
+            self.best_iou = scores.pooled_iou if scores else self.best_iou
+            save_checkpoint(plan.out / "best.pt", checkpoint)
+        resume = {
+            "net": self.segmenter.net.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "best_iou": self.best_iou,
+        }
+        save_checkpoint(plan.out / "last.pt", replace(checkpoint, resume=resume))
+
+
+def _last_checkpoint(plan: Plan) -> Checkpoint | None:
+    """The checkpoint to go on from; None to begin at the beginning."""
+    path = plan.out / "last.pt"
+    if not plan.options.resume:
+        if path.exists():
+            raise UsageError(f"{plan.out}: holds a run already; --resume goes on with it, or choose another --out")
+        return None
+    if not path.exists():
+        if (plan.out / "options.json").exists():
+            return None  # it was ended before its first checkpoint
+        raise UsageError(f"{plan.out}: no run to resume; leave out --resume to begin one")
+    last = load_checkpoint(path)
+    if last.architecture != plan.arch:
+        raise CheckpointInvalid(f"{path}: a checkpoint of {last.architecture.name}, expected {plan.arch.name}")
+    if last.resume is None:
+        raise CheckpointInvalid(f"{path}: holds weights only and cannot be resumed; start from it with --init")
+    if difference := differing_option(plan.provenance["options"], last.training["options"]):
+        raise UsageError(f"{path}: --resume goes on with the same options; {difference}")
+    return last
+
+
+class _Logits(nn.Module):
+    """The segmenter's logits as a module's forward, which is what DistributedDataParallel wraps."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return self.segmenter.logits(raw)
+
+
+def _joined(segmenter: Segmenter, plan: Plan) -> nn.Module:
+    """The network to call in training: among several processes, one whose gradients are averaged over all."""
+    network = _Logits(segmenter)
+    if plan.team.size == 1:
+        return network
+    on_gpu = plan.device.type == "cuda"
+    if on_gpu:  # batch statistics over all processes; PyTorch has it for GPUs alone
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return nn.parallel.DistributedDataParallel(network, device_ids=[plan.device.index] if on_gpu else None)

@@ -61,6 +61,8 @@ class HostRun(SceneRun):
         self._started: deque[tuple[int, _Band, Span]] = deque()
         self._bands: deque[_Band] = deque()
         self._pushed = 0
+        self._most_bands = 1 + -(-network.depth // len(plan.columns))
+        """Bands held at a time: this one, and as many before it as the network's slots reach back."""
         self._next_slot = 0
         self._carry: Float32 = np.zeros((0, plan.width_px), np.float32)
         self._busy_since = 0.0
@@ -72,7 +74,7 @@ class HostRun(SceneRun):
             nodata = as_pixel(self._nodata, rows.dtype)
             if valid is None and nodata is not None:
                 valid = rows[0] != nodata if len(rows) == 1 else (rows != nodata).any(axis=0)
-            band = _Band(self._plan, span, valid)
+            band = _Band(self._plan, span, valid, self._pushed - 1)
         self._bands.append(band)
         for column in self._plan.columns:
             if band.is_nodata(column):
@@ -82,7 +84,8 @@ class HostRun(SceneRun):
                 self._start(band, column, rows, valid, nodata)
         band.complete = True
         last = self._pushed == len(self._plan.rows)
-        while last and self._started:
+        # Not only when a slot is wanted: over nodata none is, and the bands would pile up behind an old tile.
+        while self._started and (last or self._pushed - self._started[0][1].number >= self._most_bands):
             self._collect()
         return self._finished()
 
@@ -144,8 +147,9 @@ class HostRun(SceneRun):
 class _Band:
     """The sums of one tile row, for the rows it answers for."""
 
-    def __init__(self, plan: TilePlan, span: Span, valid: Bool | None) -> None:
+    def __init__(self, plan: TilePlan, span: Span, valid: Bool | None, number: int) -> None:
         self.span = span
+        self.number = number
         self.valid = None if valid is None else valid[span.lo - span.start : span.hi - span.start]
         self.pending = 0
         self.complete = False

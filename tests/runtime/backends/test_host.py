@@ -73,6 +73,19 @@ def test_nodata_stays_nodata_and_its_tiles_are_never_inferred() -> None:
     assert counters.tiles_skipped == 3  # the eastern of three columns
 
 
+def test_rows_keep_coming_over_nodata() -> None:
+    """A tile that nobody waits for must not hold back the bands behind it: memory would grow with the scene."""
+    pixels = np.zeros((1, 640, 96), np.uint16)
+    pixels[:, :40] = 200
+    plan = TilePlan(640, 96, TILE_PX, 0)
+    scene = HostRun(plan, Echo(2), 0, 0.5)
+    done = 0
+    for number, span in enumerate(plan.rows):
+        done += len(scene.push(pixels[:, span.start : span.start + TILE_PX]).mask)
+        assert done >= plan.rows[max(0, number - 1)].lo
+    assert done == 640
+
+
 def test_the_same_scene_gives_the_same_bytes_whatever_the_number_of_slots() -> None:
     pixels = np.random.default_rng(1).integers(1, 255, (1, 100, 130)).astype(np.uint8)
     results = [run(pixels, 10, 0, depth)[1].tobytes() for depth in (1, 2, 7)]

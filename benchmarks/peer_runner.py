@@ -1,0 +1,64 @@
+"""One peer, in the peers' own environment: peer_runner.py PEER MODEL.onnx SCENE OUTPUT TILE_PX THRESHOLD.
+
+Written the way such code is usually written, neither slowed down nor tuned; imports nothing of sarwater.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+
+def main() -> None:
+    peer, model, scene, output, tile, threshold = sys.argv[1:]
+    run = {"torch": sliding_window, "onnxruntime": rasterio_loop}[peer]
+    run(model, scene, output, int(tile), float(threshold))
+
+
+def sliding_window(model_path: str, scene_path: str, output_path: str, tile: int, threshold: float) -> None:
+    import onnx2torch
+    import rasterio
+    import torch
+
+    model = onnx2torch.convert(model_path).eval()
+    with rasterio.open(scene_path) as scene:
+        image, profile = scene.read(1).astype(np.float32), scene.profile
+    height, width = image.shape
+    padded = np.pad(image, ((0, -height % tile), (0, -width % tile)), mode="reflect")
+    mask = np.zeros(padded.shape, np.uint8)
+    with torch.inference_mode():
+        for y in range(0, padded.shape[0], tile):
+            for x in range(0, padded.shape[1], tile):
+                patch = torch.from_numpy(padded[y : y + tile, x : x + tile].copy())[None, None]
+                mask[y : y + tile, x : x + tile] = (model(patch)[0, 0] >= threshold).numpy()
+    write(output_path, mask[:height, :width], profile)
+
+
+def rasterio_loop(model_path: str, scene_path: str, output_path: str, tile: int, threshold: float) -> None:
+    import onnxruntime
+    import rasterio
+    from rasterio.windows import Window
+
+    session = onnxruntime.InferenceSession(model_path, providers=["CPUExecutionProvider"])
+    with rasterio.open(scene_path) as scene:
+        profile = scene.profile | {"dtype": "uint8", "count": 1, "compress": "deflate"}
+        with rasterio.open(output_path, "w", **profile) as output:
+            for y in range(0, scene.height, tile):
+                for x in range(0, scene.width, tile):
+                    window = Window(x, y, tile, tile)
+                    patch = scene.read(1, window=window, boundless=True, fill_value=0).astype(np.float32)
+                    water = session.run(None, {"sar": patch[None, None]})[0][0, 0] >= threshold
+                    rows, columns = min(tile, scene.height - y), min(tile, scene.width - x)
+                    output.write(water[:rows, :columns].astype(np.uint8), 1, window=Window(x, y, columns, rows))
+
+
+def write(path: str, mask: np.ndarray, profile: dict[str, object]) -> None:
+    import rasterio
+
+    with rasterio.open(path, "w", **(profile | {"dtype": "uint8", "count": 1, "compress": "deflate"})) as output:
+        output.write(mask, 1)
+
+
+if __name__ == "__main__":
+    main()

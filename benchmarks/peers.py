@@ -1,0 +1,120 @@
+"""The same network, scene and tile size, run three ways: seconds, peak memory, IoU and visible seams of each.
+
+    benchmarks/peers.sh [--model MODEL] [--size WxH]
+
+`torch` is a plain sliding window in PyTorch over an array held in memory; `onnxruntime` a rasterio loop, window by
+window, as most people write it. Neither blends. Each runs in a process of its own,
+one after the other. The weights are the same everywhere: the PyTorch ones are converted from the ONNX file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.simulated import write_scene
+from sarwater.command import run_command
+from sarwater.metrics import confusion
+from sarwater.models import Model, resolve_onnx
+
+PEERS = ("torch", "onnxruntime")
+RUNNER = Path(__file__).with_name("peer_runner.py")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    model = resolve_onnx(arguments.model)
+    width, height = (int(part) for part in arguments.size.split("x"))
+    with tempfile.TemporaryDirectory(prefix="sarwater-peers-") as name:
+        folder = Path(name)
+        truth = folder / "truth.tif"
+        scene = write_scene(folder / "scene.tif", height, width, truth=truth)
+        report = {"sarwater": _ours(model, scene, folder)}
+        for peer in arguments.only.split(","):
+            report[peer] = _peer(arguments.peers, peer, model, scene, folder)
+        for name, figures in report.items():
+            figures |= _quality(folder / f"{name}.tif", truth, model.manifest.tile_px)
+    print(json.dumps(report, indent=2))
+    _print_table(report)
+    return 0
+
+
+def _ours(model: Model, scene: Path, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "runtime.predict", str(scene), "-o", str(folder / "ours")]
+    figures = _measured([*command, "--model", str(model.path), "--products", "mask", "--json"])
+    (folder / "ours" / "scene_water.tif").rename(folder / "sarwater.tif")
+    return figures
+
+
+def _peer(python: Path, peer: str, model: Model, scene: Path, folder: Path) -> dict[str, Any]:
+    tile_px, threshold = model.manifest.tile_px, model.manifest.threshold
+    output = folder / f"{peer}.tif"
+    return _measured(
+        [str(python), str(RUNNER), peer, str(model.path), str(scene), str(output), str(tile_px), str(threshold)]
+    )
+
+
+def _measured(command: Sequence[str]) -> dict[str, Any]:
+    """Wall and processor seconds of the process, from start to end, and its peak memory."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)}: ended with {os.waitstatus_to_exitcode(status)}")
+    return {
+        "seconds": time.perf_counter() - start,
+        "processor_s": usage.ru_utime + usage.ru_stime,
+        "peak_memory_mb": usage.ru_maxrss / 1024,
+    }
+
+
+def _quality(output: Path, truth: Path, tile_px: int) -> dict[str, float]:
+    """IoU against the truth, and how much more often the class changes across a tile's border than elsewhere."""
+    from runtime.evaluate import read_label
+
+    mask, label = read_label(output), read_label(truth)
+    return {"iou": confusion(mask, label).iou, "seam_ratio": _seam_ratio(mask, tile_px)}
+
+
+def _seam_ratio(mask: npt.NDArray[np.uint8], tile_px: int) -> float:
+    """Share of class changes from one column to the next at multiples of the tile size, over that at other columns."""
+    changes = (mask[:, 1:] != mask[:, :-1]).mean(axis=0)
+    at_border = np.zeros(changes.size, bool)
+    at_border[tile_px - 1 :: tile_px] = True
+    return float(changes[at_border].mean() / max(changes[~at_border].mean(), 1e-9))
+
+
+def _print_table(report: dict[str, dict[str, Any]]) -> None:
+    print(f"{'':14}{'seconds':>10}{'cpu s':>10}{'memory MB':>12}{'IoU':>8}{'seams':>8}", file=sys.stderr)
+    for name, figures in report.items():
+        print(
+            f"{name:14}{figures['seconds']:>10.1f}{figures['processor_s']:>10.1f}{figures['peak_memory_mb']:>12.0f}"
+            f"{figures['iou']:>8.3f}{figures['seam_ratio']:>8.2f}",
+            file=sys.stderr,
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks.peers", description="The same network run three ways.")
+    parser.add_argument("--peers", type=Path, required=True, help="interpreter of the peers' environment")
+    parser.add_argument("--model", default="hrnet", help="an .onnx file or a model name (default: %(default)s)")
+    parser.add_argument(
+        "--size", default="4096x4096", metavar="WxH", help="of the simulated scene (default: %(default)s)"
+    )
+    parser.add_argument("--only", default=",".join(PEERS), metavar="LIST", help="peers to run (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

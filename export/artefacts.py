@@ -135,7 +135,8 @@ def at_precision(source: Path, precision: str, workshop: Workshop, progress: Pro
         workshop.say(f"wrote {path}: {summary(accuracy)}")
     accuracy = Accuracy(**manifest.recipe["outcome"]["accuracy"])
     if workshop.gates and not accuracy.passes(precision):
-        complaint = _complaint(graph, read_graph(path), accuracy, proof_tiles(graph, workshop)[0])
+        tiles = proof_tiles(graph, workshop, PROOF_TILE_PX, 1)
+        complaint = _complaint(graph, read_graph(path), accuracy, tiles[0])
         raise GateMissed(rejected(path, manifest), complaint)
     return path
 
@@ -151,8 +152,8 @@ def rejected(path: Path, manifest: ModelManifest) -> Path:
     return target
 
 
-def proof_tiles(graph: Graph, workshop: Workshop, tile_px: int = PROOF_TILE_PX, count: int = PROOF_TILES) -> list[Tile]:
-    """Labelled tiles for the gates: of the calibration folder where it has labels, else simulated."""
+def proof_tiles(graph: Graph, workshop: Workshop, tile_px: int, count: int) -> list[Tile]:
+    """At most `count` labelled tiles for the gates: of the calibration folder where it has labels, else simulated."""
     from export.tiles import labelled_tiles, simulated_tiles
 
     folder = workshop.calibration
@@ -210,7 +211,7 @@ def _convert(
     from export.runners import onnxruntime_runner, probabilities
 
     calibration = calibration_tiles(graph.manifest.channels, workshop.calibration)
-    tiles = proof_tiles(graph, workshop)
+    tiles = proof_tiles(graph, workshop, PROOF_TILE_PX, PROOF_TILES)
     if precision == "fp16":
         progress("float16", 0, 1)
         converted = to_fp16(graph, calibration, recipe)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graph import infer_shapes
+from export.graph import copy_of, infer_shapes
 
 
 def emulated(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The same network in float32 arithmetic with explicit rounding; float32 and int8 parts are as they were."""
-    typed = infer_shapes(_copy(proto))
+    typed = infer_shapes(proto)
     halves = {value.name for value in typed.graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT16}
-    result = _copy(proto)
+    result = copy_of(proto)
     del result.graph.value_info[:]
     _widen_initialisers(result.graph)
     nodes = []
@@ -53,9 +53,3 @@ def _widen_attributes(node: onnx.NodeProto) -> None:
             attribute.i = TensorProto.FLOAT
         if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT16:
             attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype("float32")))
-
-
-def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    return copy

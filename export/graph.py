@@ -117,8 +117,7 @@ def with_tile(graph: Graph, tile_px: int) -> Graph:
         return graph
     overlap_px = min(graph.manifest.overlap_px, tile_px // 3 // 2 * 2)
     manifest = dataclasses.replace(graph.manifest, tile_px=tile_px, overlap_px=overlap_px, files={})
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
+    proto = copy_of(graph.proto)
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim[2:]:
             dim.dim_value = tile_px
@@ -126,10 +125,11 @@ def with_tile(graph: Graph, tile_px: int) -> Graph:
 
 
 def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Fill in every intermediate shape; raises ExportError where the graph contradicts itself."""
-    del proto.graph.value_info[:]
+    """A copy with every intermediate shape filled in; raises ExportError where the graph contradicts itself."""
+    bare = copy_of(proto)
+    del bare.graph.value_info[:]
     try:
-        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        return onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         raise ExportError(
             f"the shapes of the graph do not fit together at this tile size ({_first_line(error)}); either the "
@@ -138,8 +138,14 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
 
 
+def copy_of(proto: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return copy
+
+
 def described(graph: Graph) -> Graph:
-    """Write the manifest, and what QGIS Deepness reads, into the graph's metadata, in a fixed order."""
+    """Write the manifest, and what QGIS Deepness reads, into the graph's own metadata, in a fixed order."""
     manifest, proto = graph.manifest, graph.proto
     about = dataclasses.asdict(dataclasses.replace(manifest, files={}))
     properties = {

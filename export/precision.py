@@ -24,7 +24,7 @@ import numpy.typing as npt
 import onnx
 
 from export.accuracy import LARGEST_IOU_LOSS, Accuracy, compare
-from export.graph import Graph, infer_shapes, opset_of, with_tile
+from export.graph import Graph, copy_of, infer_shapes, opset_of, with_tile
 from export.runners import onnxruntime_runner, probabilities
 from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
 from export.tiles import Tile
@@ -102,9 +102,7 @@ def folded(graph: Graph) -> onnx.ModelProto:
     """The graph with BatchNorm folded into the convolutions, which quantisation and float16 both want."""
     import onnxslim
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(graph.proto)
-    proto: onnx.ModelProto = onnxslim.slim(copy, skip_optimizations=["weight_tying"])
+    proto: onnx.ModelProto = onnxslim.slim(copy_of(graph.proto), skip_optimizations=["weight_tying"])
     return proto
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 
 import onnx
 
+from export.graph import copy_of
+
 Blocks = dict[str, list[str]]
 """Path of a block in the network -> names of its quantised nodes."""
 
@@ -26,8 +28,7 @@ def quantised_blocks(proto: onnx.ModelProto) -> Blocks:
 
 def unquantised(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
     """The Q/DQ graph with the named nodes in floating point again; every other node keeps its scales."""
-    result = onnx.ModelProto()
-    result.CopyFrom(proto)
+    result = copy_of(proto)
     wanted = set(names)
     producer = {node.output[0]: node for node in result.graph.node}
     for node in result.graph.node:

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("model", metavar="MODEL", help="a checkpoint (.pt), or a family: its newest checkpoint under runs/")
     add("-o", "--output", type=Path, default=ENGINES, metavar="FILE", help="default: engines/<name>-fp32-<tile>.onnx")
     add("--tile", type=int, default=TILE_PX, metavar="PX", help=f"tile size, a multiple of 32 (default {TILE_PX})")
-    add("--overlap", type=int, default=OVERLAP_PX, metavar="PX", help=f"blended overlap (default {OVERLAP_PX})")
+    add("--overlap", type=int, metavar="PX", help=f"blended overlap (default {OVERLAP_PX}, at most a third)")
     args = parser.parse_args(argv)
     checkpoint = find_checkpoint(args.model)
     print(f"{args.model}: {checkpoint}")
@@ -70,7 +70,7 @@ def find_checkpoint(name_or_path: str) -> Path:
 
 
 def export_checkpoint(
-    checkpoint_path: Path, output: Path, tile_px: int = TILE_PX, overlap_px: int = OVERLAP_PX
+    checkpoint_path: Path, output: Path, tile_px: int = TILE_PX, overlap_px: int | None = None
 ) -> tuple[Path, ModelManifest]:
     """Write the fp32 ONNX of a checkpoint and its manifest; the same checkpoint gives the same bytes.
 
@@ -88,6 +88,8 @@ def export_checkpoint(
         ) from error
     from export.graph import write_graph
 
+    if overlap_px is None:
+        overlap_px = min(OVERLAP_PX, tile_px // 3 // 2 * 2)
     graph = to_graph(load_checkpoint(checkpoint_path), tile_px, overlap_px, {"checkpoint": sha256_of(checkpoint_path)})
     manifest = graph.manifest
     path = output if output.suffix == ".onnx" else output / f"{manifest.name}-fp32-{tile_px}.onnx"

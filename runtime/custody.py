@@ -144,15 +144,14 @@ class Folders:
         try:
             if held.is_dir():
                 os.rename(held, there)  # refuses to replace anything but an empty folder
-                fsync_folder(self.incoming)
             else:
                 os.link(held, there)  # refuses to replace anything
-                fsync_folder(self.incoming)
-                held.unlink()
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
             return False
+        fsync_folder(self.incoming)
+        held.unlink(missing_ok=True)
         self.drop(self.folder(job))
         return True
 
@@ -164,6 +163,8 @@ class Folders:
         if held.exists():
             if remove:
                 shutil.rmtree(held) if held.is_dir() else held.unlink()
+            elif _same_file(held, self.done / name):
+                held.unlink()  # a power cut left the move half done
             else:
                 os.rename(held, self.done_path(job, name))
                 fsync_folder(self.done)
@@ -172,8 +173,7 @@ class Folders:
     def done_path(self, job: int, name: str) -> Path:
         """`done/NAME`, with the job number in it where that name was kept before."""
         path = self.done / name
-        stem, suffix = os.path.splitext(name)
-        return self.done / f"{stem}.{job}{suffix}" if os.path.lexists(path) else path
+        return self.done / _numbered(name, job) if os.path.lexists(path) else path
 
     def quarantine_scene(self, job: int, name: str, reason: dict[str, Any]) -> None:
         """Move the scene's folder to quarantine, with `reason` beside the input."""
@@ -195,8 +195,7 @@ class Folders:
 
     def done_copy(self, job: int, name: str) -> Path | None:
         """The scene under done, or None; a name that was used again carries its job number."""
-        stem, suffix = os.path.splitext(name)
-        paths = (self.done / f"{stem}.{job}{suffix}", self.done / name)
+        paths = (self.done / _numbered(name, job), self.done / name)
         return next((path for path in paths if os.path.lexists(path)), None)
 
     def release(self, source: Path, name: str) -> None:
@@ -217,7 +216,7 @@ class Folders:
             source, target = self.incoming / (name + suffix), folder / held_name
             if back:
                 source, target = target, source
-            with contextlib.suppress(FileNotFoundError):
+            if os.path.lexists(source):  # also False where such a name would be too long
                 os.rename(source, target)
 
     def drop(self, folder: Path) -> None:
@@ -225,8 +224,7 @@ class Folders:
         for path in folder.iterdir():
             if not path.name.startswith("input"):
                 path.unlink()
-        folder.rmdir()
-        fsync_folder(self.work)
+        folder.rmdir()  # not synced: `recover` knows what to do with one that comes back
 
 
 def _make_durable(folder: Path) -> None:
@@ -235,6 +233,16 @@ def _make_durable(folder: Path) -> None:
         _make_durable(folder.parent)
         folder.mkdir(exist_ok=True)
         fsync_folder(folder.parent)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
+
+
+def _numbered(name: str, job: int) -> str:
+    """`scene.7.tif`, short enough for every file system."""
+    stem, suffix = os.path.splitext(os.fsencode(name))
+    return os.fsdecode(stem[:200] + f".{job}".encode() + suffix[:20])
 
 
 def input_name(name: str) -> str:

@@ -111,7 +111,8 @@ def _check_dataset(path: Path, dataset: Any, limits: SceneLimits) -> None:
     ):
         if found > limit:
             raise SceneUnsafe(
-                f"{path.name}: {dataset.name} declares {found:,} {what}, more than the limit of {limit:,}"
+                f"{path.name}: {dataset.name} declares {found:,} {what}, more than the limit of {limit:,}; "
+                "raise it if that is right"
             )
 
 

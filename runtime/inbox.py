@@ -214,7 +214,7 @@ class Inbox:
             heapq.heappush(self._due, (settled_s, candidate.name))
 
     def _marked(self, candidate: Candidate) -> bool:
-        if (self.config.incoming / (candidate.name + MARKER)).exists():
+        if os.path.lexists(self.config.incoming / (candidate.name + MARKER)):  # also False for a name too long
             return True
         manifest = Manifest.read(self.config.incoming / (candidate.name + MANIFEST))
         return manifest is not None and manifest.size_bytes in (None, candidate.signature.size_bytes)

@@ -77,6 +77,14 @@ class Layer:
             return self._converted(pixels.astype(np.float32), window)
         return pixels.astype(self.dtype, copy=False)
 
+    def read_into(self, out: Pixels, window: Window) -> None:
+        """As `read`, into (H, W) `out`; straight from the decoder where nothing is to be done to the pixels."""
+        stored = gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType)
+        if out.dtype == stored and self.quadrature is None and not self.converted:
+            self._stored(window, out)
+        else:
+            out[...] = self.read(window)
+
     def _converted(self, values: Float32, window: Window) -> Float32:
         missing = values == self.nodata
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -88,9 +96,9 @@ class Layer:
         result[missing] = np.nan
         return result
 
-    def _stored(self, window: Window) -> Any:
+    def _stored(self, window: Window, out: Pixels | None = None) -> Any:
         try:
-            return self._raster.ReadAsArray(window.x_px, window.y_px, window.width_px, window.height_px)
+            return self._raster.ReadAsArray(window.x_px, window.y_px, window.width_px, window.height_px, buf_obj=out)
         except RuntimeError as error:
             name = Path(self.dataset.GetDescription()).name
             last = window.y_px + window.height_px - 1

@@ -4,7 +4,7 @@
     this thread        gather, infer, blend, threshold           (backend)
     writer thread      encode finished rows                      (products)
 
-At most one band waits before the network and two after it, so memory does not grow with the scene's height.
+At most one band waits before the network and one after it, so memory does not grow with the scene's height.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def infer_scene(
 
 
 class _WriterThread:
-    """Runs submitted writes in order in one thread; at most two wait. An error surfaces at the next call or the end."""
+    """Runs submitted writes in order in one thread; at most one waits. Errors surface at the next call or the end."""
 
     def __enter__(self) -> _WriterThread:
         self._pool = ThreadPoolExecutor(1, "writer")
@@ -196,7 +196,7 @@ class _WriterThread:
 
     def submit(self, write: Callable[..., None], *arguments: Any) -> None:
         self._waiting.append(self._pool.submit(write, *arguments))
-        if len(self._waiting) > 2:
+        if len(self._waiting) > 1:
             self._waiting.popleft().result()
 
     def __exit__(

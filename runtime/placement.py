@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +17,12 @@ class Placement:
     cylindrical equal-area projection, where edges along parallels and meridians stay straight.
     """
 
-    def __init__(self, crs: Any, to_crs: Callable[[Any], Any]) -> None:
+    def __init__(self, crs: Any, to_crs: Callable[[Any], Any], pixel_units2: float = math.inf) -> None:
         self.crs = crs
         self._to_crs = to_crs
         self._m2_per_unit2 = crs.GetLinearUnits() ** 2 if crs is not None and crs.IsProjected() else None
+        self.pixel_m2 = pixel_units2 * (self._m2_per_unit2 or math.inf)
+        """Area of every pixel, where they are alike; infinity where they are not, which keeps all of them."""
         self._to_equal_area = _equal_area(crs) if crs is not None and crs.IsGeographic() else None
 
     def __call__(self, geometry: Any) -> tuple[Any, float | None]:
@@ -37,7 +40,9 @@ class Placement:
 def placement_of(georeference: Georeference) -> Placement:
     """Without a georeference, geometries stay in pixels with rows counted negative, as QGIS shows such a raster."""
     if georeference.geotransform is not None:
-        return Placement(_crs(georeference.crs_wkt), _affine(georeference.geotransform))
+        _, width, shear, _, skew, height = georeference.geotransform
+        pixel_units2 = abs(width * height - shear * skew)
+        return Placement(_crs(georeference.crs_wkt), _affine(georeference.geotransform), pixel_units2)
     if georeference.gcps:
         return Placement(_crs(georeference.gcp_crs_wkt), _through_gcps(georeference))
     return Placement(None, _affine((0.0, 1.0, 0.0, 0.0, 0.0, -1.0)))

@@ -113,7 +113,7 @@ class WaterPolygons(Product):
         self._dataset = None
 
     def _strip(self, water: UInt8) -> None:
-        runs = int(np.count_nonzero(water[:, 1:] > water[:, :-1]))
+        runs = np.count_nonzero(water[:, 1:] > water[:, :-1])
         if runs > STRIP_RUNS and len(water) > 1:
             half = len(water) // 2
             self._strip(water[:half])
@@ -131,7 +131,7 @@ class WaterPolygons(Product):
                 self._emit(polygon, cut=False)
                 continue
             number = next(self._numbers)
-            self._bodies[number] = _Body([polygon], polygon.GetGeometryRef(0).GetPointCount())
+            self._bodies[number] = _Body([polygon.Clone()], polygon.GetGeometryRef(0).GetPointCount())
             if reaches_up:
                 for start, stop in _runs_along(polygon, top):
                     for neighbour in np.unique(above[start:stop]):
@@ -171,6 +171,8 @@ class WaterPolygons(Product):
 
     def _emit(self, polygon: Any, cut: bool) -> None:
         pixels = round(polygon.Area())
+        if pixels * self._place.pixel_m2 < self._minimum_area:
+            return
         placed, area_m2 = self._place(polygon)
         if (pixels if area_m2 is None else area_m2) < self._minimum_area:
             return
@@ -210,15 +212,22 @@ class _Names:
 
 
 def polygonise(water: UInt8, top: int = 0) -> Iterator[Any]:
-    """The 4-connected bodies of `water` (n, W) as polygons in scene pixels, whose first row is `top`."""
-    raster = gdal_array.OpenArray(water)
-    raster.SetGeoTransform((0, 1, 0, top, 0, 1))
+    """The 4-connected bodies of `water` (n, W) as polygons in scene pixels, whose first row is `top`.
+
+    Each is good until the next is asked for; clone what is kept.
+    """
+    columns = np.flatnonzero(water.any(axis=0))
+    if not columns.size:
+        return
+    west, east = columns[0], columns[-1] + 1
+    raster = gdal_array.OpenArray(np.ascontiguousarray(water[:, west:east]))
+    raster.SetGeoTransform((int(west), 1, 0, top, 0, 1))
     band = raster.GetRasterBand(1)
     memory = (ogr.GetDriverByName("Memory") or ogr.GetDriverByName("MEM")).CreateDataSource("")
     layer = memory.CreateLayer("strip", None, ogr.wkbPolygon)
     gdal.Polygonize(band, band, layer, -1)
     for feature in layer:
-        yield feature.GetGeometryRef().Clone()
+        yield feature.GetGeometryRef()
 
 
 def _runs_along(polygon: Any, row: int) -> Iterator[tuple[int, int]]:

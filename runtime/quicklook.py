@@ -15,16 +15,16 @@ from runtime.backends.base import FinishedRows
 from runtime.products import CLASSES, MASK_COLOURS, Product
 from runtime.raster import gdal, gdal_array, osr
 from runtime.scene import SHADOW, Scene
-from sarwater.metrics import NODATA, WATER
+from sarwater.metrics import WATER
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
 LONG_SIDE_PX = 1600
-_SAMPLES = 4
-"""Pixels looked at per picture pixel and axis: enough to calm the speckle."""
+_SAMPLES = 3
+"""Pixels looked at per picture pixel and axis, at least where the scene has them: enough to calm the speckle."""
 _STRETCH_PERCENT = (2.0, 98.0)
-_WATER_OPACITY = 0.6
+_OVERLAY_OPACITY = 0.6
 _FOOTER_PX = 64
 _INK, _PAPER = (24, 28, 36), (250, 250, 247)
 
@@ -46,15 +46,15 @@ class Quicklook(Product):
         self._step = max(1, self._factor // _SAMPLES)
         shape = (math.ceil(scene.height_px / self._factor), math.ceil(scene.width_px / self._factor))
         self._power, self._seen = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self._water, self._shadow, self._classified = (np.zeros(shape, np.float32) for _ in range(3))
+        self._water, self._shadow = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
     def see(self, row: int, rows: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_] | None) -> None:
         """Pixels (C, n, W) of the scene from `row` on; the first channel is shown."""
         pick = self._picked(row, rows.shape[1])
         values = rows[0, pick, :: self._step].astype(np.float32)
-        known = np.ones_like(values) if valid is None else valid[pick, :: self._step].astype(np.float32)
+        known = np.ones(values.shape, bool) if valid is None else valid[pick, :: self._step]
         if self._scene.nodata is not None:
-            known[values == self._scene.nodata] = 0
+            known = known & (values != self._scene.nodata)
         unit = self._scene.layers[0].unit
         power: Float32 = values * values
         if unit.startswith("sigma0"):
@@ -65,12 +65,9 @@ class Quicklook(Product):
     def write(self, finished: FinishedRows) -> None:
         pick = self._picked(finished.row, len(finished.mask))
         mask = finished.mask[pick, :: self._step]
-        for total, chosen in (
-            (self._water, mask == WATER),
-            (self._shadow, mask == SHADOW),
-            (self._classified, mask != NODATA),
-        ):
-            self._add(total, finished.row, chosen.astype(np.float32))
+        self._add(self._water, finished.row, mask == WATER)
+        if self._scene.product.shadow is not None:
+            self._add(self._shadow, finished.row, mask == SHADOW)
 
     def finish(self) -> None:
         image, metres_per_px = self._picture()
@@ -81,7 +78,7 @@ class Quicklook(Product):
         texts = PngImagePlugin.PngInfo()
         for name, text in self._tags.items():
             texts.add_text(name, text)
-        self._attempt(lambda: sheet.save(self.path, pnginfo=texts))
+        self._attempt(lambda: sheet.save(self.path, pnginfo=texts, compress_level=2))
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -90,29 +87,31 @@ class Quicklook(Product):
         """The sampled rows of a band: those whose scene row is a multiple of the step."""
         return slice(-row % self._step, count, self._step)
 
-    def _add(self, total: Float32, row: int, samples: Float32) -> None:
+    def _add(self, total: Float32, row: int, samples: npt.NDArray[np.generic]) -> None:
         """Add (n, w) samples of the band that begins at scene row `row` to their picture pixels."""
         if not samples.size:
             return
         columns = np.arange(samples.shape[1]) * self._step // self._factor
         lines = (row + -row % self._step + np.arange(len(samples)) * self._step) // self._factor
-        sums = np.add.reduceat(samples, np.searchsorted(columns, np.arange(total.shape[1])), axis=1)
-        starts = np.flatnonzero(np.diff(lines, prepend=-1))
-        total[lines[starts]] += np.add.reduceat(sums, starts, axis=0)
+        # Rows first: that runs along memory, and leaves little for the columns.
+        sums = np.zeros((lines[-1] - lines[0] + 1, samples.shape[1]), np.float32)
+        for line, line_samples in zip(lines - lines[0], samples, strict=True):
+            sums[line] += line_samples
+        sampled, starts = np.unique(columns, return_index=True)  # a sliver at the edge may have no sample
+        total[lines[0] : lines[-1] + 1, sampled] += np.add.reduceat(sums, starts, axis=1)
 
     def _picture(self) -> tuple[UInt8, float | None]:
         """((H, W, 3) uint8 north up, metres per pixel), or as it lies and None where the ground is unknown."""
         seen = self._seen > 0
-        decibels = 10 * np.log10(np.maximum(self._power / np.maximum(self._seen, 1), 1e-9))
+        decibels = 10 * np.log10(np.maximum(self._power / np.maximum(self._seen, 1), np.float32(1e-9)))
         echoes = self._power > 0
-        low, high = np.percentile(decibels[echoes], _STRETCH_PERCENT) if echoes.any() else (0, 1)
+        low, high = map(float, np.percentile(decibels[echoes], _STRETCH_PERCENT)) if echoes.any() else (0.0, 1.0)
         grey = np.clip((decibels - low) / max(high - low, 1e-6), 0, 1)[..., None] * 255
-        share = np.stack([self._water, self._shadow]) / np.maximum(self._classified, 1)
-        for value, cover in ((WATER, share[0]), (SHADOW, share[1])):
-            opacity = (_WATER_OPACITY * cover)[..., None]
-            grey = grey * (1 - opacity) + np.array(MASK_COLOURS[value][:3]) * opacity
-        colours = np.concatenate([grey, np.where(seen, 255.0, 0.0)[..., None]], axis=2)
-        return self._north_up(colours.round().astype(np.uint8))
+        for value, cover in ((WATER, self._water), (SHADOW, self._shadow)):
+            opacity = (_OVERLAY_OPACITY * np.minimum(cover / np.maximum(self._seen, 1), 1))[..., None]
+            grey = grey * (1 - opacity) + np.array(MASK_COLOURS[value][:3], np.float32) * opacity
+        colours = np.concatenate([grey, np.where(seen, np.float32(255), 0)[..., None]], axis=2)
+        return self._north_up((colours + 0.5).astype(np.uint8))
 
     def _north_up(self, colours: UInt8) -> tuple[UInt8, float | None]:
         georeference = self._scene.georeference.scaled(self._factor)
@@ -126,9 +125,9 @@ class Quicklook(Product):
             utm.SetUTM(int(longitude // 6) + 31, latitude >= 0)
             target = gdal.Warp("", source, format="MEM", dstSRS=utm.ExportToWkt(), resampleAlg="average")
             colours, metres_per_px = target.ReadAsArray().transpose(1, 2, 0), target.GetGeoTransform()[1]
-        opacity = colours[..., 3:] / 255
-        on_paper = colours[..., :3] * opacity + np.array(_PAPER) * (1 - opacity)
-        return on_paper.round().astype(np.uint8), metres_per_px
+        opacity = colours[..., 3:] / np.float32(255)
+        on_paper = colours[..., :3] * opacity + np.array(_PAPER, np.float32) * (1 - opacity)
+        return (on_paper + 0.5).astype(np.uint8), metres_per_px
 
     def _footer(self, draw: ImageDraw.ImageDraw, width: int, top: int, metres_per_px: float | None) -> None:
         font = ImageFont.load_default(15)

@@ -23,7 +23,7 @@ except ImportError as error:
 
 __all__ = ["CACHE_BYTES", "close_dataset", "gdal", "gdal_array", "ogr", "osr"]
 
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 96 << 20
 """GDAL's block cache: a few block rows of the widest scene; its default of 5 % of memory is no bound at all."""
 
 gdal.SetErrorHandler("CPLQuietErrorHandler")  # a failure becomes an exception, and one line of ours

@@ -85,10 +85,13 @@ class Scene:
 
         Raises SceneUnreadable where a block cannot be decoded, UnitMismatch for negative amplitudes.
         """
-        window = self._rows(row, count)
         rows = np.empty((len(self.layers), count, self.width_px), self.dtype)
+        return rows, self._read_into(rows, row)
+
+    def _read_into(self, rows: Pixels, row: int) -> Bool | None:
+        window = self._rows(row, rows.shape[1])
         for channel, layer in zip(rows, self.layers, strict=True):
-            channel[...] = layer.read(window)
+            layer.read_into(channel, window)
         valid: Bool | None = self.product.read_mask(window)
         if rows.dtype.kind == "f":
             self._refuse_negative_amplitude(rows)
@@ -98,7 +101,7 @@ class Scene:
         if self.sar_nodata is not None and (valid is not None or self.nodata is None):
             known: Bool = np.asarray((rows[list(self.sar_channels)] != self.sar_nodata).any(axis=0))
             valid = known if valid is None else known & valid
-        return rows, valid
+        return valid
 
     def shadow(self, row: int, count: int) -> Bool | None:
         """(count, W) True in radar shadow or layover; None where the product does not tell. For another thread."""
@@ -113,20 +116,19 @@ class Scene:
 
         `see` is called with every row once: (row, pixels, validity).
         """
-        rows: Pixels | None = None
+        rows = np.empty((len(self.layers), 0, self.width_px), self.dtype)
         valid: Bool | None = None
         end = 0
         for span in plan.rows:
-            stop = min(span.start + plan.tile_px, self.height_px)
-            fresh, fresh_valid = self.read(end, stop - end)
+            keep, stop = end - span.start, min(span.start + plan.tile_px, self.height_px)
+            band = np.empty((len(self.layers), stop - span.start, self.width_px), self.dtype)
+            band[:, :keep] = rows[:, rows.shape[1] - keep :]
+            fresh_valid = self._read_into(band[:, keep:], end)
             if see:
-                see(end, fresh, fresh_valid)
-            if rows is not None and span.start < end:
-                keep = end - span.start
-                fresh = np.concatenate([rows[:, -keep:], fresh], axis=1)
-                if fresh_valid is not None and valid is not None:
-                    fresh_valid = np.concatenate([valid[-keep:], fresh_valid])
-            rows, valid, end = fresh, fresh_valid, stop
+                see(end, band[:, keep:], fresh_valid)
+            if fresh_valid is not None and valid is not None:
+                fresh_valid = np.concatenate([valid[len(valid) - keep :], fresh_valid])
+            rows, valid, end = band, fresh_valid, stop
             yield rows, valid
 
     def _refuse_negative_amplitude(self, rows: Pixels) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from runtime.raster import gdal
@@ -64,8 +65,4 @@ def assert_cog_on_the_grid_of(scene: Path, mask: Path) -> None:
     band = made.GetRasterBand(1)
     assert band.GetNoDataValue() == 255
     assert band.GetColorTable() is not None
-    histogram = band.GetHistogram(-0.5, 255.5, 256, include_out_of_range=1, approx_ok=0)
-    assert sum(histogram) == given.RasterXSize * given.RasterYSize
-    assert sum(histogram[2:255]) == 0
-    assert histogram[0] > 0
-    assert histogram[1] > 0
+    assert {0, 1} <= set(np.unique(band.ReadAsArray()).tolist()) <= {0, 1, 255}

@@ -35,17 +35,22 @@ def fit(options: FitOptions) -> Path:
     Raises, before the first step, DataError, UsageError, CheckpointInvalid, DependencyMissing, DeviceUnavailable, and
     OutputError where the checkpoints would not fit on the disk; later OutputError, and UsageError if training diverges.
     """
+    import torch
+
     from train.machine import team
     from train.plan import make_plan
     from train.state import State
 
     with team(options.device) as crew:
         plan = make_plan(options, crew)
+        torch.backends.cudnn.benchmark = True  # all crops have one size, so the search for kernels pays
         state = State(plan)
         if crew.leads:
             _begin(plan, state)
         _train(plan, state)
         crew.wait()
+        if crew.leads:
+            print(f"best checkpoint: {plan.out / 'best.pt'}", flush=True)
     return plan.out / "best.pt"
 
 
@@ -131,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import torch  # noqa: F401 - the one dependency without which nothing here works
     except ImportError as error:
         raise DependencyMissing("training needs torch: pip install 'sarwater[train]'") from error
-    print(f"best checkpoint: {fit(options)}")
+    fit(options)
     return 0
 
 

@@ -133,9 +133,9 @@ def _read_onnx(path: Path) -> Weights:
         arrays = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
     except Exception as error:  # whatever protobuf and numpy say of a damaged file
         raise CheckpointInvalid(f"{path}: not a readable ONNX file ({error})") from error
-    # Constants of the graph are initialisers, too; tensors of a network have a dotted name.
-    floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f" and "." in name}
-    return Weights({PREFIXES.sub("", name): torch.from_numpy(array.copy()) for name, array in floats.items()})
+    # Constants of the graph are initialisers, too: those are named by a path, or without a dot.
+    tensors = {name: array for name, array in arrays.items() if "." in name and not name.startswith("/")}
+    return Weights({PREFIXES.sub("", name): torch.from_numpy(array.copy()) for name, array in tensors.items()})
 
 
 def _read_safetensors(path: Path) -> Weights:

@@ -134,8 +134,12 @@ def parse(argv: Sequence[str] | None = None) -> FitOptions:
     recipe = _read(RECIPES / f"{check_family(model)}{'' if config == 'reference' else '-default'}.toml")
     if "-" in model:
         recipe["model"] = model  # else the recipe knows which variant it is for
-    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    return FitOptions(**{**recipe, **written, **given, **lists, "model": recipe.get("model", model)})
+    chosen: dict[str, Any] = {}
+    for layer in (recipe, written, given):
+        if "steps" in layer:
+            chosen.pop("epochs", None)  # of a layer below: the two say the same thing in different units
+        chosen |= {name: tuple(value) if isinstance(value, list) else value for name, value in layer.items()}
+    return FitOptions(**{**chosen, "model": recipe.get("model", model)})
 
 
 def parser() -> argparse.ArgumentParser:

@@ -26,6 +26,7 @@ from train.tiles import Labels, Tile, find_tiles
 
 MAY_CHANGE = ("out", "resume", "workers", "device", "tensorboard")
 """Options that leave the curve as it is, so that a resumed run may have others."""
+CHANNELS = ("sar", "hh", "hv", "vh", "vv", "gim")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def make_plan(options: FitOptions, team: Team) -> Plan:
     """Raises DataError, UsageError, DeviceUnavailable."""
     device = choose_device(options.device, team.local_rank)
     arch = architecture(options.model, _channels(options.channels), batch_norm=options.batch_norm)
-    _check_crop(options.crop_px, arch)
+    _check_crop(options.crop_px, options.batch, arch)
     loss = Loss(options.loss, (options.class_weights[0], options.class_weights[1]))
     sources, held_out, dropped = _sources(options, arch)
     augmentation = Augmentation(options.flips, options.rotation_deg, options.gain_db, options.zoom, options.speckle)
@@ -92,13 +93,21 @@ def differing_option(now: dict[str, Any], then: dict[str, Any]) -> str | None:
 
 
 def _channels(names: str) -> tuple[Channel, ...]:
+    for name in names.split(","):
+        if name not in CHANNELS:
+            raise UsageError(f"--channels {names}: no channel {name!r}; expected some of: {', '.join(CHANNELS)}")
     return tuple(Channel(name, "incidence_dn" if name == "gim" else "amplitude_dn") for name in names.split(","))
 
 
-def _check_crop(crop_px: int, arch: Architecture) -> None:
+def _check_crop(crop_px: int, batch: int, arch: Architecture) -> None:
     if crop_px % arch.stride_px:
         fitting = max(1, round(crop_px / arch.stride_px)) * arch.stride_px
         raise UsageError(f"--crop {crop_px}: {arch.name} takes multiples of {arch.stride_px} px, such as {fitting}")
+    if arch.batch_norm and batch * (crop_px // arch.stride_px) ** 2 < 2:
+        raise UsageError(
+            f"--crop {crop_px} --batch {batch}: the coarsest map of {arch.name} would be a single pixel, which has no "
+            f"variance to normalise by; expected --batch 2 or --crop {2 * arch.stride_px}, or more"
+        )
 
 
 def _sources(options: FitOptions, arch: Architecture) -> tuple[tuple[Source, ...], tuple[Tile, ...], tuple[Tile, ...]]:

@@ -78,7 +78,8 @@ def _without_region(split: Split, percent: float) -> Split:
     if len(split.training) < 2:
         return _without_tile(split, split.training[0].name, percent) if split.training else split
     region = _region(split.training, percent)
-    rest = [tile for tile in split.training if tile not in region]
+    chosen = set(region)
+    rest = [tile for tile in split.training if tile not in chosen]
     others = _overlapped(rest, region)
     training = tuple(tile for tile, other in zip(rest, others, strict=True) if other is None)
     dropped = tuple(tile for tile, other in zip(rest, others, strict=True) if other is not None)

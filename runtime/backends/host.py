@@ -31,6 +31,9 @@ Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
 
+_FINALISE_ROWS = 64
+
+
 class TileNetwork(Protocol):
     """A network with `depth` slots that work at the same time."""
 
@@ -68,7 +71,7 @@ class HostRun(SceneRun):
         with self._timed("gather"):
             nodata = as_pixel(self._nodata, rows.dtype)
             if valid is None and nodata is not None:
-                valid = (rows != nodata).any(axis=0)
+                valid = rows[0] != nodata if len(rows) == 1 else (rows != nodata).any(axis=0)
             band = _Band(self._plan, span, valid)
         self._bands.append(band)
         for column in self._plan.columns:
@@ -196,11 +199,12 @@ def gather(rows: Pixels, valid: Bool | None, nodata: np.generic | None, start: i
     else:
         rows = rows[:, :, start : start + tile_px]
         valid = None if valid is None else valid[:, start : start + tile_px]
-    tile[...] = rows
-    if nodata is not None and nodata != 0:
+    if valid is None or (nodata == 0 and len(rows) == 1):
+        tile[...] = rows
+    else:
+        np.multiply(rows, valid, out=tile, casting="unsafe")
+    if len(rows) > 1 and nodata is not None and nodata != 0:
         tile[rows == nodata] = 0
-    if valid is not None and (nodata != 0 or not np.all(valid)):
-        tile[:, ~valid] = 0
 
 
 def finalise(row: int, probability: Float32, valid: Bool | None, threshold: np.float32) -> FinishedRows:
@@ -208,16 +212,20 @@ def finalise(row: int, probability: Float32, valid: Bool | None, threshold: np.f
 
     Raises ModelError where the network answered with something that is no number.
     """
-    mask = (probability >= threshold).astype(np.uint8)
-    percent = probability * np.float32(100) + np.float32(0.5)
-    if not np.isfinite(percent.sum()):
-        raise ModelError(
-            "the network's answer holds NaN or infinity; expected probabilities: "
-            "use the fp32 model, or export this precision again and verify it"
-        )
-    confidence = percent.astype(np.uint8)
+    mask, confidence = np.empty(probability.shape, np.uint8), np.empty(probability.shape, np.uint8)
+    for first in range(0, len(probability), _FINALISE_ROWS):  # in parts, to stay in the cache and off the memory
+        part = slice(first, first + _FINALISE_ROWS)
+        np.greater_equal(probability[part], threshold, out=mask[part].view(bool))
+        percent = probability[part] * np.float32(100)
+        percent += np.float32(0.5)
+        if not np.isfinite(percent.sum()):
+            raise ModelError(
+                "the network's answer holds NaN or infinity; expected probabilities: "
+                "use the fp32 model, or export this precision again and verify it"
+            )
+        confidence[part] = percent
     if valid is not None:
-        missing = ~valid[: mask.shape[0]]
-        mask[missing] = NODATA
-        confidence[missing] = NODATA
+        missing = ~valid[: len(mask)]
+        np.copyto(mask, np.uint8(NODATA), where=missing)
+        np.copyto(confidence, np.uint8(NODATA), where=missing)
     return FinishedRows(row, mask, confidence)

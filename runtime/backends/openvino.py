@@ -51,21 +51,21 @@ class OpenVinoBackend(Backend):
         self._compiled = core.compile_model(model, "CPU", settings)
         # One more than can work at once: its tile is ready when a worker falls free.
         depth = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
-        self._requests = _Requests(openvino, self._compiled, len(manifest.channels), manifest.tile_px, depth)
+        self.network = _Requests(openvino, self._compiled, len(manifest.channels), manifest.tile_px, depth)
 
     def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
-        return HostRun(plan, self._requests, nodata, self.manifest.threshold if threshold is None else threshold)
+        return HostRun(plan, self.network, nodata, self.manifest.threshold if threshold is None else threshold)
 
     def infer(self, tiles: Float32) -> Float32:
         answers = []
         for tile in tiles:
-            self._requests.input(0)[...] = tile
-            self._requests.start(0)
-            answers.append(self._requests.result(0).copy())
+            self.network.input(0)[...] = tile
+            self.network.start(0)
+            answers.append(self.network.result(0).copy())
         return np.stack(answers)[:, None]
 
     def close(self) -> None:
-        del self._requests, self._compiled
+        del self.network, self._compiled
 
 
 class _Requests:

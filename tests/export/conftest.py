@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from export.accuracy import LARGEST_IOU_LOSS
 from export.graph import Graph, read_graph
 from export.to_onnx import export_checkpoint
 from sarwater.manifest import Channel
@@ -39,6 +40,19 @@ def random_segmenter(name: str, channels: tuple[Channel, ...] = (Channel("sar", 
     with torch.no_grad():
         segmenter(torch.from_numpy(speckle(len(channels), 256, count=2)))
     return segmenter.eval()
+
+
+def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few and small tiles; what they measure is not the point here."""
+    monkeypatch.setattr("export.artefacts.PROOF_TILE_PX", 64)
+    monkeypatch.setattr("export.artefacts.PROOF_TILES", 2)
+    monkeypatch.setattr("export.artefacts.PROBE_TILES", 1)
+    monkeypatch.setattr("export.calibration.SCENES", 1)
+    monkeypatch.setattr("export.calibration.TILE_PX", 64)
+    monkeypatch.setattr("export.precision.CALIBRATION_METHODS", ("max",))
+    monkeypatch.setattr("export.precision.INT8_TARGET_LOSS", 1.0)
+    for precision in LARGEST_IOU_LOSS:
+        monkeypatch.setitem(LARGEST_IOU_LOSS, precision, 1.0)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def test_strips_give_the_polygons_of_the_whole(
     monkeypatch.setattr(runtime.polygons, "STRIP_PIXELS", 1)
     water = (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
     found = polygons_of(tmp_path / "a.gpkg", water, Georeference(), rows)
-    expected = list(polygonise(water))
+    expected = [polygon.Clone() for polygon in polygonise(water)]
     assert len(found) == len(expected)
     by_corner = {(*polygon.GetEnvelope(), polygon.Area()): polygon for polygon in expected}
     for geometry, fields in found:
@@ -123,7 +123,7 @@ def test_a_speckled_strip_is_split_and_still_complete(tmp_path: Path, monkeypatc
     monkeypatch.setattr(runtime.polygons, "STRIP_RUNS", 50)
     water = (np.random.default_rng(3).random((64, 64)) < 0.4).astype(np.uint8)
     found = polygons_of(tmp_path / "a.gpkg", water, UTM, 64)
-    assert len(found) == len(list(polygonise(water)))
+    assert len(found) == sum(1 for _ in polygonise(water))
 
 
 def test_the_layer_has_the_scenes_crs(tmp_path: Path) -> None:

@@ -47,6 +47,14 @@ def test_a_large_scene_is_shrunk_and_bands_meet_without_gaps(
     assert len(np.unique(picture[:44, :80])) == 1, "one grey: no row or column is brighter or darker than the rest"
 
 
+@pytest.mark.parametrize("width", [1684, 1700, 1701, 99, 1])
+def test_widths_that_no_step_divides_work(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr(runtime.quicklook, "LONG_SIDE_PX", 100)
+    picture_of(write_geotiff(tmp_path / "a.tif", np.full((203, width), 50, np.uint16)), out)
+
+
 def test_north_is_up_also_for_a_scene_taken_from_the_south(tmp_path: Path, out: Path) -> None:
     """An ascending pass: line 0 is the southern end, so water in the first lines belongs at the bottom."""
     pixels = np.full((300, 300), 100, np.uint16)

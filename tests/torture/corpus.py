@@ -72,7 +72,7 @@ def _handmade(sound: bytes) -> Iterator[tuple[str, bytes]]:
     yield "newline\nin name.tif", b"x"
     yield "; rm -rf $HOME.tif", b"x"
     yield "…日本語-한국어.tif", b"x"
-    yield "n" * 240 + ".tif", b"x"
+    yield "n" * 245 + ".tif", b"x"
     yield "HDF5:x.h5:", b"x"
 
 

@@ -36,6 +36,11 @@ class Change:
 
     made: list[tuple[Folder, str, File | Folder]] = field(default_factory=list)
     gone: list[tuple[Folder, str]] = field(default_factory=list)
+    into: list[Folder] = field(init=False)
+    """The folders of `made`, which stay known after these were synced."""
+
+    def __post_init__(self) -> None:
+        self.into = [folder for folder, _, _ in self.made]
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Disk:
 
         for change in self._pending if rng else ():
             # A journal keeps the order between making a folder and putting something into it.
-            reachable = all(self._reaches(folder, survivors) for folder, _, _ in change.made)
+            reachable = all(self._reaches(folder, survivors) for folder in change.into)
             if rng and rng.random() < 0.5 and reachable:
                 for folder, name, node in change.made:
                     survivors(folder)[name] = node

@@ -96,14 +96,15 @@ def mask_first(source: str) -> str:
     )
 
 
-def caught_by(mutant: Mutant, root: Path, rng: random.Random) -> str:
+def caught_by(mutant: Mutant, root: Path, expected: dict[str, str]) -> str:
     """The first violation that the model finds, or nothing."""
     checkout = root / "checkout"
     for package in ("runtime", "sarwater", "tests/torture"):
         shutil.copytree(CHECKOUT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
     (checkout / mutant.file).write_text(mutant.source)
     for scenario in powercut.SCENARIOS:
-        if violation := powercut.first_violation(scenario, root / scenario.__name__, checkout, rng):
+        rng = random.Random(1)
+        if violation := powercut.first_violation(scenario, root / scenario.__name__, checkout, expected, rng):
             return f"{scenario.__name__}: {violation}"
     return ""
 
@@ -113,11 +114,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="only mutants with TEXT in their name")
     only = parser.parse_args(argv).only
     survivors = 0
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        expected = powercut.expected_masks(Path(folder))
     for mutant in mutants():
         if only not in mutant.name:
             continue
         with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-            caught = caught_by(mutant, Path(folder), random.Random(1))
+            caught = caught_by(mutant, Path(folder), expected)
         survivors += not caught
         print(f"{'caught  ' if caught else 'SURVIVED'} {mutant.name}\n           {caught}", flush=True)
     print(f"{survivors} mutants survived")

@@ -161,6 +161,8 @@ def _inspect_row(row: sqlite3.Row, contents: dict[str, bytes], audit: Audit) -> 
     if status in ("CLAIMED", "VALIDATED", "RUNNING") and not {held, f"incoming/{name}"} & contents.keys():
         quarantined = any(path.startswith(f"state/quarantine/{job:08d}/") for path in contents)
         audit.lost += [] if quarantined else [f"{name}: {status} and not in work"]
+    if status == "QUARANTINED" and any(path.startswith(f"state/work/{job:08d}/") for path in contents):
+        audit.duplicated.append(f"{name}: QUARANTINED and still in work")
     if status == "QUARANTINED":
         folder = f"state/quarantine/{job:08d}/"
         if (
@@ -239,9 +241,10 @@ def states(
             yield recording, recording.disk.after_power_cut(rng)
 
 
-def first_violation(scenario: Scenario, root: Path, checkout: Path | None, rng: random.Random) -> str:
+def first_violation(
+    scenario: Scenario, root: Path, checkout: Path, expected: dict[str, str], rng: random.Random
+) -> str:
     """The first thing that is wrong in any state, or nothing."""
-    expected = _expected(root)
     for recording, state in states(scenario, root, checkout, rng):
         audit = inspect(state, expected)
         audit.lost += _inputs_missing(state, recording.station)
@@ -250,9 +253,9 @@ def first_violation(scenario: Scenario, root: Path, checkout: Path | None, rng: 
     return ""
 
 
-def _expected(root: Path) -> dict[str, str]:
-    """The right masks, made by the sound code."""
-    station = Recording.begin(root.parent / f"{root.name}-expected").station
+def expected_masks(root: Path) -> dict[str, str]:
+    """Job key -> sha256 of the right masks, made by the sound code without a disturbance."""
+    station = Recording.begin(root).station
     station.drain()
     return station.expected()
 
@@ -260,9 +263,9 @@ def _expected(root: Path) -> dict[str, str]:
 def cut_model(root: Path, count: int, rng: random.Random) -> Cuts:
     """Inspect every state of every scenario; let a real daemon recover from `count` of them."""
     result = Cuts()
+    expected = expected_masks(root / "expected")
     for scenario in SCENARIOS:
         folder = root / scenario.__name__
-        expected = _expected(folder)
         found = []
         for recording, state in states(scenario, folder, None, rng):
             station = recording.station

@@ -83,14 +83,16 @@ class Station:
     def drain(self, *flags: str, timeout_s: float = 120, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run the daemon with --once to its end; `settings` come last and so win."""
         command = [*WITHOUT_PRIVILEGES, *self.command("--once", *flags), *_flags(settings)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=self.environment())
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, env=self.environment(), cwd=self.checkout
+        )
 
     def start(self, *flags: str, prefix: Sequence[str] = (), log: Path | None = None, **environment: str) -> Daemon:
         self._log = log or self.root / "daemon.log"
         command = [*WITHOUT_PRIVILEGES, *prefix, *self.command(*flags)]
         with self._log.open("ab") as file:
             everything = {**self.environment(), **environment}
-            return Daemon(subprocess.Popen(command, stderr=file, stdout=file, env=everything))
+            return Daemon(subprocess.Popen(command, stderr=file, stdout=file, env=everything, cwd=self.checkout))
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(self.checkout)}

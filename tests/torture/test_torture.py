@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.torture import mutants
+from tests.torture import mutants, powercut
 from tests.torture.faults import FAULTS, Fault
 from tests.torture.run import missing, run
 from tests.torture.station import CHECKOUT
 
+MINUTES = {3, 4, 10}
+"""Faults whose subset takes minutes on two busy cores; they run in `make test-all` and `make torture`."""
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.number}-{fault.inject.__name__}")
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(fault, marks=pytest.mark.slow if fault.number in MINUTES else ()) for fault in FAULTS],
+    ids=lambda fault: f"{fault.number}-{fault.inject.__name__}",
+)
 def test_nothing_is_lost_duplicated_or_corrupted_by(fault: Fault) -> None:
     if lacking := missing(fault):
         pytest.skip(lacking)
@@ -27,7 +33,7 @@ def test_nothing_is_lost_duplicated_or_corrupted_by(fault: Fault) -> None:
 @pytest.mark.parametrize("name", ["fsync_folder(self.incoming)", "publish(staged)"])
 def test_the_power_cut_model_notices_a_missing_step(name: str, tmp_path: Path) -> None:
     mutant = next(mutant for mutant in mutants.mutants() if name in mutant.name)
-    assert mutants.caught_by(mutant, tmp_path, random.Random(1))
+    assert mutants.caught_by(mutant, tmp_path, powercut.expected_masks(tmp_path / "expected"))
 
 
 def test_every_mutant_differs_from_the_code() -> None:

@@ -21,7 +21,22 @@ _DESCRIPTOR = re.compile(r"(\d+|AT_FDCWD)(?:<([^>]*)>)?")
 
 def command(log: Path) -> list[str]:
     """Prefix that records a command and all its children, one file per thread: `log.<thread>`."""
-    return ["strace", "-ff", "-ttt", "-y", "-xx", "-s", "1000000", "-qq", "-e", f"trace={TRACED}", "-o", str(log), "--"]
+    return [
+        "strace",
+        "-ff",
+        "--seccomp-bpf",
+        "-ttt",
+        "-y",
+        "-xx",
+        "-s",
+        "1000000",
+        "-qq",
+        "-e",
+        f"trace={TRACED}",
+        "-o",
+        str(log),
+        "--",
+    ]
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,9 @@ def options_for(lakes: Path, out: Path, **changes: Any) -> FitOptions:
         holdout=("WTR2",),
         crop_px=32,
         batch=2,
-        steps=12,
+        steps=8,
         warmup_steps=2,
-        evaluate_every=4,
+        evaluate_every=3,
         log_every=2,
         workers=0,
         learning_rate=3e-3,
@@ -57,7 +57,7 @@ def options_for(lakes: Path, out: Path, **changes: Any) -> FitOptions:
 def as_arguments(options: FitOptions) -> list[str]:
     return [
         *(options.model, "--data", options.data[0], "--holdout", "WTR2", "--crop", "32", "--batch", str(options.batch)),
-        *("--steps", str(options.steps), "--warmup", "2", "--evaluate-every", "4", "--log-every", "2"),
+        *("--steps", str(options.steps), "--warmup", "2", "--evaluate-every", "3", "--log-every", "2"),
         *("--workers", str(options.workers), "--learning-rate", "0.003", "--ema", "0.5", "--no-tensorboard"),
         *("--out", str(options.out)),
     ]
@@ -105,7 +105,7 @@ def test_a_run_is_a_function_of_its_options(lakes: Path, whole_run: Path, tmp_pa
     assert same_tensors(tmp_path / "again" / "best.pt", whole_run / "best.pt")
 
 
-@pytest.mark.parametrize("interrupted_after", [1, 5, 8, 11])
+@pytest.mark.parametrize("interrupted_after", [2, 4, 7])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     lakes: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_after: int
 ) -> None:
@@ -133,7 +133,7 @@ def test_a_run_killed_at_a_random_moment_resumes_to_the_same_curve(
     log = tmp_path / "run" / "log.csv"
     seed = random.randrange(1000)
     rng = random.Random(seed)
-    rows = rng.randrange(0, 5)
+    rows = rng.randrange(0, 6)
     process = subprocess.Popen(
         [sys.executable, "-m", "train.fit", *as_arguments(options)], env=environment(), cwd=CHECKOUT
     )
@@ -151,10 +151,10 @@ def test_two_processes_average_their_gradients_over_crops_that_differ(lakes: Pat
     # Without normalisation layers and with every pixel valid, two batches of 2 are one batch of 4.
     plain = ["--no-batch-norm", "--loss", "bce", "--rotation", "0", "--zoom", "1", "--optimiser", "sgd", "--ema", "0"]
     options = options_for(lakes, tmp_path / "two", steps=4)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     done = subprocess.run(
         [*command, "train.fit", *as_arguments(options), *plain],
-        env=environment(), cwd=CHECKOUT, capture_output=True, text=True, check=False,
+        env=environment(), cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("2 process(es)") == 1, "one process talks"
@@ -221,6 +221,12 @@ class TestRefusals:
             UsageError, r"--crop 40: unet-w16 takes multiples of 16 px, such as 32", lakes, tmp_path, crop_px=40
         )
 
+    def test_a_batch_with_nothing_to_normalise_over(self, lakes: Path, tmp_path: Path) -> None:
+        self.refuse(UsageError, "--crop 16 --batch 1: the coarsest map", lakes, tmp_path, crop_px=16, batch=1)
+
+    def test_an_unknown_channel(self, lakes: Path, tmp_path: Path) -> None:
+        self.refuse(UsageError, "no channel 'xx'; expected some of: sar, hh", lakes, tmp_path, channels="xx")
+
     def test_a_crop_larger_than_the_tile(self, lakes: Path, tmp_path: Path) -> None:
         self.refuse(DataError, r"WTR0_K5_T\.tif: 96 x 96 px is smaller", lakes, tmp_path, crop_px=128)
 
@@ -283,5 +289,5 @@ def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(
     with pytest.raises(UsageError, match=r"step 6: the loss is nan, training diverged; lower --learning-rate"):
         fit(options_for(lakes, tmp_path / "run"))
     kept = load_checkpoint(tmp_path / "run" / "last.pt")
-    assert kept.training["step"] == 4
+    assert kept.training["step"] == 3
     assert all(tensor.isfinite().all() for tensor in kept.state_dict.values())

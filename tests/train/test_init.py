@@ -6,6 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -188,12 +189,14 @@ def test_our_onnx_and_safetensors_load_whole(tmp_path: Path) -> None:
     trained = network("unet-w16", seed=1)
     tensors = {name: t for name, t in trained.net.state_dict().items() if not name.endswith("num_batches_tracked")}
     initialisers = [onnx.numpy_helper.from_array(t.numpy(), name) for name, t in tensors.items()]
+    initialisers.append(onnx.numpy_helper.from_array(np.ones(3, np.float32), "/net/up.0/Constant_output_0"))
     graph = onnx.helper.make_graph([], "unet", [], [], initialisers)
     onnx.save(onnx.helper.make_model(graph), tmp_path / "unet.onnx")
     save_file(tensors, tmp_path / "unet.safetensors")
     for name in ("unet.onnx", "unet.safetensors"):
         segmenter = network("unet-w16", seed=2)
-        assert initialise(segmenter, tmp_path / name).fresh == []
+        report = initialise(segmenter, tmp_path / name)
+        assert (report.skipped, report.fresh) == ({}, [])
         assert torch.equal(segmenter.net.head.weight, trained.net.head.weight)
 
 

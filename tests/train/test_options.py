@@ -87,6 +87,11 @@ def test_a_variant_on_the_command_line_wins_over_the_recipes() -> None:
     assert parse(["hrnet-w18", "--data", "tiles", "--config", "reference"]).model == "hrnet-w18"
 
 
+def test_steps_on_the_command_line_replace_the_epochs_of_a_recipe() -> None:
+    options = parse(["hrnet", "--data", "tiles", "--config", "reference", "--steps", "100"])
+    assert (options.steps, options.epochs) == (100, 0)
+
+
 def test_recipes_are_shipped_with_the_package() -> None:
     assert {path.stem for path in RECIPES.glob("*.toml")} == {
         name for family in FAMILIES for name in (family, f"{family}-default")

@@ -1,0 +1,169 @@
+"""How much of the network's own speed is left in a whole scene, and how much memory a tall one takes.
+
+    python -m benchmarks.scene [--model MODEL] [--scene FILE] [--size WxH] [--memory]
+
+Without --scene, one is simulated. The raw network runs on tiles of the same scene, before and after it, in the same
+process; both figures count the same tiles. Wall-clock figures are only worth something on an idle machine, so the
+processor seconds of both, which hardly depend on the neighbours, stand beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.simulated import write_scene
+from sarwater.command import run_command
+from sarwater.models import Model, resolve_onnx
+from sarwater.tiling import TilePlan
+
+RAW_TILES = 24
+K5_PX = 27_000
+"""Width and height of a full KOMPSAT-5 GTC scene."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    model = resolve_onnx(arguments.model)
+    with tempfile.TemporaryDirectory(prefix="sarwater-benchmark-") as folder:
+        if arguments.peak:
+            print(json.dumps(_peak(model, arguments.scene, Path(folder))))
+            return 0
+        scene = arguments.scene
+        if scene is None:
+            width, height = (int(part) for part in arguments.size.split("x"))
+            scene = write_scene(Path(folder) / "scene.tif", height, width)
+        report = compare(model, scene, Path(folder))
+        if arguments.memory:
+            report |= compare_memory(model, Path(folder))
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+def compare(model: Model, scene: Path, folder: Path) -> dict[str, Any]:
+    """Throughput of the whole scene, all products, against that of the raw network on the same tiles."""
+    from runtime.backends import open_backend
+    from runtime.latency import StageClock
+    from runtime.pipeline import SceneOptions, open_for, process_scene
+
+    with open_backend(model) as backend:
+        manifest = backend.manifest
+        with open_for(backend, scene, SceneOptions()) as opened:
+            plan = TilePlan(opened.height_px, opened.width_px, manifest.tile_px, manifest.overlap_px)
+            tiles = _sample_tiles(opened, plan)
+        _run_raw(backend, tiles[:4])  # warm-up
+        before = _run_raw(backend, tiles)
+        clock, wall, processor = StageClock(), time.perf_counter(), time.process_time()
+        staged = process_scene(scene, backend, folder / "products", clock=clock)
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        after = _run_raw(backend, tiles)
+        record = staged.record
+    raw_wall, raw_processor = ((one + other) / 2 / len(tiles) for one, other in zip(before, after, strict=True))
+    moments = record["moments"]
+    return {
+        "device": record["device"],
+        "model": manifest.name,
+        "scene_px": [record["width_px"], record["height_px"]],
+        "tiles": record["tiles"],
+        "tiles_skipped": record["tiles_skipped"],
+        "overlap_waste": plan.waste,
+        "raw_tiles_per_s": 1 / raw_wall,
+        "scene_tiles_per_s": record["tiles"] / wall,
+        "share_of_raw_wall": raw_wall * record["tiles"] / wall,
+        "share_of_raw_processor": raw_processor * record["tiles"] / processor,
+        "scene_mpx_per_s": record["width_px"] * record["height_px"] / wall / 1e6,
+        "seconds": {name: record[f"{name}_s"] for name in ("read", "infer", "post", "write")},
+        "tail_s": moments["written"]["monotonic_s"] - moments["last_tile"]["monotonic_s"],
+        "total_s": wall,
+        "peak_memory_mb": _peak_mb(),
+    }
+
+
+def compare_memory(model: Model, folder: Path) -> dict[str, Any]:
+    """Peak memory of a full-size scene and of one a tenth as tall, each in a process of its own."""
+    peaks = {}
+    for name, height in (("full", K5_PX), ("tenth", K5_PX // 10)):
+        scene = write_scene(folder / f"{name}.tif", height, K5_PX, data_rows=2500)
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.scene",
+            "--model",
+            str(model.path),
+            "--scene",
+            str(scene),
+            "--peak",
+        ]
+        peaks[name] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    full, tenth = peaks["full"]["peak_memory_mb"], peaks["tenth"]["peak_memory_mb"]
+    return {"memory_full_mb": full, "memory_tenth_mb": tenth, "memory_ratio": full / tenth}
+
+
+def _peak(model: Model, scene: Path, folder: Path) -> dict[str, float]:
+    from runtime.backends import open_backend
+    from runtime.pipeline import process_scene
+
+    with open_backend(model) as backend:
+        process_scene(scene, backend, folder / "products")
+    return {"peak_memory_mb": _peak_mb()}
+
+
+def _sample_tiles(scene: Any, plan: TilePlan) -> list[npt.NDArray[np.float32]]:
+    """(1, C, T, T) float32 tiles from all over the scene."""
+    step = max(1, len(plan.rows) * len(plan.columns) // RAW_TILES)
+    places = [(row, column) for row in plan.rows for column in plan.columns][::step][:RAW_TILES]
+    tiles = []
+    for row, column in places:
+        pixels, _ = scene.read(row.start, min(plan.tile_px, plan.height_px))
+        tiles.append(pixels[None, :, :, column.start : column.start + plan.tile_px].astype(np.float32))
+    return tiles
+
+
+def _run_raw(backend: Any, tiles: Sequence[npt.NDArray[np.float32]]) -> tuple[float, float]:
+    """(wall, processor) seconds of the network alone, with all of its slots kept busy."""
+    network = backend.network
+    wall, processor = time.perf_counter(), time.process_time()
+    for number, tile in enumerate(tiles):
+        slot = number % network.depth
+        if number >= network.depth:
+            network.result(slot)
+        network.input(slot)[...] = tile[0]
+        network.start(slot)
+    for number in range(max(0, len(tiles) - network.depth), len(tiles)):
+        network.result(number % network.depth)
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.scene", description="Whole-scene speed against the raw network's."
+    )
+    parser.add_argument("--model", default="hrnet", help="an .onnx file or a model name (default: %(default)s)")
+    parser.add_argument("--scene", type=Path, help="a scene to run (default: a simulated one)")
+    parser.add_argument(
+        "--size", default="8192x8192", metavar="WxH", help="of the simulated scene (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--memory", action="store_true", help=f"also compare memory at {K5_PX} x {K5_PX} px and a tenth"
+    )
+    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

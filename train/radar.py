@@ -168,7 +168,10 @@ def _target_field(terrain: Terrain, rng: Rng) -> Complex64 | None:
     """Point targets (H, W) complex before the impulse response; those that move spread along azimuth."""
     if not terrain.targets:
         return None
-    row, column, level_db, smear_px = np.concatenate(terrain.targets).T
+    targets = np.concatenate(terrain.targets)
+    # What stood where a river was laid later is gone; what moves on the water is not.
+    drowned = terrain.water[tuple(targets[:, :2].astype(np.intp).T)] & (targets[:, 3] == 0)
+    row, column, level_db, smear_px = targets[~drowned].T
     copies = np.where(smear_px > 0, 24, 1)
     target = np.repeat(np.arange(row.size), copies)
     rows = np.rint(row[target] + rng.standard_normal(target.size) * smear_px[target]).astype(np.intp)

@@ -43,7 +43,7 @@ def _settle(terrain: Terrain) -> None:
     if terrain.chance(0.5):
         smooth_patches(terrain)
     if terrain.chance(0.6):
-        farms(terrain, int(terrain.px(terrain.uniform(40, 300), 3) ** 0.5))
+        farms(terrain, terrain.log_uniform(1, 12))
     if terrain.chance(0.25):
         town(terrain, terrain.uniform(0.02, 0.2))
     roads(terrain, int(terrain.rng.integers(0, 3)))
@@ -61,7 +61,7 @@ def _mixed(terrain: Terrain) -> None:
     river(terrain, terrain.uniform(25, 60))
     river(terrain, terrain.uniform(5, 10))
     smooth_patches(terrain)
-    farms(terrain, 12)
+    farms(terrain, 6)
     roads(terrain, 2)
     floating(terrain)
 
@@ -165,7 +165,7 @@ def _dry(terrain: Terrain) -> None:
     if terrain.chance(0.3):
         town(terrain, terrain.uniform(0.05, 0.5))
     smooth_patches(terrain)
-    farms(terrain, 4)
+    farms(terrain, terrain.log_uniform(1, 12))
     roads(terrain, int(terrain.rng.integers(0, 4)))
 
 

@@ -380,17 +380,20 @@ def town(terrain: Terrain, share: float) -> None:
     terrain.shown("town")
 
 
-def farms(terrain: Terrain, count: int) -> None:
-    """Small groups of houses over the land, as along a road."""
-    line = meander(terrain.shape, terrain.rng, 400, terrain.uniform(0.1, 1.0))
+def farms(terrain: Terrain, per_km2: float) -> None:
+    """Small groups of houses, strung along a few winding lines as villages are along roads and levees."""
+    area_km2 = terrain.height_px * terrain.width_px * terrain.pixel_m**2 / 1e6
+    groups = int(min(2 + per_km2 * area_km2, 400))
+    lines = [meander(terrain.shape, terrain.rng, 400, terrain.uniform(0.1, 1.0)) for _ in range(1 + groups // 50)]
     houses = []
-    for _ in range(count):
+    for index in range(groups):
+        line = lines[index % len(lines)]
         group = line[terrain.rng.integers(len(line))] + terrain.rng.normal(0, terrain.px(60, 4), 2)
         angle = terrain.angle()
         for _ in range(int(terrain.rng.integers(1, 6))):
             place = group + terrain.rng.normal(0, terrain.px(25, 1.5), 2)
-            size_m = terrain.rng.uniform(8, 30, 2)
-            houses.append(rectangle(place, terrain.px(size_m[0], 1.2), terrain.px(size_m[1], 1.2), angle))
+            length_m, width_m = terrain.rng.uniform(8, 30, 2)
+            houses.append(rectangle(place, terrain.px(length_m, 1.2), terrain.px(width_m, 1.2), angle))
     where = fill_polygons(terrain.shape, houses) & ~terrain.water
     terrain.paint(where, Cover.BUILT, canopy_m=terrain.uniform(3, 8))
     scatter(terrain, where, per_are=0.8, rcs_dbsm=15)

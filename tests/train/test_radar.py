@@ -7,7 +7,7 @@ import pytest
 from osgeo import gdal
 
 from train.radar import SENSORS, illumination, multi_look, observe, single_look, suppress_noise
-from train.terrain import Cover, Terrain
+from train.terrain import Cover, Terrain, scatter
 
 FLAT = np.ones((256, 256), np.float32)
 K5_VARIATION = {25.0: 0.98, 45.0: 0.83, 70.0: 0.74, 115.0: 0.68}
@@ -71,6 +71,17 @@ def test_a_point_target_has_the_cross_of_sidelobes() -> None:
     on_axis_db, off_axis_db = level_db[32, 40:56].max() - peak_db, np.diagonal(level_db)[40:56].max() - peak_db
     assert -30 < on_axis_db < -15
     assert off_axis_db < on_axis_db - 15
+
+
+def test_houses_that_stood_where_water_is_now_are_gone_but_ships_are_seen() -> None:
+    amplitudes = []
+    for smear_px in (0.0, 2.0):
+        terrain = Terrain((64, 64), 1.0, np.random.default_rng(4))
+        scatter(terrain, np.ones((64, 64), bool), per_are=1, rcs_dbsm=40, smear_px=smear_px)
+        terrain.fill(np.ones((64, 64), bool))
+        amplitudes.append(int(observe(terrain, SENSORS["s1"], terrain.rng).amplitude.max()))
+    house, ship = amplitudes
+    assert house < 500 < 5000 < ship
 
 
 def ridge(height_m: float) -> np.ndarray:

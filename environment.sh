@@ -49,6 +49,8 @@ if [ "$kind" = dev ]; then
     say "installing sarwater with everything for training, export and tests"
     "${install[@]}" "${TORCH:-torch==2.13.0}"
     "${install[@]}" --editable '.[dev]' "gdal==$gdal"
+    # For the type checker alone. Its dependency is TensorRT itself, which not every machine can have.
+    "${install[@]}" --no-deps 'tensorrt-stubs>=10.13'
 else
     say "installing sarwater's runtime"
     "${install[@]}" --editable . "gdal==$gdal"

@@ -163,6 +163,8 @@ class Folders:
         if held.exists():
             if remove:
                 shutil.rmtree(held) if held.is_dir() else held.unlink()
+            elif _same_file(held, self.done / name):
+                held.unlink()  # a power cut left the move half done
             else:
                 os.rename(held, self.done_path(job, name))
                 fsync_folder(self.done)
@@ -222,8 +224,7 @@ class Folders:
         for path in folder.iterdir():
             if not path.name.startswith("input"):
                 path.unlink()
-        folder.rmdir()
-        fsync_folder(self.work)
+        folder.rmdir()  # not synced: `recover` knows what to do with one that comes back
 
 
 def _make_durable(folder: Path) -> None:
@@ -232,6 +233,10 @@ def _make_durable(folder: Path) -> None:
         _make_durable(folder.parent)
         folder.mkdir(exist_ok=True)
         fsync_folder(folder.parent)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
 
 
 def _numbered(name: str, job: int) -> str:

@@ -65,6 +65,19 @@ def test_sysusers_accepts_the_account() -> None:
     assert subprocess.run(command, capture_output=True).returncode == 0
 
 
+def test_install_and_uninstall_leave_the_settings_and_nothing_else(tmp_path: Path) -> None:
+    make = ["make", "-s", "-C", str(CHECKOUT), f"DESTDIR={tmp_path}"]
+    subprocess.run([*make, "install-files"], check=True)
+    settings = tmp_path / "etc/sarwater/watch.toml"
+    settings.write_text("# mine\n")
+    subprocess.run([*make, "install-files"], check=True)
+    assert settings.read_text() == "# mine\n"
+    assert (tmp_path / "etc/systemd/system/sarwater-watch.service").is_file()
+    subprocess.run([*make, "uninstall"], check=True)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["etc/sarwater/sarwater.env", "etc/sarwater/watch.toml"]
+
+
 def test_the_example_settings_are_valid() -> None:
     config = load(SYSTEMD / "watch.toml", {}, {})
     assert config.latency_log_bytes == 0

@@ -161,6 +161,8 @@ def _inspect_row(row: sqlite3.Row, contents: dict[str, bytes], audit: Audit) -> 
     if status in ("CLAIMED", "VALIDATED", "RUNNING") and not {held, f"incoming/{name}"} & contents.keys():
         quarantined = any(path.startswith(f"state/quarantine/{job:08d}/") for path in contents)
         audit.lost += [] if quarantined else [f"{name}: {status} and not in work"]
+    if status == "QUARANTINED" and any(path.startswith(f"state/work/{job:08d}/") for path in contents):
+        audit.duplicated.append(f"{name}: QUARANTINED and still in work")
     if status == "QUARANTINED":
         folder = f"state/quarantine/{job:08d}/"
         if (

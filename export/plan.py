@@ -141,7 +141,8 @@ def _configure(
         trt = library.module
     profile = builder.create_optimization_profile()
     low, best, high = (
-        (n, options.channels, options.tile_px, options.tile_px) for n in (1, options.opt_batch, options.max_batch)
+        trt.Dims4(n, options.channels, options.tile_px, options.tile_px)
+        for n in (1, options.opt_batch, options.max_batch)
     )
     profile.set_shape(INPUT_NAME, low, best, high)
     config.add_optimization_profile(profile)
@@ -299,7 +300,7 @@ def _network_layers(network: tensorrt.INetworkDefinition) -> list[Any]:
                 "name": layer.name,
                 "type": layer.type.name.lower(),
                 "output_type": output.dtype.name.lower(),
-                "output_shape": list(output.shape),
+                "output_shape": [output.shape[axis] for axis in range(len(output.shape))],
             }
         )
     return layers

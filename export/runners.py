@@ -87,6 +87,7 @@ def _onnxruntime(graph: Graph) -> Iterator[Network]:
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others work on this machine, too
     proto = graph.proto if graph.manifest.precision == "fp32" else emulated(graph.proto)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 

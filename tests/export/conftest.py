@@ -24,6 +24,15 @@ SMALL = "unet-w16"
 TILE_PX = 128
 
 
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small networks gain nothing from more, and the machine may be busy."""
+    monkeypatch.setenv("SARWATER_THREADS", "1")
+
+
 def speckle(channels: int, side_px: int, count: int = 1, seed: int = 0) -> Float32:
     """(count, C, side, side) float32 amplitude DN: bright land, dark water on the left, one very bright target."""
     random = np.random.default_rng(seed)

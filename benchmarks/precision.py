@@ -1,0 +1,105 @@
+"""What a lower precision gains on the CPU backend and what it costs, in one run.
+
+    python -m benchmarks.precision [--model hrnet] [--data DIR] [--repeat 30] [--json FILE]
+
+fp32, fp16 and int8 graphs of one model take turns, tile by tile, so that whatever else the machine does hits all of
+them alike. Processor seconds, which hardly depend on the neighbours, stand beside the wall-clock; accuracy is that of
+the same answers against fp32, on labelled tiles (DIR with img/ and mask/, else simulated).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.accuracy import compare
+from export.artefacts import TILE_PX, Workshop, proof_tiles
+from export.graph import read_graph
+from export.verify import find_files
+from runtime.backends import open_backend
+from sarwater.command import run_command
+from sarwater.models import ENGINES, open_model
+
+TILES = 6
+WARM_UP = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.precision", description="Speed and accuracy by precision."
+    )
+    parser.add_argument("--model", default="hrnet", help="a model name or a checkpoint (default: %(default)s)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="labelled scenes (default: simulated ones)")
+    parser.add_argument("--repeat", type=int, default=30, metavar="N", help="runs of every precision (default: 30)")
+    parser.add_argument("--tile", type=int, default=TILE_PX, metavar="PX")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args(argv)
+    workshop = Workshop(ENGINES, arguments.tile, arguments.data, say=lambda text: print(text, file=sys.stderr))
+    text = json.dumps(measure(arguments.model, workshop, arguments.repeat), indent=2)
+    print(text)
+    if arguments.json:
+        arguments.json.write_text(text + "\n")
+    return 0
+
+
+def measure(model: str, workshop: Workshop, repeat: int) -> dict[str, Any]:
+    """The report; latencies in milliseconds of one tile, batch 1."""
+    files = find_files(model, workshop)
+    graph = read_graph(files.fp32)
+    tiles = proof_tiles(graph, workshop, workshop.tile_px, TILES)
+    with contextlib.ExitStack() as stack:
+        backends = [stack.enter_context(open_backend(open_model(path))) for path in files.onnx]
+        answers = [[backend.infer(tile.pixels[None])[0, 0] for tile in tiles] for backend in backends]
+        wall = np.zeros((len(backends), WARM_UP + repeat))
+        processor = np.zeros_like(wall)
+        for turn in range(WARM_UP + repeat):
+            tile = tiles[turn % len(tiles)].pixels[None]
+            for index, backend in enumerate(backends):
+                started, started_processor = time.perf_counter(), time.process_time()
+                backend.infer(tile)
+                wall[index, turn] = time.perf_counter() - started
+                processor[index, turn] = time.process_time() - started_processor
+    precisions = {}
+    for index, backend in enumerate(backends):
+        accuracy = compare(answers[index], answers[0], tiles, graph.manifest.threshold)
+        precisions[backend.manifest.precision] = {
+            "wall_ms": _percentiles(wall[index, WARM_UP:]),
+            "processor_ms": _percentiles(processor[index, WARM_UP:]),
+            "size_mb": files.onnx[index].stat().st_size / 1e6,
+            **accuracy.to_dict(),
+        }
+    return {
+        "device": backends[0].device,
+        "threads": os.environ.get("SARWATER_THREADS", "every core"),
+        "python": platform.python_version(),
+        "openvino": metadata.version("openvino"),
+        "model": graph.manifest.name,
+        "tile_px": workshop.tile_px,
+        "accuracy_on": [tile.name for tile in tiles],
+        "warm_up": WARM_UP,
+        "samples": repeat,
+        "precisions": precisions,
+        "int8_speed_up": {
+            kind: precisions["fp32"][kind]["p50"] / precisions["int8"][kind]["p50"]
+            for kind in ("wall_ms", "processor_ms")
+        },
+    }
+
+
+def _percentiles(seconds: np.ndarray) -> dict[str, float]:
+    return {f"p{p}": round(float(np.percentile(seconds, p)) * 1000, 2) for p in (50, 95, 99)}
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -19,6 +19,7 @@ SarwaterError                 exit 1
 │   ├── ChannelMissing
 │   └── UnitMismatch
 ├── DataError                 exit 1    training or evaluation data
+├── DeviceLost                exit 1    the GPU failed in mid-work: the process must end, another may work
 ├── OutputError               exit 1    products cannot be written: full disk, read-only folder
 └── ExportError               exit 1    a graph or engine cannot be made, or failed its accuracy gate
 
@@ -107,6 +108,12 @@ class UnitMismatch(SceneError):
 
 class DataError(SarwaterError):
     reason = "data"
+
+
+class DeviceLost(SarwaterError):
+    """No later call into CUDA can be trusted (errors 700 to 719 poison the context): whoever meets this ends."""
+
+    reason = "gpu"
 
 
 class OutputError(SarwaterError):

@@ -83,7 +83,7 @@ class TilePlan:
         exactly 1 in float32.
         """
         weight = np.ones(span.hi - span.lo, np.float32)
-        ramp = self._ramp
+        ramp = self.ramp
         if self.overlap_px and span.lo > 0:
             weight[: self.overlap_px] = ramp
         if self.overlap_px and span.hi < length_px:
@@ -91,7 +91,8 @@ class TilePlan:
         return weight
 
     @cached_property
-    def _ramp(self) -> Float32:
+    def ramp(self) -> Float32:
+        """The rising half of a cross-fade, (overlap_px,) float32; the falling one is `1 - ramp`."""
         phase = (np.arange(self.overlap_px) + 0.5) / max(self.overlap_px, 1)
         return (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)
 

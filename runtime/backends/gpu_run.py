@@ -1,0 +1,293 @@
+"""One scene over a GPU: raw rows go up once, finished rows come down once, and the network is never kept waiting.
+
+    copy-in   | rows 1 | rows 2 |                                  | rows 3 |
+    compute            | tiles 1: gather, infer, blend ... finalise | tiles 2 ...                | tiles 3 ...
+    copy-out                                                       | mask 1 |                   | mask 2 |
+
+Scene rows live in a ring of two tiles' height on the device: a tile row reads what the one before it brought, and only
+its new rows are copied, while the one before it is still at work. All else is double: tile row n uses half n % 2.
+`push` hands tile row n to the device, then waits for tile row n - 1; so when n comes, n - 2 has left its half, and
+the ring's rows that n overwrites.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.backends.base import BandCounters, FinishedRows, SceneRun
+from runtime.backends.device import BatchNetwork, Device, Event
+from runtime.backends.gpu_memory import RESULT_HEAD_BYTES, Half, SceneMemory
+from runtime.backends.host import as_pixel
+from sarwater.errors import ModelError
+from sarwater.tiling import Span, TilePlan
+
+Pixels = npt.NDArray[np.generic]
+Bool = npt.NDArray[np.bool_]
+
+# The `rules` of scene.cu.
+_BLANK_INVALID, _BLANK_NODATA, _HAS_NODATA = 1, 2, 4
+_SPARSE_PX = 16
+"""Every how many pixels a tile is looked at before all of it is, to see whether it holds any measurement."""
+
+
+class Interval(NamedTuple):
+    """Some work of one stream, in seconds since the run's start on the device's clock."""
+
+    stage: str
+    """h2d, gather, infer, blend (with finalise) or d2h."""
+    start_s: float
+    end_s: float
+
+
+@dataclass
+class _Band:
+    """A tile row on its way."""
+
+    number: int
+    span: Span
+    done_to: int
+    """Scene row before which nothing more is added by later tile rows."""
+    half: Half
+    valid: int
+    """Address of the validity ring; 0 where nodata alone decides."""
+    rules: int
+    columns: list[Span]
+    batches: list[tuple[int, Event]] = field(default_factory=list)
+    """Tiles, and the event of their answers' being blended."""
+    stages: list[tuple[str, Event, Event]] = field(default_factory=list)
+
+
+class GpuRun(SceneRun):
+    """Batches never reach over a tile row; its tiles are spread evenly over as few batches as will do."""
+
+    def __init__(
+        self,
+        plan: TilePlan,
+        device: Device,
+        network: BatchNetwork,
+        channels: int,
+        nodata: float | None,
+        threshold: float,
+    ) -> None:
+        self.counters = BandCounters(seconds=dict.fromkeys(("h2d", "gather", "infer", "blend", "d2h"), 0.0))
+        self.intervals: list[Interval] = []
+        """What the device did when, for proofs and pictures; complete after the last push."""
+        self._plan = plan
+        self._device = device
+        self._network = network
+        self._channels = channels
+        self._nodata = nodata
+        self._threshold = np.float32(threshold)
+        self._memory: SceneMemory | None = None
+        self._bands: list[_Band] = []
+        self._pushed = 0
+        self._rows_end = self._valid_end = 0
+        """Scene rows before these were copied, and so was their validity where it was given."""
+        device.wait_for_all()  # a run that was given up in its midst may still be using the memory
+        self._started = device.record(device.copy_in)
+
+    @property
+    def uploaded_bytes(self) -> int:
+        """Bytes copied to the device so far."""
+        return self._memory.uploaded_bytes if self._memory else 0
+
+    def push(self, rows: Pixels, valid: Bool | None = None) -> FinishedRows:
+        """Raises ModelError for an answer that is no number, MemoryError, DeviceLost."""
+        memory = self._memory = self._memory or self._allocate(rows.dtype)
+        band = self._next_band(memory, rows, valid)
+        self._copy_in(memory, band, rows, valid)
+        self._infer(memory, band, rows.dtype)
+        self._finalise(memory, band, rows.dtype)
+        self._copy_out(band)
+        self._bands.append(band)
+        if skipped := len(self._plan.columns) - len(band.columns):
+            self.counters.tiles_skipped += skipped
+            self._tick()
+        last = self._pushed == len(self._plan.rows)
+        return self._joined([self._collect() for _ in range(len(self._bands) - (not last))])
+
+    def _allocate(self, dtype: np.dtype[np.generic]) -> SceneMemory:
+        """Memory for this scene; where it is short, the network makes do with half its batch."""
+        while True:
+            try:
+                return SceneMemory(self._device, self._plan, self._channels, dtype)
+            except MemoryError:
+                self._device.release()
+                self._network.halve()
+
+    def _next_band(self, memory: SceneMemory, rows: Pixels, valid: Bool | None) -> _Band:
+        number, plan = self._pushed, self._plan
+        self._pushed += 1
+        span = plan.rows[number]
+        nodata = as_pixel(self._nodata, rows.dtype)
+        return _Band(
+            number,
+            span,
+            plan.rows[number + 1].lo if number + 1 < len(plan.rows) else span.hi,
+            memory.half(number),
+            0 if valid is None else memory.valid_ring,
+            _rules(nodata, self._channels, valid is not None),
+            [column for column in plan.columns if not _is_nodata(rows, valid, nodata, span, column)],
+        )
+
+    def _copy_in(self, memory: SceneMemory, band: _Band, rows: Pixels, valid: Bool | None) -> None:
+        """Only what is not on the device yet; the compute stream waits for it."""
+        device, start, end = self._device, band.span.start, band.span.start + rows.shape[1]
+        before = device.record(device.copy_in)
+        memory.put_rows(band.half, rows[:, self._rows_end - start :], self._rows_end)
+        self._rows_end = end
+        if valid is not None:
+            first = max(self._valid_end, start)
+            memory.put_valid(band.half, valid[first - start :], first)
+            self._valid_end = end
+        if band.columns:
+            table = band.half.host_columns[: len(band.columns)]
+            table[...] = [(column.start, column.lo, column.hi) for column in band.columns]
+            memory.upload(band.half.columns, table)
+        after = device.record(device.copy_in)
+        device.order(device.compute, after)
+        band.stages.append(("h2d", before, after))
+
+    def _infer(self, memory: SceneMemory, band: _Band, dtype: np.dtype[np.generic]) -> None:
+        """Gather, infer and blend the band's tiles, batch by batch from west to east."""
+        device, plan, span, network = self._device, self._plan, band.span, self._network
+        device.fill(band.half.total, 0, (span.hi - span.lo) * plan.width_px * 4, device.compute)
+        done = 0
+        for count in _batches(len(band.columns), network.batch):
+            columns = band.half.columns + 12 * done
+            times = [device.record(device.compute)]
+            pixels = (plan.tile_px, plan.tile_px, count * self._channels)
+            self._launch(
+                f"gather_{dtype}",
+                pixels,
+                *_addresses(network.input, memory.ring, band.valid, columns),
+                *_ints(count, plan.tile_px, span.start, self._channels, memory.ring_rows),
+                *_ints(plan.height_px, plan.width_px, band.rules),
+                self._nodata_value(band),
+            )
+            times.append(device.record(device.compute))
+            network.enqueue(count, device.compute)
+            times.append(device.record(device.compute))
+            self._launch(
+                "blend",
+                (min(plan.width_px, count * plan.tile_px), span.hi - span.lo, 1),
+                *_addresses(band.half.total, network.output, columns, memory.ramp),
+                *_ints(count, plan.tile_px, plan.overlap_px, span.start, span.lo, span.hi),
+                *_ints(plan.height_px, plan.width_px),
+            )
+            times.append(device.record(device.compute))
+            band.stages += zip(("gather", "infer", "blend"), times, times[1:])  # noqa: B905 - pairs of neighbours
+            band.batches.append((count, times[-1]))
+            done += count
+
+    def _finalise(self, memory: SceneMemory, band: _Band, dtype: np.dtype[np.generic]) -> None:
+        device, plan, span, half = self._device, self._plan, band.span, band.half
+        north = plan.rows[band.number - 1] if band.number else Span(0, 0, 0)
+        carried = north.hi - span.lo if band.number else 0
+        carry = memory.half(band.number - 1).total + 4 * (span.lo - north.lo) * plan.width_px
+        count = band.done_to - span.lo
+        mask = half.result + RESULT_HEAD_BYTES
+        before = device.record(device.compute)
+        device.fill(half.result, 0, RESULT_HEAD_BYTES, device.compute)
+        self._launch(
+            f"finalise_{dtype}",
+            (plan.width_px, count, 1),
+            *_addresses(mask, mask + count * plan.width_px, half.result, half.total, carry, memory.ring, band.valid),
+            *_ints(span.lo, band.done_to, carried, self._channels, memory.ring_rows, plan.width_px),
+            self._threshold,
+            *_ints(band.rules),
+            self._nodata_value(band),
+        )
+        after = device.record(device.compute)
+        device.order(device.copy_out, after)
+        band.stages.append(("blend", before, after))
+
+    def _copy_out(self, band: _Band) -> None:
+        device = self._device
+        size_bytes = RESULT_HEAD_BYTES + 2 * (band.done_to - band.span.lo) * self._plan.width_px
+        before = device.record(device.copy_out)
+        device.download(band.half.host_result[:size_bytes], band.half.result, device.copy_out)
+        band.stages.append(("d2h", before, device.record(device.copy_out)))
+
+    def _collect(self) -> FinishedRows:
+        """Wait for the oldest band, telling of each batch, and take its rows out of the pinned memory."""
+        band, device = self._bands.pop(0), self._device
+        for tiles, blended in band.batches:
+            device.wait(blended)
+            self.counters.tiles += tiles
+            self._tick()
+        device.wait(band.stages[-1][2])
+        for stage, start, end in band.stages:
+            start_s, end_s = (device.seconds(self._started, event) for event in (start, end))
+            self.counters.seconds[stage] += end_s - start_s
+            self.intervals.append(Interval(stage, start_s, end_s))
+        result = band.half.host_result
+        if result[:4].any():
+            raise ModelError(
+                "the network's answer holds NaN or infinity; expected probabilities: "
+                "use the fp32 model, or export this precision again and verify it"
+            )
+        shape = (2, band.done_to - band.span.lo, self._plan.width_px)
+        size_bytes = shape[0] * shape[1] * shape[2]
+        mask, confidence = result[RESULT_HEAD_BYTES : RESULT_HEAD_BYTES + size_bytes].reshape(shape).copy()
+        return FinishedRows(band.span.lo, mask, confidence)
+
+    def _launch(self, kernel: str, pixels: tuple[int, int, int], *arguments: Any) -> None:
+        self._device.launch(kernel, pixels, arguments, self._device.compute)
+
+    def _nodata_value(self, band: _Band) -> np.float32:
+        value: np.float32 = np.float32(self._nodata if self._nodata is not None and band.rules & _HAS_NODATA else 0)
+        return value
+
+    def _joined(self, parts: list[FinishedRows]) -> FinishedRows:
+        if len(parts) == 1:
+            return parts[0]
+        nothing = np.zeros((0, self._plan.width_px), np.uint8)
+        masks, confidences = [part.mask for part in parts], [part.confidence for part in parts]
+        row = parts[0].row if parts else 0
+        return FinishedRows(row, np.concatenate([nothing, *masks]), np.concatenate([nothing, *confidences]))
+
+    def _tick(self) -> None:
+        if self.on_tile:
+            self.on_tile()
+
+
+def _rules(nodata: np.generic | None, channels: int, valid_given: bool) -> int:
+    """Which pixels enter the network as 0, as in host.gather."""
+    rules = 0
+    if nodata is not None:
+        rules |= _HAS_NODATA
+    if (valid_given or nodata is not None) and not (nodata == 0 and channels == 1):
+        rules |= _BLANK_INVALID
+    if nodata is not None and nodata != 0 and channels > 1:
+        rules |= _BLANK_NODATA
+    return rules
+
+
+def _is_nodata(rows: Pixels, valid: Bool | None, nodata: np.generic | None, span: Span, column: Span) -> bool:
+    """Whether a tile's answer would fall on nodata alone; looks at all its pixels only where a few are all nodata."""
+    window = (slice(span.lo - span.start, span.hi - span.start), slice(column.lo, column.hi))
+    if valid is not None:
+        return not valid[window].any()
+    if nodata is None:
+        return False
+    pixels = rows[:, window[0], window[1]]
+    return not ((pixels[:, ::_SPARSE_PX, ::_SPARSE_PX] != nodata).any() or (pixels != nodata).any())
+
+
+def _batches(tiles: int, most: int) -> list[int]:
+    """As few as will do, as equal as they can be: 27 tiles by 8 are 7, 7, 7, 6."""
+    batches = -(-tiles // most)
+    return [tiles // batches + (number < tiles % batches) for number in range(batches)]
+
+
+def _addresses(*values: int) -> tuple[np.uint64, ...]:
+    return tuple(np.uint64(value) for value in values)
+
+
+def _ints(*values: int) -> tuple[np.int32, ...]:
+    return tuple(np.int32(value) for value in values)

@@ -1,0 +1,261 @@
+"""The whole scene over a device against the numpy backend: the kernels are the real ones, only CUDA is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runtime.backends.base import FinishedRows, SceneRun
+from runtime.backends.gpu_run import GpuRun, _batches
+from runtime.backends.host import HostRun
+from sarwater.errors import ModelError
+from sarwater.metrics import NODATA
+from sarwater.tiling import TilePlan
+from tests.runtime.backends.host_device import FormulaNetwork, HostDevice
+from tests.runtime.kernels.host_kernels import HostKernels
+
+TILE_PX = 32
+DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
+SCENES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def formula(tile: np.ndarray) -> np.ndarray:
+    """Probability from the pixel, its neighbours and its place in the tile, so that nothing can be exchanged unseen."""
+    place = np.arange(TILE_PX, dtype=np.float32)
+    mixed = np.abs(tile).sum(axis=0, dtype=np.float32) + np.roll(tile[0], 1) + 3 * place[:, None] + 5 * place
+    return ((mixed % np.float32(251)) / np.float32(251)).astype(np.float32)
+
+
+class HostNetwork:
+    """The same formula as a TileNetwork of the numpy backend."""
+
+    depth = 2
+
+    def __init__(self, channels: int) -> None:
+        self._tiles = np.zeros((2, channels, TILE_PX, TILE_PX), np.float32)
+
+    def input(self, slot: int) -> np.ndarray:
+        return self._tiles[slot]
+
+    def start(self, slot: int) -> None: ...
+
+    def result(self, slot: int) -> np.ndarray:
+        return formula(self._tiles[slot])
+
+
+def push_all(run: SceneRun, plan: TilePlan, pixels: np.ndarray, valid: np.ndarray | None = None) -> FinishedRows:
+    parts = []
+    for span in plan.rows:
+        stop = min(span.start + TILE_PX, plan.height_px)
+        parts.append(run.push(pixels[:, span.start : stop], None if valid is None else valid[span.start : stop]))
+    parts = [part for part in parts if part.mask.size]
+    assert [part.row for part in parts] == list(np.cumsum([0, *(len(part.mask) for part in parts[:-1])]))
+    return FinishedRows(
+        0, np.concatenate([part.mask for part in parts]), np.concatenate([part.confidence for part in parts])
+    )
+
+
+def gpu_run(
+    kernels: HostKernels,
+    plan: TilePlan,
+    channels: int,
+    nodata: float | None,
+    *,
+    batch: int = 4,
+    grid: int | None = None,
+    limit_bytes: int = 1 << 40,
+    answer: Callable[[np.ndarray], np.ndarray] = formula,
+) -> tuple[GpuRun, HostDevice, FormulaNetwork]:
+    kernels.seed = grid
+    device = HostDevice(kernels, limit_bytes)
+    network = FormulaNetwork(device, answer, channels, TILE_PX, batch)
+    return GpuRun(plan, device, network, channels, nodata, 0.5), device, network
+
+
+def scene(channels: int, height: int, width: int, dtype: type, seed: int, holes: float) -> np.ndarray:
+    """Speckle with blocks of zeros, some of them in one channel alone."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(1, 255, (channels, height, width)).astype(dtype)
+    if np.issubdtype(dtype, np.signedinteger):
+        pixels -= 100
+    for _ in range(int(holes * 10)):
+        y, x, size = rng.integers(height), rng.integers(width), rng.integers(1, 70)
+        pixels[rng.integers(channels) if rng.random() < 0.5 else slice(None), y : y + size, x : x + size] = 0
+    return pixels
+
+
+@SCENES
+@given(
+    height=st.integers(1, 150),
+    width=st.integers(1, 150),
+    channels=st.integers(1, 3),
+    overlap_px=st.sampled_from([0, 2, 6, 10]),
+    dtype=st.sampled_from(DTYPES),
+    nodata=st.sampled_from([None, 0, 7, -3, 0.5, 70000]),
+    given_valid=st.sampled_from(["no", "some", "all"]),
+    batch=st.integers(1, 5),
+    grid=st.sampled_from([None, 1, 2]),
+    seed=st.integers(0, 999),
+    holes=st.sampled_from([0, 0.3, 1.0]),
+)
+def test_a_scene_over_the_device_is_the_scene_over_numpy(
+    host_kernels: HostKernels,
+    height: int,
+    width: int,
+    channels: int,
+    overlap_px: int,
+    dtype: type,
+    nodata: float | None,
+    given_valid: str,
+    batch: int,
+    grid: int | None,
+    seed: int,
+    holes: float,
+) -> None:
+    plan = TilePlan(height, width, TILE_PX, overlap_px)
+    pixels = scene(channels, height, width, dtype, seed, holes)
+    valid = None
+    if given_valid != "no":
+        valid = (pixels != 0).any(axis=0) if given_valid == "some" else np.ones((height, width), bool)
+    expected_run = HostRun(plan, HostNetwork(channels), nodata, 0.5)
+    expected = push_all(expected_run, plan, pixels, valid)
+    run, device, _ = gpu_run(host_kernels, plan, channels, nodata, batch=batch, grid=grid)
+    found = push_all(run, plan, pixels, valid)
+    device.check_guards()
+    assert np.array_equal(found.mask, expected.mask)
+    assert np.abs(found.confidence.astype(int) - expected.confidence.astype(int)).max() <= 1
+    assert run.counters.tiles == expected_run.counters.tiles
+    assert run.counters.tiles_skipped == expected_run.counters.tiles_skipped
+
+
+def test_validity_may_come_with_later_bands_only(host_kernels: HostKernels) -> None:
+    plan = TilePlan(120, 50, TILE_PX, 6)
+    pixels = scene(1, 120, 50, np.uint8, 3, 0)
+    valid = np.random.default_rng(3).random((120, 50)) < 0.5
+    found = []
+    for run in (HostRun(plan, HostNetwork(1), 0, 0.5), gpu_run(host_kernels, plan, 1, 0)[0]):
+        parts = [
+            run.push(
+                pixels[:, span.start : span.start + TILE_PX],
+                valid[span.start : span.start + TILE_PX] if n % 3 else None,
+            )
+            for n, span in enumerate(plan.rows)
+        ]
+        found.append(np.concatenate([part.mask for part in parts]))
+    assert np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_goes_up_is_hardly_more_than_the_scene(host_kernels: HostKernels, dtype: type) -> None:
+    plan = TilePlan(400, 300, TILE_PX, 10)
+    pixels = scene(1, 400, 300, dtype, 0, 0.5)
+    run, _, _ = gpu_run(host_kernels, plan, 1, 0)
+    push_all(run, plan, pixels)
+    assert pixels.nbytes <= run.uploaded_bytes <= 1.1 * pixels.nbytes
+
+
+def test_validity_goes_up_as_bits(host_kernels: HostKernels) -> None:
+    plan = TilePlan(400, 300, TILE_PX, 10)
+    pixels = scene(1, 400, 300, np.uint16, 0, 0.5)
+    run, _, _ = gpu_run(host_kernels, plan, 1, 0)
+    push_all(run, plan, pixels, pixels[0] != 0)
+    assert run.uploaded_bytes <= 1.1 * pixels.nbytes
+
+
+def test_a_second_scene_of_the_same_size_allocates_nothing(host_kernels: HostKernels) -> None:
+    plan = TilePlan(100, 90, TILE_PX, 6)
+    pixels = scene(1, 100, 90, np.uint16, 0, 0.5)
+    run, device, network = gpu_run(host_kernels, plan, 1, 0)
+    first = push_all(run, plan, pixels)
+    allocations = device.allocations
+    second = push_all(GpuRun(plan, device, network, 1, 0, 0.5), plan, pixels)
+    assert device.allocations == allocations
+    assert first.confidence.tobytes() == second.confidence.tobytes()
+
+
+def test_a_run_given_up_in_its_midst_leaves_nothing_to_the_next(host_kernels: HostKernels) -> None:
+    plan = TilePlan(150, 90, TILE_PX, 6)
+    pixels = scene(1, 150, 90, np.uint16, 0, 0.5)
+    run, device, network = gpu_run(host_kernels, plan, 1, 0)
+    run.push(pixels[:, :TILE_PX])
+    run.push(pixels[:, plan.rows[1].start : plan.rows[1].start + TILE_PX])
+    found = push_all(GpuRun(plan, device, network, 1, 0, 0.5), plan, pixels)
+    expected = push_all(HostRun(plan, HostNetwork(1), 0, 0.5), plan, pixels)
+    assert np.array_equal(found.mask, expected.mask)
+
+
+def test_out_of_memory_halves_the_batch_until_the_scene_fits(host_kernels: HostKernels) -> None:
+    plan = TilePlan(100, 300, TILE_PX, 6)
+    pixels = scene(1, 100, 300, np.uint16, 0, 0)
+    needed = 8 * 2 * TILE_PX**2 * 4
+    run, _, network = gpu_run(host_kernels, plan, 1, 0, batch=8, limit_bytes=needed + 120_000)
+    found = push_all(run, plan, pixels)
+    assert network.batch < 8
+    assert np.array_equal(found.mask, push_all(HostRun(plan, HostNetwork(1), 0, 0.5), plan, pixels).mask)
+
+
+def test_a_scene_that_does_not_fit_at_a_batch_of_one_is_a_memory_error(host_kernels: HostKernels) -> None:
+    plan = TilePlan(100, 3000, TILE_PX, 6)
+    run, _, network = gpu_run(host_kernels, plan, 1, 0, limit_bytes=120_000)
+    with pytest.raises(MemoryError):
+        run.push(scene(1, TILE_PX, 3000, np.uint16, 0, 0))
+    assert network.batch == 1
+
+
+def test_nan_from_the_network_is_an_error_and_not_land(host_kernels: HostKernels) -> None:
+    plan = TilePlan(40, 40, TILE_PX, 6)
+    run, _, _ = gpu_run(host_kernels, plan, 1, None, answer=lambda tile: np.full(tile.shape[1:], np.nan, np.float32))
+    with pytest.raises(ModelError, match="NaN"):
+        push_all(run, plan, np.ones((1, 40, 40), np.uint16))
+
+
+def test_a_scene_of_nodata_never_meets_the_network(host_kernels: HostKernels) -> None:
+    plan = TilePlan(100, 90, TILE_PX, 6)
+    run, _, network = gpu_run(host_kernels, plan, 1, 0)
+    found = push_all(run, plan, np.zeros((1, 100, 90), np.uint8))
+    assert network.counts == []
+    assert (found.mask == NODATA).all()
+    assert (found.confidence == NODATA).all()
+
+
+def test_the_network_works_in_the_compute_stream_and_waits_for_the_copy(host_kernels: HostKernels) -> None:
+    plan = TilePlan(TILE_PX, TILE_PX, TILE_PX, 6)
+    run, device, _ = gpu_run(host_kernels, plan, 1, 0)
+    push_all(run, plan, np.ones((1, TILE_PX, TILE_PX), np.uint8))
+    uploads = [number for number, call in enumerate(device.calls) if call == ("upload", "copy-in")]
+    waits = device.calls.index(("order", "compute"))
+    assert max(uploads) < waits < device.calls.index(("gather_uint8", "compute"))
+    assert device.calls.index(("finalise_uint8", "compute")) < device.calls.index(("order", "copy-out"))
+    assert device.calls[-1] == ("download", "copy-out")
+
+
+def test_progress_is_told_batch_by_batch(host_kernels: HostKernels) -> None:
+    plan = TilePlan(100, 300, TILE_PX, 6)
+    run, _, _ = gpu_run(host_kernels, plan, 1, 0, batch=4)
+    told: list[int] = []
+    run.on_tile = lambda: told.append(run.counters.tiles)
+    push_all(run, plan, scene(1, 100, 300, np.uint8, 0, 0))
+    assert told == sorted(told)
+    assert len(told) == len(plan.rows) * len(_batches(len(plan.columns), 4))
+    assert told[-1] == plan.tiles
+
+
+def test_every_stage_has_its_seconds_on_the_device_clock(host_kernels: HostKernels) -> None:
+    plan = TilePlan(100, 100, TILE_PX, 6)
+    run, _, _ = gpu_run(host_kernels, plan, 1, 0)
+    push_all(run, plan, scene(1, 100, 100, np.uint8, 0, 0))
+    assert all(run.counters.seconds[stage] > 0 for stage in ("h2d", "gather", "infer", "blend", "d2h"))
+    assert sum(end - start for _, start, end in run.intervals) == sum(run.counters.seconds.values())
+
+
+@given(tiles=st.integers(1, 200), most=st.integers(1, 32))
+def test_batches_are_few_and_equal(tiles: int, most: int) -> None:
+    batches = _batches(tiles, most)
+    assert sum(batches) == tiles
+    assert len(batches) == -(-tiles // most)
+    assert max(batches) - min(batches) <= 1
+    assert max(batches) <= most

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.job import PRODUCTS, SceneOptions, Window, job_key, mask_name, product_stem
 from sarwater.command import run_command
-from sarwater.errors import ConfigurationError, SarwaterError, UsageError
+from sarwater.errors import ConfigurationError, DeviceLost, SarwaterError, UsageError
 from sarwater.manifest import UNITS
 from sarwater.models import resolve_onnx
 
@@ -64,8 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def add_scene_options(parser: argparse.ArgumentParser) -> None:
     """The options that `options_of` reads; shared by every command that runs scenes."""
     group = parser.add_argument_group("model and pixels")
-    group.add_argument("--model", default=DEFAULT_MODEL, help="an .onnx file or a model name (default: %(default)s)")
-    group.add_argument("--device", default="auto", help="auto, cpu or fake (default: %(default)s)")
+    group.add_argument(
+        "--model", default=DEFAULT_MODEL, help="an .onnx or .engine file, or a model name (default: %(default)s)"
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu, gpu or fake (default: %(default)s)")
     group.add_argument(
         "--threshold", type=float, metavar="P", help="probability from which a pixel is water (default: the model's)"
     )
@@ -139,7 +141,7 @@ def _predict(path: Path, backend: Backend, options: SceneOptions, arguments: arg
     """One scene; its own faults are reported and the next scene runs, but a broken set-up ends the command."""
     try:
         return {"scene": str(path), **_products_of(path, backend, options, arguments)}
-    except (ConfigurationError, UsageError):
+    except (ConfigurationError, DeviceLost, UsageError):
         raise
     except SarwaterError as error:
         print(f"sarwater-predict: {error}", file=sys.stderr)

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.channel import Channel, ChannelClosed, Message
 from sarwater.errors import (
+    DeviceLost,
     DeviceUnavailable,
     OutputError,
     SarwaterError,
@@ -260,7 +261,7 @@ class _Job:
         text = str(error) or type(error).__name__
         text = text.replace(str(self._path), self._name).replace(self._path.name, self._name)
         text = text.removeprefix(f"{self._name}: ")  # whoever reports it says the name anyway
-        gpu = type(error).__name__ if type(error).__module__.startswith("pycuda") else ""
+        gpu = type(error.__cause__ or error).__name__ if isinstance(error, DeviceLost) else ""
         self._channel.send(
             event="failed", kind=kind, reason=reason, message=text, errno=_errno(error), gpu=gpu, ends=ends
         )
@@ -278,8 +279,8 @@ def _die_with(supervisor: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    if type(error).__module__.startswith("pycuda"):
-        return "gpu"
+    if isinstance(error, SarwaterError):
+        return error.reason
     return "io" if isinstance(error, OSError) else "bug"
 
 

@@ -8,14 +8,17 @@ from sarwater.models import Model
 
 __all__ = ["DEVICES", "Backend", "open_backend"]
 
-DEVICES = ("auto", "cpu", "fake")
+DEVICES = ("auto", "cpu", "gpu", "fake")
 
 
 def open_backend(model: Model, device: str = "auto") -> Backend:
     """Open `model` on `device`; its hash is checked against the manifest before anything is parsed.
 
-    `.onnx` runs on the CPU with OpenVINO. `fake` is chosen by name only and needs no library; it still wants a file
-    that matches its manifest. Raises HashMismatch, ManifestInvalid, DependencyMissing, DeviceUnavailable, UsageError.
+    The file decides: `.onnx` runs on the CPU with OpenVINO, `.engine` on an NVIDIA GPU with TensorRT; `cpu` and `gpu`
+    insist, and nothing falls back from one to the other. `fake` is chosen by name only and needs no library; it still
+    wants a file that matches its manifest.
+
+    Raises HashMismatch, ManifestInvalid, DependencyMissing, DeviceUnavailable, UsageError.
     """
     if device not in DEVICES:
         raise UsageError(f"device {device!r} is unknown; expected one of: {', '.join(DEVICES)}")
@@ -24,8 +27,24 @@ def open_backend(model: Model, device: str = "auto") -> Backend:
         from runtime.backends.fake import FakeBackend
 
         return FakeBackend(model.manifest, digest)
-    if model.path.suffix != ".onnx":
-        raise UsageError(f"{model.path}: no backend runs {model.path.suffix} files on {device}; expected an .onnx file")
-    from runtime.backends.openvino import OpenVinoBackend
+    kind = model.path.suffix
+    if kind == ".engine" and device != "cpu":
+        from runtime.backends.tensorrt import TensorRtBackend
 
-    return OpenVinoBackend(model.path, model.manifest, digest)
+        return TensorRtBackend(model.path, model.manifest, digest)
+    if kind == ".onnx" and device != "gpu":
+        from runtime.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(model.path, model.manifest, digest)
+    if kind == ".onnx":
+        from runtime.backends.cuda import require_gpu
+
+        require_gpu()
+        raise UsageError(
+            f"{model.path}: on a GPU an engine runs, not an .onnx file; build one here (`sarwater-build-engine "
+            f"{model.manifest.family}`) and give it as --model engines/NAME.engine"
+        )
+    raise UsageError(
+        f"{model.path}: no backend runs {kind} files on {device}; expected an .onnx file for the CPU, an .engine file "
+        "for a GPU"
+    )

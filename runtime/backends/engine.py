@@ -118,24 +118,22 @@ class EngineNetwork:
         self._library = library
         self._messages = _messages(library.module)
         self._runtime = trt.Runtime(self._messages)  # must outlive the engine
-        engine: tensorrt.ICudaEngine | None = self._runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise DeviceUnavailable(
-                f"{library.name} {library.version} does not deserialise the engine ({self._messages.text}); build it "
-                "again on this machine (`sarwater-build-engine`)"
-            )
+        engine: tensorrt.ICudaEngine = self._made(self._runtime.deserialize_cuda_engine(plan), "deserialise the engine")
         self._engine = engine
         self._tile_shape = (len(manifest.channels), manifest.tile_px, manifest.tile_px)
         self._check_tensors(manifest.engine.max_batch)
         self._graphs: dict[int, CudaGraph] = {}
         self._graphs_wanted = graphs and not library.is_rtx
         self._ran: set[int] = set()
-        self._cache: Any = None
-        self._context = self._rtx_context(cache_name, graphs) if library.is_rtx else self._context_of(library.module)
+        cache: Any = None
+        if library.is_rtx:
+            self._context, cache = self._rtx_context(cache_name, graphs)
+        else:
+            self._context = self._context_of(library.module)
         self.batch = self._fitting_batch(manifest.engine.max_batch)
         self._warm_up()
-        if self._cache is not None:
-            keep(cache_name, bytes(self._cache.serialize()))
+        if cache is not None:
+            keep(cache_name, bytes(cache.serialize()))
 
     @property
     def has_graphs(self) -> bool:
@@ -174,7 +172,7 @@ class EngineNetwork:
 
     def close(self) -> None:
         self._drop_graphs()
-        del self._context, self._cache, self._engine, self._runtime
+        del self._context, self._engine, self._runtime
 
     def _fitting_batch(self, most: int) -> int:
         """The largest of most, most / 2, ... 1 whose memory leaves as much again for scenes."""
@@ -257,10 +255,11 @@ class EngineNetwork:
         else:
             trt = module
         engine = self._engine
-        return self._made(engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED))
+        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        return self._made(engine.create_execution_context(strategy), "make a context for the engine")
 
-    def _rtx_context(self, cache_name: str, graphs: bool) -> Any:
-        """With graphs of its own, and kernels that it compiled before.
+    def _rtx_context(self, cache_name: str, graphs: bool) -> tuple[Any, Any]:
+        """A context with graphs of its own, and the cache of the kernels that it compiles.
 
         Kernels for the shapes are compiled when asked for, not swapped in later: one scene gives the same bytes always.
         """
@@ -270,16 +269,19 @@ class EngineNetwork:
         config.dynamic_shapes_kernel_specialization_strategy = rtx.DynamicShapesKernelSpecializationStrategy.EAGER
         strategy = rtx.CudaGraphStrategy
         config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE if graphs else strategy.DISABLED
-        self._cache = config.create_runtime_cache()
+        cache = config.create_runtime_cache()
         if kept := recall(cache_name):
-            self._cache.deserialize(kept)  # refuses what another GPU or version left
-        config.set_runtime_cache(self._cache)
-        return self._made(self._engine.create_execution_context(config))
+            cache.deserialize(kept)  # refuses what another GPU or version left
+        config.set_runtime_cache(cache)
+        return self._made(self._engine.create_execution_context(config), "make a context for the engine"), cache
 
-    def _made(self, context: Any) -> Any:
-        if context is None:
-            raise DeviceUnavailable(f"{self._library.name} makes no execution context ({self._messages.text})")
-        return context
+    def _made(self, thing: Any, what: str) -> Any:
+        if thing is None:
+            raise DeviceUnavailable(
+                f"{self._library.name} {self._library.version} does not {what} ({self._messages.text}); build it again "
+                "on this machine (`sarwater-build-engine`)"
+            )
+        return thing
 
 
 def _messages(module: ModuleType) -> Any:

@@ -20,6 +20,7 @@ SarwaterError                 exit 1
 │   └── UnitMismatch
 ├── DataError                 exit 1    training or evaluation data
 ├── DeviceLost                exit 1    the GPU failed in mid-work: the process must end, another may work
+├── DeviceOutOfMemory         exit 1    too little GPU memory for this scene; also a MemoryError
 ├── OutputError               exit 1    products cannot be written: full disk, read-only folder
 └── ExportError               exit 1    a graph or engine cannot be made, or failed its accuracy gate
 
@@ -114,6 +115,12 @@ class DeviceLost(SarwaterError):
     """No later call into CUDA can be trusted (errors 700 to 719 poison the context): whoever meets this ends."""
 
     reason = "gpu"
+
+
+class DeviceOutOfMemory(SarwaterError, MemoryError):
+    """Nothing is broken: another scene, or the same one later, may fit."""
+
+    reason = "out_of_memory"
 
 
 class OutputError(SarwaterError):

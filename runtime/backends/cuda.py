@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from runtime.backends.device import Array, Event, Stream
 from runtime.kernels.compile import kernels_for
-from sarwater.errors import DependencyMissing, DeviceLost, DeviceUnavailable
+from sarwater.errors import DependencyMissing, DeviceLost, DeviceOutOfMemory, DeviceUnavailable
 
 _NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: no waiting for the default stream, which libraries use without being asked."""
@@ -167,8 +167,8 @@ class CudaDevice:
         try:
             return function(*arguments)
         except self._drv.MemoryError as error:
-            raise MemoryError(
-                f"{self.name}: {size_bytes / 2**20:.0f} MiB of {kind} are not free; close other programs on the GPU, "
+            raise DeviceOutOfMemory(
+                f"{self.name}: {size_bytes / 2**20:.1f} MiB of {kind} are not free; close other programs on the GPU, "
                 "or use an engine with smaller tiles"
             ) from error
         except self._drv.Error as error:

@@ -21,7 +21,7 @@ class Device(Protocol):
     """One GPU, used by the one thread that opened it.
 
     Every method raises DeviceLost where the GPU refuses: after that nothing works in this process. Only the two that
-    allocate raise MemoryError, and leave everything as it was.
+    allocate raise DeviceOutOfMemory, and leave everything as it was.
     """
 
     copy_in: Stream
@@ -32,11 +32,11 @@ class Device(Protocol):
         """At least `size_bytes` of device memory for `role`: the same as the last time where that is large enough, so
         that scenes of one size allocate once; else new, and what was in the old is gone. 256-byte aligned.
 
-        Raises MemoryError.
+        Raises DeviceOutOfMemory.
         """
 
     def pinned(self, role: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
-        """Page-locked memory of the host for `role`, kept likewise. Raises MemoryError."""
+        """Page-locked memory of the host for `role`, kept likewise. Raises DeviceOutOfMemory."""
 
     def release(self) -> None:
         """Give back all memory of both kinds, once all work is done."""
@@ -82,4 +82,4 @@ class BatchNetwork(Protocol):
         """Answer the first `count` tiles of the input. Raises DeviceLost."""
 
     def halve(self) -> None:
-        """Make do with half the batch, and give back the memory. Raises MemoryError at a batch of one."""
+        """Make do with half the batch, and give back the memory. Raises DeviceOutOfMemory at a batch of one."""

@@ -17,7 +17,7 @@ from runtime.backends.cuda import CudaDevice
 from runtime.backends.cuda_graph import CaptureRefused, CudaGraph
 from runtime.backends.device import Stream
 from runtime.cache import keep, recall
-from sarwater.errors import DependencyMissing, DeviceLost, DeviceUnavailable, ManifestInvalid
+from sarwater.errors import DependencyMissing, DeviceLost, DeviceOutOfMemory, DeviceUnavailable, ManifestInvalid
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, Engine, ModelManifest
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class EngineNetwork:
     """A BatchNetwork of an engine whose file was verified. Holds memory for as many tiles as fit.
 
     `graphs`: replay each batch size as a CUDA graph. Raises ManifestInvalid where the engine is not what its manifest
-    describes, DeviceUnavailable where it cannot be deserialised, MemoryError.
+    describes, DeviceUnavailable where it cannot be deserialised or has no room.
     """
 
     input: int
@@ -160,11 +160,11 @@ class EngineNetwork:
         self._ran.add(count)
 
     def halve(self) -> None:
-        """At a batch of one, memory for it is there again before MemoryError is raised."""
+        """At a batch of one, memory for it is there again before DeviceOutOfMemory is raised."""
         smaller = self.batch // 2
         self._use(max(1, smaller))
         if not smaller:
-            raise MemoryError(
+            raise DeviceOutOfMemory(
                 f"{self._device.name}: too little GPU memory for this scene, even one tile at a time; close other "
                 "programs on the GPU, or use an engine with smaller tiles"
             )
@@ -183,13 +183,17 @@ class EngineNetwork:
                 if batch == 1 or self._bytes_for(batch) <= free_bytes // 2:
                     self._use(batch)
                     return batch
-            except MemoryError:
+            except DeviceOutOfMemory as error:
                 if batch == 1:
-                    raise
+                    raise DeviceUnavailable(
+                        f"{self._device.name}: {free_bytes / 2**20:.0f} MiB of GPU memory are free, too little for one "
+                        f"tile of {self._tile_shape[1]} px; close other programs on the GPU, or build the engine with "
+                        "a smaller --tile"
+                    ) from error
             batch //= 2
 
     def _use(self, batch: int) -> None:
-        """Memory for a batch, and nothing of another's. Raises MemoryError."""
+        """Memory for a batch, and nothing of another's. Raises DeviceOutOfMemory."""
         self._drop_graphs()
         scratch_bytes = self._scratch_bytes(batch)
         channels, height, width = self._tile_shape

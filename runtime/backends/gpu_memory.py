@@ -34,7 +34,7 @@ class Half:
 
 
 class SceneMemory:
-    """Memory for one scene. Raises MemoryError where the device has too little."""
+    """Memory for one scene. Raises DeviceOutOfMemory where the device has too little."""
 
     def __init__(self, device: Device, plan: TilePlan, channels: int, dtype: np.dtype[np.generic]) -> None:
         self.uploaded_bytes = 0

@@ -22,7 +22,7 @@ from runtime.backends.base import BandCounters, FinishedRows, SceneRun
 from runtime.backends.device import BatchNetwork, Device, Event
 from runtime.backends.gpu_memory import RESULT_HEAD_BYTES, Half, SceneMemory
 from runtime.backends.host import as_pixel
-from sarwater.errors import ModelError
+from sarwater.errors import DeviceOutOfMemory, ModelError
 from sarwater.tiling import Span, TilePlan
 
 Pixels = npt.NDArray[np.generic]
@@ -96,7 +96,7 @@ class GpuRun(SceneRun):
         return self._memory.uploaded_bytes if self._memory else 0
 
     def push(self, rows: Pixels, valid: Bool | None = None) -> FinishedRows:
-        """Raises ModelError for an answer that is no number, MemoryError, DeviceLost."""
+        """Raises ModelError for an answer that is no number, DeviceOutOfMemory, DeviceLost."""
         memory = self._memory = self._memory or self._allocate(rows.dtype)
         band = self._next_band(memory, rows, valid)
         self._copy_in(memory, band, rows, valid)
@@ -115,7 +115,7 @@ class GpuRun(SceneRun):
         while True:
             try:
                 return SceneMemory(self._device, self._plan, self._channels, dtype)
-            except MemoryError:
+            except DeviceOutOfMemory:
                 self._device.release()
                 self._network.halve()
 

@@ -23,7 +23,7 @@ class TensorRtBackend(Backend):
     """An engine file that its manifest vouches for; only the thread that opens it may use it.
 
     `graphs`: replay the network as a CUDA graph. Raises DeviceUnavailable (no driver or GPU, engine of another GPU or
-    version), DependencyMissing (TensorRT, PyCUDA, a compiler), ManifestInvalid, MemoryError, DeviceLost.
+    version, no room), DependencyMissing (TensorRT, PyCUDA, a compiler), ManifestInvalid, DeviceLost.
     """
 
     def __init__(self, path: Path, manifest: ModelManifest, model_sha256: str, graphs: bool = True) -> None:
@@ -49,7 +49,7 @@ class TensorRtBackend(Backend):
         return GpuRun(plan, self._gpu, self.network, len(self.manifest.channels), nodata, threshold)
 
     def infer(self, tiles: Float32) -> Float32:
-        """Raises MemoryError, DeviceLost."""
+        """Raises DeviceOutOfMemory, DeviceLost."""
         gpu, network, size = self._gpu, self.network, self.manifest.tile_px
         answers = np.empty((len(tiles), 1, size, size), np.float32)
         for first in range(0, len(tiles), network.batch):

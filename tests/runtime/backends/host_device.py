@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sarwater.errors import DeviceOutOfMemory
 from tests.runtime.kernels.host_kernels import HostKernels
 
 GUARD_BYTES = 256
@@ -35,7 +36,7 @@ class HostDevice:
         if found is None or found.nbytes < size_bytes + 2 * GUARD_BYTES:
             used = sum(array.nbytes for name, array in self._memory.items() if name != role)
             if used + size_bytes > self.limit_bytes:
-                raise MemoryError(role)
+                raise DeviceOutOfMemory(role)
             self.allocations += 1
             found = self._memory[role] = np.full(size_bytes + 2 * GUARD_BYTES, 0xA5, np.uint8)
         return int(found.ctypes.data) + GUARD_BYTES
@@ -136,7 +137,7 @@ class FormulaNetwork:
 
     def halve(self) -> None:
         if self.batch == 1:
-            raise MemoryError("the scene")
+            raise DeviceOutOfMemory("the scene")
         self._use(self.batch // 2)
 
     def _use(self, batch: int) -> None:

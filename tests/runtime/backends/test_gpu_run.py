@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runtime.backends.base import FinishedRows, SceneRun
 from runtime.backends.gpu_run import GpuRun, _batches
 from runtime.backends.host import HostRun
-from sarwater.errors import ModelError
+from sarwater.errors import DeviceOutOfMemory, ModelError
 from sarwater.metrics import NODATA
 from sarwater.tiling import TilePlan
 from tests.runtime.backends.host_device import FormulaNetwork, HostDevice
@@ -201,7 +201,7 @@ def test_out_of_memory_halves_the_batch_until_the_scene_fits(host_kernels: HostK
 def test_a_scene_that_does_not_fit_at_a_batch_of_one_is_a_memory_error(host_kernels: HostKernels) -> None:
     plan = TilePlan(100, 3000, TILE_PX, 6)
     run, _, network = gpu_run(host_kernels, plan, 1, 0, limit_bytes=120_000)
-    with pytest.raises(MemoryError):
+    with pytest.raises(DeviceOutOfMemory):
         run.push(scene(1, TILE_PX, 3000, np.uint16, 0, 0))
     assert network.batch == 1
 

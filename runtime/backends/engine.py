@@ -99,6 +99,8 @@ class EngineNetwork:
 
     input: int
     output: int
+    _engine: tensorrt.ICudaEngine
+    _context: tensorrt.IExecutionContext
 
     def __init__(
         self,
@@ -117,9 +119,8 @@ class EngineNetwork:
         self._device = device
         self._library = library
         self._messages = _messages(library.module)
-        self._runtime = trt.Runtime(self._messages)  # must outlive the engine
-        engine: tensorrt.ICudaEngine = self._made(self._runtime.deserialize_cuda_engine(plan), "deserialise the engine")
-        self._engine = engine
+        runtime = self._runtime = trt.Runtime(self._messages)  # must outlive the engine
+        self._engine = self._made(runtime.deserialize_cuda_engine(plan), "deserialise the engine")
         self._tile_shape = (len(manifest.channels), manifest.tile_px, manifest.tile_px)
         self._check_tensors(manifest.engine.max_batch)
         self._graphs: dict[int, CudaGraph] = {}

@@ -50,12 +50,12 @@ class Library:
         return self.name == "tensorrt_rtx"
 
 
-def find_library(engine: Engine, version_compatible: bool) -> Library:
+def find_library(wanted: Engine, version_compatible: bool) -> Library:
     """The module that runs engines of this flavour. The lean runtime is enough for a version-compatible one.
 
     Raises DependencyMissing.
     """
-    for name in MODULES[engine.flavor]:
+    for name in MODULES[wanted.flavor]:
         if name == "tensorrt_lean" and not version_compatible:
             continue
         with contextlib.suppress(ImportError, OSError):  # OSError: a shared library it needs is missing
@@ -63,29 +63,29 @@ def find_library(engine: Engine, version_compatible: bool) -> Library:
             if hasattr(module, "Runtime"):  # type stubs alone make an empty package of the same name
                 return Library(name, module)
     raise DependencyMissing(
-        f"the engine was built by {engine.flavor} {engine.library_version}, which is not installed: "
-        f"{INSTALL[engine.flavor]}"
+        f"the engine was built by {wanted.flavor} {wanted.library_version}, which is not installed: "
+        f"{INSTALL[wanted.flavor]}"
     )
 
 
-def check_engine(engine: Engine, version_compatible: bool, library: Library, gpu: str, compute_capability: str) -> None:
+def check_engine(wanted: Engine, version_compatible: bool, library: Library, gpu: str, compute_capability: str) -> None:
     """Raises DeviceUnavailable for an engine of another version or another GPU, before a byte of it is deserialised."""
-    built, here = (version.split(".")[:2] for version in (engine.library_version, library.version))
+    built, here = (version.split(".")[:2] for version in (wanted.library_version, library.version))
     if built[0] != here[0] or (built != here and not version_compatible):
         raise DeviceUnavailable(
-            f"the engine was built by {engine.flavor} {engine.library_version}, here is {library.name} "
+            f"the engine was built by {wanted.flavor} {wanted.library_version}, here is {library.name} "
             f"{library.version}; build it again on this machine (`sarwater-build-engine`)"
         )
     capability = tuple(map(int, compute_capability.split(".")))
-    if engine.compute_capability == "portable":
+    if wanted.compute_capability == "portable":
         fits = capability >= _OLDEST_RTX
     else:
-        fits = compute_capability in engine.compute_capability.split(", ")
-    if engine.flavor == "tensorrt":
-        fits = fits and engine.gpu_name == gpu
+        fits = compute_capability in wanted.compute_capability.split(", ")
+    if wanted.flavor == "tensorrt":
+        fits = fits and wanted.gpu_name == gpu
     if not fits:
         raise DeviceUnavailable(
-            f"the engine is for {engine.gpu_name} (compute capability {engine.compute_capability}), here is {gpu} "
+            f"the engine is for {wanted.gpu_name} (compute capability {wanted.compute_capability}), here is {gpu} "
             f"({compute_capability}); build it again on this machine (`sarwater-build-engine`)"
         )
 
@@ -243,10 +243,11 @@ class EngineNetwork:
 
     def _check_tensors(self, max_batch: int) -> None:
         engine = self._engine
-        found = {
-            engine.get_tensor_name(index): tuple(engine.get_tensor_shape(engine.get_tensor_name(index)))
-            for index in range(engine.num_io_tensors)
-        }
+        found: dict[str, tuple[int, ...]] = {}
+        for index in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(index)
+            shape = engine.get_tensor_shape(name)
+            found[name] = tuple(shape[axis] for axis in range(len(shape)))
         channels, height, width = self._tile_shape
         wanted = {INPUT_NAME: (-1, channels, height, width), OUTPUT_NAME: (-1, 1, height, width)}
         if max_batch == 1:
@@ -269,7 +270,7 @@ class EngineNetwork:
         Kernels for the shapes are compiled when asked for, not swapped in later: one scene gives the same bytes always.
         """
         rtx: Any = self._library.module
-        config = self._engine.create_runtime_config()
+        config: Any = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(rtx.ExecutionContextAllocationStrategy.USER_MANAGED)
         config.dynamic_shapes_kernel_specialization_strategy = rtx.DynamicShapesKernelSpecializationStrategy.EAGER
         strategy = rtx.CudaGraphStrategy

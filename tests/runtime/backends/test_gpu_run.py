@@ -20,7 +20,7 @@ from tests.runtime.kernels.host_kernels import HostKernels
 
 TILE_PX = 32
 DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
-SCENES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SCENES = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def formula(tile: np.ndarray) -> np.ndarray:

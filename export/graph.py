@@ -20,12 +20,10 @@ from onnx import TensorProto
 
 from sarwater.atomic import replacing
 from sarwater.errors import ExportError, ManifestInvalid, ModelNotFound, OutputError
-from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, manifest_path, sha256_of
+from sarwater.manifest import ARCHITECTURE_KEY, INPUT_NAME, OUTPUT_NAME, ModelManifest, manifest_path, sha256_of
 
 MANIFEST_KEY = "sarwater"
 """The `metadata_props` entry that holds, as JSON, what the manifest says, less the hashes."""
-ARCHITECTURE_KEY = "sarwater_architecture"
-"""The one that holds `train.models.Architecture`, by which the weights can be trained further."""
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 20
 """Per-channel Q/DQ came with 13; 20 is the newest that the ONNX parser of TensorRT 10.3 (JetPack 6) reads.

@@ -26,6 +26,8 @@ PRECISIONS = ("fp32", "fp16", "int8")
 FLAVORS = ("tensorrt", "tensorrt-rtx")
 INPUT_NAME = "sar"
 OUTPUT_NAME = "water"
+ARCHITECTURE_KEY = "sarwater_architecture"
+"""The `metadata_props` entry of an ONNX file that holds `train.models.Architecture`: with it, training can go on."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

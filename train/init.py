@@ -9,6 +9,7 @@ Files are data here, never code: `torch.load` reads tensors only, and an ONNX fi
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -19,8 +20,9 @@ import torch
 from torch import Tensor
 
 from sarwater.errors import CheckpointInvalid, DependencyMissing
+from sarwater.manifest import ARCHITECTURE_KEY
 from train.checkpoint import FORMAT, load_checkpoint
-from train.models import Segmenter
+from train.models import Architecture, Segmenter
 
 PREFIXES = re.compile(r"^(module\.|model\.|net\.)+")
 ENOUGH = 0.5
@@ -55,6 +57,8 @@ class Weights:
     tensors: dict[str, Tensor]
     channels: tuple[str, ...] | None = None
     network: str = "another network"
+    architecture: Architecture | None = None
+    """Where the file is one of ours, which says so."""
 
 
 def initialise(segmenter: Segmenter, path: Path) -> Report:
@@ -113,7 +117,7 @@ def read_weights(path: Path) -> Weights:
     if isinstance(document, dict) and document.get("format") == FORMAT:
         checkpoint = load_checkpoint(path)
         arch = checkpoint.architecture
-        return Weights(checkpoint.state_dict, tuple(channel.name for channel in arch.channels), arch.name)
+        return Weights(checkpoint.state_dict, tuple(channel.name for channel in arch.channels), arch.name, arch)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(document, dict) and isinstance(document.get(key), Mapping):
             document = document[key]
@@ -129,13 +133,18 @@ def _read_onnx(path: Path) -> Weights:
     except ImportError as error:
         raise DependencyMissing(f"{path}: reading weights from ONNX needs onnx: pip install onnx") from error
     try:
-        graph = onnx.load(path, load_external_data=False).graph
-        arrays = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+        proto = onnx.load(path, load_external_data=False)
+        arrays = {item.name: onnx.numpy_helper.to_array(item) for item in proto.graph.initializer}
+        about = {item.key: item.value for item in proto.metadata_props}.get(ARCHITECTURE_KEY)
+        arch = Architecture.from_dict(json.loads(about)) if about else None
     except Exception as error:  # whatever protobuf and numpy say of a damaged file
         raise CheckpointInvalid(f"{path}: not a readable ONNX file ({error})") from error
     # Constants of the graph are initialisers, too: those are named by a path, or without a dot.
     tensors = {name: array for name, array in arrays.items() if "." in name and not name.startswith("/")}
-    return Weights({PREFIXES.sub("", name): torch.from_numpy(array.copy()) for name, array in tensors.items()})
+    tensors = {PREFIXES.sub("", name): torch.from_numpy(array.copy()) for name, array in tensors.items()}
+    if arch is None:
+        return Weights(tensors)
+    return Weights(tensors, tuple(channel.name for channel in arch.channels), arch.name, arch)
 
 
 def _read_safetensors(path: Path) -> Weights:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from train.tiles import Labels, Tile, find_tiles
 
 MAY_CHANGE = ("out", "resume", "workers", "device", "tensorboard")
 """Options that leave the curve as it is, so that a resumed run may have others."""
+DEFAULTS = {item.name: item.default for item in fields(FitOptions)}
 CHANNELS = ("sar", "hh", "hv", "vh", "vv", "gim")
 
 
@@ -87,8 +88,9 @@ def check_room(folder: Path, checkpoint_bytes: int) -> None:
 def differing_option(now: dict[str, Any], then: dict[str, Any]) -> str | None:
     """The first option that a resumed run has other than the one it goes on with; both from a Plan's provenance."""
     for name, value in now.items():
-        if name not in MAY_CHANGE and value != then.get(name):
-            return f"{name} is {value}, the run began with {then.get(name)}"
+        before = then.get(name, DEFAULTS.get(name))  # an option that is newer than the run had its default
+        if name not in MAY_CHANGE and value != before:
+            return f"{name} is {value}, the run began with {before}"
     return None
 
 

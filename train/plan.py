@@ -160,13 +160,13 @@ def _provenance(
         ],
         "held_out": [f"{tile.name} rows {tile.rows[0]}..{tile.rows[1]}" for tile in held_out],
         "init": {"name": options.init.name, "sha256": sha256_of(options.init)} if options.init else None,
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "options": {name: value for name, value in chosen.items() if name not in private} | {"processes": team.size},
     }
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of this checkout, or "" outside of one."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
     try:

@@ -56,9 +56,11 @@ class Sizes:
     dry: int = 12
     resamples: int = RESAMPLES
     pictures: int = 6
+    real_px: int | None = None
+    """Side of the middle part of real scenes that is looked at; None: all of them."""
 
 
-QUICK = Sizes(side_px=128, per_type=1, dry=1, resamples=100, pictures=2)
+QUICK = Sizes(side_px=128, per_type=1, dry=1, resamples=100, pictures=2, real_px=256)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -67,8 +69,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     sizes, cache = (QUICK if arguments.quick else Sizes()), arguments.cache
     network = load_network(start_path(arguments.model), cache)
     peers = {name: load_network(path, cache) for name, path in arguments.peer}
-    k5 = _samples(sets.kompsat, arguments.data / "k5")
-    etci = _samples(sets.sentinel, arguments.data / "etci")
+    k5 = [sample.middle(sizes.real_px) for sample in _samples(sets.kompsat, arguments.data / "k5")]
+    etci = [sample.middle(sizes.real_px) for sample in _samples(sets.sentinel, arguments.data / "etci")]
     simulated = sets.simulated(sizes.side_px, sizes.per_type, cache)
     dry = sets.simulated(sizes.side_px, sizes.dry, cache, dry=True)
     every = {"k5": k5, "etci": etci, **{f"simulated {mode}": samples for mode, samples in simulated.items()}}
@@ -201,6 +203,7 @@ def _about_the_run(sizes: Sizes) -> dict[str, Any]:
         "resampling_seed": SEED,
         "scene_seeds": [sets.TEST_SEED, sets.DRY_SEED],
         "scene_px": sizes.side_px,
+        "quick": sizes is QUICK,
     }
 
 

@@ -58,6 +58,7 @@ def _head(figures: Document) -> str:
         f"Model: {model['network']}, `{model['file']}`, sha256 `{model['sha256'][:16]}`, trained at commit "
         f"{model['commit'] or 'unknown'}. {of_folds} Measured on {run['date']} at commit {run['commit']}, Python "
         f"{run['python']}, PyTorch {run['torch']}, fp32."
+        + ("\n\n**A quick run: few small scenes, rough figures.**" if run["quick"] else "")
     )
 
 
@@ -111,8 +112,8 @@ def _robustness(measured: Mapping[str, Document]) -> str:
     return "\n\n".join(
         [
             table(["change of pooled IoU, points", *(f"{gain} dB" for gain in gains)], changes),
-            "Intervals are of the difference on the same resamples. At a coarser spacing, power is averaged and a pixel "
-            "is water where most of it is:",
+            "Intervals are of the difference on the same resamples. At a coarser spacing, power is averaged and a "
+            "pixel is water where most of it is:",
             table(["pooled IoU of the network", "as it is", *(f"{f} x the spacing" for f in spacings)], coarser),
         ]
     )
@@ -124,7 +125,10 @@ def _points(entry: Document) -> dict[str, float]:
 
 def _peers(peers: Sequence[Document]) -> str:
     if not peers:
-        return "Not measured: `python -m benchmarks.families --data DIR` trains them and prints the `--peer` options to give."
+        return (
+            "Not measured: `python -m benchmarks.families --data DIR` trains them and prints the `--peer` options to "
+            "give."
+        )
     names = list(peers[0]["sets"])
     rows = [
         [peer["name"], f"{peer['parameters'] / 1e6:.1f} M", f"{peer['pixels_seen'] / 1e6:.0f} M"]
@@ -155,11 +159,11 @@ def _failures(pictures: Document, folder: Path) -> str:
 
 def _method(run: Document) -> str:
     return (
-        "Neighbouring pixels err together, so pixels are not drawn one by one. On the real scenes, blocks of 256 x 256 px "
-        "are drawn with replacement within each tile, as many as it has: the interval says how much a figure hangs on "
-        "parts of these tiles, not how another region would score. Simulated scenes are independent of each other and "
-        f"are drawn whole. {run['resamples']} resamples, percentiles 2.5 to 97.5. Simulated scenes are "
+        "Neighbouring pixels err together, so pixels are not drawn one by one. On the real scenes, blocks of 256 x "
+        "256 px are drawn with replacement within each tile, as many as it has: the interval says how much a figure "
+        "hangs on parts of these tiles, not how another region would score. Simulated scenes are independent of each "
+        f"other and are drawn whole. {run['resamples']} resamples, percentiles 2.5 to 97.5. Simulated scenes are "
         f"{run['scene_px']} px wide, seeds {' and '.join(map(str, run['scene_seeds']))}. The Lee-filtered threshold is "
-        "the best of all thresholds and four windows for each tile by its own truth: no threshold behind that filter "
-        "can do better."
+        "the best of all thresholds and four windows for each tile by its own truth: on that tile no threshold behind "
+        "that filter does better."
     )

@@ -53,6 +53,12 @@ class Sample:
         window = (slice(y, y + height), slice(x, x + width))
         return self.amplitude[window][None], self.truth[window]
 
+    def middle(self, side_px: int | None) -> Sample:
+        """The middle part of a scene that is larger than `side_px`."""
+        top, left = (max(0, (side - (side_px or side)) // 2) for side in self.truth.shape)
+        part = (slice(top, top + (side_px or self.rows_px)), slice(left, left + (side_px or self.width_px)))
+        return replace(self, amplitude=self.amplitude[part], truth=self.truth[part])
+
     def at_gain(self, gain_db: float) -> Sample:
         """As a product whose calibration differs by `gain_db`."""
         return replace(self, amplitude=self.amplitude * np.float32(10 ** (gain_db / 20)))

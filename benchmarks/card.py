@@ -38,8 +38,8 @@ pixel spacing; for mapping floods and inland water where a person looks at the r
 alone decide on, warnings, evacuation, navigation or insurance."""
 
 LIMITS = """\
-- Radar shadow, smooth sand, tarmac and wet bare soil can be as dark as water; where terrain is steep, use the incidence
-  angle (GIM) product if there is one.
+- Radar shadow, smooth sand, tarmac and wet bare soil can be as dark as water; where a product brings its incidence
+  angle (GIM), the daemon marks shadow and layover instead of guessing.
 - Water roughened by wind or rain and water under vegetation or in narrow streets is bright, and is missed.
 - Seen in training: X band HH and C band VV. L band, cross-polarisation and complex data were not.
 - The real scenes are few: four tiles of one sensor in one region and parts of one Sentinel-1 scene. The intervals say

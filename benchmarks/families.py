@@ -3,9 +3,9 @@
     python -m benchmarks.families --data DIR [--steps 400] [--out runs/families]
 
 Every network sees the same number of pixels of the same data in the same order: as many steps of as many crops of one
-size, with one seed and one augmentation. Only the learning rate is its family's own, from the default recipes. DIR holds
-k5/ and etci/; one K5 tile and the lowest rows of the ETCI scene are held out from all of them. Hours on a CPU, minutes
-on a GPU; a run that was ended goes on.
+size, with one seed and one augmentation. Only the learning rate is its family's own, from the default recipes. DIR
+holds k5/ and etci/; one K5 tile and the lowest rows of the ETCI scene are held out from all of them. Hours on a CPU,
+minutes on a GPU; a run that was ended goes on.
 """
 
 from __future__ import annotations

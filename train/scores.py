@@ -125,7 +125,7 @@ def _dilated(line: Bool, radius_px: int) -> Bool:
     near = line.copy()
     for dy in range(-radius_px, radius_px + 1):
         for dx in range(-radius_px, radius_px + 1):
-            if 0 < dy * dy + dx * dx <= radius_px * radius_px:
+            if 0 < dy * dy + dx * dx <= radius_px * radius_px and abs(dy) < height and abs(dx) < width:
                 rows, columns = slice(max(0, dy), height + min(0, dy)), slice(max(0, dx), width + min(0, dx))
                 from_rows = slice(max(0, -dy), height + min(0, -dy))
                 from_columns = slice(max(0, -dx), width + min(0, -dx))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -231,3 +232,10 @@ class TestRefusals:
     def test_no_time_at_all(self, lakes: Path) -> None:
         with pytest.raises(UsageError, match="expected more than 0"):
             main([str(lakes), "--minutes", "0"])
+
+
+def test_the_page_on_it_names_only_commands_that_exist() -> None:
+    scripts = (CHECKOUT / "pyproject.toml").read_text()
+    page = (CHECKOUT / "docs" / "finetune.md").read_text()
+    for command in set(re.findall(r"^    (sarwater-[a-z-]+)", page, re.MULTILINE)):
+        assert f"\n{command} = " in scripts, command

@@ -3,6 +3,8 @@ that is set with knowledge of the truth, which no threshold on that tile can bea
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,10 +14,9 @@ from sarwater.metrics import LAND, NODATA, WATER
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 BOX_PX = 25
-LEE_PX = (5, 9, 15, 25)
-"""Windows among which the best is taken."""
-HOMOGENEOUS = 0.1
-"""Share of the windows, the most even ones, that show speckle alone."""
+LEE_PX = (7, 15, 25, 35)
+SPECKLE_QUANTILES = (0.5, 0.9)
+"""Windows, and shares of them that are taken to show speckle alone, among which the best are chosen."""
 
 
 def box_otsu(amplitude: Float32, box_px: int = BOX_PX) -> UInt8:
@@ -43,12 +44,12 @@ def otsu(values: npt.NDArray[np.floating], bins: int = 256) -> float:
     return float(edges[1:-1][np.argmax(below * above * (mean_below - mean_above) ** 2)])
 
 
-def lee(intensity: Float32, valid: npt.NDArray[np.bool_], window_px: int) -> Float32:
+def lee(intensity: Float32, valid: npt.NDArray[np.bool_], window_px: int, speckle_quantile: float = 0.5) -> Float32:
     """Speckle filter of J.-S. Lee (IEEE Trans. PAMI 2(2), 1980, section IV, multiplicative noise), (H, W) float32.
 
     Each pixel moves towards the mean of its window, the more so the less the window varies beyond what speckle does:
     x = m + k (z - m), k = var_x / (var_x (1 + s) + s m^2), var_x = (var_z - s m^2) / (1 + s), with s the variance of
-    speckle of mean 1, taken from the most even windows of the scene itself.
+    speckle of mean 1: the given quantile of var_z / m^2 over the windows of the scene itself.
     """
     from scipy.ndimage import uniform_filter
 
@@ -56,7 +57,7 @@ def lee(intensity: Float32, valid: npt.NDArray[np.bool_], window_px: int) -> Flo
     mean = uniform_filter(np.where(valid, intensity, 0), window_px) / share
     variance = np.maximum(uniform_filter(np.where(valid, intensity * intensity, 0), window_px) / share - mean**2, 0)
     power = np.maximum(mean**2, 1e-12)
-    speckle = float(np.quantile((variance / power)[valid], HOMOGENEOUS))
+    speckle = float(np.quantile((variance / power)[valid], speckle_quantile))
     texture = np.maximum(variance - speckle * power, 0) / (1 + speckle)
     gain = texture / np.maximum(texture * (1 + speckle) + speckle * power, 1e-12)
     filtered: Float32 = (mean + gain * (intensity - mean)).astype(np.float32)
@@ -64,16 +65,17 @@ def lee(intensity: Float32, valid: npt.NDArray[np.bool_], window_px: int) -> Flo
 
 
 def lee_best_threshold(amplitude: Float32, truth: UInt8) -> UInt8:
-    """The mask of the window and the threshold with the highest IoU against `truth`: (H, W) uint8 of LAND and WATER.
+    """The mask of the window, the speckle level and the threshold with the highest IoU against `truth`.
 
-    amplitude (H, W) float32, nodata 0; truth (H, W) uint8 of LAND, WATER, NODATA. A scene without water stays without.
+    (H, W) uint8 of LAND and WATER. amplitude (H, W) float32, nodata 0; truth (H, W) uint8 of LAND, WATER, NODATA. A scene without water stays without.
     """
     valid = (amplitude > 0) & (truth != NODATA)
     best_iou, best = 0.0, np.full(amplitude.shape, LAND, np.uint8)
     if not valid.any():
         return best
-    for window_px in LEE_PX:
-        decibel = 10 * np.log10(np.maximum(lee(amplitude.astype(np.float32) ** 2, amplitude > 0, window_px), 1e-3))
+    intensity = amplitude.astype(np.float32) ** 2
+    for window_px, quantile in itertools.product(LEE_PX, SPECKLE_QUANTILES):
+        decibel = 10 * np.log10(np.maximum(lee(intensity, amplitude > 0, window_px, quantile), 1e-3))
         threshold, iou = _best_threshold(decibel[valid], truth[valid] == WATER)
         if iou > best_iou:
             best_iou, best = iou, np.where((decibel < threshold) & (amplitude > 0), WATER, LAND).astype(np.uint8)

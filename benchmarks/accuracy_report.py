@@ -164,6 +164,6 @@ def _method(run: Document) -> str:
         "hangs on parts of these tiles, not how another region would score. Simulated scenes are independent of each "
         f"other and are drawn whole. {run['resamples']} resamples, percentiles 2.5 to 97.5. Simulated scenes are "
         f"{run['scene_px']} px wide, seeds {' and '.join(map(str, run['scene_seeds']))}. The Lee-filtered threshold is "
-        "the best of all thresholds, four windows and two speckle levels for each tile by its own truth: on that tile no "
-        "threshold behind that filter does better."
+        "the best of all thresholds, four windows and two speckle levels for each tile by its own truth: on that tile "
+        "no threshold behind that filter does better."
     )

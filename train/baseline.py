@@ -67,7 +67,8 @@ def lee(intensity: Float32, valid: npt.NDArray[np.bool_], window_px: int, speckl
 def lee_best_threshold(amplitude: Float32, truth: UInt8) -> UInt8:
     """The mask of the window, the speckle level and the threshold with the highest IoU against `truth`.
 
-    (H, W) uint8 of LAND and WATER. amplitude (H, W) float32, nodata 0; truth (H, W) uint8 of LAND, WATER, NODATA. A scene without water stays without.
+    (H, W) uint8 of LAND and WATER. amplitude (H, W) float32, nodata 0; truth (H, W) uint8 of LAND, WATER, NODATA. A
+    scene without water stays without.
     """
     valid = (amplitude > 0) & (truth != NODATA)
     best_iou, best = 0.0, np.full(amplitude.shape, LAND, np.uint8)

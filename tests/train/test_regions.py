@@ -151,3 +151,10 @@ def test_what_a_list_names_is_held_out(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("".join(lines[:2]))
     (tmp_path / "val.txt").write_text(lines[2])
     assert [tile.name for tile in chosen(tmp_path).held_out] == ["T2"]
+
+
+def test_a_region_with_a_drop_of_water_is_no_proof(tmp_path: Path) -> None:
+    write_tile(tmp_path, "SOUTH", slice(0, 2), 6_000_000.0)
+    write_tile(tmp_path, "MIDDLE", slice(None), 6_000_100.0)
+    write_tile(tmp_path, "NORTH", slice(None), 6_000_200.0)
+    assert [tile.name for tile in chosen(tmp_path).held_out] == ["SOUTH", "MIDDLE"]

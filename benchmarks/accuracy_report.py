@@ -58,7 +58,11 @@ def _head(figures: Document) -> str:
         f"Model: {model['network']}, `{model['file']}`, sha256 `{model['sha256'][:16]}`, trained at commit "
         f"{model['commit'] or 'unknown'}. {of_folds} Measured on {run['date']} at commit {run['commit']}, Python "
         f"{run['python']}, PyTorch {run['torch']}, fp32."
-        + ("\n\n**A quick run: few small scenes, rough figures.**" if run["quick"] else "")
+        + (
+            "\n\n**A quick run: few small scenes, of real ones the middle 256 px; the figures are rough.**"
+            if run["quick"]
+            else ""
+        )
     )
 
 

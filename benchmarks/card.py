@@ -114,10 +114,16 @@ def _figures(figures: Document) -> str:
         scores = [figure(network[key]) for key in ("pooled_iou", "mean_tile_iou", "f1", "boundary_f")]
         rows.append([TITLES[name], *scores, *changes])
     dry = "; ".join(
-        f"{mode} {percent(entry['methods']['network']['false_share'])}" for mode, entry in figures["dry"].items()
+        f"{TITLES[f'simulated {mode}'].removeprefix('Simulated ').split(',')[0]} "
+        f"{percent(entry['methods']['network']['false_share'])}"
+        for mode, entry in figures["dry"].items()
     )
     run = figures["run"]
-    quick = " This was a quick run on few small scenes: the figures are rough." if run["quick"] else ""
+    quick = (
+        " This was a quick run on few small scenes and the middle of the real ones: the figures are rough."
+        if run["quick"]
+        else ""
+    )
     return (
         "On scenes it was not trained on, with 95 % intervals; `-3 dB` and `+3 dB` are the changes of pooled IoU where "
         "the calibration gain differs by so much. KOMPSAT-5 is scored by leaving one tile out: four networks of the "

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from osgeo import gdal, osr
+
+from runtime.raster import gdal, osr
 
 _ROWS = 512
 _LAND, _WATER = 60.0, 14.0
@@ -50,7 +51,8 @@ def water_at(row: int, count: int, width_px: int) -> npt.NDArray[np.bool_]:
     spacing = 700
     radius = 40 + 90 * np.abs(np.sin(np.floor(x / spacing) * 12.9898 + np.floor(y / spacing) * 78.233))
     lakes = np.hypot(x % spacing - spacing / 2, y % spacing - spacing / 2) < radius
-    return river | lakes
+    water: npt.NDArray[np.bool_] = river | lakes
+    return water
 
 
 def _create(path: Path, width_px: int, height_px: int, kind: int, options: list[str]) -> gdal.Dataset:

@@ -48,8 +48,6 @@ exit codes: 0 measured, 1 slower than --compare or failed, 2 wrong usage, 78 set
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     task = _task(arguments)
-    if not 0 <= arguments.tolerance < 1000:
-        raise UsageError(f"--tolerance {arguments.tolerance:g}: expected a percentage, 0 or more")
     from runtime import benchmark_report, measure
 
     models = [resolve_onnx(name) for name in arguments.models or [DEFAULT_MODEL]]
@@ -125,8 +123,12 @@ def _task(arguments: argparse.Namespace) -> Task:
     from runtime.measure import Task
     from runtime.timing import Patience
 
-    if arguments.seconds <= 0:
+    if not arguments.seconds > 0:
         raise UsageError(f"--seconds {arguments.seconds:g}: expected a time limit above 0")
+    if arguments.starts < 0:
+        raise UsageError(f"--starts {arguments.starts}: expected a number of processes, 0 or more")
+    if not arguments.tolerance >= 0:
+        raise UsageError(f"--tolerance {arguments.tolerance:g}: expected a percentage, 0 or more")
     return Task(
         batches=_numbers("--batch", arguments.batch, 1) if arguments.batch else None,
         tiles_px=_numbers("--tile", arguments.tile, 32) if arguments.tile else (),

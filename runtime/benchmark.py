@@ -130,8 +130,8 @@ def _task(arguments: argparse.Namespace) -> Task:
     if not arguments.tolerance >= 0:
         raise UsageError(f"--tolerance {arguments.tolerance:g}: expected a percentage, 0 or more")
     return Task(
-        batches=_numbers("--batch", arguments.batch, 1) if arguments.batch else None,
-        tiles_px=_numbers("--tile", arguments.tile, 32) if arguments.tile else (),
+        batches=whole_numbers("--batch", arguments.batch, 1) if arguments.batch else None,
+        tiles_px=whole_numbers("--tile", arguments.tile, 32) if arguments.tile else (),
         scene_px=_size(arguments.scene),
         patience=Patience(limit_s=arguments.seconds),
         starts=arguments.starts,
@@ -158,7 +158,7 @@ def _warn_if_busy(report: dict[str, Any]) -> None:
         )
 
 
-def _numbers(flag: str, text: str, step: int) -> tuple[int, ...]:
+def whole_numbers(flag: str, text: str, step: int) -> tuple[int, ...]:
     """`1,2,4` -> (1, 2, 4), each once and a multiple of `step` above 0."""
     parts = [part.strip() for part in text.split(",")]
     for part in parts:

@@ -26,7 +26,7 @@ class Table:
 
 def tables(report: dict[str, Any]) -> Iterator[Table]:
     """Everything in the report: the machine, then three tables for every model and tile size."""
-    yield _machine(report)
+    yield machine_table(report)
     for model in report["models"]:
         title = f"{model['name']} {model['precision']}, tiles of {model['tile_px']} px, {model['backend']}"
         yield _network(title, model)
@@ -79,11 +79,13 @@ def markdown(report: dict[str, Any]) -> str:
         "machine and under the conditions below; nothing is estimated.",
         f"    {report['command']}",
     ]
-    for table in tables(report):
-        parts += [f"## {table.title}", "\n".join([_line(table.header), _rule(table), *map(_line, table.rows)])]
-        if table.note:
-            parts.append(table.note)
+    parts += [as_markdown(table) for table in tables(report)]
     return "\n\n".join(parts) + "\n"
+
+
+def as_markdown(table: Table) -> str:
+    body = "\n".join([_line(table.header), _rule(table), *map(_line, table.rows)])
+    return "\n\n".join(filter(None, [f"## {table.title}", body, table.note]))
 
 
 def plot(report: dict[str, Any], path: Path) -> None:
@@ -142,7 +144,7 @@ def check_png(path: Path) -> None:
         raise UsageError(f"--plot {path}: expected a file that ends in .png")
 
 
-def _machine(report: dict[str, Any]) -> Table:
+def machine_table(report: dict[str, Any]) -> Table:
     machine, settings = report["machine"], report["settings"]
     values = {
         "board": machine["board"],

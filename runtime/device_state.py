@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ class Sensors:
             kernel=platform.release(),
             python=platform.python_version(),
             l4t=f"{release[1]}.{release[2]}" if release else None,
-            libraries=_libraries(),
+            libraries=library_versions(),
             **(self._nvml.about() if self._nvml else {}),
         )
 
@@ -209,11 +209,8 @@ class Sensors:
         return max(celsius, default=None)
 
 
-def to_dict(state: Machine | Settings) -> dict[str, Any]:
-    return asdict(state)
-
-
-def _libraries() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Name -> version of those libraries of ours that are installed."""
     versions = {}
     for name in _LIBRARIES:
         try:

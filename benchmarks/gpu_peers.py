@@ -11,6 +11,7 @@ Without a GPU this exits with 78; `--device cpu` compares the CPU peers instead,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -20,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ class PeerProcess:
         self._process = context.Process(target=serve, args=(theirs, name, network, device), daemon=True)
         self._process.start()
         theirs.close()
-        if (ready := self._receive(self._pipe)) is not None:
+        if (ready := self._receive()) is not None:
             _, self.version, self.precision = ready
 
     def answer(self, tiles: Float32) -> Float32 | None:
@@ -115,23 +115,24 @@ class PeerProcess:
         return self._ask("burst") or ([], [])
 
     def close(self) -> None:
-        if self._process.is_alive() and self.failure is None:
-            self._pipe.send(None)
+        if self.failure is None:
+            with contextlib.suppress(OSError):  # it died meanwhile
+                self._pipe.send(None)
             self._process.join(30)
-        if self._process.is_alive():
-            self._process.kill()
+        self._process.kill()
         self._process.join()
 
     def _ask(self, question: Any) -> Any:
         if self.failure is not None:
             return None
-        self._pipe.send(question)
-        return self._receive(self._pipe)
+        with contextlib.suppress(OSError):  # whoever died cannot be asked; receiving says so
+            self._pipe.send(question)
+        return self._receive()
 
-    def _receive(self, pipe: Connection) -> Any:
+    def _receive(self) -> Any:
         try:
-            reply = pipe.recv()
-        except (EOFError, ConnectionError):
+            reply = self._pipe.recv()
+        except (EOFError, OSError):
             self._process.join()
             self.failure = f"its process ended with {self._process.exitcode}"
             return None

@@ -216,6 +216,9 @@ def _scene(title: str, model: dict[str, Any]) -> Table:
             "tiles/s": f"{scene['tiles_per_s']:.2f}; the network alone, on tiles of this scene: "
             f"{scene['network_tiles_per_s']:.2f}",
             "share of the network's own speed": f"{share['mean']:.1%}{spread}",
+            "time in which the network worked": UNREADABLE
+            if scene["network_busy"] is None
+            else f"{scene['network_busy']:.1%}",
             "Mpx/s": f"{scene['mpx_per_s']:.2f}",
             "J/Mpx": _joules(scene["joules_per_mpx"]),
             "seconds by stage": ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in scene["stages_s"].items()),

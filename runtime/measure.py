@@ -209,6 +209,7 @@ def _scene_figures(
         "mpx_per_s": plan.width_px * plan.height_px / 1e6 / summary.mean_s,
         "network_tiles_per_s": raw_tiles / float(np.mean(raw_s)),
         "share_of_network": asdict(interval(share)),
+        "network_busy": stages["infer"] / summary.mean_s if "infer" in stages else None,
         "stages_s": stages,
     }
 

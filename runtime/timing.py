@@ -118,7 +118,8 @@ def enough(seconds: Sequence[float], elapsed_s: float, patience: Patience) -> bo
         return False
     if elapsed_s >= patience.limit_s:
         return True
-    if len(seconds) < patience.least:
+    # Looked at whenever the series has grown by a twentieth: an interval costs as much as it has samples.
+    if len(seconds) < patience.least or len(seconds) % max(1, len(seconds) // 20):
         return False
     spread = interval(seconds)
     return spread.half_width <= patience.tightness * spread.mean

@@ -63,6 +63,7 @@ def test_a_scene_is_measured_with_all_its_tiles_stages_and_the_network_beside_it
     assert (scene["width_px"], scene["height_px"], scene["tiles"], scene["tiles_skipped"]) == (150, 200, 12, 0)
     assert scene["stages_s"].keys() == {"read", "infer", "post", "write"}
     assert scene["share_of_network"]["low"] <= scene["share_of_network"]["mean"]
+    assert scene["network_busy"] == pytest.approx(scene["stages_s"]["infer"] / scene["latency"]["mean_s"])
 
 
 def test_the_report_says_what_it_was_measured_on(report: dict[str, Any]) -> None:

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from train.options import FitOptions
 
 MODEL = "hrnet-w18-small"
-SCENES = (("k5", 120, 1, 0.3), ("s1", 60, 2, 0.15))
+SCENES = (("k5", 140, 1, 0.4), ("s1", 84, 2, 0.25))
 """(simulator mode, scenes, seed, weight)"""
 SCENE_PX = 768
 ETCI_WEIGHT = 0.5
 K5_WEIGHT = 1.0
-BASE_STEPS = 400
-ADAPT_STEPS = 150
+BASE_STEPS = 2200
+ADAPT_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,11 @@ class Recipe:
             data=(*simulated, f"{self.etci}={ETCI_WEIGHT}"),
             out=self.out / "base",
             holdout=("vv@15",),
+            contrast=True,
+            gain_db=5.0,
             steps=BASE_STEPS,
             learning_rate=2e-3,
-            evaluate_every=200,
+            evaluate_every=440,
         )
 
     def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
@@ -82,6 +84,7 @@ class Recipe:
             init=base.out / "last.pt",
             steps=ADAPT_STEPS,
             learning_rate=1e-3,
+            ema=0.99,  # of a short run the average has to forget where it began
             evaluate_every=ADAPT_STEPS,
         )
 

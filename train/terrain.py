@@ -10,6 +10,7 @@ from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from train.shapes import (
     Float32,
@@ -205,6 +206,23 @@ def smooth_patches(terrain: Terrain) -> None:
             where &= blob > 0
         terrain.paint(where & ~terrain.water, terrain.choice(SMOOTH_LAND), level_db=terrain.uniform(-1.5, 2))
     terrain.shown("smooth patches")
+
+
+def gullies(terrain: Terrain, count: int) -> None:
+    """Narrow valleys, sunken lanes and dry channels: dark on the side that leans away from the radar and on their moist
+    floor, bright on the other side, long and winding as a river is, but soft-edged and dry."""
+    for _ in range(count):
+        line = meander(terrain.shape, terrain.rng, terrain.log_uniform(200, 1500), terrain.uniform(0, 0.6))
+        half_width_px = terrain.log_uniform(5, 35)
+        widths = half_width_px * np.exp(0.3 * smooth_noise(terrain.rng, len(line), 40))
+        # Along its course a gully deepens, peters out and begins again.
+        depths = np.clip(smooth_noise(terrain.rng, len(line), 80) + 0.6, 0, 2)
+        where = ribbon(terrain.shape, line, np.maximum(widths * depths, 0.5))
+        profile = ndimage.gaussian_filter(where.astype(np.float32), half_width_px / 2.5, mode="nearest", truncate=3)
+        depth_m = half_width_px * terrain.pixel_m * terrain.uniform(0, 1.2)
+        terrain.elevation_m -= np.float32(depth_m) * profile
+        terrain.level_db -= np.float32(terrain.uniform(0, 5)) * profile
+        terrain.shown("gullies")
 
 
 # Water

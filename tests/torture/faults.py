@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.ledger import FILE_NAME, Ledger, State
+from runtime.daemon.ledger import FILE_NAME, Ledger, State
 from tests.torture import powercut
 from tests.torture.corpus import hostile_files
 from tests.torture.station import Audit, Daemon, Station, until

@@ -33,10 +33,10 @@ MODEL = "hrnet-w18-small"
 SCENES = (("k5", 140, 1, 0.4), ("s1", 84, 2, 0.25))
 """(simulator mode, scenes, seed, weight)"""
 SCENE_PX = 768
-ETCI_WEIGHT = 0.5
+ETCI_WEIGHT = 0.6
 K5_WEIGHT = 1.0
-BASE_STEPS = 2200
-ADAPT_STEPS = 300
+BASE_STEPS = 1500
+ADAPT_STEPS = 250
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class Recipe:
             gain_db=5.0,
             steps=BASE_STEPS,
             learning_rate=2e-3,
-            evaluate_every=440,
+            ema=0.995,
+            evaluate_every=500,
         )
 
     def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:

@@ -34,9 +34,9 @@ SCENES = (("k5", 140, 1, 0.4), ("s1", 84, 2, 0.25))
 """(simulator mode, scenes, seed, weight)"""
 SCENE_PX = 768
 ETCI_WEIGHT = 0.6
-K5_WEIGHT = 1.0
+K5_WEIGHT = 1.4
 BASE_STEPS = 1500
-ADAPT_STEPS = 250
+ADAPT_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,10 @@ class Recipe:
         )
 
     def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
-        """From the base to the K5 tiles but `holdout`; the rest of the data stays in, so that it is not forgotten."""
+        """From the base to the K5 tiles but `holdout`; the rest of the data stays in, so that it is not forgotten.
+
+        The crops are larger: whether a dark area is water often shows only at its edge.
+        """
         base = self.base()
         return replace(
             base,
@@ -83,6 +86,9 @@ class Recipe:
             out=self.out / name,
             holdout=(*base.holdout, *holdout),
             init=base.out / "last.pt",
+            crop_px=384,
+            batch=4,
+            gain_db=4.0,
             steps=ADAPT_STEPS,
             learning_rate=1e-3,
             ema=0.99,  # of a short run the average has to forget where it began

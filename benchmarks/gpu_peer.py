@@ -226,7 +226,7 @@ def _in_half(net: Any) -> Any:
 
 
 def _version(library: str) -> str:
-    from runtime.device_state import library_versions
+    from runtime.benchmarking.device_state import library_versions
 
     return library_versions().get(library.replace("-", "_"), "")
 

@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compare(network: Network, names: Sequence[str], batches: Sequence[int], rounds: int, device: str) -> dict[str, Any]:
     """Plain JSON values: what each peer took for each batch, or why it did not run."""
-    from runtime.device_state import Sensors
-    from runtime.nvml import Nvml
+    from runtime.benchmarking.device_state import Sensors
+    from runtime.benchmarking.nvml import Nvml
 
     sensors = Sensors(nvml=Nvml.open())
     report: dict[str, Any] = {
@@ -143,7 +143,7 @@ class PeerProcess:
 
 
 def _measure_batch(peers: Sequence[PeerProcess], tiles: Float32, threshold: float, rounds: int) -> list[dict[str, Any]]:
-    from runtime.timing import summarise
+    from runtime.benchmarking.timing import summarise
 
     answers = {peer.name: peer.answer(tiles) for peer in peers}
     to_host: dict[str, list[float]] = {peer.name: [] for peer in peers}
@@ -180,7 +180,7 @@ def _measure_batch(peers: Sequence[PeerProcess], tiles: Float32, threshold: floa
 
 def markdown(report: dict[str, Any]) -> str:
     """A section for a results file."""
-    from runtime.benchmark_report import as_markdown, machine_table
+    from runtime.benchmarking.presentation import as_markdown, machine_table
 
     header = (
         "peer | precision | batch | to host ms | p50 | p99 | Mpx/s | on device ms | Mpx/s | largest Δp | other class"
@@ -272,7 +272,7 @@ def _untrained(name: str, path: Path, tile_px: int) -> Model:
 
 def _tiles(batch: int, channels: int, tile_px: int) -> Float32:
     """(batch, channels, tile, tile) float32: speckled land with lakes."""
-    from runtime.simulated import water_at
+    from runtime.benchmarking.simulated import water_at
 
     mean = np.where(water_at(0, tile_px, tile_px), np.float32(14), np.float32(60))
     speckle = np.random.default_rng(0).rayleigh(0.8, (batch, channels, tile_px, tile_px))

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.regression import FORMAT, check_same_machine, compare, differences, read_report
+from runtime.benchmarking.regression import FORMAT, check_same_machine, compare, differences, read_report
 from sarwater import __version__
 from sarwater.atomic import replacing
 from sarwater.command import run_command
@@ -23,7 +23,7 @@ from sarwater.errors import OutputError, UsageError
 from sarwater.models import Model, resolve_onnx
 
 if TYPE_CHECKING:
-    from runtime.measure import Task
+    from runtime.benchmarking.measure import Task
 
 DEFAULT_MODEL = "hrnet"
 TOLERANCE_PERCENT = 5.0
@@ -48,7 +48,7 @@ exit codes: 0 measured, 1 slower than --compare or failed, 2 wrong usage, 78 set
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     task = _task(arguments)
-    from runtime import benchmark_report, measure
+    from runtime.benchmarking import measure, presentation
 
     models = [resolve_onnx(name) for name in arguments.models or [DEFAULT_MODEL]]
     for model in models:
@@ -58,17 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # Whatever could fail after minutes of measuring fails now.
     if arguments.plot:
-        benchmark_report.check_png(arguments.plot)
-        benchmark_report.load_matplotlib()
+        presentation.check_png(arguments.plot)
+        presentation.load_matplotlib()
     earlier = read_report(arguments.compare) if arguments.compare else None
     report = _measured(models, task, arguments, earlier)
     if arguments.json:
         _write(arguments.json, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if arguments.markdown:
-        _write(arguments.markdown, benchmark_report.markdown(report))
+        _write(arguments.markdown, presentation.markdown(report))
     if arguments.plot:
-        benchmark_report.plot(report, arguments.plot)
-    benchmark_report.print_tables(list(benchmark_report.tables(report)))
+        presentation.plot(report, arguments.plot)
+    presentation.print_tables(list(presentation.tables(report)))
     _warn_if_busy(report)
     return _compared(report, earlier, arguments.tolerance / 100) if earlier else 0
 
@@ -77,9 +77,9 @@ def _measured(
     models: Sequence[Model], task: Task, arguments: argparse.Namespace, earlier: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The report: what was measured on what, in plain JSON values."""
-    from runtime.device_state import Sensors
-    from runtime.measure import measure
-    from runtime.nvml import Nvml
+    from runtime.benchmarking.device_state import Sensors
+    from runtime.benchmarking.measure import measure
+    from runtime.benchmarking.nvml import Nvml
 
     sensors = Sensors(nvml=Nvml.open())
     report: dict[str, Any] = {
@@ -104,7 +104,7 @@ def _measured(
 
 def _compared(report: dict[str, Any], earlier: dict[str, Any], tolerance: float) -> int:
     """Print the comparison; 1 where something became slower, else 0."""
-    from runtime.benchmark_report import compared, print_tables
+    from runtime.benchmarking.presentation import compared, print_tables
 
     changes = compare(report, earlier, tolerance)
     if not changes:
@@ -120,8 +120,8 @@ def _compared(report: dict[str, Any], earlier: dict[str, Any], tolerance: float)
 
 def _task(arguments: argparse.Namespace) -> Task:
     """What to measure. Raises UsageError for what cannot be."""
-    from runtime.measure import Task
-    from runtime.timing import Patience
+    from runtime.benchmarking.measure import Task
+    from runtime.benchmarking.timing import Patience
 
     if not arguments.seconds > 0:
         raise UsageError(f"--seconds {arguments.seconds:g}: expected a time limit above 0")

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from runtime import benchmark
-from runtime.benchmark_report import markdown
-from runtime.measure import Task, check, start_up
+from runtime.benchmarking.measure import Task, check, start_up
+from runtime.benchmarking.presentation import markdown
 from sarwater.command import run_command
 from sarwater.errors import UsageError
 from sarwater.manifest import Engine, ModelManifest

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from runtime.device_state import Sensors
-from runtime.energy import Counter, ina3221_watts, rapl_counters
-from runtime.nvml import Nvml
+from runtime.benchmarking.device_state import Sensors
+from runtime.benchmarking.energy import Counter, ina3221_watts, rapl_counters
+from runtime.benchmarking.nvml import Nvml
 
 
 def plant(root: Path, files: dict[str, str | bytes]) -> Path:

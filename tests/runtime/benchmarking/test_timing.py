@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from runtime.timing import _T, CONFIDENCE, Patience, enough, interval, sample, summarise, warm_up
+from runtime.benchmarking.timing import _T, CONFIDENCE, Patience, enough, interval, sample, summarise, warm_up
 
 durations = st.lists(st.floats(1e-6, 100.0), min_size=1, max_size=300)
 

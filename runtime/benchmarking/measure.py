@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from runtime.backends import Backend, open_backend
 from runtime.backends.host import as_pixel, gather
-from runtime.conditions import Conditions, Watch
-from runtime.device_state import Sensors
+from runtime.benchmarking.conditions import Conditions, Watch
+from runtime.benchmarking.device_state import Sensors
+from runtime.benchmarking.timing import Patience, enough, interval, sample, summarise, warm_up
 from runtime.job import PRODUCTS, SceneOptions, Window
-from runtime.timing import Patience, enough, interval, sample, summarise, warm_up
 from sarwater.errors import SceneError, UsageError
 from sarwater.models import Model
 from sarwater.tiling import TilePlan
@@ -149,9 +149,9 @@ def _network(backend: Backend, batch: int, patience: Patience, sensors: Sensors)
 
 def _scene(backend: Backend, size_px: tuple[int, int], patience: Patience, sensors: Sensors) -> dict[str, Any]:
     """Whole scenes, all products, in turns with the network alone on tiles of the same scene."""
+    from runtime.benchmarking.simulated import write_scene
     from runtime.pipeline import open_for, process_scene
-    from runtime.publish import discard
-    from runtime.simulated import write_scene
+    from runtime.products.publish import discard
 
     width_px, height_px = size_px
     manifest = backend.manifest

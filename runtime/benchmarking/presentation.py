@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.regression import Change, title_of
+from runtime.benchmarking.regression import Change, title_of
 from sarwater.atomic import replacing
 from sarwater.errors import DependencyMissing, OutputError, UsageError
 

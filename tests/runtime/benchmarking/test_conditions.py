@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.conditions import Watch
-from runtime.device_state import Reading, Sensors
-from runtime.energy import Counter
+from runtime.benchmarking.conditions import Watch
+from runtime.benchmarking.device_state import Reading, Sensors
+from runtime.benchmarking.energy import Counter
 
 
 class Playing(Sensors):

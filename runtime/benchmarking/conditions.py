@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from types import TracebackType
 
-from runtime.device_state import Reading, Sensors
-from runtime.energy import Counter
+from runtime.benchmarking.device_state import Reading, Sensors
+from runtime.benchmarking.energy import Counter
 
 PERIOD_S = 0.5
 

@@ -14,8 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runtime.energy import Counter, ina3221_watts, rapl_counters, read_int, read_text
-from runtime.nvml import Nvml
+from runtime.benchmarking.energy import Counter, ina3221_watts, rapl_counters, read_int, read_text
+from runtime.benchmarking.nvml import Nvml
 
 _LIBRARIES = ("numpy", "gdal", "openvino", "tensorrt", "tensorrt_lean", "tensorrt_rtx", "pycuda", "nvidia-ml-py")
 

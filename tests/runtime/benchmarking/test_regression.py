@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.regression import FORMAT, check_same_machine, compare, differences, read_report
+from runtime.benchmarking.regression import FORMAT, check_same_machine, compare, differences, read_report
 from sarwater.errors import UsageError
 
 

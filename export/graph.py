@@ -113,8 +113,7 @@ def with_tile(graph: Graph, tile_px: int) -> Graph:
     """The same network for another tile size; raises ExportError where a size is written into the graph itself."""
     if tile_px == graph.manifest.tile_px:
         return graph
-    overlap_px = min(graph.manifest.overlap_px, tile_px // 3 // 2 * 2)
-    manifest = dataclasses.replace(graph.manifest, tile_px=tile_px, overlap_px=overlap_px, files={})
+    manifest = dataclasses.replace(graph.manifest.with_tile(tile_px), files={})
     proto = copy_of(graph.proto)
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim[2:]:

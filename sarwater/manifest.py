@@ -107,6 +107,12 @@ class ModelManifest:
     def name(self) -> str:
         return f"{self.family}-{self.variant}" if self.variant else self.family
 
+    def with_tile(self, tile_px: int) -> ModelManifest:
+        """The same network for another tile size; the overlap shrinks where it must. Raises ManifestInvalid."""
+        return dataclasses.replace(
+            self, tile_px=tile_px, overlap_px=min(self.overlap_px, max(tile_px, 0) // 3 // 2 * 2)
+        )
+
     @classmethod
     def read(cls, path: Path) -> ModelManifest:
         """Read the manifest at `path` (the `.json` itself)."""

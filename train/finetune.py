@@ -150,6 +150,7 @@ def _options(start: Start, split: Split, replay: Sequence[str], crop_px: int, ou
         holdout=tuple(_rows_held_out(split)),
         channels=",".join(start.channels),
         batch_norm=start.arch.batch_norm,
+        contrast=start.arch.contrast,
         init=start.path,
         crop_px=crop_px,
         learning_rate=3e-4,

@@ -25,6 +25,8 @@ from train.checkpoint import FORMAT, load_checkpoint
 from train.models import Architecture, Segmenter
 
 PREFIXES = re.compile(r"^(module\.|model\.|net\.)+")
+OWN_FILTERS = ("gim", "contrast")
+"""Input planes that are no image."""
 ENOUGH = 0.5
 """Share of a network's convolutions below which the file is taken to be of another network."""
 
@@ -117,7 +119,7 @@ def read_weights(path: Path) -> Weights:
     if isinstance(document, dict) and document.get("format") == FORMAT:
         checkpoint = load_checkpoint(path)
         arch = checkpoint.architecture
-        return Weights(checkpoint.state_dict, tuple(channel.name for channel in arch.channels), arch.name, arch)
+        return Weights(checkpoint.state_dict, arch.planes, arch.name, arch)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(document, dict) and isinstance(document.get(key), Mapping):
             document = document[key]
@@ -163,7 +165,7 @@ def _fit(
     name: str, tensor: Tensor, target: Tensor, channels: tuple[str, ...] | None, segmenter: Segmenter
 ) -> tuple[Tensor | None, str]:
     """(the tensor in the target's shape, how it was changed), or (None, why it cannot be)."""
-    wanted = tuple(channel.name for channel in segmenter.arch.channels)
+    wanted = segmenter.arch.planes
     is_stem = target.dim() == 4 and target.shape[1] == len(wanted) and name == _stem_name(segmenter)
     if is_stem and (tensor.shape != target.shape or channels not in (None, wanted)):
         same_filters = tensor.dim() == 4 and (tensor.shape[0], *tensor.shape[2:]) == (
@@ -188,13 +190,16 @@ def _stem_name(segmenter: Segmenter) -> str:
 
 def _fold(weight: Tensor, channels: tuple[str, ...] | None, wanted: tuple[str, ...]) -> Tensor:
     """Sum the filters of all image channels, as if SAR had been repeated in each, and share them out among the SAR
-    channels in use. An incidence angle keeps its own filters; one that is new begins without influence."""
+    channels in use. Incidence angle and contrast keep their own filters; one that is new begins without influence."""
     channels = channels or ("image",) * weight.shape[1]
-    image = [index for index, channel in enumerate(channels) if channel != "gim"]
+    image = [index for index, channel in enumerate(channels) if channel not in OWN_FILTERS]
     total = weight[:, image].sum(dim=1, keepdim=True)
-    angle = weight[:, channels.index("gim")][:, None] if "gim" in channels else torch.zeros_like(total)
-    sar_channels = sum(channel != "gim" for channel in wanted)
-    return torch.cat([angle if channel == "gim" else total / sar_channels for channel in wanted], dim=1)
+    own = {name: weight[:, channels.index(name)][:, None] for name in OWN_FILTERS if name in channels}
+    sar_channels = sum(name not in OWN_FILTERS for name in wanted)
+    share = total / sar_channels
+    return torch.cat(
+        [own.get(name, torch.zeros_like(total)) if name in OWN_FILTERS else share for name in wanted], dim=1
+    )
 
 
 def _vgg_names(tensors: dict[str, Tensor], segmenter: Segmenter, path: Path) -> dict[str, Tensor]:

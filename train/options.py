@@ -67,6 +67,9 @@ class FitOptions:
         metavar="FILE",
     )
     batch_norm: bool = _option(True, "network", "normalisation layers (the reference has them in HRNet only)")
+    contrast: bool = _option(
+        False, "network", "also show the network decibels above the local mean: many sensors and calibrations in one"
+    )
     steps: int = _option(2000, "optimisation", "updates of the weights")
     epochs: int = _option(0, "optimisation", "in place of --steps: how often to see the training area")
     patience: int = _option(

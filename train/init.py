@@ -146,7 +146,7 @@ def _read_onnx(path: Path) -> Weights:
     tensors = {PREFIXES.sub("", name): torch.from_numpy(array.copy()) for name, array in tensors.items()}
     if arch is None:
         return Weights(tensors)
-    return Weights(tensors, tuple(channel.name for channel in arch.channels), arch.name, arch)
+    return Weights(tensors, arch.planes, arch.name, arch)
 
 
 def _read_safetensors(path: Path) -> Weights:

@@ -4,7 +4,7 @@ SCENE ?=
 PREFIX ?= /opt/sarwater
 
 # One process per part, as in use: no user's process holds PyTorch, OpenVINO, ONNX Runtime, TensorRT and two builds of HDF5 at once.
-PARTS = tests/sarwater tests/test_*.py tests/runtime tests/export tests/train tests/torture
+PARTS = tests/sarwater tests/test_*.py tests/runtime tests/export tests/train tests/benchmarks tests/torture
 each_part = failed=0; for part in $(PARTS); do .venv-dev/bin/python -m pytest -m "$(1)" $$part $(PYTEST) || failed=1; done; exit $$failed
 
 help:            ## this list

@@ -83,7 +83,7 @@ def _start_s(root: Path, repeat: int) -> list[float]:
 def _overhead_ms(root: Path, scene: Path | None, repeat: int) -> dict[str, float]:
     from runtime.backends import open_backend
     from runtime.pipeline import process_scene
-    from runtime.publish import publish
+    from runtime.products.publish import publish
     from sarwater.models import shipped_model
 
     station = _with_default_model(root)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.simulated import write_scene
+from runtime.benchmarking.simulated import write_scene
 from sarwater.command import run_command
 from sarwater.metrics import confusion
 from sarwater.models import Model, resolve_onnx

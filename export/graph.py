@@ -20,12 +20,10 @@ from onnx import TensorProto
 
 from sarwater.atomic import replacing
 from sarwater.errors import ExportError, ManifestInvalid, ModelNotFound, OutputError
-from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, manifest_path, sha256_of
+from sarwater.manifest import ARCHITECTURE_KEY, INPUT_NAME, OUTPUT_NAME, ModelManifest, manifest_path, sha256_of
 
 MANIFEST_KEY = "sarwater"
 """The `metadata_props` entry that holds, as JSON, what the manifest says, less the hashes."""
-ARCHITECTURE_KEY = "sarwater_architecture"
-"""The one that holds `train.models.Architecture`, by which the weights can be trained further."""
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 20
 """Per-channel Q/DQ came with 13; 20 is the newest that the ONNX parser of TensorRT 10.3 (JetPack 6) reads.
@@ -115,8 +113,7 @@ def with_tile(graph: Graph, tile_px: int) -> Graph:
     """The same network for another tile size; raises ExportError where a size is written into the graph itself."""
     if tile_px == graph.manifest.tile_px:
         return graph
-    overlap_px = min(graph.manifest.overlap_px, tile_px // 3 // 2 * 2)
-    manifest = dataclasses.replace(graph.manifest, tile_px=tile_px, overlap_px=overlap_px, files={})
+    manifest = dataclasses.replace(graph.manifest.with_tile(tile_px), files={})
     proto = copy_of(graph.proto)
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim[2:]:

@@ -1,7 +1,7 @@
-"""What is in an ONNX file or an engine: `python -m export.inspect FILE`.
+"""What is in an ONNX file or an engine: `python -m export.inspect MODEL`.
 
-Precision per layer, inputs and outputs, sizes, hashes, provenance, and where it runs. Nothing is executed: an engine
-is described by its manifest and the layer list that was saved with it.
+Precision per layer, inputs and outputs, sizes, hashes, provenance, where it runs, and the model card that lies beside
+it. Nothing is executed: an engine is described by its manifest and the layer list that was saved with it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sarwater.command import run_command
 from sarwater.errors import HashMismatch, ModelNotFound
 from sarwater.manifest import ModelManifest, manifest_path, sha256_of
+from sarwater.models import looks_like_path, resolve_onnx
 
 if TYPE_CHECKING:
     import onnx
@@ -26,7 +27,7 @@ QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
-    report = inspect(args.file)
+    report = inspect(Path(args.model) if looks_like_path(args.model) else resolve_onnx(args.model).path)
     if args.json:
         print(json.dumps(report, indent=2))
     else:
@@ -54,10 +55,11 @@ def inspect(path: Path) -> dict[str, Any]:
         layers, more = _saved_layers(path), {}
     engine = manifest.engine
     batch = "N" if engine is None else f"1..{engine.max_batch}"
+    sha256 = sha256_of(path)
     return {
         "file": str(path),
         "size_bytes": path.stat().st_size,
-        "sha256": sha256_of(path),
+        "sha256": sha256,
         "model": manifest.name,
         "precision": manifest.precision,
         "input": {"sar": f"float32 ({batch}, {len(manifest.channels)}, {manifest.tile_px}, {manifest.tile_px})"},
@@ -73,6 +75,7 @@ def inspect(path: Path) -> dict[str, Any]:
         "outcome": {k: v for k, v in manifest.recipe.get("outcome", {}).items() if k != "accuracy"},
         "layers_by_precision": dict(Counter(layer["precision"] for layer in layers)),
         "layers": layers,
+        "card": _card(path, sha256),
     }
 
 
@@ -133,6 +136,15 @@ def _devices(manifest: ModelManifest) -> str:
     return f"{engine.gpu_name}, compute capability {engine.compute_capability}, with {library}"
 
 
+def _card(path: Path, sha256: str) -> str | None:
+    """The model card beside the file, in Markdown; None where there is none."""
+    try:
+        text = path.with_suffix(".md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text if sha256 in text else f"**This card is of another file: its sha256 differs.**\n\n{text}"
+
+
 def _count(dims: Sequence[int]) -> int:
     count = 1
     for dim in dims:
@@ -142,14 +154,17 @@ def _count(dims: Sequence[int]) -> int:
 
 def _print(report: dict[str, Any], every_layer: bool) -> None:
     from rich.console import Console
+    from rich.markdown import Markdown
     from rich.table import Table
 
     console = Console(highlight=False)
     table = Table(box=None, show_header=False)
     for name, value in report.items():
-        if name != "layers":
+        if name not in ("layers", "card"):
             table.add_row(name.replace("_", " "), _readable(name, value))
     console.print(table)
+    if report["card"]:
+        console.print(Markdown(report["card"]))
     if every_layer:
         layers = Table(box=None, header_style="bold")
         for heading in ("precision", "type", "name"):
@@ -171,7 +186,7 @@ def _readable(name: str, value: Any) -> str:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m export.inspect", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("file", type=Path, metavar="FILE", help="an .onnx or .engine file")
+    parser.add_argument("model", metavar="MODEL", help="an .onnx or .engine file, or a family")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--layers", action="store_true", help="list every layer with its precision")
     return parser.parse_args(argv)

@@ -102,7 +102,7 @@ def to_graph(checkpoint: Checkpoint, tile_px: int, overlap_px: int, recipe: dict
 
     architecture = checkpoint.architecture
     segmenter = checkpoint.segmenter()
-    if tile_px % (stride_px := cast(int, segmenter.net.stride_px)):
+    if tile_px % (stride_px := architecture.stride_px):
         raise UsageError(f"--tile {tile_px}: {architecture.name} takes multiples of {stride_px} px")
     manifest = ModelManifest(
         family=architecture.family,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runtime.layer import UNKNOWN_UNIT, Layer
-from runtime.product import Product
+from runtime.formats.layer import UNKNOWN_UNIT, Layer
+from runtime.formats.product import Product
 from sarwater.errors import ChannelMissing, UnitMismatch
 from sarwater.manifest import Channel
 

@@ -95,7 +95,7 @@ def read_label(path: Path) -> UInt8:
 
     In a label file 0 is land, declared nodata is left out, all else is water.
     """
-    from runtime.geotiff import open_geotiff
+    from runtime.formats.geotiff import open_geotiff
     from runtime.job import SceneLimits, Window
 
     product = open_geotiff(path, SceneLimits())

@@ -24,13 +24,13 @@ from runtime.backends.base import Backend, FinishedRows
 from runtime.formats import hash_input, input_bytes
 from runtime.job import SceneOptions, Window, job_key, mask_name, product_stem
 from runtime.latency import LatencyRecord, StageClock
-from runtime.polygons import WaterPolygons
-from runtime.products import Confidence, Product, WaterMask
-from runtime.publish import JOB_KEY_TAG, StagedProducts
-from runtime.quicklook import Quicklook
+from runtime.products.polygons import WaterPolygons
+from runtime.products.publish import JOB_KEY_TAG, StagedProducts
+from runtime.products.quicklook import Quicklook
+from runtime.products.rasters import Confidence, Product, WaterMask
+from runtime.products.sieve import Sieve
+from runtime.products.stac import stac_item
 from runtime.scene import SHADOW, Bool, Pixels, Scene, See, open_scene
-from runtime.sieve import Sieve
-from runtime.stac import stac_item
 from sarwater import __version__
 from sarwater.atomic import fsync_file
 from sarwater.errors import OutputError

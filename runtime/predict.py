@@ -152,7 +152,7 @@ def _products_of(path: Path, backend: Backend, options: SceneOptions, arguments:
     from runtime.formats import hash_input
     from runtime.latency import LatencyRecord, StageClock
     from runtime.pipeline import process_scene
-    from runtime.publish import discard, is_published, publish
+    from runtime.products.publish import discard, is_published, publish
 
     clock = StageClock()
     input_sha256 = hash_input(path)

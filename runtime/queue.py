@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.custody import Folders
-from runtime.ledger import CLAIMED, FILE_NAME, WAITING, Ledger, Row, State
+from runtime.daemon.custody import Folders
+from runtime.daemon.ledger import CLAIMED, FILE_NAME, WAITING, Ledger, Row, State
 from sarwater.command import run_command
 from sarwater.errors import SarwaterError, UsageError
 

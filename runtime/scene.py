@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from runtime.channels import choose_layers
 from runtime.formats import open_product
-from runtime.georeference import Georeference
+from runtime.formats.georeference import Georeference
+from runtime.formats.layer import UNKNOWN_UNIT, Layer
+from runtime.formats.product import Product
 from runtime.job import SceneOptions, Window
-from runtime.layer import UNKNOWN_UNIT, Layer
-from runtime.product import Product
 from sarwater.errors import UnitMismatch, UsageError
 from sarwater.manifest import Channel
 from sarwater.tiling import TilePlan

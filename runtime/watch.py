@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(argv))
     command, file, once = (arguments.pop(name, None) for name in ("command", "config", "once"))
     try:
-        from runtime import check, config
-        from runtime.supervisor import Supervisor
+        from runtime.daemon import check, config
+        from runtime.daemon.supervisor import Supervisor
     except ModuleNotFoundError as error:
         raise DependencyMissing(f"{error.name} is not installed; install sarwater with its dependencies") from error
 
@@ -76,11 +76,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings() -> argparse.ArgumentParser:
-    """A flag for every setting, as runtime.config describes it."""
+    """A flag for every setting, as runtime.daemon.config describes it."""
     parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("settings")
     try:
-        from runtime.config import Config
+        from runtime.daemon.config import Config
     except ModuleNotFoundError as error:
         group.description = f"not listed, because {error.name} is not installed"
         return parser

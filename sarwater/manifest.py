@@ -26,6 +26,8 @@ PRECISIONS = ("fp32", "fp16", "int8")
 FLAVORS = ("tensorrt", "tensorrt-rtx")
 INPUT_NAME = "sar"
 OUTPUT_NAME = "water"
+ARCHITECTURE_KEY = "sarwater_architecture"
+"""The `metadata_props` entry of an ONNX file that holds `train.models.Architecture`: with it, training can go on."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -104,6 +106,12 @@ class ModelManifest:
     @property
     def name(self) -> str:
         return f"{self.family}-{self.variant}" if self.variant else self.family
+
+    def with_tile(self, tile_px: int) -> ModelManifest:
+        """The same network for another tile size; the overlap shrinks where it must. Raises ManifestInvalid."""
+        return dataclasses.replace(
+            self, tile_px=tile_px, overlap_px=min(self.overlap_px, max(tile_px, 0) // 3 // 2 * 2)
+        )
 
     @classmethod
     def read(cls, path: Path) -> ModelManifest:

@@ -66,6 +66,8 @@ def _train(plan: Plan, state: State) -> None:
     )
     with recording as curve:
         for pixels, truth in batches:
+            if state.exhausted:
+                break
             rate = state.rate
             state.update(pixels, truth)
             evaluating = state.step % options.evaluate_every == 0 or state.step == plan.steps
@@ -78,11 +80,12 @@ def _train(plan: Plan, state: State) -> None:
                     f"or --precision bf16. {plan.out} keeps the last good checkpoint"
                 )
             scores = _held_out_scores(plan, state) if evaluating and plan.held_out else None
+            best = evaluating and state.judge(scores)
             if curve is not None:  # only the process that leads has one
                 curve.row(state.step, rate, loss, scores)
                 if evaluating:
                     curve.say(state.step, loss, scores)
-                    state.save(scores)
+                    state.save(scores, best=best)
 
 
 def _held_out_scores(plan: Plan, state: State) -> Scores:

@@ -9,6 +9,7 @@ Files are data here, never code: `torch.load` reads tensors only, and an ONNX fi
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from collections.abc import Mapping
@@ -19,10 +20,13 @@ import torch
 from torch import Tensor
 
 from sarwater.errors import CheckpointInvalid, DependencyMissing
+from sarwater.manifest import ARCHITECTURE_KEY
 from train.checkpoint import FORMAT, load_checkpoint
-from train.models import Segmenter
+from train.models import Architecture, Segmenter
 
 PREFIXES = re.compile(r"^(module\.|model\.|net\.)+")
+OWN_FILTERS = ("gim", "contrast")
+"""Input planes that are no image."""
 ENOUGH = 0.5
 """Share of a network's convolutions below which the file is taken to be of another network."""
 
@@ -55,6 +59,8 @@ class Weights:
     tensors: dict[str, Tensor]
     channels: tuple[str, ...] | None = None
     network: str = "another network"
+    architecture: Architecture | None = None
+    """Where the file is one of ours, which says so."""
 
 
 def initialise(segmenter: Segmenter, path: Path) -> Report:
@@ -113,7 +119,7 @@ def read_weights(path: Path) -> Weights:
     if isinstance(document, dict) and document.get("format") == FORMAT:
         checkpoint = load_checkpoint(path)
         arch = checkpoint.architecture
-        return Weights(checkpoint.state_dict, tuple(channel.name for channel in arch.channels), arch.name)
+        return Weights(checkpoint.state_dict, arch.planes, arch.name, arch)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(document, dict) and isinstance(document.get(key), Mapping):
             document = document[key]
@@ -129,13 +135,18 @@ def _read_onnx(path: Path) -> Weights:
     except ImportError as error:
         raise DependencyMissing(f"{path}: reading weights from ONNX needs onnx: pip install onnx") from error
     try:
-        graph = onnx.load(path, load_external_data=False).graph
-        arrays = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+        proto = onnx.load(path, load_external_data=False)
+        arrays = {item.name: onnx.numpy_helper.to_array(item) for item in proto.graph.initializer}
+        about = {item.key: item.value for item in proto.metadata_props}.get(ARCHITECTURE_KEY)
+        arch = Architecture.from_dict(json.loads(about)) if about else None
     except Exception as error:  # whatever protobuf and numpy say of a damaged file
         raise CheckpointInvalid(f"{path}: not a readable ONNX file ({error})") from error
     # Constants of the graph are initialisers, too: those are named by a path, or without a dot.
     tensors = {name: array for name, array in arrays.items() if "." in name and not name.startswith("/")}
-    return Weights({PREFIXES.sub("", name): torch.from_numpy(array.copy()) for name, array in tensors.items()})
+    tensors = {PREFIXES.sub("", name): torch.from_numpy(array.copy()) for name, array in tensors.items()}
+    if arch is None:
+        return Weights(tensors)
+    return Weights(tensors, arch.planes, arch.name, arch)
 
 
 def _read_safetensors(path: Path) -> Weights:
@@ -154,7 +165,7 @@ def _fit(
     name: str, tensor: Tensor, target: Tensor, channels: tuple[str, ...] | None, segmenter: Segmenter
 ) -> tuple[Tensor | None, str]:
     """(the tensor in the target's shape, how it was changed), or (None, why it cannot be)."""
-    wanted = tuple(channel.name for channel in segmenter.arch.channels)
+    wanted = segmenter.arch.planes
     is_stem = target.dim() == 4 and target.shape[1] == len(wanted) and name == _stem_name(segmenter)
     if is_stem and (tensor.shape != target.shape or channels not in (None, wanted)):
         same_filters = tensor.dim() == 4 and (tensor.shape[0], *tensor.shape[2:]) == (
@@ -179,13 +190,16 @@ def _stem_name(segmenter: Segmenter) -> str:
 
 def _fold(weight: Tensor, channels: tuple[str, ...] | None, wanted: tuple[str, ...]) -> Tensor:
     """Sum the filters of all image channels, as if SAR had been repeated in each, and share them out among the SAR
-    channels in use. An incidence angle keeps its own filters; one that is new begins without influence."""
+    channels in use. Incidence angle and contrast keep their own filters; one that is new begins without influence."""
     channels = channels or ("image",) * weight.shape[1]
-    image = [index for index, channel in enumerate(channels) if channel != "gim"]
+    image = [index for index, channel in enumerate(channels) if channel not in OWN_FILTERS]
     total = weight[:, image].sum(dim=1, keepdim=True)
-    angle = weight[:, channels.index("gim")][:, None] if "gim" in channels else torch.zeros_like(total)
-    sar_channels = sum(channel != "gim" for channel in wanted)
-    return torch.cat([angle if channel == "gim" else total / sar_channels for channel in wanted], dim=1)
+    own = {name: weight[:, channels.index(name)][:, None] for name in OWN_FILTERS if name in channels}
+    sar_channels = sum(name not in OWN_FILTERS for name in wanted)
+    share = total / sar_channels
+    return torch.cat(
+        [own.get(name, torch.zeros_like(total)) if name in OWN_FILTERS else share for name in wanted], dim=1
+    )
 
 
 def _vgg_names(tensors: dict[str, Tensor], segmenter: Segmenter, path: Path) -> dict[str, Tensor]:

@@ -67,8 +67,14 @@ class FitOptions:
         metavar="FILE",
     )
     batch_norm: bool = _option(True, "network", "normalisation layers (the reference has them in HRNet only)")
+    contrast: bool = _option(
+        False, "network", "also show the network decibels above the local mean: many sensors and calibrations in one"
+    )
     steps: int = _option(2000, "optimisation", "updates of the weights")
     epochs: int = _option(0, "optimisation", "in place of --steps: how often to see the training area")
+    patience: int = _option(
+        0, "optimisation", "stop after so many evaluations in a row without a better held-out score; 0: never"
+    )
     batch: int = _option(8, "optimisation", "crops per step and process")
     loss: str = _option("bce+dice", "optimisation", "a sum of bce, cross-entropy, dice, lovasz, focal, ohem")
     class_weights: tuple[float, ...] = _option(
@@ -104,7 +110,9 @@ class FitOptions:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "crop_px", "evaluate_every", "log_every", "learning_rate", "poly_power"):
             self._expect(name, getattr(self, name) > 0, "more than 0")
-        for name in ("workers", "epochs", "warmup_steps", "weight_decay", "clip", "rotation_deg", "gain_db", "seed"):
+        counts = ("workers", "epochs", "patience", "warmup_steps", "seed")
+        amounts = ("weight_decay", "clip", "rotation_deg", "gain_db")
+        for name in (*counts, *amounts):
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         for name in ("shoreline", "speckle", "momentum", "ema"):
             self._expect(name, 0 <= getattr(self, name) <= 1, "0 to 1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from train.tiles import Labels, Tile, find_tiles
 
 MAY_CHANGE = ("out", "resume", "workers", "device", "tensorboard")
 """Options that leave the curve as it is, so that a resumed run may have others."""
+DEFAULTS = {item.name: item.default for item in fields(FitOptions)}
 CHANNELS = ("sar", "hh", "hv", "vh", "vv", "gim")
 
 
@@ -49,7 +50,8 @@ class Plan:
 def make_plan(options: FitOptions, team: Team) -> Plan:
     """Raises DataError, UsageError, DeviceUnavailable."""
     device = choose_device(options.device, team.local_rank)
-    arch = architecture(options.model, _channels(options.channels), batch_norm=options.batch_norm)
+    channels = _channels(options.channels)
+    arch = architecture(options.model, channels, batch_norm=options.batch_norm, contrast=options.contrast)
     _check_crop(options.crop_px, options.batch, arch)
     loss = Loss(options.loss, (options.class_weights[0], options.class_weights[1]))
     sources, held_out, dropped = _sources(options, arch)
@@ -87,8 +89,9 @@ def check_room(folder: Path, checkpoint_bytes: int) -> None:
 def differing_option(now: dict[str, Any], then: dict[str, Any]) -> str | None:
     """The first option that a resumed run has other than the one it goes on with; both from a Plan's provenance."""
     for name, value in now.items():
-        if name not in MAY_CHANGE and value != then.get(name):
-            return f"{name} is {value}, the run began with {then.get(name)}"
+        before = then.get(name, DEFAULTS.get(name))  # an option that is newer than the run had its default
+        if name not in MAY_CHANGE and value != before:
+            return f"{name} is {value}, the run began with {before}"
     return None
 
 
@@ -158,13 +161,13 @@ def _provenance(
         ],
         "held_out": [f"{tile.name} rows {tile.rows[0]}..{tile.rows[1]}" for tile in held_out],
         "init": {"name": options.init.name, "sha256": sha256_of(options.init)} if options.init else None,
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "options": {name: value for name, value in chosen.items() if name not in private} | {"processes": team.size},
     }
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of this checkout, or "" outside of one."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
     try:

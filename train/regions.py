@@ -3,13 +3,19 @@ tile, date or angle."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sarwater.errors import DataError, UsageError
 from train.tiles import Tile
+
+Counts = npt.NDArray[np.int64]
+"""(2, rows of a tile): water and land pixels of each."""
+LEAST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,41 @@ def check_apart(splits: Sequence[Split]) -> None:
                 f"{tile.image} overlaps the held-out {other.image} on the ground; hold out both "
                 f"(--holdout {tile.name}), or a region (--holdout 20%)"
             )
+
+
+def choose_split(tiles: Sequence[Tile], water: Mapping[str, Counts], least_px: int) -> Split:
+    """Hold out a part of one source's tiles that names none itself: the smallest region that will do, else a tile, else
+    the lower rows of one. Both sides must have LEAST_SHARE of the water and of the land, or their scores and losses
+    would say little, and be at least `least_px` high and wide. `water` has the counts of each tile by its name.
+
+    Raises DataError where no such part is found.
+    """
+    named = tuple(tile for tile in tiles if tile.held_out)
+    if named:
+        split = Split(tuple(tile for tile in tiles if not tile.held_out), named)
+        check_apart([split])
+        return split
+    regions = [f"{percent}%" for percent in (20, 30, 40, 50)]
+    whole = [tile.name for tile in tiles]
+    parts = [f"{tile.name}@{percent}" for percent in (30, 40, 50) for tile in tiles]
+    least = LEAST_SHARE * sum(counts.sum(axis=1) for counts in water.values())
+    for item in (*regions, *whole, *parts):
+        (split,) = split_sources([tiles], [item])
+        useful = all(_is_useful(side, water, least, least_px) for side in (split.training, split.held_out))
+        if useful and not any(_overlapped(split.training, split.held_out)):
+            return split
+    raise DataError(
+        f"{tiles[0].image.parent}: {len(tiles)} tile(s), and none of them, nor a part of one, can be held out so that "
+        f"both what is trained on and what is held out have {LEAST_SHARE:.0%} of the water and of the land and at "
+        f"least {least_px} px each way; label more or larger tiles, or say in a val.txt which to hold out"
+    )
+
+
+def _is_useful(tiles: Sequence[Tile], water: Mapping[str, Counts], least: npt.NDArray[Any], least_px: int) -> bool:
+    if not tiles or min(min(tile.width_px, tile.rows_px) for tile in tiles) < least_px:
+        return False
+    counts = sum(water[tile.name][:, slice(*tile.rows)].sum(axis=1) for tile in tiles)
+    return bool(np.all(counts >= least))
 
 
 def _split(tiles: Sequence[Tile], holdout: Sequence[str]) -> Split:

@@ -14,6 +14,7 @@ from train.terrain import (
     farms,
     floating,
     flood,
+    gullies,
     lakes,
     open_water,
     ponds,
@@ -37,6 +38,8 @@ def build_terrain(shape: tuple[int, int], pixel_m: float, scene_type: str, rng: 
 def _countryside(terrain: Terrain, steepest: float = 0.2) -> None:
     relief(terrain, terrain.log_uniform(0.01, steepest))
     vegetation(terrain, float(terrain.rng.choice([0.0, 0.2, 0.5, 0.8, 0.95])))
+    if terrain.chance(0.5):
+        gullies(terrain, int(terrain.rng.integers(1, 6)))
 
 
 def _settle(terrain: Terrain) -> None:
@@ -135,6 +138,7 @@ def _airport(terrain: Terrain) -> None:
 def _mountains(terrain: Terrain) -> None:
     relief(terrain, terrain.uniform(0.25, 0.55))
     vegetation(terrain, terrain.uniform(0.2, 0.9))
+    gullies(terrain, int(terrain.rng.integers(0, 6)))
     if terrain.chance(0.6):
         reservoir(terrain)
     if terrain.chance(0.3):

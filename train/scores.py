@@ -89,13 +89,17 @@ def score_tile(name: str, mask: UInt8, truth: UInt8, boundary_tolerance_px: int 
     """mask, truth: (H, W) uint8 of LAND, WATER, NODATA. Without a tolerance the boundary is not looked at."""
     if boundary_tolerance_px is None:
         return TileScore(name, confusion(mask, truth))
+    boundary = Boundary(*(int(line.sum()) for line in shorelines(mask, truth, boundary_tolerance_px)))
+    return TileScore(name, confusion(mask, truth), boundary)
+
+
+def shorelines(mask: UInt8, truth: UInt8, tolerance_px: int) -> tuple[Bool, Bool, Bool, Bool]:
+    """Where each field of `Boundary` counts, all (H, W): the predicted shoreline, the part of it near the true one, the
+    true one, the part of it near the predicted one."""
     valid = (mask != NODATA) & (truth != NODATA)
     predicted, true = (_shoreline(plane == WATER, valid) for plane in (mask, truth))
-    near_true, near_predicted = (_dilated(line, boundary_tolerance_px) for line in (true, predicted))
-    boundary = Boundary(
-        int(predicted.sum()), int((predicted & near_true).sum()), int(true.sum()), int((true & near_predicted).sum())
-    )
-    return TileScore(name, confusion(mask, truth), boundary)
+    near_true, near_predicted = (_dilated(line, tolerance_px) for line in (true, predicted))
+    return predicted, predicted & near_true, true, true & near_predicted
 
 
 def _figures(counts: Confusion, boundary: Boundary | None) -> dict[str, float]:
@@ -121,7 +125,7 @@ def _dilated(line: Bool, radius_px: int) -> Bool:
     near = line.copy()
     for dy in range(-radius_px, radius_px + 1):
         for dx in range(-radius_px, radius_px + 1):
-            if 0 < dy * dy + dx * dx <= radius_px * radius_px:
+            if 0 < dy * dy + dx * dx <= radius_px * radius_px and abs(dy) < height and abs(dx) < width:
                 rows, columns = slice(max(0, dy), height + min(0, dy)), slice(max(0, dx), width + min(0, dx))
                 from_rows = slice(max(0, -dy), height + min(0, -dy))
                 from_columns = slice(max(0, -dx), width + min(0, -dx))

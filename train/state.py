@@ -29,6 +29,8 @@ class State:
         self.step = 0
         """Updates done."""
         self.best_iou = -1.0
+        self.stale_evaluations = 0
+        """In a row, since the held-out score was last the best."""
         last = _last_checkpoint(plan)
         torch.manual_seed(plan.options.seed)
         self.segmenter = Segmenter(plan.arch)
@@ -47,6 +49,7 @@ class State:
             self.optimiser.load_state_dict(last.resume["optimiser"])
             self.scaler.load_state_dict(last.resume["scaler"])
             self.step, self.best_iou = last.resume["step"], last.resume["best_iou"]
+            self.stale_evaluations = last.resume.get("stale_evaluations", 0)  # files of 0.1.0 lack it
         self._network = _joined(self.segmenter, plan)
         self._loss_sum = torch.zeros((), device=plan.device)
         self._loss_steps = 0
@@ -85,14 +88,25 @@ class State:
         self._loss_steps = 0
         return mean
 
-    def save(self, scores: Scores | None) -> None:
-        """best.pt where the held-out score is the best so far (or there is none), then last.pt. Raises OutputError."""
+    def judge(self, scores: Scores | None) -> bool:
+        """Whether the weights are the best so far by the held-out score; always so where nothing is held out."""
+        better = scores is None or scores.pooled_iou > self.best_iou
+        self.best_iou = scores.pooled_iou if scores and better else self.best_iou
+        self.stale_evaluations = 0 if better else self.stale_evaluations + 1
+        return better
+
+    @property
+    def exhausted(self) -> bool:
+        """True where --patience says that going on is of no use."""
+        return 0 < self.plan.options.patience <= self.stale_evaluations
+
+    def save(self, scores: Scores | None, *, best: bool) -> None:
+        """best.pt where these weights are the best so far, then last.pt. Raises OutputError."""
         plan = self.plan
         metrics = {"held_out": scores.to_dict()} if scores else {}
         training = {**plan.provenance, "step": self.step, "metrics": metrics}
         checkpoint = Checkpoint(plan.arch, self.average.net.state_dict(), THRESHOLD, training)
-        if scores is None or scores.pooled_iou > self.best_iou:
-            self.best_iou = scores.pooled_iou if scores else self.best_iou
+        if best:
             save_checkpoint(plan.out / "best.pt", checkpoint)
         resume = {
             "net": self.segmenter.net.state_dict(),
@@ -100,6 +114,7 @@ class State:
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "best_iou": self.best_iou,
+            "stale_evaluations": self.stale_evaluations,
         }
         save_checkpoint(plan.out / "last.pt", replace(checkpoint, resume=resume))
 

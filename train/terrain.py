@@ -10,6 +10,7 @@ from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from train.shapes import (
     Float32,
@@ -85,6 +86,11 @@ class Terrain:
     @property
     def water(self) -> Mask:
         return self.cover == Cover.WATER
+
+    @property
+    def speck_px(self) -> int:
+        """Area of the smallest body of water that anybody maps, some 20 m across: below it speckle decides."""
+        return max(12, round(self.px(20) ** 2))
 
     def paint(self, where: Mask, cover: Cover, canopy_m: float = 0.0, level_db: float = 0.0) -> None:
         """Cover `where`; what stood there is gone."""
@@ -207,6 +213,23 @@ def smooth_patches(terrain: Terrain) -> None:
     terrain.shown("smooth patches")
 
 
+def gullies(terrain: Terrain, count: int) -> None:
+    """Narrow valleys, sunken lanes and dry channels: dark on the side that leans away from the radar and on their moist
+    floor, bright on the other side, long and winding as a river is, but soft-edged and dry."""
+    for _ in range(count):
+        line = meander(terrain.shape, terrain.rng, terrain.log_uniform(200, 1500), terrain.uniform(0, 0.6))
+        half_width_px = terrain.px(terrain.log_uniform(5, 40), 0.5)
+        widths = half_width_px * np.exp(0.3 * smooth_noise(terrain.rng, len(line), 40))
+        # Along its course a gully deepens, peters out and begins again.
+        depths = np.clip(smooth_noise(terrain.rng, len(line), 80) + 0.6, 0, 2)
+        where = ribbon(terrain.shape, line, np.maximum(widths * depths, 0.5))
+        profile = ndimage.gaussian_filter(where.astype(np.float32), half_width_px / 2.5, mode="nearest", truncate=3)
+        depth_m = half_width_px * terrain.pixel_m * terrain.uniform(0, 1.0)
+        terrain.elevation_m -= np.float32(depth_m) * profile
+        terrain.level_db -= np.float32(terrain.uniform(0, 4)) * profile
+        terrain.shown("gullies")
+
+
 # Water
 
 
@@ -214,7 +237,7 @@ def lakes(terrain: Terrain, share: float, outer_px: float) -> None:
     """Water in the hollows of a fractal surface, some shores with a belt of reed."""
     basin = terrain.fractal(outer_px, terrain.uniform(3.6, 4.6))
     level = quantile(basin, share)
-    terrain.fill(remove_specks(basin < level, 50))
+    terrain.fill(remove_specks(basin < level, terrain.speck_px))
     if terrain.chance(0.3):
         belt = np.abs(basin - level) < terrain.uniform(0.02, 0.1)
         terrain.paint(belt & (terrain.fractal(60, 3.2, coarse=2) > 0.3), Cover.REED, canopy_m=1)
@@ -229,7 +252,7 @@ def coast(terrain: Terrain, share: float) -> None:
     inland = (x * np.cos(angle) + y * np.sin(angle)).astype(np.float32) / np.float32(0.3 * min(terrain.shape))
     ground = inland + np.float32(terrain.uniform(0.1, 0.8)) * terrain.fractal(500, terrain.uniform(3.2, 4.4))
     level = quantile(ground, share)
-    sea = remove_specks(ground < level, 30)
+    sea = remove_specks(ground < level, terrain.speck_px)
     if terrain.chance(0.35):
         beach = ground < level + terrain.px(terrain.uniform(8, 50), 2) / (0.3 * min(terrain.shape))
         terrain.paint(beach, Cover.SAND, level_db=terrain.uniform(0, 4))
@@ -256,7 +279,7 @@ def braided_river(terrain: Terrain, width_px: float) -> None:
     belt = ribbon(terrain.shape, line, widths)
     terrain.paint(belt, Cover.SAND, level_db=terrain.uniform(1, 5))
     channels = np.abs(terrain.fractal(width_px * terrain.uniform(0.6, 1.5), 4.2)) < terrain.uniform(0.3, 0.8)
-    terrain.fill(remove_specks(belt & channels, 40))
+    terrain.fill(remove_specks(belt & channels, terrain.speck_px))
     terrain.shown("braided river")
 
 
@@ -269,7 +292,7 @@ def reservoir(terrain: Terrain) -> None:
     y, x = np.ogrid[: terrain.height_px, : terrain.width_px]
     upstream_px = (x - x0) * np.cos(angle) + (y - y0) * np.sin(angle)
     dam = drowned & (np.abs(upstream_px) < terrain.px(terrain.uniform(4, 10), 0.8))
-    terrain.fill(remove_specks(drowned & (upstream_px > 0), 60))
+    terrain.fill(remove_specks(drowned & (upstream_px > 0), terrain.speck_px))
     terrain.paint(dam, Cover.ROCK, canopy_m=terrain.uniform(1, 6), level_db=3)
     terrain.shown("reservoir")
 
@@ -299,12 +322,12 @@ def flood(terrain: Terrain) -> None:
     steps = terrain.rng.normal(0, terrain.uniform(0, 0.3), fields.count).astype(np.float32)[fields.index]
     # Each field has its own height, so the water stops at some borders and crosses others.
     ground = terrain.fractal(500, 4.0) + np.float32(0.05) * terrain.fractal(40, 3.0) + steps
-    under = remove_specks(ground < quantile(ground, terrain.uniform(0.15, 0.65)), 60)
+    under = remove_specks(ground < quantile(ground, terrain.uniform(0.15, 0.65)), terrain.speck_px)
     dyked = (terrain.rng.random(fields.count) < terrain.uniform(0, 0.6))[fields.index]
     dyke = dyked & (fields.border_px < terrain.px(terrain.uniform(1, 4), 0.6))
     plants = terrain.fractal(80, 3.2)
     emergent = plants > terrain.uniform(1.0, 2.2)
-    terrain.fill(remove_specks(under & ~dyke & ~emergent, 25))
+    terrain.fill(remove_specks(under & ~dyke & ~emergent, terrain.speck_px // 2))
     terrain.paint(under & dyke, Cover.REED, canopy_m=terrain.uniform(0.5, 2.5))
     terrain.paint(under & emergent & ~dyke, Cover.REED, canopy_m=0.5, level_db=terrain.uniform(0, 3))
     terrain.shown("flooded fields")

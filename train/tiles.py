@@ -90,13 +90,14 @@ class Tile:
 
     def truth(self) -> UInt8:
         """Of the rows that the tile is limited to, (rows, width) uint8 in LAND, WATER, NODATA."""
-        return np.concatenate([truth for _, truth in self._strips()])
+        return np.concatenate([truth for _, truth in self.strips()])
 
     def amplitude(self) -> Float32:
         """First channel of the same rows, (rows, width) float32, nodata 0."""
-        return np.concatenate([pixels[0] for pixels, _ in self._strips()])
+        return np.concatenate([pixels[0] for pixels, _ in self.strips()])
 
-    def _strips(self) -> Iterator[tuple[Float32, UInt8]]:
+    def strips(self) -> Iterator[tuple[Float32, UInt8]]:
+        """As `read`, over the rows that the tile is limited to, top to bottom, for what does not fit into memory."""
         first, last = self.rows
         for y in range(first, last, BLOCK_ROWS):
             yield self.read(0, y, self.width_px, min(BLOCK_ROWS, last - y))

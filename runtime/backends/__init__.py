@@ -11,12 +11,13 @@ __all__ = ["DEVICES", "Backend", "open_backend"]
 DEVICES = ("auto", "cpu", "gpu", "fake")
 
 
-def open_backend(model: Model, device: str = "auto") -> Backend:
+def open_backend(model: Model, device: str = "auto", tile_px: int | None = None) -> Backend:
     """Open `model` on `device`; its hash is checked against the manifest before anything is parsed.
 
     The file decides: `.onnx` runs on the CPU with OpenVINO, `.engine` on an NVIDIA GPU with TensorRT; `cpu` and `gpu`
     insist, and nothing falls back from one to the other. `fake` is chosen by name only and needs no library; it still
-    wants a file that matches its manifest.
+    wants a file that matches its manifest. `tile_px` runs an `.onnx` file at another tile size than its own; an
+    engine's is fixed when it is built.
 
     Raises HashMismatch, ManifestInvalid, DependencyMissing, DeviceUnavailable, UsageError.
     """
@@ -26,16 +27,21 @@ def open_backend(model: Model, device: str = "auto") -> Backend:
     if device == "fake":
         from runtime.backends.fake import FakeBackend
 
-        return FakeBackend(model.manifest, digest)
+        return FakeBackend(model.manifest if tile_px is None else model.manifest.with_tile(tile_px), digest)
     kind = model.path.suffix
     if kind == ".engine" and device != "cpu":
+        if tile_px not in (None, model.manifest.tile_px):
+            raise UsageError(
+                f"{model.path}: built for a tile of {model.manifest.tile_px} px, asked for {tile_px}; build another: "
+                f"`sarwater-build-engine {model.manifest.family} --tile {tile_px}`"
+            )
         from runtime.backends.tensorrt import TensorRtBackend
 
         return TensorRtBackend(model.path, model.manifest, digest)
     if kind == ".onnx" and device != "gpu":
         from runtime.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(model.path, model.manifest, digest)
+        return OpenVinoBackend(model.path, model.manifest, digest, tile_px=tile_px)
     if kind == ".onnx":
         from runtime.backends.cuda import require_gpu
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from runtime.backends.base import Backend, SceneRun
 from runtime.backends.host import HostRun
-from sarwater.errors import ConfigurationError, DependencyMissing, ManifestInvalid
+from sarwater.errors import ConfigurationError, DependencyMissing, ManifestInvalid, UsageError
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest
 from sarwater.tiling import TilePlan
 
@@ -25,22 +25,32 @@ THREADS_VARIABLE = "SARWATER_THREADS"
 
 
 class OpenVinoBackend(Backend):
-    """`threads` is the number of CPU threads for inference; None takes $SARWATER_THREADS, else every core."""
+    """`threads` is the number of CPU threads for inference; None takes $SARWATER_THREADS, else every core.
+    `tile_px` reshapes the network to another tile size in memory; None keeps the file's."""
 
     name = "openvino"
 
-    def __init__(self, path: Path, manifest: ModelManifest, model_sha256: str, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: ModelManifest,
+        model_sha256: str,
+        threads: int | None = None,
+        tile_px: int | None = None,
+    ) -> None:
         try:
             import openvino
         except ImportError as error:
             raise DependencyMissing(
                 f"OpenVINO is not installed ({error}); it runs models on the CPU: pip install openvino"
             ) from error
-        self.manifest = manifest
+        self.manifest = manifest if tile_px is None else manifest.with_tile(tile_px)
         self.model_sha256 = model_sha256
         core = openvino.Core()
         self.device = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
         model = _read_model(openvino, core, path, manifest)
+        if tile_px is not None:
+            _reshape(model, path, self.manifest)
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": "f32",
@@ -51,18 +61,22 @@ class OpenVinoBackend(Backend):
         self._compiled = core.compile_model(model, "CPU", settings)
         # One more than can work at once: its tile is ready when a worker falls free.
         depth = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
-        self.network = _Requests(openvino, self._compiled, len(manifest.channels), manifest.tile_px, depth)
+        self.network = _Requests(openvino, self._compiled, len(manifest.channels), self.manifest.tile_px, depth)
 
     def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
         return HostRun(plan, self.network, nodata, self.manifest.threshold if threshold is None else threshold)
 
     def infer(self, tiles: Float32) -> Float32:
-        answers = []
-        for tile in tiles:
-            self.network.input(0)[...] = tile
-            self.network.start(0)
-            answers.append(self.network.result(0).copy())
-        return np.stack(answers)[:, None]
+        depth = self.network.depth
+        answers = np.empty((len(tiles), 1, *tiles.shape[2:]), np.float32)
+        for number, tile in enumerate(tiles):
+            if number >= depth:
+                answers[number - depth, 0] = self.network.result(number % depth)
+            self.network.input(number % depth)[...] = tile
+            self.network.start(number % depth)
+        for number in range(max(0, len(tiles) - depth), len(tiles)):
+            answers[number, 0] = self.network.result(number % depth)
+        return answers
 
     def close(self) -> None:
         del self.network, self._compiled
@@ -111,6 +125,18 @@ def _read_model(openvino: Any, core: Any, path: Path, manifest: ModelManifest) -
         wanted = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ManifestInvalid(f"{path}: has {ports}; its manifest describes {wanted}; export it again")
     return model
+
+
+def _reshape(model: Any, path: Path, manifest: ModelManifest) -> None:
+    """Fit the graph to the manifest's tile. Raises UsageError where a size is written into the graph itself."""
+    tile_px = manifest.tile_px
+    try:
+        model.reshape({INPUT_NAME: [1, len(manifest.channels), tile_px, tile_px]})
+    except RuntimeError as error:
+        raise UsageError(
+            f"{path}: cannot be run at a tile of {tile_px} px ({str(error).strip().splitlines()[-1]}); "
+            "export it for that size: `sarwater-export MODEL --tile`"
+        ) from error
 
 
 def _threads_wanted() -> int | None:

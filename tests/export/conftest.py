@@ -44,7 +44,8 @@ def speckle(channels: int, side_px: int, count: int = 1, seed: int = 0) -> Float
 
 def random_segmenter(name: str, channels: tuple[Channel, ...] = (Channel("sar", "amplitude_dn"),)) -> Segmenter:
     torch.manual_seed(0)
-    segmenter = Segmenter(architecture(name, channels))
+    # As the model that ships: with contrast, so that its pooling and resizing go through everything, too.
+    segmenter = Segmenter(architecture(name, channels, contrast=name == "hrnet-w18-small"))
     segmenter.train()
     with torch.no_grad():
         segmenter(torch.from_numpy(speckle(len(channels), 256, count=2)))

@@ -11,6 +11,7 @@ from export.graph import Graph
 from export.inspect import inspect, main
 from sarwater.errors import ExportError, HashMismatch, ManifestInvalid, ModelNotFound
 from sarwater.manifest import Engine, sha256_of
+from sarwater.models import shipped_model
 from tests.export.conftest import SMALL, TILE_PX
 
 SAVED_LAYERS = [
@@ -85,3 +86,26 @@ def test_what_is_not_there_or_no_graph_is_one_clear_error(tmp_path: Path, name: 
     (tmp_path / "empty.onnx").touch()
     with pytest.raises(error, match=name):
         inspect(tmp_path / name)
+
+
+def test_a_family_is_the_model_that_ships_and_shows_its_card(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no other model was exported
+    assert main(["hrnet"]) == 0
+    text = capsys.readouterr().out
+    assert "Training data and their owners" in text
+    assert main(["hrnet", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)["card"]
+    assert card == shipped_model().path.with_suffix(".md").read_text()
+
+
+def test_a_file_without_a_card_has_none(make_onnx: Callable[[str], Path]) -> None:
+    assert inspect(make_onnx(SMALL))["card"] is None
+
+
+def test_a_card_of_another_file_is_shown_as_such(make_onnx: Callable[[str], Path], tmp_path: Path) -> None:
+    path = tmp_path / "copy.onnx"
+    path.write_bytes(make_onnx(SMALL).read_bytes())
+    path.with_suffix(".md").write_text("# a card\n")
+    assert inspect(path)["card"].startswith("**This card is of another file")

@@ -21,7 +21,7 @@ from osgeo import gdal
 from runtime.predict import main
 from sarwater.command import run_command
 from sarwater.models import Model
-from tests.runtime.products import write_hdf5, write_k5_folder, write_safe
+from tests.runtime.formats.files import write_hdf5, write_k5_folder, write_safe
 from tests.runtime.rasters import lake_scene, read_raster, write_geotiff
 
 LAYOUTS = {

@@ -11,7 +11,7 @@ from runtime.backends import Backend
 from runtime.backends.fake import FakeBackend
 from runtime.job import SceneOptions, Window, job_key, product_stem
 from runtime.pipeline import process_scene
-from runtime.publish import StagedProducts, job_key_of, publish
+from runtime.products.publish import StagedProducts, job_key_of, publish
 from sarwater.errors import OutputError, SceneUnreadable, UsageError
 from sarwater.metrics import NODATA
 from tests.runtime.models import box_probability

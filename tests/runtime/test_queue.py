@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime import queue
-from runtime.ledger import FILE_NAME, Ledger, State
+from runtime.daemon.ledger import FILE_NAME, Ledger, State
 from sarwater.errors import UsageError
 from tests.torture.station import Station
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.config import load
+from runtime.daemon.config import load
+from runtime.daemon.ledger import State
+from runtime.daemon.metrics import Metrics
 from runtime.latency import LatencyRecord
-from runtime.ledger import State
-from runtime.metrics import Metrics
 from tests.torture.station import CHECKOUT, Station
 
 SYSTEMD = CHECKOUT / "systemd"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.ledger import State
+from runtime.daemon.ledger import State
 from tests.torture.station import CHECKOUT, Station, until
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.ledger import FILE_NAME, Ledger, State
+from runtime.daemon.ledger import FILE_NAME, Ledger, State
 from tests.torture import powercut
 from tests.torture.corpus import hostile_files
 from tests.torture.station import Audit, Daemon, Station, until
@@ -551,14 +551,14 @@ class Fault:
 FAULTS = (
     Fault(1, kill_at_random, 1000, 4),
     Fault(2, kill_at_syscalls, 400, 4, "strace"),
-    Fault(3, fail_syscalls, 400, 6, "strace"),
-    Fault(4, cut_power, 200, 40, "strace"),
+    Fault(3, fail_syscalls, 400, 3, "strace"),
+    Fault(4, cut_power, 200, 5, "strace"),
     Fault(5, fill_disk, 8, 2, "mount"),
     Fault(6, read_only_outgoing, 5, 1),
     Fault(7, burst_while_stopped, 20_000, 500),
     Fault(8, folder_without_events, 50, 4),
     Fault(9, slow_writers, 60, 4),
-    Fault(10, broken_and_hostile_files, 600, 60),
+    Fault(10, broken_and_hostile_files, 600, 30),
     Fault(11, deadly_inputs, 10, 2),
     Fault(12, jump_clock, 20, 2),
     Fault(13, same_and_different, 10, 1),

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from runtime import inotify, supervisor, watch
+from runtime import watch
+from runtime.daemon import inotify, supervisor
 from tests.torture.faulty_worker import shift_clock
 
 

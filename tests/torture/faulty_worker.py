@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runtime import pipeline, worker
-from runtime.publish import StagedProducts
+from runtime import pipeline
+from runtime.daemon import worker
+from runtime.products.publish import StagedProducts
 
 _process_scene = pipeline.process_scene
 

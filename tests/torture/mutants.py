@@ -21,32 +21,32 @@ from tests.torture.station import CHECKOUT
 
 _SYNC = re.compile(r"^( *)fsync_(?:file|folder)\(.*\)$", re.MULTILINE)
 _FILES = (
-    "runtime/custody.py",
-    "runtime/recovery.py",
-    "runtime/outcome.py",
-    "runtime/publish.py",
+    "runtime/daemon/custody.py",
+    "runtime/daemon/recovery.py",
+    "runtime/daemon/outcome.py",
+    "runtime/products/publish.py",
     "runtime/pipeline.py",
 )
 
 SWAPS = (
-    ("runtime/outcome.py", "how = publish(staged)", "self._ledger.published(job.id, list(staged.names))"),
+    ("runtime/daemon/outcome.py", "how = publish(staged)", "self._ledger.published(job.id, list(staged.names))"),
     (
-        "runtime/outcome.py",
+        "runtime/daemon/outcome.py",
         "self._ledger.published(job.id, list(staged.names))",
         "self._folders.retire(job.id, job.name, self._context.remove_done)",
     ),
     (
-        "runtime/outcome.py",
+        "runtime/daemon/outcome.py",
         "self._ledger.duplicate(job.id, holder.id, input_sha256)",
         "self._folders.retire(job.id, job.name, self._context.remove_done)",
     ),
     (
-        "runtime/outcome.py",
+        "runtime/daemon/outcome.py",
         "self._folders.quarantine_scene(job.id, job.name, document)",
         "self._ledger.quarantined(job.id, reason, message)",
     ),
-    ("runtime/custody.py", "fsync_folder(folder)", "fsync_folder(self.incoming)"),
-    ("runtime/custody.py", "fsync_folder(self.quarantine)", "fsync_folder(self.work)"),
+    ("runtime/daemon/custody.py", "fsync_folder(folder)", "fsync_folder(self.incoming)"),
+    ("runtime/daemon/custody.py", "fsync_folder(self.quarantine)", "fsync_folder(self.work)"),
 )
 """(file, first step, second step): statements of one function, the first before the second."""
 
@@ -66,12 +66,16 @@ def mutants() -> Iterator[Mutant]:
             line = source.count("\n", 0, match.start()) + 1
             without = source[: match.start()] + f"{match[1]}pass" + source[match.end() :]
             yield Mutant(f"{file}:{line} without {match[0].strip()}", file, without)
-    ledger = (CHECKOUT / "runtime/ledger.py").read_text()
+    ledger = (CHECKOUT / "runtime/daemon/ledger.py").read_text()
     for weaker in ("NORMAL", "OFF"):
         weak = ledger.replace("synchronous = FULL", f"synchronous = {weaker}")
-        yield Mutant(f"runtime/ledger.py with synchronous = {weaker}", "runtime/ledger.py", weak)
-    publish = (CHECKOUT / "runtime/publish.py").read_text()
-    yield Mutant("runtime/publish.py mask first, side products after", "runtime/publish.py", mask_first(publish))
+        yield Mutant(f"runtime/daemon/ledger.py with synchronous = {weaker}", "runtime/daemon/ledger.py", weak)
+    publish = (CHECKOUT / "runtime/products/publish.py").read_text()
+    yield Mutant(
+        "runtime/products/publish.py mask first, side products after",
+        "runtime/products/publish.py",
+        mask_first(publish),
+    )
     for file, first, second in SWAPS:
         source = (CHECKOUT / file).read_text()
         yield Mutant(f"{file}: {second} before {first}", file, _swapped(source, first, second))

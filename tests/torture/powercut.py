@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.ledger import State
-from runtime.publish import job_key_of
+from runtime.daemon.ledger import State
+from runtime.products.publish import job_key_of
 from tests.torture import trace
 from tests.torture.disk import Disk, Survivor
 from tests.torture.station import Audit, Station, until

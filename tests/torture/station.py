@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from runtime.backends.fake import FAKE_MANIFEST
-from runtime.ledger import FILE_NAME, Ledger, Row, State
-from runtime.publish import job_key_of
+from runtime.daemon.ledger import FILE_NAME, Ledger, Row, State
+from runtime.products.publish import job_key_of
 from sarwater.manifest import manifest_path, sha256_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -12,15 +12,9 @@ from tests.torture.faults import FAULTS, Fault
 from tests.torture.run import missing, run
 from tests.torture.station import CHECKOUT
 
-MINUTES = {3, 4, 10}
-"""Faults whose subset takes minutes on two busy cores; they run in `make test-all` and `make torture`."""
 
-
-@pytest.mark.parametrize(
-    "fault",
-    [pytest.param(fault, marks=pytest.mark.slow if fault.number in MINUTES else ()) for fault in FAULTS],
-    ids=lambda fault: f"{fault.number}-{fault.inject.__name__}",
-)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.number}-{fault.inject.__name__}")
 def test_nothing_is_lost_duplicated_or_corrupted_by(fault: Fault) -> None:
     if lacking := missing(fault):
         pytest.skip(lacking)

@@ -21,9 +21,11 @@ SAR = Channel("sar", "amplitude_dn")
 GIM = Channel("gim", "incidence_dn")
 
 
-def network(name: str = "hrnet-w18-small", channels: tuple[Channel, ...] = (SAR,), seed: int = 0) -> Segmenter:
+def network(
+    name: str = "hrnet-w18-small", channels: tuple[Channel, ...] = (SAR,), seed: int = 0, contrast: bool = False
+) -> Segmenter:
     torch.manual_seed(seed)
-    return Segmenter(architecture(name, channels)).eval()
+    return Segmenter(architecture(name, channels, contrast=contrast)).eval()
 
 
 @cache
@@ -94,6 +96,17 @@ def test_a_new_incidence_angle_begins_without_influence(tmp_path: Path) -> None:
     stem = segmenter.net.conv1.weight
     assert torch.allclose(stem[:, 0], official_hrnet()["conv1.weight"].sum(1))
     assert stem[:, 1].abs().max() == 0
+
+
+def test_contrast_begins_without_influence_and_goes_from_one_of_our_files_to_the_next(tmp_path: Path) -> None:
+    fresh = network(contrast=True)
+    initialise(fresh, save(tmp_path, official_hrnet()))
+    assert fresh.net.conv1.weight[:, 1].abs().max() == 0
+    trained, other = network(contrast=True, seed=1), network(contrast=True, seed=2)
+    path = tmp_path / "ours.pt"
+    save_checkpoint(path, Checkpoint(trained.arch, trained.net.state_dict(), 0.5, {}))
+    assert initialise(other, path).adapted == {}
+    assert torch.equal(other.net.conv1.weight, trained.net.conv1.weight)
 
 
 @pytest.mark.parametrize(

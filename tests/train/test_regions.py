@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sarwater.errors import DataError, UsageError
 from tests.train.lakes import lake, write_lakes, write_raster
-from train.regions import Split, check_apart, split_sources
+from train.regions import Counts, Split, check_apart, choose_split, split_sources
 from train.tiles import Tile, find_tiles
 
 
@@ -97,3 +98,63 @@ def test_what_a_val_list_names_is_held_out(tmp_path: Path) -> None:
 def test_an_impossible_holdout_is_refused(tmp_path: Path, item: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         split_tiles(tiles_of(tmp_path, 2), [item])
+
+
+def counts_of(tiles: list[Tile]) -> dict[str, Counts]:
+    return {tile.name: np.array([(tile.truth() == value).sum(axis=1) for value in (1, 0)]) for tile in tiles}
+
+
+def write_tile(folder: Path, name: str, water_rows: slice, north_m: float, side_px: int = 64) -> None:
+    """A georeferenced tile whose left half is water in `water_rows`."""
+    label = np.zeros((side_px, side_px), np.uint8)
+    label[water_rows, : side_px // 2] = 255
+    write_raster(folder / "img" / f"{name}.tif", label // 5 + 1, west_north=(500_000.0, north_m))
+    write_raster(folder / "mask" / f"{name}.tif", label, west_north=(500_000.0, north_m))
+
+
+def chosen(folder: Path) -> Split:
+    tiles = find_tiles(str(folder))
+    return choose_split(tiles, counts_of(tiles), 16)
+
+
+def test_the_southern_region_is_chosen_where_it_has_water_and_land(tmp_path: Path) -> None:
+    for index in range(5):
+        write_tile(tmp_path, f"T{index}", slice(None), 6_000_000.0 + 100 * index)
+    assert [tile.name for tile in chosen(tmp_path).held_out] == ["T0"]
+
+
+def test_a_larger_region_is_chosen_where_the_south_is_dry(tmp_path: Path) -> None:
+    for index in range(5):
+        write_tile(tmp_path, f"T{index}", slice(None) if index > 1 else slice(0), 6_000_000.0 + 100 * index)
+    assert [tile.name for tile in chosen(tmp_path).held_out] == ["T0", "T1", "T2"]
+
+
+def test_rows_are_held_out_where_only_one_tile_has_water(tmp_path: Path) -> None:
+    write_tile(tmp_path, "DRY", slice(0), 6_000_000.0)
+    write_tile(tmp_path, "WET", slice(None), 6_000_100.0)
+    split = chosen(tmp_path)
+    assert [(tile.name, tile.rows) for tile in split.held_out] == [("WET", (45, 64))]
+    assert [(tile.name, tile.rows) for tile in split.training] == [("DRY", (0, 64)), ("WET", (0, 45))]
+
+
+def test_a_choice_that_shares_ground_with_training_is_never_made(tmp_path: Path) -> None:
+    write_tile(tmp_path, "DATE1", slice(None), 6_000_000.0)
+    write_tile(tmp_path, "DATE2", slice(None), 6_000_000.0)
+    with pytest.raises(DataError, match=r"2 tile\(s\), and none of them, nor a part of one, can be held out"):
+        chosen(tmp_path)
+
+
+def test_what_a_list_names_is_held_out(tmp_path: Path) -> None:
+    for index in range(3):
+        write_tile(tmp_path, f"T{index}", slice(None), 6_000_000.0 + 100 * index)
+    lines = [f"img/T{index}.tif, mask/T{index}.tif\n" for index in range(3)]
+    (tmp_path / "train.txt").write_text("".join(lines[:2]))
+    (tmp_path / "val.txt").write_text(lines[2])
+    assert [tile.name for tile in chosen(tmp_path).held_out] == ["T2"]
+
+
+def test_a_region_with_a_drop_of_water_is_no_proof(tmp_path: Path) -> None:
+    write_tile(tmp_path, "SOUTH", slice(0, 2), 6_000_000.0)
+    write_tile(tmp_path, "MIDDLE", slice(None), 6_000_100.0)
+    write_tile(tmp_path, "NORTH", slice(None), 6_000_200.0)
+    assert [tile.name for tile in chosen(tmp_path).held_out] == ["SOUTH", "MIDDLE"]

@@ -82,3 +82,8 @@ def test_the_baseline_finds_a_lake_in_speckle_and_survives_an_empty_tile() -> No
     amplitude, label = lake(96, 0)
     assert score_tile("a", box_otsu(amplitude.astype(np.float32), 5), label // 255).confusion.iou > 0.9
     assert box_otsu(np.zeros((8, 8), np.float32)).max() == 0
+
+
+def test_a_strip_narrower_than_the_tolerance_has_a_shoreline() -> None:
+    strip = np.array([[1, 0]], np.uint8)
+    assert score_tile("strip", strip, strip, 3).boundary == Boundary(1, 1, 1, 1)

@@ -13,6 +13,7 @@ from train.radar import SENSORS
 from train.regions import check_apart, split_sources
 from train.scenery import SCENE_TYPES
 from train.simulate import main, simulate_scene
+from train.terrain import Terrain, gullies
 from train.tiles import find_tiles
 
 gdal.UseExceptions()
@@ -168,3 +169,11 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="cannot be written"):
         make(tmp_path / "out", "--count", "1")
+
+
+def test_gullies_are_dark_dry_and_narrow() -> None:
+    terrain = Terrain((256, 256), 1.0, np.random.default_rng(2))
+    gullies(terrain, 4)
+    assert not terrain.water.any()
+    assert terrain.elevation_m.min() < -1
+    assert 0.01 < np.mean(terrain.elevation_m < -0.5) < 0.6

@@ -3,12 +3,14 @@ probability of water out."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sarwater.errors import UsageError
 from sarwater.manifest import Channel
@@ -23,6 +25,10 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "hrnet": hrnet.HRNet,
 }
 MAX_CHANNELS = 3
+CONTRAST_CELL_PX = 32
+CONTRAST_CELLS = 9
+"""The local mean is that of so many cells, across and down."""
+CONTRAST_DB = 5.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,13 @@ class Architecture:
     normalisation: tuple[Normalisation, ...]
     batch_norm: bool = True
     """False: as the reference implementation, which has it in HRNet only."""
+    contrast: bool = False
+    """True: the network also sees decibels above the local mean of the first channel, which must be an amplitude."""
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """Names of the network's input planes: the channels, and the contrast."""
+        return (*(channel.name for channel in self.channels), *(["contrast"] if self.contrast else []))
 
     @property
     def name(self) -> str:
@@ -61,7 +74,7 @@ class Architecture:
     def stride_px(self) -> int:
         """Height and width of the input are multiples of this."""
         stride_px: int = NETWORKS[self.family].stride_px
-        return stride_px
+        return math.lcm(stride_px, CONTRAST_CELL_PX) if self.contrast else stride_px
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,11 +87,16 @@ class Architecture:
             tuple(Channel(**item) for item in document["channels"]),
             tuple(Normalisation(**item) for item in document["normalisation"]),
             document.get("batch_norm", True),
+            document.get("contrast", False),
         )
 
 
 def architecture(
-    name: str, channels: tuple[Channel, ...] = (Channel("sar", "amplitude_dn"),), *, batch_norm: bool = True
+    name: str,
+    channels: tuple[Channel, ...] = (Channel("sar", "amplitude_dn"),),
+    *,
+    batch_norm: bool = True,
+    contrast: bool = False,
 ) -> Architecture:
     """`hrnet` (its default variant) or `hrnet-w48`. Raises UsageError with the choices."""
     family, _, variant = name.partition("-")
@@ -94,7 +112,9 @@ def architecture(
     if family == "hrnet" and not batch_norm:
         raise UsageError("hrnet without batch normalisation does not exist; expected fcn, unet or deepunet")
     norms = tuple(NORMALISATIONS[channel.unit] for channel in channels)
-    return Architecture(family, variant, channels, norms, batch_norm)
+    if contrast and not norms[0].decibel:
+        raise UsageError(f"contrast needs an amplitude as the first channel; {channels[0].name} is {channels[0].unit}")
+    return Architecture(family, variant, channels, norms, batch_norm, contrast)
 
 
 class Segmenter(nn.Module):
@@ -116,7 +136,11 @@ class Segmenter(nn.Module):
             plane = raw[:, index : index + 1] if raw.shape[1] > 1 else raw
             if norm.decibel:
                 plane = torch.log10(plane.clamp(min=1.0)) * 20.0
+            if self.arch.contrast and index == 0:
+                contrast = _contrast(plane, (plane > 0).to(plane.dtype))
             planes.append((plane - norm.mean) / norm.std)
+        if self.arch.contrast:
+            planes.append(contrast)
         return self.net(torch.cat(planes, dim=1) if len(planes) > 1 else planes[0])  # (N, 1, H, W)
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -138,8 +162,23 @@ class Segmenter(nn.Module):
             )
 
 
+def _contrast(level_db: Tensor, valid: Tensor) -> Tensor:
+    """Decibels above the mean of some 300 px around, in units of CONTRAST_DB; 0 where not valid. All (N, 1, H, W).
+
+    Calibrations and products differ by more than water and land do: what is water in one is as bright as land in
+    another. Against its surroundings water is dark in all of them.
+    """
+    level_db = level_db * valid
+    cells = [functional.avg_pool2d(plane, CONTRAST_CELL_PX) for plane in (level_db, valid)]
+    total, count = (functional.avg_pool2d(plane, CONTRAST_CELLS, 1, CONTRAST_CELLS // 2) for plane in cells)
+    mean_db = functional.interpolate(
+        total / count.clamp(min=1e-3), scale_factor=float(CONTRAST_CELL_PX), mode="bilinear", align_corners=False
+    )
+    return (level_db - mean_db * valid) / CONTRAST_DB
+
+
 def _network(arch: Architecture) -> nn.Module:
-    channels = len(arch.channels)
+    channels = len(arch.planes)
     match arch.family:
         case "fcn":
             return fcn.FCN(fcn.VARIANTS[arch.variant], channels, normalise=arch.batch_norm)

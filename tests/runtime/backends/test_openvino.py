@@ -57,3 +57,20 @@ def test_a_senseless_number_of_threads_is_a_configuration_error(model: Model, mo
     monkeypatch.setenv(THREADS_VARIABLE, "many")
     with pytest.raises(ConfigurationError, match="many"):
         open_backend(model)
+
+
+def test_more_tiles_than_slots_come_back_in_their_order(backend: Backend) -> None:
+    tiles = np.arange(40, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 64, 64), np.float32)
+    middle = backend.infer(tiles)[:, 0, 32, 32]
+    assert np.all(np.diff(middle) < 0)  # darker is wetter
+
+
+def test_an_onnx_file_runs_at_another_tile_size_than_its_own(model: Model) -> None:
+    with open_backend(model, tile_px=96) as wider:
+        assert (wider.manifest.tile_px, wider.manifest.overlap_px) == (96, 16)
+        assert wider.infer(np.zeros((1, 1, 96, 96), np.float32)).shape == (1, 1, 96, 96)
+
+
+def test_a_smaller_tile_takes_a_smaller_overlap(model: Model) -> None:
+    with open_backend(model, tile_px=32) as narrower:
+        assert narrower.manifest.overlap_px == 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
@@ -138,3 +139,41 @@ def test_an_unknown_name_lists_the_choices(name: str, choices: str) -> None:
 def test_hrnet_cannot_go_without_normalisation() -> None:
     with pytest.raises(UsageError, match="fcn, unet or deepunet"):
         architecture("hrnet", batch_norm=False)
+
+
+def seen_by(arch: Architecture, raw: torch.Tensor) -> torch.Tensor:
+    """The planes that the network itself gets."""
+    segmenter = Segmenter(arch)
+    planes: list[torch.Tensor] = []
+    segmenter.net.forward = lambda x: planes.append(x) or x[:, :1]  # type: ignore[method-assign, func-returns-value]
+    segmenter.logits(raw)
+    return planes[0]
+
+
+def test_contrast_is_the_same_whatever_the_calibration() -> None:
+    arch = architecture("hrnet-w18-small", contrast=True)
+    raw = torch.rand(1, 1, 128, 160, generator=torch.Generator().manual_seed(0)) * 100 + 10
+    once, twice = seen_by(arch, raw), seen_by(arch, 2 * raw)
+    torch.testing.assert_close(once[:, 1], twice[:, 1], atol=1e-4, rtol=0)
+    assert (twice[:, 0] - once[:, 0]).mean().item() == pytest.approx(20 * np.log10(2) / 10, abs=1e-4)
+
+
+def test_a_dark_lake_stands_out_of_its_surroundings_and_nodata_does_not() -> None:
+    raw = torch.full((1, 1, 320, 320), 100.0)
+    raw[..., 150:170, 150:170] = 50.0
+    raw[..., :, 300:] = 0
+    contrast = seen_by(architecture("hrnet-w18-small", contrast=True), raw)[0, 1]
+    assert contrast[160, 160].item() == pytest.approx(-20 * np.log10(2) / 5, abs=0.05)
+    assert contrast[:, 300:].abs().max() == 0
+    assert contrast[:, 290].abs().max() < 0.05, "the mean is that of the valid pixels"
+
+
+def test_contrast_needs_an_amplitude() -> None:
+    with pytest.raises(UsageError, match="amplitude"):
+        architecture("hrnet", (GIM, SAR), contrast=True)
+
+
+def test_contrast_and_channels_survive_the_description() -> None:
+    arch = architecture("hrnet", (SAR, GIM), contrast=True)
+    assert Architecture.from_dict(arch.to_dict()) == arch
+    assert arch.planes == ("sar", "gim", "contrast")

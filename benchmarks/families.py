@@ -1,0 +1,80 @@
+"""The four families, trained at an equal budget for benchmarks.accuracy.
+
+    python -m benchmarks.families --data DIR [--steps 400] [--out runs/families]
+
+Every network sees the same number of pixels of the same data in the same order: as many steps of as many crops of one
+size, with one seed and one augmentation. Only the learning rate is its family's own, from the default recipes. DIR
+holds k5/ and etci/; one K5 tile and the lowest rows of the ETCI scene are held out from all of them. Hours on a CPU,
+minutes on a GPU; a run that was ended goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.accuracy_sets import ETCI_HELD_OUT
+from sarwater.command import run_command
+from train.checkpoint import load_checkpoint
+from train.default_model import ETCI_WEIGHT, K5_WEIGHT
+from train.fit import fit
+from train.options import FitOptions, parse
+from train.simulate import EPSG
+from train.simulate import main as simulate
+
+NETWORKS = ("fcn-vgg16", "unet-w32", "deepunet", "hrnet-w18-small")
+HELD_OUT = "WTR00003"
+SCENES, SCENE_PX, SEEDS = 56, 512, {"k5": 11, "s1": 12}
+SIMULATED_WEIGHT = 0.25
+
+
+def options_for(network: str, data: Path, out: Path, steps: int, held_out: str) -> FitOptions:
+    """The same for every network, but for the learning rate of its default recipe."""
+    etci = f"{data / 'etci' / 'vv.tif'}:{data / 'etci' / 'flood_label.tif'}"
+    sources = [f"{data / 'k5'}={K5_WEIGHT}", f"{etci}={ETCI_WEIGHT}"]
+    sources += [f"{out / f'simulation-{mode}'}={SIMULATED_WEIGHT}" for mode in EPSG]
+    recipe = parse([network, *(argument for source in sources for argument in ("--data", source))])
+    return replace(
+        recipe,
+        holdout=(held_out, ETCI_HELD_OUT),
+        steps=steps,
+        batch=4,
+        crop_px=256,
+        evaluate_every=steps,
+        tensorboard=False,
+        out=out / network,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.families", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder with k5/ and etci/")
+    parser.add_argument("--steps", type=int, default=400, help="of 4 crops of 256 px; default: %(default)s")
+    parser.add_argument(
+        "--networks", nargs="+", default=NETWORKS, metavar="NAME", help=f"default: {' '.join(NETWORKS)}"
+    )
+    parser.add_argument("--holdout", default=HELD_OUT, metavar="TILE", help="K5 tile; default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("runs/families"), metavar="DIR", help="default: %(default)s")
+    arguments = parser.parse_args(argv)
+    for mode, seed in SEEDS.items():
+        folder = arguments.out / f"simulation-{mode}"
+        if not folder.is_dir():
+            size = ["--count", str(SCENES), "--size", str(SCENE_PX), "--seed", str(seed), "--mode", mode]
+            simulate(["--out", str(folder), *size])
+    for network in arguments.networks:
+        options = options_for(network, arguments.data, arguments.out, arguments.steps, arguments.holdout)
+        last = arguments.out / network / "last.pt"
+        if not last.is_file() or load_checkpoint(last).training["step"] < arguments.steps:
+            fit(replace(options, resume=last.is_file()))
+    peers = " ".join(f"--peer {network}={arguments.out / network / 'last.pt'}" for network in arguments.networks)
+    print(f"python -m benchmarks.accuracy --data {arguments.data} {peers}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

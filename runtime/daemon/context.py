@@ -1,0 +1,35 @@
+"""What the parts of the daemon share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runtime.daemon.config import Config
+from runtime.daemon.custody import Folders, Lock
+from runtime.daemon.latency_log import LatencyLog
+from runtime.daemon.ledger import Ledger
+from runtime.daemon.metrics import Metrics
+from runtime.daemon.room import Room
+
+
+@dataclass
+class Context:
+    """One daemon's settings and possessions. A reload replaces `config`; the rest lives as long as the session."""
+
+    config: Config
+    folders: Folders
+    ledger: Ledger
+    room: Room
+    metrics: Metrics
+    lock: Lock
+    worker_command: Sequence[str]
+
+    @property
+    def latency_log(self) -> LatencyLog:
+        config = self.config
+        return LatencyLog(config.latency_path, config.latency_log_bytes, config.latency_log_keep)
+
+    @property
+    def remove_done(self) -> bool:
+        return self.config.after == "remove"

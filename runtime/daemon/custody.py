@@ -1,0 +1,306 @@
+"""Where a scene's file is, and the renames and fsyncs that move it: inbox -> work -> done or quarantine.
+
+    STATE/work/<job>/input.<ext>         claimed
+    STATE/done/<name>                    its mask is visible
+    STATE/quarantine/<job>/<name>        with reason.json
+    STATE/ledger.sqlite, lock
+
+Every move is one rename on one file system, after which the folder that gained the file is fsynced, then the folder
+that lost it: a power cut may leave an entry in both or the old one, never none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from runtime.daemon.inbox import MANIFEST, MARKER, Manifest
+from sarwater.atomic import fsync_folder, replacing
+from sarwater.errors import ConfigurationError
+
+log = logging.getLogger("sarwater.watch")
+
+REASON = "reason.json"
+_BESIDE = {MARKER: "marker", MANIFEST: "manifest"}
+"""What may lie beside a scene in the inbox, and its name beside the claimed one."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders of one daemon."""
+
+    incoming: Path
+    outgoing: Path
+    state: Path
+    read_only_inbox: bool = False
+
+    @property
+    def work(self) -> Path:
+        return self.state / "work"
+
+    @property
+    def done(self) -> Path:
+        return self.state / "done"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.state / "quarantine"
+
+    def prepare(self) -> None:
+        """Make what is missing and try every move that will be needed.
+
+        Raises ConfigurationError where a restart cannot help; OSError for a full disk, which may pass.
+        """
+        if not self.incoming.is_dir():
+            raise ConfigurationError(f"incoming {self.incoming}: no such folder; make it, or name another one")
+        for folder in (self.outgoing, self.state, self.work, self.done, self.quarantine):
+            try:
+                _make_durable(folder)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise
+                raise ConfigurationError(f"{folder}: cannot be made ({error.strerror})") from error
+        self._probe_read()
+        if not self.read_only_inbox:
+            self._probe_moves()
+
+    def _probe_read(self) -> None:
+        try:
+            os.listdir(self.incoming)
+        except OSError as error:
+            raise ConfigurationError(f"incoming {self.incoming}: cannot be read ({error.strerror})") from error
+
+    def _probe_moves(self) -> None:
+        """Only a real rename tells: one file system may be mounted twice, and a rename between the mounts fails."""
+        name = f".sarwater-probe-{os.getpid()}"
+        probe, there = self.incoming / name, self.work / name
+        try:
+            probe.touch()
+            os.rename(probe, there)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            if error.errno == errno.EXDEV:
+                raise ConfigurationError(
+                    f"incoming {self.incoming} and state {self.state} are on different file systems or mounts; "
+                    "a scene is claimed by a rename, so put both under one"
+                ) from error
+            raise ConfigurationError(
+                f"incoming {self.incoming}: scenes cannot be moved out of it ({error.strerror}); "
+                "grant write permission, or set read_only_inbox = true"
+            ) from error
+        finally:
+            for path in (probe, there):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def folder(self, job: int) -> Path:
+        return self.work / f"{job:08d}"
+
+    def quarantine_folder(self, job: int) -> Path:
+        return self.quarantine / f"{job:08d}"
+
+    def held(self, job: int, name: str) -> Path | None:
+        """The claimed scene, wherever it is worked on; None where it is not there."""
+        path = self.incoming / name if self.read_only_inbox else self.folder(job) / input_name(name)
+        return path if os.path.lexists(path) else None
+
+    def manifest_sha256(self, job: int, name: str) -> str | None:
+        """What the manifest that came with a claimed scene says; None where there was none."""
+        path = self.incoming / (name + MANIFEST) if self.read_only_inbox else self.folder(job) / _BESIDE[MANIFEST]
+        manifest = Manifest.read(path)
+        return manifest.sha256 if manifest else None
+
+    def claim(self, job: int, name: str) -> Path:
+        """Take the scene out of the inbox. Raises FileNotFoundError where it is gone."""
+        if self.read_only_inbox:
+            return self.incoming / name
+        folder = self.folder(job)
+        folder.mkdir(exist_ok=True)
+        os.rename(self.incoming / name, folder / input_name(name))
+        self._move_beside(name, folder, back=False)
+        fsync_folder(folder)
+        fsync_folder(self.work)
+        fsync_folder(self.incoming)
+        return folder / input_name(name)
+
+    def give_back(self, job: int, name: str) -> bool:
+        """Put a claimed scene back into the inbox; False where its name is taken there by now."""
+        if self.read_only_inbox:
+            return True
+        held, there = self.folder(job) / input_name(name), self.incoming / name
+        self._move_beside(name, self.folder(job), back=True)
+        try:
+            if held.is_dir():
+                os.rename(held, there)  # refuses to replace anything but an empty folder
+            else:
+                os.link(held, there)  # refuses to replace anything
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            return False
+        fsync_folder(self.incoming)
+        held.unlink(missing_ok=True)
+        self.drop(self.folder(job))
+        return True
+
+    def retire(self, job: int, name: str, remove: bool) -> None:
+        """The mask is visible and the ledger knows: the input leaves `work`."""
+        if not self.folder(job).is_dir():
+            return  # a read-only inbox
+        held = self.folder(job) / input_name(name)
+        if held.exists():
+            if remove:
+                shutil.rmtree(held) if held.is_dir() else held.unlink()
+            elif _same_file(held, self.done / name):
+                held.unlink()  # a power cut left the move half done
+            else:
+                os.rename(held, self.done_path(job, name))
+                fsync_folder(self.done)
+        self.drop(self.folder(job))
+
+    def done_path(self, job: int, name: str) -> Path:
+        """`done/NAME`, with the job number in it where that name was kept before."""
+        path = self.done / name
+        return self.done / _numbered(name, job) if os.path.lexists(path) else path
+
+    def quarantine_scene(self, job: int, name: str, reason: dict[str, Any]) -> None:
+        """Move the scene's folder to quarantine, with `reason` beside the input."""
+        folder = self.folder(job)
+        folder.mkdir(exist_ok=True)
+        with replacing(folder / REASON) as temporary:
+            temporary.write_text(json.dumps(reason, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        there = self.quarantine_folder(job)
+        os.rename(folder, there)
+        fsync_folder(self.quarantine)
+        fsync_folder(self.work)
+        with contextlib.suppress(FileNotFoundError):  # in a read-only inbox the scene stays where it is
+            os.rename(there / input_name(name), there / name)
+
+    def quarantined(self, job: int, name: str) -> Path | None:
+        """The scene in quarantine, or None."""
+        folder = self.quarantine_folder(job)
+        return next((path for path in (folder / name, folder / input_name(name)) if os.path.lexists(path)), None)
+
+    def done_copy(self, job: int, name: str) -> Path | None:
+        """The scene under done, or None; a name that was used again carries its job number."""
+        paths = (self.done / _numbered(name, job), self.done / name)
+        return next((path for path in paths if os.path.lexists(path)), None)
+
+    def release(self, source: Path, name: str) -> None:
+        """Put a finished scene back into the inbox for another round.
+
+        Raises FileExistsError where the name is taken, FileNotFoundError where the scene is gone.
+        """
+        there = self.incoming / name
+        if os.path.lexists(there):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(there))
+        os.rename(source, there)
+        fsync_folder(self.incoming)
+        fsync_folder(source.parent)
+
+    def _move_beside(self, name: str, folder: Path, back: bool) -> None:
+        """Marker and manifest go where the scene goes, so that none is left for the next scene of that name."""
+        for suffix, held_name in _BESIDE.items():
+            source, target = self.incoming / (name + suffix), folder / held_name
+            if back:
+                source, target = target, source
+            if os.path.lexists(source):  # also False where such a name would be too long
+                os.rename(source, target)
+
+    def drop(self, folder: Path) -> None:
+        """Remove a folder under work that holds no scene any more; one that does stays, with an OSError."""
+        for path in folder.iterdir():
+            if not path.name.startswith("input"):
+                path.unlink()
+        folder.rmdir()  # not synced: `recover` knows what to do with one that comes back
+
+
+def _make_durable(folder: Path) -> None:
+    """Make a folder, and those above it, so that it survives a power cut."""
+    if not folder.is_dir():
+        _make_durable(folder.parent)
+        folder.mkdir(exist_ok=True)
+        fsync_folder(folder.parent)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
+
+
+def _numbered(name: str, job: int) -> str:
+    """`scene.7.tif`, short enough for every file system."""
+    stem, suffix = os.path.splitext(os.fsencode(name))
+    return os.fsdecode(stem[:200] + f".{job}".encode() + suffix[:20])
+
+
+def input_name(name: str) -> str:
+    """`input` with the scene's own suffix where that is harmless: drivers look at it, and at nothing else."""
+    suffix = os.path.splitext(name)[1]
+    return "input" + (suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else "")
+
+
+class Lock:
+    """One daemon per state, incoming and outgoing folder. The worker inherits the lock, so that it is free only when
+    both are gone."""
+
+    def __init__(self, state: Path, *others: Path, patience_s: float = 3.0) -> None:
+        """Raises ConfigurationError while another daemon holds one of them."""
+        self._descriptors = [os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)]
+        deadline_s = time.monotonic() + patience_s
+        try:
+            self._take(state, self._descriptors[0], deadline_s)
+            for folder in others:
+                self._descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                self._take(folder, self._descriptors[-1], deadline_s)
+        except BaseException:
+            self.close()
+            raise
+        os.ftruncate(self._descriptors[0], 0)
+        os.pwrite(self._descriptors[0], f"{os.getpid()}\n".encode(), 0)
+
+    def _take(self, folder: Path, descriptor: int, deadline_s: float) -> None:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                # The worker of a daemon that was killed takes a moment to go.
+                if time.monotonic() < deadline_s:
+                    time.sleep(0.02)
+                    continue
+                holder = os.pread(self._descriptors[0], 20, 0).decode(errors="replace").strip()
+                raise ConfigurationError(
+                    f"{folder}: another daemon{f' (process {holder})' if holder else ''} works on it; "
+                    "stop it, or give this one folders of its own"
+                ) from None
+            except OSError as error:
+                # NFS locks no folder that is opened for reading; the state folder is local, and its lock counts.
+                log.warning("%s: cannot be locked (%s)", folder, error.strerror)
+                return
+
+    def filenos(self) -> tuple[int, ...]:
+        return tuple(self._descriptors)
+
+    def close(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,266 @@
+"""Gives claimed scenes to the worker, one at a time, and ends each by what the worker answers, or fails to answer."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from runtime.daemon.channel import ChannelClosed, Message
+from runtime.daemon.config import Config
+from runtime.daemon.context import Context
+from runtime.daemon.inbox import main_member
+from runtime.daemon.intake import Job
+from runtime.daemon.ledger import Row
+from runtime.daemon.outcome import Outcome
+from runtime.daemon.worker_process import WorkerProcess
+from runtime.products.publish import StagedProducts, drop_leftovers
+from sarwater import errors
+from sarwater.errors import DeviceUnavailable, OutputError, SarwaterError
+
+log = logging.getLogger("sarwater.watch")
+
+_MAX_FAILED_STARTS = 3
+
+
+class Dispatcher:
+    """The worker and the jobs in custody. A context manager that leaves no worker behind."""
+
+    def __init__(self, context: Context, outcome: Outcome, jobs: Sequence[Job], worker: WorkerProcess) -> None:
+        self._context = context
+        self._outcome = outcome
+        self._worker = worker
+        self._successor: tuple[WorkerProcess, Config] | None = None
+        self._duplicate_of: tuple[Row, str] | None = None
+        self._failed_starts = 0
+        self._stopping = False
+        self.jobs: dict[int, Job] = {}
+        self.current: Job | None = None
+        for job in jobs:
+            self.take(job)
+
+    @property
+    def ready(self) -> Message | None:
+        """What the worker opened, once it has."""
+        return self._worker.ready
+
+    @property
+    def workers(self) -> list[WorkerProcess]:
+        """Those that may have something to say."""
+        return [self._worker, self._successor[0]] if self._successor else [self._worker]
+
+    @property
+    def progress_s(self) -> float:
+        """Monotonic time of the worker's last sign of progress."""
+        return self._worker.progress_s
+
+    @property
+    def room_for_more(self) -> bool:
+        """May another scene be claimed? Those that wait for a retry do not count, or they would block the rest."""
+        claimed = sum(job.retry_at_s is None for job in self.jobs.values())
+        return self.ready is not None and claimed < self._context.config.max_claimed
+
+    @property
+    def due_s(self) -> float | None:
+        """Monotonic time of the next retry, where the worker is free for it."""
+        retries_s = [job.retry_at_s for job in self.jobs.values() if job.retry_at_s is not None]
+        return min(retries_s, default=None) if self.current is None and self.ready else None
+
+    def take(self, job: Job) -> None:
+        """Custody of a claimed scene."""
+        if job.problem:
+            self._outcome.broken(job, *job.problem)
+        else:
+            self.jobs[job.id] = job
+
+    def dispatch(self) -> None:
+        """Give the worker its next scene, if it is free and there is one."""
+        now_s = time.monotonic()
+        due = [job for job in self.jobs.values() if job.retry_at_s is None or job.retry_at_s <= now_s]
+        if self.ready is None or self.current is not None or not due or self._context.room.paused or self._stopping:
+            return
+        job = min(due, key=lambda job: job.order)
+        job.retry_at_s, job.started_s = None, now_s
+        job.attempts = self._context.ledger.started(job.id)
+        self.current = job
+        rules = [rule for rule in self._context.config.product if job.root.is_dir() and rule.matches(job.name)]
+        with contextlib.suppress(ChannelClosed):  # `hear` finds out how it died
+            self._worker.send(
+                op="scene",
+                path=str((rules and main_member(job.root, rules[0])) or job.root),
+                root=str(job.root),
+                name=job.name,
+                out_dir=str(self._context.config.outgoing),
+                sha256=self._context.folders.manifest_sha256(job.id, job.name),
+                record=job.record().to_dict(),
+            )
+
+    def hear(self) -> bool:
+        """Take in what the worker says; True where it just became ready. Raises what a refused model raises."""
+        was_ready = self.ready is not None
+        try:
+            for message in self._worker.pending():
+                self._take_in(message)
+        except ChannelClosed:
+            self._died(self._worker.ended())
+        else:
+            if overdue := self._overdue():
+                self._worker.kill()
+                self._died(overdue)
+        self._hear_successor()
+        return self.ready is not None and not was_ready
+
+    def replace_worker(self, config: Config, worker: WorkerProcess) -> None:
+        """After a reload: once `worker` has opened its model it takes over, with its settings; until then, and if it
+        cannot, everything stays as it is."""
+        self._drop_successor()
+        self._successor = (worker, config)
+
+    def stop(self) -> None:
+        """Let the worker finish its batch; what is not finished then returns to the inbox."""
+        self._stopping = True
+        for message in self._worker.stop(self._context.config.stop_s):
+            if message["event"] in ("staged", "skipped", "failed"):
+                self._take_in(message)
+        drop_leftovers(self._context.config.outgoing)
+        for job in self.jobs.values():
+            if job.retry_at_s is None:
+                self._outcome.give_back(job)
+
+    def _take_in(self, message: Message) -> None:
+        match message["event"]:
+            case "ready":
+                self._worker.ready = message
+                self._failed_starts = 0
+                self._context.metrics.opened(message["model_sha256"][:12], message["backend"])
+                log.info("ready: %s on %s (%s)", message["model"], message["device"], message["backend"])
+            case "refused":
+                raise as_error(message)
+            case "validated":
+                self._answer(message["key"], message["sha256"], message["mask"])
+            case "staged" | "skipped" | "failed":
+                assert self.current is not None
+                job, self.current = self.current, None
+                self.jobs.pop(job.id)
+                if message.get("ends"):
+                    self._renew_worker()
+                self.dispatch()  # the worker need not wait while this one is committed
+                self._conclude(job, message)
+                self._keep(job)
+
+    def _answer(self, key: str, input_sha256: str, mask: str) -> None:
+        """The key is known: is it another scene's already?"""
+        assert self.current is not None
+        holder = self._context.ledger.validated(self.current.id, key, input_sha256)
+        if holder is None:
+            self._context.ledger.running(self.current.id, mask)
+            self._worker.send(op="go")
+        else:
+            self._duplicate_of = (holder, input_sha256)
+            self._worker.send(op="skip")
+
+    def _overdue(self) -> str:
+        """Why the worker counts as hanging; empty where it does not."""
+        config, now_s = self._context.config, time.monotonic()
+        if self.ready is None:
+            late = now_s > self._worker.progress_s + config.start_s
+            return f"not ready after {config.start_s:g} s" if late else ""
+        if self.current is not None and now_s > self._worker.progress_s + config.stall_s:
+            return f"no progress for {config.stall_s:g} s"
+        if self.current is not None and now_s > self.current.started_s + config.scene_s:
+            return f"not done after {config.scene_s:g} s"
+        return ""
+
+    def _died(self, how: str) -> None:
+        self._failed_starts += self.ready is None
+        if self._failed_starts >= _MAX_FAILED_STARTS:
+            raise DeviceUnavailable(
+                f"the worker ended {_MAX_FAILED_STARTS} times before it was ready ({how}); see above"
+            )
+        drop_leftovers(self._context.config.outgoing)
+        if self.current is not None:
+            job, self.current = self.current, None
+            self.jobs.pop(job.id)
+            self._outcome.transient(job, "worker_died", f"the worker died on it: {how}", worker_died=True)
+            self._keep(job)
+        self._renew_worker()
+
+    def _renew_worker(self) -> None:
+        self._worker.kill()
+        self._worker = WorkerProcess(self._context.config, self._context.lock, self._context.worker_command)
+
+    def _hear_successor(self) -> None:
+        if self._successor is None:
+            return
+        worker, config = self._successor
+        try:
+            for message in worker.pending():
+                if message["event"] == "refused":
+                    raise as_error(message)
+                worker.ready = message
+        except (ChannelClosed, SarwaterError) as error:
+            log.error("reload refused: %s; the old settings stay", error)
+            self._drop_successor()
+            return
+        if worker.ready is not None and self.current is None:
+            self._worker.stop(self._context.config.stop_s)
+            self._worker, self._successor, self._context.config = worker, None, config
+            self._take_in(worker.ready)
+
+    def _drop_successor(self) -> None:
+        if self._successor:
+            self._successor[0].kill()
+            self._successor = None
+
+    def _conclude(self, job: Job, message: Message) -> None:
+        if message["event"] == "staged":
+            try:
+                self._outcome.commit(job, StagedProducts.from_dict(message["staged"]))
+            except OutputError as error:
+                self._not_written(job, str(error), error.__cause__)
+        elif message["event"] == "skipped":
+            assert self._duplicate_of is not None
+            self._outcome.duplicate(job, *self._duplicate_of)
+        elif message["kind"] == "permanent":
+            self._outcome.broken(job, message["reason"], message["message"])
+        elif message["kind"] == "output":
+            code = message["errno"]
+            self._not_written(job, message["message"], OSError(code, os.strerror(code)) if code else None)
+        else:
+            if message["gpu"]:
+                self._context.metrics.gpu_error(message["gpu"])
+            self._outcome.transient(job, message["reason"], message["message"])
+
+    def _not_written(self, job: Job, message: str, cause: BaseException | None) -> None:
+        """A full or read-only folder pauses the daemon, a broken disk ends it, anything else is one failed attempt."""
+        if isinstance(cause, OSError) and cause.errno == errno.EIO:
+            raise cause
+        if self._context.room.refuses():
+            self._outcome.postpone(job)
+        else:
+            self._outcome.transient(job, "output", message)
+
+    def _keep(self, job: Job) -> None:
+        """A job that is to be tried again stays in custody."""
+        if job.retry_at_s is not None:
+            self.jobs[job.id] = job
+
+    def __enter__(self) -> Dispatcher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._drop_successor()
+        self._worker.kill()
+
+
+def as_error(message: Message) -> SarwaterError:
+    """The worker's refusal as the error that it was there."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SarwaterError)]
+    kind = next((kind for kind in kinds if kind.reason == message["reason"]), SarwaterError)
+    return kind(message["message"])

@@ -1,0 +1,266 @@
+"""What lies in the inbox, and which of it is complete.
+
+Complete means, in order of trust:
+
+1. it arrived by rename, from outside of the inbox or from an ignored name (`.x`, `x.part`, ...);
+2. a marker `NAME.done`, or a manifest `NAME.sha256` whose size (if it says one) matches, lies beside it;
+3. inode, size and modification time stayed the same over two looks and the settle time on the monotonic clock.
+
+The third can be fooled by a writer that pauses, or that preallocates the file: only 1 and 2 exclude that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from enum import Enum
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from runtime.daemon.config import Config, ProductRule
+from runtime.daemon.inotify import Hint
+from runtime.daemon.signature import Signature, signature_of
+from runtime.latency import Moment
+
+MARKER = ".done"
+MANIFEST = ".sha256"
+
+
+class Kind(Enum):
+    SCENE = "scene"
+    PRODUCT = "product"
+    """A folder that a product rule describes."""
+    IGNORED = "ignored"
+    """Nothing that a daemon should open: a link, FIFO, device, unknown folder, or a name outside of `accept`."""
+
+
+@dataclass
+class Candidate:
+    """One name in the inbox. `job` is the ledger's number once it is known there."""
+
+    name: str
+    kind: Kind
+    signature: Signature
+    found_by: str
+    """`event` or `scan`."""
+    seen: Moment
+    complete: Moment | None = None
+    unchanged_since_s: float = 0.0
+    looks: int = 1
+    """In a row that found it the same."""
+    changes: int = 0
+    settling: bool = False
+    """All of it is there; only time has to show that it stays as it is."""
+    problem: str = ""
+    """Why it cannot be a scene; it is claimed all the same, and goes to quarantine."""
+    job: int | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `NAME.sha256` says; `size_bytes` is None in the plain format of sha256sum."""
+
+    sha256: str
+    size_bytes: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Manifest | None:
+        """Of `<sha256>  <name>` or `{"sha256": ..., "size": ...}`; None where it is neither (perhaps half written)."""
+        size = None
+        with contextlib.suppress(ValueError, AttributeError):
+            document = json.loads(text)
+            text, size = str(document.get("sha256")), document.get("size")
+        digest = text.split()[0].lower().lstrip("\\") if text.split() else ""
+        if not re.fullmatch(r"[0-9a-f]{64}", digest) or not (size is None or type(size) is int):
+            return None
+        return cls(digest, size)
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest | None:
+        """None where there is none, or none that makes sense yet."""
+        try:
+            with path.open(encoding="utf-8", errors="replace") as file:
+                return cls.parse(file.read(4096))
+        except OSError:
+            return None
+
+
+@dataclass
+class Inbox:
+    """Candidates by name, brought up to date by `scan`, `follow` and `due`.
+
+    What is new since is in three lists that the caller empties: `fresh` (another file than before), `completed`, and
+    `gone` (job numbers of scenes that somebody else took away).
+    """
+
+    config: Config
+    trusted: dict[str, Signature] = field(default_factory=dict)
+    """Names that were complete when they were last here (scenes given back by a stopping daemon)."""
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    fresh: list[Candidate] = field(default_factory=list)
+    completed: list[Candidate] = field(default_factory=list)
+    gone: list[int] = field(default_factory=list)
+    _due: list[tuple[float, str]] = field(default_factory=list)
+
+    def scan(self) -> None:
+        """Look at everything. Raises OSError where the inbox cannot be read."""
+        with os.scandir(self.config.incoming) as entries:
+            names = {entry.name for entry in entries}
+        for name in self.candidates.keys() - names:
+            self._lose(name)
+        for name in sorted(names):
+            self._look(name, "scan", arrived=False)
+
+    def follow(self, hints: Iterable[Hint]) -> bool:
+        """Look where the hints point; False where events were lost and only a scan can tell."""
+        whole = True
+        for hint in hints:
+            if hint.name is None:
+                whole = False
+            elif hint.name.endswith((MARKER, MANIFEST)):
+                self._look(os.path.splitext(hint.name)[0], "event", arrived=False)
+            else:
+                arrived = hint.renamed_from is not None and (not hint.renamed_from or self._ignored(hint.renamed_from))
+                self._look(hint.name, "event", arrived)
+        return whole
+
+    def due(self) -> None:
+        """Look again at what may have settled by now."""
+        now_s = time.monotonic()
+        while self._due and self._due[0][0] <= now_s:
+            _, name = heapq.heappop(self._due)
+            if name in self.candidates and self.candidates[name].complete is None:
+                self._look(name, "scan", arrived=False)
+
+    @property
+    def next_look_s(self) -> float | None:
+        """Monotonic time of the next look that is due."""
+        return self._due[0][0] if self._due else None
+
+    def forget(self, name: str) -> None:
+        """The caller took it, or knows that it is finished."""
+        self.candidates.pop(name, None)
+
+    def verify(self, candidate: Candidate) -> bool:
+        """Is it still what it was when it was found complete? Looks again if not."""
+        self._look(candidate.name, candidate.found_by, arrived=False)
+        return self.candidates.get(candidate.name) is candidate and candidate.complete is not None
+
+    def _lose(self, name: str) -> None:
+        candidate = self.candidates.pop(name, None)
+        if candidate is not None and candidate.job is not None:
+            self.gone.append(candidate.job)
+
+    def _ignored(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.config.ignore)
+
+    def _look(self, name: str, by: str, arrived: bool) -> None:
+        if self._ignored(name) or name.endswith((MARKER, MANIFEST)):
+            return
+        try:
+            kind, signature = self._examine(name)
+        except FileNotFoundError:
+            self._lose(name)
+            return
+        candidate = self.candidates.get(name)
+        if candidate is None:
+            candidate = Candidate(name, kind, signature, by, now(), priority=self._priority(name))
+            candidate.unchanged_since_s = candidate.seen.monotonic_s
+            self.candidates[name] = candidate
+            self.fresh.append(candidate)
+        else:
+            self._compare(candidate, kind, signature)
+        if candidate.complete is None and kind is not Kind.IGNORED:
+            self._judge(candidate, arrived)
+
+    def _compare(self, candidate: Candidate, kind: Kind, signature: Signature) -> None:
+        candidate.looks += 1
+        if signature == candidate.signature and kind is candidate.kind:
+            return
+        if signature.inode != candidate.signature.inode:
+            candidate.seen = now()
+            self.fresh.append(candidate)
+        candidate.kind, candidate.signature = kind, signature
+        candidate.unchanged_since_s = time.monotonic()
+        candidate.looks = 1
+        candidate.changes += 1
+        candidate.complete = None
+
+    def _judge(self, candidate: Candidate, arrived: bool) -> None:
+        """Mark the candidate complete, or set the time of the next look."""
+        if candidate.kind is Kind.PRODUCT and not self._members_there(candidate):
+            return
+        settled_s = candidate.unchanged_since_s + self.config.settle_s
+        now_s = time.monotonic()
+        if (
+            self._marked(candidate)
+            or candidate.problem
+            or self.trusted.get(candidate.name) == candidate.signature
+            or (not self.config.require_marker and (arrived or (candidate.looks > 1 and now_s >= settled_s)))
+        ):
+            candidate.complete = now()
+            self.completed.append(candidate)
+        elif not self.config.require_marker:
+            candidate.settling = True
+            heapq.heappush(self._due, (settled_s, candidate.name))
+
+    def _marked(self, candidate: Candidate) -> bool:
+        if os.path.lexists(self.config.incoming / (candidate.name + MARKER)):  # also False for a name too long
+            return True
+        manifest = Manifest.read(self.config.incoming / (candidate.name + MANIFEST))
+        return manifest is not None and manifest.size_bytes in (None, candidate.signature.size_bytes)
+
+    def _members_there(self, candidate: Candidate) -> bool:
+        """Has the folder all that its rule asks for? Past the timeout it counts as complete, with a problem."""
+        rule = self.rule(candidate.name)
+        folder = self.config.incoming / candidate.name
+        if rule is None:
+            return False
+        missing = [pattern for pattern in rule.members if not any(folder.glob(pattern))]
+        if main_member(folder, rule) is None:
+            missing.insert(0, " or ".join(rule.main))
+        if not missing:
+            return True
+        deadline_s = candidate.seen.monotonic_s + self.config.product_timeout_s
+        if time.monotonic() >= deadline_s:
+            lack = ", ".join(missing)
+            candidate.problem = f"product is incomplete: {lack} missing after {self.config.product_timeout_s:g} s"
+            return True
+        heapq.heappush(self._due, (min(deadline_s, time.monotonic() + self.config.scan_s), candidate.name))
+        return False
+
+    def _examine(self, name: str) -> tuple[Kind, Signature]:
+        path = self.config.incoming / name
+        status = path.lstat()
+        signature = Signature(status.st_ino, status.st_size, status.st_mtime_ns)
+        if stat.S_ISREG(status.st_mode) and any(fnmatchcase(name, pattern) for pattern in self.config.accept):
+            return Kind.SCENE, signature
+        if stat.S_ISDIR(status.st_mode) and self.rule(name) is not None:
+            return Kind.PRODUCT, signature_of(path)
+        return Kind.IGNORED, signature
+
+    def rule(self, name: str) -> ProductRule | None:
+        """The product rule for a folder of this name."""
+        return next((rule for rule in self.config.product if rule.matches(name)), None)
+
+    def _priority(self, name: str) -> int:
+        return next((rule.priority for rule in self.config.priority if fnmatchcase(name, rule.glob)), 0)
+
+
+def now() -> Moment:
+    utc = datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="milliseconds")
+    return Moment(utc.replace("+00:00", "Z"), time.monotonic())
+
+
+def main_member(folder: Path, rule: ProductRule) -> Path | None:
+    """The file of a folder product that is opened, or None where it is not there."""
+    return next((path for pattern in rule.main for path in sorted(folder.glob(pattern))), None)

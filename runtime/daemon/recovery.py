@@ -1,0 +1,93 @@
+"""After a death: make the ledger and the folders agree again, so that each scene is in one place and one state.
+
+Every move and every ledger entry is durable before the next step, so what a crash can leave is known, and each case
+below is one such gap.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from runtime.daemon.custody import REASON, Folders
+from runtime.daemon.ledger import CLAIMED, WAITING, Ledger, Row, State
+from runtime.products.publish import job_key_of
+from sarwater.atomic import fsync_folder
+
+log = logging.getLogger("sarwater.watch")
+
+
+def recover(ledger: Ledger, folders: Folders, remove_done: bool, innocent: bool = False) -> None:
+    """Settle what the last daemon left. Afterwards every claimed row is CLAIMED and has its input in work.
+
+    `innocent`: it ended for want of space, so the attempt that was cut short does not count.
+    """
+    for row in ledger.rows(*CLAIMED):
+        if innocent and row.interruptions > 0:
+            ledger.given_back(row.id)
+        _recover_claimed(ledger, folders, row)
+    for row in ledger.rows(*WAITING):
+        _recover_waiting(ledger, folders, row)
+    for folder in sorted(folders.work.iterdir()):
+        job = int(folder.name) if folder.name.isdigit() else -1
+        owner = ledger.row(job)
+        if owner is None or owner.state in WAITING:
+            _return_orphan(folders, folder)
+        elif owner.state in (State.PUBLISHED, State.DUPLICATE, State.IGNORED):
+            # The ledger knew, but the input had not been moved yet.
+            folders.retire(owner.id, owner.name, remove_done)
+
+
+def _recover_claimed(ledger: Ledger, folders: Folders, row: Row) -> None:
+    held = folders.held(row.id, row.name)
+    inbox = folders.incoming / row.name
+    if _is_visible(folders, row):
+        fsync_folder(folders.outgoing)
+        ledger.published(row.id, [str(row.mask)])
+    elif (folders.quarantine_folder(row.id) / REASON).is_file():
+        reason = json.loads((folders.quarantine_folder(row.id) / REASON).read_text(encoding="utf-8"))
+        ledger.quarantined(row.id, reason["reason"], reason["message"])
+    elif held is not None:
+        _keep_one(folders, held, row.name)
+        ledger.recovered(row.id)
+    elif inbox.exists() and inbox.lstat().st_ino == row.inode:
+        ledger.resighted(row.id, State.SEEN, row.signature)
+    else:
+        log.error("%s: claimed as job %d, but gone from %s; somebody took it", row.name, row.id, folders.work)
+        ledger.ignored(row.id, "vanished", "the claimed input was taken away while no daemon ran")
+
+
+def _recover_waiting(ledger: Ledger, folders: Folders, row: Row) -> None:
+    if folders.read_only_inbox:
+        return
+    held = folders.held(row.id, row.name)
+    if held is not None:
+        _keep_one(folders, held, row.name)
+        ledger.claimed(row.id)  # the rename was done, the ledger not yet told
+    elif folders.quarantined(row.id, row.name) is not None:
+        ledger.quarantined(row.id, "requeue_interrupted", "the requeue was cut short; ask for it again")
+
+
+def _return_orphan(folders: Folders, folder: Path) -> None:
+    """A claimed scene that no ledger knows (the ledger was lost, or an empty folder was left): back to the inbox."""
+    if not folder.is_dir():
+        return
+    for path in folder.glob("input*"):
+        name = f"recovered-{folder.name}{path.suffix}"
+        log.warning("%s: claimed by a ledger that is gone; given back to the inbox as %s", path, name)
+        folders.release(path, name)
+    folders.drop(folder)
+
+
+def _is_visible(folders: Folders, row: Row) -> bool:
+    """Did it die between the mask's link and the ledger's entry?"""
+    return row.state is State.RUNNING and row.mask is not None and job_key_of(folders.outgoing / row.mask) == row.key
+
+
+def _keep_one(folders: Folders, held: Path, name: str) -> None:
+    """A claim, or giving it back, was cut short with the file under both names: keep the claim."""
+    inbox = folders.incoming / name
+    if not folders.read_only_inbox and held.is_file() and inbox.is_file() and held.samefile(inbox):
+        inbox.unlink()
+        fsync_folder(folders.incoming)

@@ -1,0 +1,243 @@
+"""The supervisor: one thread, one loop around inbox and worker.
+
+A turn takes in what happened, then does whatever that allows: claims up to the limit, gives the worker its next scene.
+Each step that must survive a power cut is durable before the next one, so `recover` can repair a crash at any line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from runtime.daemon.config import Config
+from runtime.daemon.context import Context
+from runtime.daemon.custody import Folders, Lock
+from runtime.daemon.dispatcher import Dispatcher
+from runtime.daemon.inotify import Hints
+from runtime.daemon.intake import Intake, taken_over
+from runtime.daemon.ledger import FILE_NAME, Ledger
+from runtime.daemon.metrics import Metrics
+from runtime.daemon.notify import Systemd
+from runtime.daemon.outcome import Outcome
+from runtime.daemon.recovery import recover
+from runtime.daemon.room import Room, is_no_space, refuses_files
+from runtime.daemon.worker_process import WORKER_COMMAND, WorkerProcess, scene_options
+from runtime.products.publish import drop_leftovers
+from sarwater.errors import ConfigurationError, OutputError
+
+log = logging.getLogger("sarwater.watch")
+
+_LONGEST_WAIT_S = 1.0
+_REPORT_S = 5.0
+_FIXED = ("incoming", "outgoing", "state", "read_only_inbox", "metrics_port")
+"""Settings that only a restart can change."""
+
+
+class Supervisor:
+    """`run()` returns when it was told to stop or, with `once`, when all that is complete was worked off.
+
+    `reload` gives the new settings on SIGHUP, or raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        once: bool = False,
+        reload: Callable[[], Config] | None = None,
+        worker_command: Sequence[str] = WORKER_COMMAND,
+    ) -> None:
+        self._config = config
+        self._once = once
+        self._reload = reload
+        self._worker_command = worker_command
+        self._systemd = Systemd()
+        self._metrics = Metrics()
+        self._stopping = False
+        self._reloading = False
+        self._pinged_s = 0.0
+        self._reported_s = 0.0
+        self._paused = ""
+        self._was_full = False
+
+    def run(self) -> None:
+        """Raises ConfigurationError, ModelError, OutputError where the daemon itself cannot go on."""
+        with self._signals():
+            if self._config.metrics_port is not None:
+                self._metrics.serve(self._config.metrics_port)
+            while not self._stopping:
+                try:
+                    self._session()
+                    return
+                except (OSError, sqlite3.OperationalError) as error:
+                    # Never retried in place: after a failed fsync the kernel may have dropped the data it was about.
+                    if self._once or not self._is_full(error):
+                        raise OutputError(f"{_where(error)}; the daemon ends, the next one recovers") from error
+                    self._await_space(error)
+
+    def _session(self) -> None:
+        with contextlib.ExitStack() as stack:
+            self._open(stack)
+            while not self._finished():
+                self._wait()
+                self._turn()
+            self._systemd.tell("STOPPING=1")
+            self._dispatcher.stop()
+            self._report(time.monotonic())
+
+    def _open(self, stack: contextlib.ExitStack) -> None:
+        config = self._config
+        folders = Folders(config.incoming, config.outgoing, config.state, config.read_only_inbox)
+        folders.prepare()
+        lock = stack.enter_context(Lock(config.state, config.incoming, config.outgoing))
+        worker = stack.enter_context(WorkerProcess(config, lock, self._worker_command))
+        ledger = stack.enter_context(Ledger(config.state / FILE_NAME))
+        ledger.note_folders(incoming=config.incoming, outgoing=config.outgoing)
+        drop_leftovers(config.outgoing)
+        recover(ledger, folders, config.after == "remove", innocent=self._was_full)
+        room = Room(config.outgoing, config.state)
+        self._context = Context(config, folders, ledger, room, self._metrics, lock, self._worker_command)
+        self._hints = self._open_hints(stack)
+        self._intake = Intake(self._context, self._hints)
+        outcome = Outcome(self._context)
+        jobs = taken_over(ledger, folders, config.max_interruptions)
+        self._dispatcher = stack.enter_context(Dispatcher(self._context, outcome, jobs, worker))
+
+    def _open_hints(self, stack: contextlib.ExitStack) -> Hints | None:
+        try:
+            return stack.enter_context(Hints(self._config.incoming))
+        except OSError as error:
+            log.warning("%s; the inbox is scanned every %g s", _where(error), self._config.scan_s)
+            return None
+
+    def _finished(self) -> bool:
+        if self._stopping or not self._once:
+            return self._stopping
+        if not self._dispatcher.ready or self._dispatcher.jobs or self._intake.waiting or self._intake.may_settle():
+            return False
+        for name in self._intake.unsettled():
+            log.warning("%s: not complete yet; left in the inbox", name)
+        return True
+
+    def _is_full(self, error: OSError | sqlite3.OperationalError) -> bool:
+        return is_no_space(error) or is_no_space(refuses_files(self._config.state))
+
+    def _await_space(self, error: OSError | sqlite3.OperationalError) -> None:
+        self._was_full = True
+        log.warning("paused: %s; waiting for space", _where(error))
+        while not self._stopping and is_no_space(refuses_files(self._config.state)):
+            self._systemd.tell(f"STATUS=paused: {_where(error)}", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
+            self._listen([], self._config.scan_s)
+
+    def _wait(self) -> None:
+        """Until something happens or is due; a turn leaves nothing undone that could be done at once."""
+        due_s = [self._intake.next_look_s, self._dispatcher.due_s or self._intake.next_look_s]
+        timeout_s = min(_LONGEST_WAIT_S, max(0.0, min(due_s) - time.monotonic()))
+        sources: list[Any] = [*self._dispatcher.workers, *([self._hints] if self._hints else [])]
+        self._listen(sources, _LONGEST_WAIT_S if self._paused else timeout_s)
+
+    def _listen(self, sources: Sequence[Any], timeout_s: float) -> None:
+        """Wait for one of `sources` or a signal."""
+        if self._signal_end in select.select([self._signal_end, *sources], [], [], timeout_s)[0]:
+            self._signal_end.recv(64)
+
+    def _turn(self) -> None:
+        if self._reloading:
+            self._reloading = False
+            self._take_new_settings()
+        if self._dispatcher.hear():
+            self._systemd.tell("READY=1", "STATUS=watching")
+        self._intake.look()
+        self._check_room()
+        if not self._paused:
+            while self._dispatcher.room_for_more and (job := self._intake.claim()):
+                self._dispatcher.take(job)
+        self._dispatcher.dispatch()
+        self._show_life()
+
+    def _check_room(self) -> None:
+        before, self._paused = self._paused, self._context.room.check(
+            self._context.config.free_fraction, self._intake.next_bytes
+        )  # fmt: skip
+        if self._paused and self._once:
+            raise OutputError(f"{self._paused}; the scenes are kept: free space or fix permissions, then run again")
+        if self._paused and not before:
+            log.warning("paused, no scene is claimed: %s", self._paused)
+            self._systemd.tell(f"STATUS=paused: {self._paused}")
+        elif before and not self._paused:
+            log.info("there is room again")
+            self._systemd.tell("STATUS=watching")
+
+    def _show_life(self) -> None:
+        """Watchdog ping and heartbeat, only for real progress: a recent scan and, with a scene, tiles that advance."""
+        now_s = time.monotonic()
+        config = self._context.config
+        scanned = now_s < self._intake.next_scan_s + config.scan_s
+        advancing = self._dispatcher.current is None or now_s < self._dispatcher.progress_s + config.stall_s
+        if scanned and advancing:
+            self._metrics.progressed()
+            if self._systemd.watchdog_s and now_s >= self._pinged_s + self._systemd.watchdog_s / 2:
+                self._systemd.tell("WATCHDOG=1")
+                self._pinged_s = now_s
+        if now_s >= self._reported_s + _REPORT_S:
+            self._report(now_s)
+
+    def _report(self, now_s: float) -> None:
+        self._reported_s = now_s
+        ledger, config = self._context.ledger, self._context.config
+        self._metrics.queue(ledger.pending_counts(), ledger.oldest_pending_utc())
+        self._metrics.disk(config.incoming, config.outgoing, config.state)
+        self._metrics.write(config.metrics_path)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT stop, SIGHUP reloads; each also wakes the loop."""
+
+        def note(number: int, _frame: Any) -> None:
+            self._reloading |= number == signal.SIGHUP
+            self._stopping |= number != signal.SIGHUP
+
+        self._signal_end, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if self._reload else [])]
+        before = {number: signal.signal(number, note) for number in numbers}
+        wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._signal_end.close()
+            theirs.close()
+
+    def _take_new_settings(self) -> None:
+        """All of the new settings, or none: they are checked first, with a new worker where the model is concerned."""
+        assert self._reload is not None
+        old = self._context.config
+        try:
+            new = self._reload()
+            if changed := [key for key in _FIXED if getattr(new, key) != getattr(old, key)]:
+                raise ConfigurationError(f"{', '.join(changed)} changed; that takes a restart")
+        except ConfigurationError as error:
+            log.error("reload refused: %s; the old settings stay", error)
+            return
+        if (new.model, new.device, scene_options(new)) != (old.model, old.device, scene_options(old)):
+            worker = WorkerProcess(new, self._context.lock, self._worker_command)
+            self._dispatcher.replace_worker(new, worker)
+        else:
+            self._context.config = new
+            log.info("new settings are in force")
+
+
+def _where(error: OSError | sqlite3.OperationalError) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or 'state or outgoing folder'}: {error.strerror}"
+    return f"ledger: {error}"

@@ -1,0 +1,296 @@
+"""The worker: the one process that decodes and infers. A segfault, a poisoned file or a broken GPU takes it alone.
+
+    supervisor                         worker
+    open (model, device, options) ──▶  opens the backend, runs a golden tile
+                                  ◀──  ready | refused
+    scene (path, name, ...)       ──▶  hashes and validates
+                                  ◀──  validated (key)        supervisor looks for duplicates
+    go | skip                     ──▶  infers, stages the products
+                                  ◀──  progress ...
+                                  ◀──  staged | failed
+    stop                          ──▶  ends after the current batch, leaves nothing behind
+
+It dies with the supervisor, and whatever it does not understand kills it: the supervisor starts a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.daemon.channel import Channel, ChannelClosed, Message
+from sarwater.errors import (
+    DeviceLost,
+    DeviceUnavailable,
+    OutputError,
+    SarwaterError,
+    SceneError,
+    SceneUnreadable,
+    SceneUnsafe,
+)
+
+if TYPE_CHECKING:
+    from runtime.backends.base import Backend
+    from runtime.job import SceneOptions
+
+_PROGRESS_S = 0.2
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+
+class _Skipped(Exception):
+    """The supervisor knows this job key already."""
+
+
+class _Stopped(Exception):
+    """The daemon is stopping."""
+
+
+class _ManifestMismatch(Exception):
+    """The bytes are not those of the manifest, perhaps not all there yet."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m runtime.daemon.worker DESCRIPTOR SUPERVISOR`: serve on an inherited socket until it closes."""
+    descriptor, supervisor = (int(text) for text in (sys.argv[1:] if argv is None else argv))
+    _die_with(supervisor)
+    os.dup2(2, 1)  # what a library prints must not look like output of ours
+    channel = Channel(socket.socket(fileno=descriptor))
+    try:
+        _serve(channel)
+    except (ChannelClosed, _Stopped):
+        return 0
+    return 0
+
+
+def _serve(channel: Channel) -> None:
+    try:
+        backend, options = _open(channel.receive())
+    except SarwaterError as error:
+        channel.send(event="refused", reason=error.reason, message=str(error), exit_code=error.exit_code)
+        return
+    with backend:
+        channel.send(
+            event="ready",
+            backend=backend.name,
+            device=backend.device,
+            model=backend.manifest.name,
+            model_sha256=backend.model_sha256,
+        )
+        while True:
+            message = channel.receive()
+            if message["op"] == "stop":
+                return
+            _Job(channel, backend, options, message).run()
+
+
+def _open(message: Message) -> tuple[Backend, SceneOptions]:
+    from runtime.backends import open_backend
+    from runtime.job import SceneLimits, SceneOptions
+    from sarwater.models import looks_like_path, open_model, resolve_onnx
+
+    wanted = message["model"]
+    model = open_model(Path(wanted)) if looks_like_path(wanted) else resolve_onnx(wanted)
+    settings = message["options"]
+    options = SceneOptions(
+        products=tuple(settings["products"]),
+        threshold=settings["threshold"],
+        polarisations=tuple(settings["polarisations"]),
+        limits=SceneLimits(**settings["limits"]),
+    )
+    backend = open_backend(model, message["device"])
+    try:
+        _golden_tile(backend)
+    except BaseException:
+        backend.close()
+        raise
+    return backend, options
+
+
+def _golden_tile(backend: Backend) -> None:
+    """One tile of fixed speckle, twice: it must give the same finite probabilities. Raises DeviceUnavailable."""
+    import numpy as np
+
+    manifest = backend.manifest
+    size = (1, len(manifest.channels), manifest.tile_px, manifest.tile_px)
+    tile = np.random.default_rng(5).rayleigh(60, size).astype(np.float32)
+    first, second = backend.infer(tile), backend.infer(tile)
+    sound = np.isfinite(first).all() and first.min() >= 0 and first.max() <= 1 and np.allclose(first, second, atol=1e-3)
+    if not sound:
+        raise DeviceUnavailable(
+            f"{backend.name} on {backend.device}: the golden tile came out as {first.min():.3g} to {first.max():.3g}, "
+            "expected the same probabilities between 0 and 1 twice; check driver and device"
+        )
+
+
+class _Job:
+    """One scene of the worker."""
+
+    def __init__(self, channel: Channel, backend: Backend, options: SceneOptions, message: Message) -> None:
+        self._channel = channel
+        self._backend = backend
+        self._options = options
+        self._path = Path(message["path"])
+        self._root = Path(message["root"])
+        self._name: str = message["name"]
+        self._out_dir = Path(message["out_dir"])
+        self._expected_sha256: str | None = message["sha256"]
+        self._record: dict[str, Any] = message["record"]
+        self._told_s = 0.0
+
+    def run(self) -> None:
+        """Answer with `staged`, `skipped` or `failed`; anything unknown is told and then raised."""
+        try:
+            staged = self._process()
+        except _Skipped:
+            self._channel.send(event="skipped")
+        except SceneError as error:
+            self._fail("permanent", error.reason, error)
+        except OutputError as error:
+            self._fail("output", error.reason, error)
+        except _ManifestMismatch as error:
+            self._fail("transient", "checksum_mismatch", error)
+        except MemoryError as error:
+            self._fail("transient", "out_of_memory", error)
+        except (_Stopped, ChannelClosed):
+            raise
+        except Exception as error:
+            # A CUDA error poisons the context, and a bug may have left anything behind: never go on after these.
+            traceback.print_exc()
+            self._fail("transient", _reason(error), error, ends=True)
+            raise SystemExit(1) from error
+        else:
+            self._channel.send(event="staged", staged=staged)
+
+    def _process(self) -> dict[str, Any]:
+        from runtime.latency import LatencyRecord, StageClock
+        from runtime.pipeline import job_key, mask_name, process_scene, product_stem
+        from runtime.products.publish import job_key_of
+
+        input_sha256 = self._hash()
+        key = job_key(input_sha256, self._backend.model_sha256, self._options)
+        stem = product_stem(Path(self._name))
+        visible = self._out_dir / mask_name(stem)
+        if visible.exists() and job_key_of(visible) != key:
+            stem = f"{stem}-{key[:8]}"  # the same name with other bytes: both masks stay
+        job = self
+
+        class Clock(StageClock):
+            def mark(self, moment: str) -> None:
+                super().mark(moment)
+                if moment == "validated":
+                    job._ask(key, input_sha256, mask_name(stem))
+
+        staged = process_scene(
+            self._path,
+            self._backend,
+            self._out_dir,
+            self._options,
+            clock=Clock(),
+            progress=self._progress,
+            input_sha256=input_sha256,
+            stem=stem,
+            record=LatencyRecord.from_dict(self._record),
+        )
+        return staged.to_dict()
+
+    def _ask(self, key: str, input_sha256: str, mask: str) -> None:
+        """May it go on? The scene is sound and its key known."""
+        self._channel.send(event="validated", key=key, sha256=input_sha256, mask=mask)
+        answer = self._channel.receive()
+        if answer["op"] == "skip":
+            raise _Skipped
+        if answer["op"] == "stop":
+            raise _Stopped
+
+    def _hash(self) -> str:
+        """sha256 of the file; of a folder product, of the sorted lines `<sha256>  <member>`."""
+        if not self._root.is_dir():
+            digest = self._hash_file(self._root)
+        else:
+            members = [path for path in sorted(self._root.rglob("*")) if path.is_symlink() or not path.is_dir()]
+            lines = (f"{self._hash_file(path)}  {path.relative_to(self._root)}\n" for path in members)
+            digest = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+        if self._expected_sha256 not in (None, digest):
+            raise _ManifestMismatch(
+                f"sha256 is {digest[:12]}…, but its manifest says {str(self._expected_sha256)[:12]}…; send it again"
+            )
+        return digest
+
+    def _hash_file(self, path: Path) -> str:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except PermissionError:
+            raise SceneUnreadable(f"{self._name}: may not be read by this daemon; chmod it, then requeue") from None
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, or a socket
+                raise SceneUnsafe(
+                    f"{self._name}: holds {path.name}, which is no regular file; send the file itself"
+                ) from None
+            raise
+        digest = hashlib.sha256()
+        with open(descriptor, "rb", buffering=0) as file:
+            while chunk := file.read(1 << 22):
+                digest.update(chunk)
+                self._progress(0, 0)
+        return digest.hexdigest()
+
+    def _progress(self, done: int, total: int) -> None:
+        """Tell that there is progress, at most five times a second, and listen for `stop`."""
+        now_s = time.monotonic()
+        if now_s - self._told_s < _PROGRESS_S and done != total:
+            return
+        self._told_s = now_s
+        if select.select([self._channel], [], [], 0)[0] and self._channel.receive()["op"] == "stop":
+            raise _Stopped
+        self._channel.send(event="progress", tiles=done, of=total)
+
+    def _fail(self, kind: str, reason: str, error: BaseException, ends: bool = False) -> None:
+        """`ends`: this worker takes no further scene."""
+        text = str(error) or type(error).__name__
+        text = text.replace(str(self._path), self._name).replace(self._path.name, self._name)
+        text = text.removeprefix(f"{self._name}: ")  # whoever reports it says the name anyway
+        gpu = type(error.__cause__ or error).__name__ if isinstance(error, DeviceLost) else ""
+        self._channel.send(
+            event="failed", kind=kind, reason=reason, message=text, errno=_errno(error), gpu=gpu, ends=ends
+        )
+
+
+def _die_with(supervisor: int) -> None:
+    """Be killed when the supervisor goes, and first when memory is short; leave the terminal's Ctrl-C to it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:
+        raise SystemExit(1)  # it went before we could say so
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, SarwaterError):
+        return error.reason
+    return "io" if isinstance(error, OSError) else "bug"
+
+
+def _errno(error: BaseException | None) -> int | None:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error.errno
+        error = error.__cause__
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The supervisor's handle on its worker: started, talked to, watched for progress, killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from runtime.daemon.channel import Channel, ChannelClosed, Message
+from runtime.daemon.config import Config
+from runtime.daemon.custody import Lock
+
+WORKER_COMMAND = (sys.executable, "-m", "runtime.daemon.worker")
+
+
+class WorkerProcess:
+    """One worker; a context manager that leaves no process behind. `ready` is its own account of what it opened."""
+
+    def __init__(self, config: Config, lock: Lock | None, command: Sequence[str] = WORKER_COMMAND) -> None:
+        """The worker holds the daemon's lock, too, as long as it lives."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, str(theirs.fileno()), str(os.getpid())],
+                pass_fds=(theirs.fileno(), *(lock.filenos() if lock else ())),
+                stdin=subprocess.DEVNULL,
+            )
+        self._channel = Channel(ours)
+        self.ready: Message | None = None
+        self.progress_s = time.monotonic()
+        """Monotonic time of the last sign of progress."""
+        self._channel.send(op="open", model=config.model, device=config.device, options=scene_options(config))
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    def send(self, **message: Any) -> None:
+        """Raises ChannelClosed."""
+        self._channel.send(**message)
+        self.progress_s = time.monotonic()
+
+    def pending(self) -> list[Message]:
+        """Messages that wait. Raises ChannelClosed when the worker is gone."""
+        messages = self._channel.pending()
+        if messages:
+            self.progress_s = time.monotonic()
+        return messages
+
+    def stop(self, patience_s: float) -> list[Message]:
+        """Let it end after the current batch, kill it when that takes over `patience_s`; returns its last words."""
+        messages: list[Message] = []
+        with contextlib.suppress(ChannelClosed, subprocess.TimeoutExpired):
+            self._channel.send(op="stop")
+            self._process.wait(patience_s)
+        with contextlib.suppress(ChannelClosed):
+            messages = self._channel.pending()
+        self.kill()
+        return messages
+
+    def kill(self) -> str:
+        """End it for certain; returns how it ended."""
+        self._process.kill()
+        code = self._process.wait()
+        self._channel.close()
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}"
+
+    def ended(self) -> str:
+        """How a worker that closed its channel ended."""
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            return "closed its channel"
+        return self.kill()
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+
+def scene_options(config: Config) -> dict[str, Any]:
+    """The part of the settings that the worker needs, as JSON values."""
+    return {
+        "products": list(config.products),
+        "threshold": config.threshold,
+        "polarisations": list(config.polarisations),
+        "limits": {
+            "file_bytes": config.max_input_bytes,
+            "pixels": config.max_pixels,
+            "expansion": config.max_expansion,
+        },
+    }

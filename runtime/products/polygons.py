@@ -1,0 +1,252 @@
+"""Water bodies as polygons in a GeoPackage, made while the rows arrive.
+
+Rows are polygonised in strips. A body that ends inside its strip is written at once; one that reaches the strip's
+edge waits, in pieces, until the rows that continue it have been seen, and is then joined. All of that happens in
+pixel coordinates, which are whole numbers, so pieces join without slivers. What is held at a time is one strip and
+the bodies that cross its edge, never the scene's: speckle over a whole scene costs time, not memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.backends.base import FinishedRows
+from runtime.products.placement import Placement, placement_of
+from runtime.products.rasters import Product
+from runtime.raster import close_dataset, gdal, gdal_array, ogr
+from runtime.scene import Scene
+from sarwater.errors import OutputError
+from sarwater.metrics import WATER
+
+UInt8 = npt.NDArray[np.uint8]
+
+STRIP_PIXELS = 4_000_000
+STRIP_RUNS = 250_000
+"""A strip with more runs of water than this is polygonised in halves: polygons, not pixels, take the memory."""
+MAX_POINTS = 1_000_000
+"""A body that would need more corners is cut along a row, and its parts say so (`cut`)."""
+_BATCH = 20_000
+
+
+@dataclass
+class _Body:
+    """A water body that reaches the last row seen."""
+
+    pieces: list[Any] = field(default_factory=list)
+    points: int = 0
+    cut: bool = False
+
+
+class WaterPolygons(Product):
+    """Writes the layer `water`: area_m2 (null without a georeference), pixels, cut. Raises OutputError.
+
+    `minimum_area_m2` leaves smaller bodies out (square pixels where there is no georeference); `simplify_m` is the
+    tolerance of the Douglas-Peucker simplification in units of the CRS, 0 keeps every pixel corner.
+    """
+
+    name = "polygons"
+    asset: Mapping[str, Any] = {
+        "type": "application/geopackage+sqlite3",
+        "title": "Water bodies with their area",
+        "roles": ["data", "polygons"],
+    }
+
+    def __init__(self, path: Path, scene: Scene, minimum_area_m2: float = 0.0, simplify_m: float = 0.0) -> None:
+        super().__init__(path)
+        self.written = 0
+        self._height = scene.height_px
+        self._width = scene.width_px
+        self._place: Placement = placement_of(scene.georeference)
+        self._minimum_area = minimum_area_m2
+        self._simplify = simplify_m
+        self._rows: list[UInt8] = []
+        self._first_row = 0
+        self._bodies: dict[int, _Body] = {}
+        self._below = np.zeros(scene.width_px, np.int32)
+        """Which body the last row's water belongs to, per column; 0 for none."""
+        self._numbers = itertools.count(1)
+        driver = gdal.GetDriverByName("GPKG")
+        self._dataset = self._attempt(lambda: driver.Create(str(path), 0, 0, 0, gdal.GDT_Unknown))
+        self._layer = self._attempt(lambda: self._dataset.CreateLayer("water", self._place.crs, ogr.wkbPolygon))
+        for name, kind in (("area_m2", ogr.OFTReal), ("pixels", ogr.OFTInteger64), ("cut", ogr.OFTInteger)):
+            self._layer.CreateField(ogr.FieldDefn(name, kind))
+        self._dataset.StartTransaction()
+
+    def write(self, finished: FinishedRows) -> None:
+        self._rows.append((finished.mask == WATER).astype(np.uint8))
+        held = sum(len(rows) for rows in self._rows)
+        end = self._first_row + held == self._height
+        if held * self._width >= STRIP_PIXELS or end:
+            strip = np.concatenate(self._rows) if len(self._rows) > 1 else self._rows[0]
+            self._rows = []
+            self._strip(strip)
+
+    def finish(self) -> None:
+        self._attempt(self._dataset.CommitTransaction)
+        self._layer, dataset, self._dataset = None, self._dataset, None
+        self._attempt(lambda: close_dataset(dataset))
+        try:
+            # Not every error reaches us while GDAL closes a file: look whether all of it is there.
+            with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as database:
+                (found,) = database.execute("SELECT count(*) FROM water").fetchone()
+        except sqlite3.Error as error:
+            raise OutputError(
+                f"{self.path.name}: was not written whole ({error}); free disk space and run again"
+            ) from error
+        if found != self.written:
+            raise OutputError(
+                f"{self.path.name}: holds {found} of {self.written} polygons; free disk space and run again"
+            )
+
+    def close(self) -> None:
+        self._layer = None
+        self._abandon(self._dataset)
+        self._dataset = None
+
+    def _strip(self, water: UInt8) -> None:
+        runs = np.count_nonzero(water[:, 1:] > water[:, :-1])
+        if runs > STRIP_RUNS and len(water) > 1:
+            half = len(water) // 2
+            self._strip(water[:half])
+            self._strip(water[half:])
+            return
+        top, bottom = self._first_row, self._first_row + len(water)
+        self._first_row = bottom
+        above, self._below = self._below, np.zeros(self._width, np.int32)
+        names = _Names()
+        for polygon in polygonise(water, top):
+            _, _, north, south = polygon.GetEnvelope()
+            reaches_up = north == top and above.any()
+            reaches_down = south == bottom < self._height
+            if not reaches_up and not reaches_down:
+                self._emit(polygon, cut=False)
+                continue
+            number = next(self._numbers)
+            self._bodies[number] = _Body([polygon.Clone()], polygon.GetGeometryRef(0).GetPointCount())
+            if reaches_up:
+                for start, stop in _runs_along(polygon, top):
+                    for neighbour in np.unique(above[start:stop]):
+                        if neighbour:
+                            names.join(number, int(neighbour))
+            if reaches_down:
+                for start, stop in _runs_along(polygon, bottom):
+                    self._below[start:stop] = number
+        self._merge(names)
+        self._close_bodies()
+
+    def _merge(self, names: _Names) -> None:
+        for number in sorted(self._bodies):
+            root = names.root(number)
+            if root != number:
+                body = self._bodies.pop(number)
+                self._bodies[root].pieces += body.pieces
+                self._bodies[root].points += body.points
+                self._bodies[root].cut |= body.cut
+        present = np.unique(self._below)
+        roots = np.array([names.root(int(number)) for number in present], np.int32)
+        self._below = roots[np.searchsorted(present, self._below)]
+
+    def _close_bodies(self) -> None:
+        """Write the bodies that the next rows cannot continue, and cut those that have grown too large."""
+        alive = set(np.unique(self._below).tolist())
+        for number, body in list(self._bodies.items()):
+            if number not in alive:
+                del self._bodies[number]
+            elif body.points > MAX_POINTS:
+                self._bodies[number] = _Body(cut=True)
+                body.cut = True
+            else:
+                continue
+            if body.pieces:
+                self._emit(_joined(body.pieces), body.cut)
+
+    def _emit(self, polygon: Any, cut: bool) -> None:
+        pixels = round(polygon.Area())
+        if pixels * self._place.pixel_m2 < self._minimum_area:
+            return
+        placed, area_m2 = self._place(polygon)
+        if (pixels if area_m2 is None else area_m2) < self._minimum_area:
+            return
+        if self._simplify:
+            placed = placed.SimplifyPreserveTopology(self._simplify)
+        feature = ogr.Feature(self._layer.GetLayerDefn())
+        feature.SetGeometryDirectly(placed)
+        if area_m2 is not None:
+            feature["area_m2"] = area_m2
+        feature["pixels"] = pixels
+        feature["cut"] = int(cut)
+        self._attempt(lambda: self._layer.CreateFeature(feature))
+        self.written += 1
+        if self.written % _BATCH == 0:
+            self._attempt(self._dataset.CommitTransaction)
+            self._dataset.StartTransaction()
+
+
+class _Names:
+    """Union-find over body numbers; the smallest number of a body is its name."""
+
+    def __init__(self) -> None:
+        self._parents: dict[int, int] = {}
+
+    def root(self, number: int) -> int:
+        root = number
+        while root in self._parents:
+            root = self._parents[root]
+        if number != root:
+            self._parents[number] = root
+        return root
+
+    def join(self, one: int, other: int) -> None:
+        low, high = sorted((self.root(one), self.root(other)))
+        if low != high:
+            self._parents[high] = low
+
+
+def polygonise(water: UInt8, top: int = 0) -> Iterator[Any]:
+    """The 4-connected bodies of `water` (n, W) as polygons in scene pixels, whose first row is `top`.
+
+    Each is good until the next is asked for; clone what is kept.
+    """
+    columns = np.flatnonzero(water.any(axis=0))
+    if not columns.size:
+        return
+    west, east = columns[0], columns[-1] + 1
+    raster = gdal_array.OpenArray(np.ascontiguousarray(water[:, west:east]))
+    raster.SetGeoTransform((int(west), 1, 0, top, 0, 1))
+    band = raster.GetRasterBand(1)
+    memory = (ogr.GetDriverByName("Memory") or ogr.GetDriverByName("MEM")).CreateDataSource("")
+    layer = memory.CreateLayer("strip", None, ogr.wkbPolygon)
+    gdal.Polygonize(band, band, layer, -1)
+    for feature in layer:
+        yield feature.GetGeometryRef()
+
+
+def _runs_along(polygon: Any, row: int) -> Iterator[tuple[int, int]]:
+    """Where the outer ring runs along the line `row`: (first column, last column + 1)."""
+    # Well-known binary: byte order, type, number of rings, number of points, points; the outer ring comes first.
+    wkb = bytes(polygon.ExportToWkb(ogr.wkbNDR))
+    count = int.from_bytes(wkb[9:13], "little")
+    points = np.frombuffer(wkb, "<f8", 2 * count, 13).reshape(count, 2)
+    on_line = points[:, 1] == row
+    along = on_line[:-1] & on_line[1:]
+    ends = np.sort(np.stack([points[:-1, 0][along], points[1:, 0][along]]), axis=0).astype(int)
+    return zip(ends[0].tolist(), ends[1].tolist(), strict=True)
+
+
+def _joined(pieces: list[Any]) -> Any:
+    """One polygon of pieces that share edges, without the corners left where they met."""
+    if len(pieces) == 1:
+        return pieces[0]
+    collection = ogr.Geometry(ogr.wkbMultiPolygon)
+    for piece in pieces:
+        collection.AddGeometryDirectly(piece)
+    return collection.UnionCascaded().Simplify(0)

@@ -1,0 +1,123 @@
+"""From staged products to visible ones: sidecars first, the mask last, each step durable before the next.
+
+The mask is the commit point. A mask that is visible is complete and carries its job key; sidecars without a mask
+are what a crash left of an unfinished commit, and the next attempt replaces them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from runtime.formats import tiff
+from sarwater.atomic import fsync_folder
+from sarwater.errors import OutputError, SceneError
+
+JOB_KEY_TAG = "SARWATER_JOB_KEY"
+STAGING_GLOB = ".*.tmp"
+"""Folders of staged products in an output folder; any that no running job owns is a leftover."""
+
+
+@dataclass(frozen=True)
+class StagedProducts:
+    """Complete, fsynced products of one scene, in a hidden folder beside their final place. JSON-able."""
+
+    folder: str
+    """The staging folder; its parent is where the products go."""
+    names: tuple[str, ...]
+    """File names, the same before and after; the mask is the last."""
+    job_key: str
+    record: dict[str, Any]
+    """The latency record so far, see runtime.latency.LatencyRecord.to_dict()."""
+
+    @property
+    def out_dir(self) -> Path:
+        return Path(self.folder).parent
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where the products will be visible."""
+        return tuple(self.out_dir / name for name in self.names)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> StagedProducts:
+        return cls(document["folder"], tuple(document["names"]), document["job_key"], document["record"])
+
+
+def publish(staged: StagedProducts, *, overwrite: bool = False) -> str:
+    """Make `staged` visible and remove its folder; returns `published`, or `adopted` where the mask was there already.
+
+    A mask of the same job key is adopted. One of another job raises OutputError, unless `overwrite`. So does every
+    error of the file system; the staging folder is then left as it was, for another attempt or `discard`.
+    """
+    *sidecars, mask = staged.names
+    source, out_dir = Path(staged.folder), staged.out_dir
+    try:
+        if not overwrite and is_published(out_dir / mask, staged.job_key):
+            discard(staged)
+            return "adopted"
+        for name in sidecars:
+            os.replace(source / name, out_dir / name)
+        fsync_folder(out_dir)
+        if overwrite:
+            os.replace(source / mask, out_dir / mask)
+        else:
+            os.link(source / mask, out_dir / mask)  # never clobbers, unlike rename
+        fsync_folder(out_dir)
+    except FileExistsError:
+        return _adopt(staged, out_dir / mask)
+    except OSError as error:
+        raise OutputError(
+            f"{out_dir}: products cannot be made visible ({error.strerror}); free space or fix permissions"
+        ) from error
+    discard(staged)
+    return "published"
+
+
+def discard(staged: StagedProducts) -> None:
+    """Remove the staging folder and what is left in it."""
+    shutil.rmtree(staged.folder, ignore_errors=True)
+
+
+def drop_leftovers(out_dir: Path) -> int:
+    """Remove what dead jobs left in `out_dir`, and return how many; only for the one process that owns it."""
+    leftovers = [path for path in out_dir.glob(STAGING_GLOB) if path.is_dir() and not path.is_symlink()]
+    for folder in leftovers:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(leftovers)
+
+
+def job_key_of(mask: Path) -> str | None:
+    """The job key in a mask's tags; None where the file is missing or is no mask of ours. Needs no GDAL."""
+    try:
+        text = tiff.read_text_tag(mask, tiff.GDAL_METADATA)
+        items = ElementTree.fromstring(text).iter("Item") if text else ()
+        return next((item.text for item in items if item.get("name") == JOB_KEY_TAG), None)
+    except (OSError, SceneError, ElementTree.ParseError):
+        return None
+
+
+def is_published(mask: Path, job_key: str) -> bool:
+    """Whether `mask` is there already as the mask of this job; raises OutputError where it is another job's."""
+    if not mask.exists():
+        return False
+    if job_key_of(mask) != job_key:
+        raise OutputError(
+            f"{mask}: exists and is the mask of another scene, model or setting; "
+            "choose another output folder, or pass --overwrite"
+        )
+    return True
+
+
+def _adopt(staged: StagedProducts, mask: Path) -> str:
+    if not is_published(mask, staged.job_key):
+        raise OutputError(f"{mask}: disappeared while it was looked at; run again")
+    discard(staged)
+    return "adopted"

@@ -1,0 +1,162 @@
+"""A picture of the scene for people: SAR in decibels, water overlaid, north up, with scale bar and legend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+
+from runtime.backends.base import FinishedRows
+from runtime.products.rasters import CLASSES, MASK_COLOURS, Product
+from runtime.raster import gdal, gdal_array, osr
+from runtime.scene import SHADOW, Scene
+from sarwater.metrics import WATER
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+
+LONG_SIDE_PX = 1600
+_SAMPLES = 3
+"""Pixels looked at per picture pixel and axis, at least where the scene has them: enough to calm the speckle."""
+_STRETCH_PERCENT = (2.0, 98.0)
+_OVERLAY_OPACITY = 0.6
+_FOOTER_PX = 64
+_INK, _PAPER = (24, 28, 36), (250, 250, 247)
+
+
+class Quicklook(Product):
+    """Gathers block means while the scene is read (`see`, from the reading thread) and while rows are finished."""
+
+    name = "quicklook"
+    asset: Mapping[str, Any] = {
+        "type": "image/png",
+        "title": "SAR in decibels with water",
+        "roles": ["overview", "visual"],
+    }
+
+    def __init__(self, path: Path, scene: Scene, title: str, tags: Mapping[str, str]) -> None:
+        super().__init__(path)
+        self._scene, self._title, self._tags = scene, title, tags
+        self._factor = math.ceil(max(scene.height_px, scene.width_px) / LONG_SIDE_PX)
+        self._step = max(1, self._factor // _SAMPLES)
+        shape = (math.ceil(scene.height_px / self._factor), math.ceil(scene.width_px / self._factor))
+        self._power, self._seen = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self._water, self._shadow = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+
+    def see(self, row: int, rows: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_] | None) -> None:
+        """Pixels (C, n, W) of the scene from `row` on; the first channel is shown."""
+        pick = self._picked(row, rows.shape[1])
+        values = rows[0, pick, :: self._step].astype(np.float32)
+        known = np.ones(values.shape, bool) if valid is None else valid[pick, :: self._step]
+        if self._scene.nodata is not None:
+            known = known & (values != self._scene.nodata)
+        unit = self._scene.layers[0].unit
+        power: Float32 = values * values
+        if unit.startswith("sigma0"):
+            power = values if unit == "sigma0_linear" else np.power(np.float32(10), values / 10)
+        self._add(self._power, row, power * known)
+        self._add(self._seen, row, known)
+
+    def write(self, finished: FinishedRows) -> None:
+        pick = self._picked(finished.row, len(finished.mask))
+        mask = finished.mask[pick, :: self._step]
+        self._add(self._water, finished.row, mask == WATER)
+        if self._scene.product.shadow is not None:
+            self._add(self._shadow, finished.row, mask == SHADOW)
+
+    def finish(self) -> None:
+        image, metres_per_px = self._picture()
+        height, width, _ = image.shape
+        sheet = Image.new("RGB", (max(width, 480), height + _FOOTER_PX), _PAPER)
+        sheet.paste(Image.fromarray(image), (0, 0))
+        self._footer(ImageDraw.Draw(sheet), sheet.width, height, metres_per_px)
+        texts = PngImagePlugin.PngInfo()
+        for name, text in self._tags.items():
+            texts.add_text(name, text)
+        self._attempt(lambda: sheet.save(self.path, pnginfo=texts, compress_level=2))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _picked(self, row: int, count: int) -> slice:
+        """The sampled rows of a band: those whose scene row is a multiple of the step."""
+        return slice(-row % self._step, count, self._step)
+
+    def _add(self, total: Float32, row: int, samples: npt.NDArray[np.generic]) -> None:
+        """Add (n, w) samples of the band that begins at scene row `row` to their picture pixels."""
+        if not samples.size:
+            return
+        columns = np.arange(samples.shape[1]) * self._step // self._factor
+        lines = (row + -row % self._step + np.arange(len(samples)) * self._step) // self._factor
+        # Rows first: that runs along memory, and leaves little for the columns.
+        sums = np.zeros((lines[-1] - lines[0] + 1, samples.shape[1]), np.float32)
+        for line, line_samples in zip(lines - lines[0], samples, strict=True):
+            sums[line] += line_samples
+        sampled, starts = np.unique(columns, return_index=True)  # a sliver at the edge may have no sample
+        total[lines[0] : lines[-1] + 1, sampled] += np.add.reduceat(sums, starts, axis=1)
+
+    def _picture(self) -> tuple[UInt8, float | None]:
+        """((H, W, 3) uint8 north up, metres per pixel), or as it lies and None where the ground is unknown."""
+        seen = self._seen > 0
+        decibels = 10 * np.log10(np.maximum(self._power / np.maximum(self._seen, 1), np.float32(1e-9)))
+        echoes = self._power > 0
+        low, high = map(float, np.percentile(decibels[echoes], _STRETCH_PERCENT)) if echoes.any() else (0.0, 1.0)
+        grey = np.clip((decibels - low) / max(high - low, 1e-6), 0, 1)[..., None] * 255
+        for value, cover in ((WATER, self._water), (SHADOW, self._shadow)):
+            opacity = (_OVERLAY_OPACITY * np.minimum(cover / np.maximum(self._seen, 1), 1))[..., None]
+            grey = grey * (1 - opacity) + np.array(MASK_COLOURS[value][:3], np.float32) * opacity
+        colours = np.concatenate([grey, np.where(seen, np.float32(255), 0)[..., None]], axis=2)
+        return self._north_up((colours + 0.5).astype(np.uint8))
+
+    def _north_up(self, colours: UInt8) -> tuple[UInt8, float | None]:
+        georeference = self._scene.georeference.scaled(self._factor)
+        metres_per_px = georeference.square_pixel_m
+        if georeference.known and metres_per_px is None:
+            source = gdal_array.OpenArray(np.ascontiguousarray(colours.transpose(2, 0, 1)))
+            georeference.apply(source)
+            utm = osr.SpatialReference()
+            utm.SetWellKnownGeogCS("WGS84")
+            longitude, latitude = georeference.centre(colours.shape[1], colours.shape[0])
+            utm.SetUTM(int(longitude // 6) + 31, latitude >= 0)
+            target = gdal.Warp("", source, format="MEM", dstSRS=utm.ExportToWkt(), resampleAlg="average")
+            colours, metres_per_px = target.ReadAsArray().transpose(1, 2, 0), target.GetGeoTransform()[1]
+        opacity = colours[..., 3:] / np.float32(255)
+        on_paper = colours[..., :3] * opacity + np.array(_PAPER, np.float32) * (1 - opacity)
+        return (on_paper + 0.5).astype(np.uint8), metres_per_px
+
+    def _footer(self, draw: ImageDraw.ImageDraw, width: int, top: int, metres_per_px: float | None) -> None:
+        font = ImageFont.load_default(15)
+        line = top + 10
+        acquired = self._scene.product.acquired
+        draw.text((12, line), f"{self._title}   {acquired or ''}".strip(), _INK, font)
+        x = 12
+        shown = [WATER, *([SHADOW] if self._shadow.any() else [])]
+        for value in shown:
+            draw.rectangle((x, line + 28, x + 22, line + 42), MASK_COLOURS[value][:3])
+            text = CLASSES[value].split(",")[0]
+            draw.text((x + 30, line + 26), text, _INK, font)
+            x += 48 + round(draw.textlength(text, font))
+        if metres_per_px is None:
+            draw.text((width - 12, line + 26), "no georeference: north and scale unknown", _INK, font, anchor="ra")
+            return
+        length_m = round_length(metres_per_px * width / 5)
+        length_px = round(length_m / metres_per_px)
+        right = width - 40
+        draw.rectangle((right - length_px, line + 36, right, line + 41), _INK)
+        label = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
+        draw.text((right - length_px / 2, line + 16), label, _INK, font, anchor="ma")
+        draw.polygon(
+            [(width - 20, line + 8), (width - 27, line + 30), (width - 20, line + 25), (width - 13, line + 30)], _INK
+        )
+        draw.text((width - 20, line + 31), "N", _INK, font, anchor="ma")
+
+
+def round_length(metres: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten that is not longer than `metres`."""
+    power = 10.0 ** math.floor(math.log10(metres))
+    return max(step * power for step in (1, 2, 5) if step * power <= metres)

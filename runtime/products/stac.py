@@ -1,0 +1,138 @@
+"""The STAC item of a scene's products: what they are, where they lie, how they were made, and how long it took.
+
+Sources: STAC 1.1.0 (https://stacspec.org) and its extensions projection 2.0.0, raster 1.1.0, file 2.1.0, processing
+1.2.0 and mlm 1.4.0 (https://stac-extensions.github.io).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from runtime.latency import LatencyRecord
+from runtime.products.rasters import CLASSES, Product
+from runtime.scene import Scene
+from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, sha256_of
+
+EXTENSIONS = tuple(
+    f"https://stac-extensions.github.io/{name}/schema.json"
+    for name in ("projection/v2.0.0", "raster/v1.1.0", "file/v2.1.0", "processing/v1.2.0", "mlm/v1.4.0")
+)
+
+
+def stac_item(
+    stem: str,
+    scene: Scene,
+    manifest: ModelManifest,
+    products: Sequence[Product],
+    tags: Mapping[str, str],
+    record: LatencyRecord,
+) -> dict[str, Any]:
+    """A GeoJSON feature; a scene without a georeference has a null geometry and no bounding box.
+
+    Assets are named by file name alone, so the folder can be moved.
+    """
+    assets = {product.name: _asset(product) for product in products}
+    assets["model"] = {
+        "href": f"urn:sha256:{tags['SARWATER_MODEL_SHA256']}",
+        "title": f"The network that was run: {manifest.name}",
+        "roles": ["mlm:model"],
+        "mlm:artifact_type": "onnx" if manifest.engine is None else manifest.engine.flavor,
+    }
+    item: dict[str, Any] = {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": list(EXTENSIONS),
+        "id": stem,
+        "geometry": None,
+        "properties": {
+            **_times(scene),
+            **_projection(scene),
+            **_model(manifest),
+            "processing:level": "L3",
+            "processing:lineage": "water segmentation of SAR backscatter by a neural network, in blended tiles",
+            "processing:software": {"sarwater": tags["SARWATER_VERSION"]},
+            "sarwater:source_format": scene.product.format,
+            "sarwater:notes": list(scene.notes),
+            "sarwater:latency": record.to_dict(),
+            **{tag.lower().replace("sarwater_", "sarwater:"): text for tag, text in tags.items()},
+        },
+        "links": [],
+        "assets": assets,
+    }
+    corners = scene.georeference.footprint(scene.width_px, scene.height_px)
+    if corners:
+        longitudes, latitudes = zip(*corners, strict=True)
+        item["bbox"] = [min(longitudes), min(latitudes), max(longitudes), max(latitudes)]
+        item["geometry"] = {"type": "Polygon", "coordinates": [[list(corner) for corner in (*corners, corners[0])]]}
+    return item
+
+
+def _times(scene: Scene) -> dict[str, Any]:
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    # STAC wants a time: where the product names none, that of processing stands in, and says so.
+    acquired = scene.product.acquired
+    return {
+        "datetime": acquired or now,
+        "sarwater:datetime_is": "acquisition" if acquired else "processing",
+        "created": now,
+    }
+
+
+def _projection(scene: Scene) -> dict[str, Any]:
+    georeference = scene.georeference
+    properties: dict[str, Any] = {"proj:shape": [scene.height_px, scene.width_px], "proj:code": None}
+    if georeference.geotransform:
+        x, dx, rx, y, ry, dy = georeference.geotransform
+        properties["proj:transform"] = [dx, rx, x, ry, dy, y]
+        if georeference.epsg is not None:
+            properties["proj:code"] = f"EPSG:{georeference.epsg}"
+        elif georeference.crs_wkt:
+            properties["proj:wkt2"] = georeference.crs_wkt
+    return properties
+
+
+def _model(manifest: ModelManifest) -> dict[str, Any]:
+    tile_px = manifest.tile_px
+    channels = [channel.name for channel in manifest.channels]
+    return {
+        "mlm:name": manifest.name,
+        "mlm:architecture": manifest.family,
+        "mlm:framework": "ONNX" if manifest.engine is None else "TensorRT",
+        "mlm:tasks": ["semantic-segmentation"],
+        "mlm:input": [
+            {
+                "name": INPUT_NAME,
+                "bands": channels,
+                "description": ", ".join(f"{channel.name} in {channel.unit}" for channel in manifest.channels),
+                "input": {
+                    "shape": [-1, len(channels), tile_px, tile_px],
+                    "dim_order": ["batch", "bands", "height", "width"],
+                    "data_type": "float32",
+                },
+            }
+        ],
+        "mlm:output": [
+            {
+                "name": OUTPUT_NAME,
+                "tasks": ["semantic-segmentation"],
+                "result": {
+                    "shape": [-1, 1, tile_px, tile_px],
+                    "dim_order": ["batch", "channel", "height", "width"],
+                    "data_type": "float32",
+                },
+                "classification:classes": [{"value": value, "name": CLASSES[value]} for value in (0, 1)],
+            }
+        ],
+    }
+
+
+def _asset(product: Product) -> dict[str, Any]:
+    return {
+        "href": f"./{product.path.name}",
+        **product.asset,
+        "file:size": product.path.stat().st_size,
+        # A multihash: 0x12 is sha2-256, 0x20 its 32 bytes.
+        "file:checksum": "1220" + sha256_of(product.path),
+    }

@@ -1,0 +1,70 @@
+"""Where settings come from, and how a wrong one is explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runtime.daemon.config import Config, load
+from sarwater.errors import ConfigurationError
+
+FOLDERS = {"incoming": "in", "outgoing": "out", "state": "state"}
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "watch.toml"
+    path.write_text(text)
+    return path
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = written(
+        tmp_path, 'incoming = "in"\noutgoing = "out"\nstate = "state"\nsettle_s = 1\nscan_s = 1\nmax_claimed = 1\n'
+    )
+    environment = {"SARWATER_SCAN_S": "2", "SARWATER_MAX_CLAIMED": "2"}
+    config = load(file, {**FOLDERS, "max_claimed": "3"}, environment)
+    assert (config.settle_s, config.scan_s, config.max_claimed) == (1, 2, 3)
+
+
+def test_an_unknown_key_is_refused_with_the_key_and_the_file(tmp_path: Path) -> None:
+    file = written(tmp_path, "setle_s = 1\n")
+    with pytest.raises(ConfigurationError, match=r"watch\.toml: unknown key 'setle_s'"):
+        load(file, FOLDERS, {})
+
+
+def test_an_unknown_key_of_a_rule_is_refused_with_its_path(tmp_path: Path) -> None:
+    file = written(tmp_path, '[[priority]]\nglob = "*"\nprio = 1\n')
+    with pytest.raises(ConfigurationError, match=r"priority\.0\.prio"):
+        load(file, FOLDERS, {})
+
+
+def test_a_wrong_value_names_the_variable_it_came_from() -> None:
+    with pytest.raises(ConfigurationError, match=r"SARWATER_SETTLE_S: settle_s = 'soon'"):
+        load(None, FOLDERS, {"SARWATER_SETTLE_S": "soon"})
+
+
+def test_a_missing_folder_says_how_to_set_it() -> None:
+    with pytest.raises(ConfigurationError, match="SARWATER_INCOMING"):
+        load(None, {"outgoing": "out", "state": "state"}, {})
+
+
+def test_broken_toml_names_the_file_and_the_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"watch\.toml: not valid TOML.*line 1"):
+        load(written(tmp_path, "settle_s == 1"), FOLDERS, {})
+
+
+def test_an_outgoing_folder_inside_the_inbox_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="expected folders apart"):
+        load(None, {**FOLDERS, "outgoing": "in/out"}, {})
+
+
+def test_lists_can_be_given_with_commas_and_rules_as_json() -> None:
+    flags = {**FOLDERS, "accept": "*.tif,*.h5", "priority": '[{"glob": "*", "priority": 3}]'}
+    config = load(None, flags, {})
+    assert config.accept == ("*.tif", "*.h5")
+    assert config.priority[0].priority == 3
+
+
+def test_every_setting_explains_itself() -> None:
+    assert [key for key, field in Config.model_fields.items() if not field.description] == []

@@ -1,0 +1,197 @@
+"""What counts as complete, and what is never touched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.daemon.config import Config, ProductRule
+from runtime.daemon.inbox import Inbox, Kind, Manifest
+from runtime.daemon.inotify import Hint, Hints
+
+DIGEST = "0" * 64
+
+
+def inbox(folder: Path, **settings: object) -> Inbox:
+    incoming = folder / "incoming"
+    incoming.mkdir(exist_ok=True)
+    defaults: dict[str, object] = {"outgoing": folder / "out", "state": folder / "state", "settle_s": 0}
+    return Inbox(Config.model_validate({"incoming": incoming, **defaults, **settings}))
+
+
+def complete(box: Inbox) -> list[str]:
+    return sorted(candidate.name for candidate in box.candidates.values() if candidate.complete)
+
+
+def test_a_file_found_by_a_scan_is_complete_only_at_the_second_look(tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    (tmp_path / "incoming/a.tif").write_bytes(b"x")
+    box.scan()
+    assert complete(box) == []
+    box.scan()
+    assert complete(box) == ["a.tif"]
+
+
+def test_a_file_that_grows_between_two_looks_is_not_complete(tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    path = tmp_path / "incoming/a.tif"
+    path.write_bytes(b"x")
+    box.scan()
+    path.write_bytes(b"xy")
+    box.scan()
+    assert complete(box) == []
+    box.scan()
+    assert complete(box) == ["a.tif"]
+
+
+def test_a_file_rewritten_in_place_after_completion_has_to_settle_again(tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    path = tmp_path / "incoming/a.tif"
+    path.write_bytes(b"x")
+    box.scan()
+    box.scan()
+    path.write_bytes(b"longer")
+    assert not box.verify(box.candidates["a.tif"])
+
+
+def test_a_file_within_its_settle_time_is_not_complete(tmp_path: Path) -> None:
+    box = inbox(tmp_path, settle_s=1000)
+    (tmp_path / "incoming/a.tif").write_bytes(b"x")
+    box.scan()
+    box.scan()
+    box.due()
+    assert complete(box) == []
+
+
+@pytest.mark.parametrize("hidden", [".a.tif", "a.tif.part", "a.tmp", "a.filepart"])
+def test_a_rename_from_an_ignored_name_completes_at_once(tmp_path: Path, hidden: str) -> None:
+    box = inbox(tmp_path, settle_s=1000)
+    with Hints(tmp_path / "incoming") as hints:
+        (tmp_path / "incoming" / hidden).write_bytes(b"x")
+        box.follow(hints.read())
+        assert box.candidates == {}
+        os.rename(tmp_path / "incoming" / hidden, tmp_path / "incoming/final.tif")
+        box.follow(hints.read())
+    assert complete(box) == ["final.tif"]
+    assert box.candidates["final.tif"].found_by == "event"
+
+
+def test_a_rename_between_two_open_names_proves_nothing(tmp_path: Path) -> None:
+    box = inbox(tmp_path, settle_s=1000)
+    with Hints(tmp_path / "incoming") as hints:
+        (tmp_path / "incoming/a.tif").write_bytes(b"x")
+        os.rename(tmp_path / "incoming/a.tif", tmp_path / "incoming/b.tif")
+        box.follow(hints.read())
+    assert complete(box) == []
+
+
+def test_a_file_moved_in_from_another_folder_is_complete(tmp_path: Path) -> None:
+    box = inbox(tmp_path, settle_s=1000)
+    (tmp_path / "a.tif").write_bytes(b"x")
+    with Hints(tmp_path / "incoming") as hints:
+        os.rename(tmp_path / "a.tif", tmp_path / "incoming/a.tif")
+        box.follow(hints.read())
+    assert complete(box) == ["a.tif"]
+
+
+def test_lost_events_ask_for_a_scan(tmp_path: Path) -> None:
+    assert not inbox(tmp_path).follow([Hint(None)])
+
+
+def test_a_marker_completes_the_file_beside_it(tmp_path: Path) -> None:
+    box = inbox(tmp_path, require_marker=True)
+    (tmp_path / "incoming/a.tif").write_bytes(b"x")
+    box.scan()
+    box.scan()
+    assert complete(box) == []
+    (tmp_path / "incoming/a.tif.done").touch()
+    box.scan()
+    assert complete(box) == ["a.tif"]
+    assert "a.tif.done" not in box.candidates
+
+
+def test_a_manifest_of_another_size_keeps_the_file_waiting(tmp_path: Path) -> None:
+    box = inbox(tmp_path, require_marker=True)
+    (tmp_path / "incoming/a.tif").write_bytes(b"half")
+    (tmp_path / "incoming/a.tif.sha256").write_text(f'{{"sha256": "{DIGEST}", "size": 8}}')
+    box.scan()
+    assert complete(box) == []
+    (tmp_path / "incoming/a.tif").write_bytes(b"the rest")
+    box.scan()
+    assert complete(box) == ["a.tif"]
+
+
+@given(st.text())
+def test_a_manifest_of_any_text_is_understood_or_refused(text: str) -> None:
+    manifest = Manifest.parse(text)
+    assert manifest is None or len(manifest.sha256) == 64
+
+
+def test_a_manifest_in_the_format_of_sha256sum_is_understood() -> None:
+    assert Manifest.parse(f"{DIGEST}  a.tif\n") == Manifest(DIGEST)
+
+
+def test_links_pipes_and_unknown_folders_are_ignored(tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    (tmp_path / "incoming/link.tif").symlink_to("/etc/hostname")
+    os.mkfifo(tmp_path / "incoming/pipe.tif")
+    (tmp_path / "incoming/folder").mkdir()
+    box.scan()
+    assert {candidate.kind for candidate in box.candidates.values()} == {Kind.IGNORED}
+    assert len(box.candidates) == 3
+
+
+def test_names_outside_of_accept_are_ignored(tmp_path: Path) -> None:
+    box = inbox(tmp_path, accept=("*.tif",))
+    (tmp_path / "incoming/readme.txt").write_text("hello")
+    box.scan()
+    assert box.candidates["readme.txt"].kind is Kind.IGNORED
+
+
+def test_a_product_folder_is_complete_when_all_members_are_there(tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    product = tmp_path / "incoming/K5_X"
+    product.mkdir()
+    (product / "K5_X_L1D.tif").write_bytes(b"x")
+    for _ in range(2):
+        box.scan()
+    assert complete(box) == []
+    (product / "K5_X_Aux.xml").write_bytes(b"<x/>")
+    for _ in range(3):
+        box.scan()
+    assert complete(box) == ["K5_X"]
+    assert box.candidates["K5_X"].problem == ""
+
+
+def test_a_product_that_stays_incomplete_has_a_problem_that_names_what_is_missing(tmp_path: Path) -> None:
+    rule = ProductRule(folder="*.SAFE", main=("manifest.safe",), members=("measurement/*.tiff",))
+    box = inbox(tmp_path, product=(rule,), product_timeout_s=1e-9)
+    (tmp_path / "incoming/S1.SAFE").mkdir()
+    box.scan()
+    assert complete(box) == ["S1.SAFE"]
+    assert "manifest.safe, measurement/*.tiff missing" in box.candidates["S1.SAFE"].problem
+
+
+def test_what_somebody_takes_away_is_reported_gone(tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    path = tmp_path / "incoming/a.tif"
+    path.write_bytes(b"x")
+    box.scan()
+    box.candidates["a.tif"].job = 7
+    path.unlink()
+    box.scan()
+    assert box.gone == [7]
+
+
+def test_the_first_matching_rule_gives_the_priority(tmp_path: Path) -> None:
+    rules = ({"glob": "*URGENT*", "priority": 9}, {"glob": "*", "priority": -1})
+    box = inbox(tmp_path, priority=rules)
+    for name in ("a.tif", "a-URGENT.tif"):
+        (tmp_path / "incoming" / name).write_bytes(b"x")
+    box.scan()
+    assert box.candidates["a-URGENT.tif"].priority == 9
+    assert box.candidates["a.tif"].priority == -1

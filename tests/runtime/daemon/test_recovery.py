@@ -1,0 +1,173 @@
+"""Each gap that a crash can leave between two steps, made by hand, and what the next daemon makes of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runtime.daemon.custody import Folders
+from runtime.daemon.ledger import FILE_NAME, Ledger, State
+from runtime.daemon.recovery import recover
+from runtime.daemon.signature import signature_of
+from runtime.products.publish import job_key_of
+from tests.torture.station import Station
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Station:
+    return Station(tmp_path)
+
+
+@pytest.fixture
+def folders(station: Station) -> Folders:
+    folders = Folders(station.incoming, station.outgoing, station.state)
+    folders.prepare()
+    return folders
+
+
+def enter(station: Station, ledger: Ledger, name: str = "s.tif", content: int = 1) -> int:
+    path = station.drop(name, content)
+    found = signature_of(path)
+    sighting = {"name": name, "state": State.SEEN, "priority": 0, "found_by": "scan", **vars(found)}
+    return ledger.seen([sighting])[0]
+
+
+def test_renamed_into_work_but_not_in_the_ledger(station: Station, folders: Folders) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        folders.claim(enter(station, ledger), "s.tif")
+    station.drain()
+    assert station.published() == ["s.tif"]
+
+
+def test_worker_ended_with_the_daemon_before_anything_was_visible(station: Station, folders: Folders) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        job = enter(station, ledger)
+        folders.claim(job, "s.tif")
+        ledger.claimed(job)
+        ledger.started(job)
+        ledger.validated(job, "key", "sha")
+        ledger.running(job, "s_water.tif")
+    station.drain()
+    (row,) = station.rows(State.PUBLISHED)
+    assert (row.attempts, row.interruptions) == (2, 2)
+
+
+def test_mask_visible_but_not_in_the_ledger_is_finished_without_another_run(station: Station) -> None:
+    station.drop("s.tif", 1)
+    station.drain()
+    (mask,) = station.masks()
+    before = mask.stat().st_ino
+    with Ledger(station.state / FILE_NAME) as ledger:
+        ledger.requeued(1)
+        ledger.claimed(1)
+        ledger.started(1)
+        ledger.validated(1, job_key_of(mask) or "", "sha")
+        ledger.running(1, mask.name)
+    os.makedirs(station.state / "work/00000001")
+    os.rename(station.state / "done/s.tif", station.state / "work/00000001/input.tif")
+    station.drain()
+    (row,) = station.rows(State.PUBLISHED)
+    assert row.attempts == 1
+    assert mask.stat().st_ino == before
+    assert (station.state / "done/s.tif").exists()
+
+
+def test_published_but_the_input_still_in_work(station: Station) -> None:
+    station.drop("s.tif", 1)
+    station.drain()
+    os.makedirs(station.state / "work/00000001")
+    os.rename(station.state / "done/s.tif", station.state / "work/00000001/input.tif")
+    station.drain()
+    assert (station.state / "done/s.tif").exists()
+    assert not any((station.state / "work").iterdir())
+
+
+def test_in_quarantine_but_not_in_the_ledger(station: Station, folders: Folders) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        job = enter(station, ledger)
+        folders.claim(job, "s.tif")
+        ledger.claimed(job)
+        folders.quarantine_scene(job, "s.tif", {"reason": "bug", "message": "it broke"})
+        recover(ledger, folders, remove_done=False)
+        row = ledger.row(job)
+    assert row is not None
+    assert (row.state, row.reason) == (State.QUARANTINED, "bug")
+
+
+def test_linked_back_into_the_inbox_but_still_in_work(station: Station, folders: Folders) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        job = enter(station, ledger)
+        held = folders.claim(job, "s.tif")
+        ledger.claimed(job)
+        os.link(held, station.incoming / "s.tif")
+    station.drain()
+    assert station.published() == ["s.tif"]
+    assert len(station.rows()) == 1
+
+
+def test_back_in_the_inbox_but_claimed_in_the_ledger(station: Station, folders: Folders) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        job = enter(station, ledger)
+        folders.claim(job, "s.tif")
+        ledger.claimed(job)
+        assert folders.give_back(job, "s.tif")
+    station.drain()
+    assert station.published() == ["s.tif"]
+    assert len(station.rows()) == 1
+
+
+def test_requeued_in_the_ledger_but_still_in_quarantine(station: Station, folders: Folders) -> None:
+    station.drop("bad.tif", b"not a raster")
+    station.drain()
+    with Ledger(station.state / FILE_NAME) as ledger:
+        ledger.requeued(1)
+        recover(ledger, folders, remove_done=False)
+        row = ledger.row(1)
+    assert row is not None
+    assert (row.state, row.reason) == (State.QUARANTINED, "requeue_interrupted")
+
+
+def test_a_lost_ledger_loses_no_scene(station: Station, folders: Folders) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        folders.claim(enter(station, ledger), "s.tif")
+    for path in station.state.glob(FILE_NAME + "*"):
+        path.unlink()
+    station.drain()
+    assert station.published() == ["recovered-00000001.tif"]
+    assert len(station.masks()) == 1
+
+
+def test_staged_products_of_a_dead_daemon_are_dropped(station: Station, folders: Folders) -> None:
+    staging = station.outgoing / ".s.abc.tmp"
+    staging.mkdir()
+    (staging / "s_water.tif").write_bytes(b"half a mask")
+    station.drop("s.tif", 1)
+    station.drain()
+    assert not staging.exists()
+
+
+def test_a_scene_on_which_the_daemon_died_too_often_is_quarantined(station: Station, folders: Folders) -> None:
+    station.settings["max_interruptions"] = "2"
+    with Ledger(station.state / FILE_NAME) as ledger:
+        job = enter(station, ledger)
+        folders.claim(job, "s.tif")
+        ledger.claimed(job)
+        for _ in range(2):
+            ledger.started(job)
+            ledger.recovered(job)
+    station.drain()
+    assert station.reasons() == {"s.tif": "interrupted"}
+
+
+def test_a_scene_that_was_taken_away_while_claimed_is_reported(station: Station, folders: Folders) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        job = enter(station, ledger)
+        folders.claim(job, "s.tif")
+        ledger.claimed(job)
+    shutil.rmtree(station.state / "work/00000001")
+    done = station.drain()
+    assert done.returncode == 0
+    assert "somebody took it" in done.stderr

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from runtime.backends.fake import FakeBackend
+from runtime.job import SceneOptions
+from runtime.pipeline import process_scene
+from runtime.products.publish import StagedProducts, discard, drop_leftovers, is_published, job_key_of, publish
+from sarwater.errors import OutputError
+from tests.runtime.rasters import lake_scene, write_geotiff
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    return write_geotiff(tmp_path / "a.tif", lake_scene(64, 64))
+
+
+def stage(scene: Path, out: Path, **options: object) -> StagedProducts:
+    return process_scene(scene, FakeBackend(), out, SceneOptions(("mask", "stac"), **options))  # type: ignore[arg-type]
+
+
+def visible(out: Path) -> list[str]:
+    return sorted(path.name for path in out.iterdir())
+
+
+def test_a_mask_of_the_same_job_is_adopted(scene: Path, out: Path) -> None:
+    assert publish(stage(scene, out)) == "published"
+    inode = (out / "a_water.tif").stat().st_ino
+    assert publish(stage(scene, out)) == "adopted"
+    assert (out / "a_water.tif").stat().st_ino == inode
+    assert visible(out) == ["a_water.json", "a_water.tif"]
+
+
+def test_a_mask_of_another_job_is_kept_unless_overwritten(scene: Path, out: Path) -> None:
+    publish(stage(scene, out))
+    other = stage(scene, out, threshold=0.9)
+    with pytest.raises(OutputError, match="--overwrite"):
+        publish(other)
+    assert job_key_of(out / "a_water.tif") != other.job_key
+    assert publish(other, overwrite=True) == "published"
+    assert job_key_of(out / "a_water.tif") == other.job_key
+    assert visible(out) == ["a_water.json", "a_water.tif"]
+
+
+def test_a_foreign_file_of_the_masks_name_is_never_clobbered(scene: Path, out: Path) -> None:
+    out.mkdir()
+    (out / "a_water.tif").write_text("mine")
+    staged = stage(scene, out)
+    with pytest.raises(OutputError):
+        publish(staged)
+    assert (out / "a_water.tif").read_text() == "mine"
+
+
+def test_sidecars_of_an_unfinished_commit_are_replaced(scene: Path, out: Path) -> None:
+    out.mkdir()
+    (out / "a_water.json").write_text("left by a crash")
+    publish(stage(scene, out))
+    assert (out / "a_water.json").read_text().startswith("{")
+
+
+def test_the_mask_appears_last(scene: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = stage(scene, out)
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(OutputError, match="Input/output"):
+        publish(staged)
+    assert (out / "a_water.json").exists()
+    assert not (out / "a_water.tif").exists()
+    monkeypatch.undo()
+    discard(staged)
+    assert visible(out) == ["a_water.json"]
+
+
+def test_leftovers_of_dead_jobs_are_dropped_and_nothing_else(scene: Path, out: Path) -> None:
+    publish(stage(scene, out))
+    stage(scene, out)
+    (out / ".profile").write_text("not ours")
+    assert drop_leftovers(out) == 1
+    assert visible(out) == [".profile", "a_water.json", "a_water.tif"]
+
+
+def test_a_file_that_is_no_mask_has_no_job_key(scene: Path, tmp_path: Path) -> None:
+    assert job_key_of(scene) is None
+    assert job_key_of(tmp_path / "absent.tif") is None
+    assert is_published(tmp_path / "absent.tif", "key") is False

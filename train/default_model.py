@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from train.options import FitOptions
 
 MODEL = "hrnet-w18-small"
-SCENES = (("k5", 140, 1, 0.4), ("s1", 84, 2, 0.25))
+SCENES = (("k5", 120, 1, 0.3), ("s1", 60, 2, 0.15))
 """(simulator mode, scenes, seed, weight)"""
 SCENE_PX = 768
-ETCI_WEIGHT = 0.6
-K5_WEIGHT = 1.4
-BASE_STEPS = 1500
-ADAPT_STEPS = 200
+ETCI_WEIGHT = 0.5
+K5_WEIGHT = 1.0
+BASE_STEPS = 400
+ADAPT_STEPS = 150
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,13 @@ class Recipe:
             data=(*simulated, f"{self.etci}={ETCI_WEIGHT}"),
             out=self.out / "base",
             holdout=("vv@15",),
-            contrast=True,
-            gain_db=5.0,
             steps=BASE_STEPS,
             learning_rate=2e-3,
-            ema=0.995,
-            evaluate_every=500,
+            evaluate_every=200,
         )
 
     def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
-        """From the base to the K5 tiles but `holdout`; the rest of the data stays in, so that it is not forgotten.
-
-        The crops are larger: whether a dark area is water often shows only at its edge.
-        """
+        """From the base to the K5 tiles but `holdout`; the rest of the data stays in, so that it is not forgotten."""
         base = self.base()
         return replace(
             base,
@@ -86,12 +80,8 @@ class Recipe:
             out=self.out / name,
             holdout=(*base.holdout, *holdout),
             init=base.out / "last.pt",
-            crop_px=384,
-            batch=4,
-            gain_db=4.0,
             steps=ADAPT_STEPS,
             learning_rate=1e-3,
-            ema=0.99,  # of a short run the average has to forget where it began
             evaluate_every=ADAPT_STEPS,
         )
 

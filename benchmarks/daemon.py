@@ -82,11 +82,13 @@ def _start_s(root: Path, repeat: int) -> list[float]:
 
 def _overhead_ms(root: Path, scene: Path | None, repeat: int) -> dict[str, float]:
     from runtime.backends import open_backend
-    from runtime.pipeline import process_scene
+    from runtime.daemon.config import Config
+    from runtime.pipeline import SceneOptions, process_scene
     from runtime.products.publish import publish
     from sarwater.models import shipped_model
 
     station = _with_default_model(root)
+    options = SceneOptions(products=Config.model_fields["products"].default)  # as many as the daemon makes
     content = scene.read_bytes() if scene else station.scene(0, size_px=1024)
     direct_s = []
     with open_backend(shipped_model()) as backend:
@@ -94,7 +96,7 @@ def _overhead_ms(root: Path, scene: Path | None, repeat: int) -> dict[str, float
             path = root / f"direct{number}.tif"
             path.write_bytes(_numbered(content, number))
             start_s = time.monotonic()
-            publish(process_scene(path, backend, root / "direct"))
+            publish(process_scene(path, backend, root / "direct", options))
             direct_s.append(time.monotonic() - start_s)
     with station.start() as daemon:
         until(lambda: "ready" in station.log)

@@ -1,6 +1,7 @@
-"""One peer, in the peers' own environment: peer_runner.py PEER MODEL.onnx SCENE OUTPUT TILE_PX THRESHOLD.
+"""One peer, in the peers' own environment: peer_runner.py PEER MODEL SCENE OUTPUT TILE_PX THRESHOLD.
 
-Written the way such code is usually written, neither slowed down nor tuned; imports nothing of sarwater.
+MODEL is the ONNX file, for `torch` the same network as TorchScript (peer_weights.py). Written the way such code is
+usually written, neither slowed down nor tuned; imports nothing of sarwater.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ def main() -> None:
 
 
 def sliding_window(model_path: str, scene_path: str, output_path: str, tile: int, threshold: float) -> None:
-    import onnx2torch
     import rasterio
     import torch
 
-    model = onnx2torch.convert(model_path).eval()
+    model = torch.jit.load(model_path).eval()
     with rasterio.open(scene_path) as scene:
         image, profile = scene.read(1).astype(np.float32), scene.profile
     height, width = image.shape

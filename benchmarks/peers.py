@@ -4,7 +4,7 @@
 
 `torch` is a plain sliding window in PyTorch over an array held in memory; `onnxruntime` a rasterio loop, window by
 window, as most people write it. Neither blends. Each runs in a process of its own,
-one after the other. The weights are the same everywhere: the PyTorch ones are converted from the ONNX file.
+one after the other. The weights are the same everywhere: the PyTorch ones come from the ONNX file.
 """
 
 from __future__ import annotations
@@ -59,9 +59,13 @@ def _ours(model: Model, scene: Path, folder: Path) -> dict[str, Any]:
 
 def _peer(python: Path, peer: str, model: Model, scene: Path, folder: Path) -> dict[str, Any]:
     tile_px, threshold = model.manifest.tile_px, model.manifest.threshold
-    output = folder / f"{peer}.tif"
+    weights, output = model.path, folder / f"{peer}.tif"
+    if peer == "torch":
+        weights = folder / "network.pt"
+        convert = [str(python), "-m", "benchmarks.peer_weights", str(model.path), str(weights)]
+        subprocess.run(convert, check=True, cwd=RUNNER.parent.parent)
     return _measured(
-        [str(python), str(RUNNER), peer, str(model.path), str(scene), str(output), str(tile_px), str(threshold)]
+        [str(python), str(RUNNER), peer, str(weights), str(scene), str(output), str(tile_px), str(threshold)]
     )
 
 

@@ -11,7 +11,7 @@ environment=benchmarks/.venv-peers
 if [ ! -e "$environment/ready" ]; then
     python3 -m venv "$environment"
     "$environment/bin/python" -m pip --quiet --disable-pip-version-check install \
-        "${TORCH:-torch==2.13.0}" numpy onnx2torch onnxruntime rasterio
+        "${TORCH:-torch==2.13.0}" numpy onnx onnxruntime rasterio safetensors
     touch "$environment/ready"
 fi
 exec "${PYTHON:-.venv/bin/python}" -m benchmarks.peers --peers "$environment/bin/python" "$@"

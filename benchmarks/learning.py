@@ -36,10 +36,10 @@ class Lesson:
 
 
 LESSONS = (
-    Lesson("fcn-vgg16", steps=200, crop_px=128, batch=4),
     Lesson("unet-w16", steps=300, crop_px=256, batch=4),
     Lesson("deepunet", steps=300, crop_px=256, batch=4),
     Lesson("hrnet-w18-small", steps=300, crop_px=256, batch=8),
+    Lesson("fcn-vgg16", steps=200, crop_px=128, batch=4),
 )
 TILE_PX = 512
 """Of the exported model: the largest network needs 2 GB at 1024 px."""

@@ -267,5 +267,5 @@ def _timed(run: Callable[[], object]) -> float:
 
 def _with_this_package() -> dict[str, str]:
     """An environment in which a child finds this very package, from wherever it was imported."""
-    here = str(Path(__file__).resolve().parents[1])
+    here = str(Path(__file__).resolve().parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}

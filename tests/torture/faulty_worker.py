@@ -12,6 +12,7 @@ from typing import Any
 from runtime import pipeline
 from runtime.daemon import worker
 from runtime.products.publish import StagedProducts
+from sarwater.errors import DeviceLost
 
 _process_scene = pipeline.process_scene
 
@@ -27,7 +28,8 @@ def process_scene(*arguments: Any, **keywords: Any) -> StagedProducts:
     if name.startswith("bug"):
         raise RuntimeError("a bug on purpose")
     if name.startswith("gpu"):
-        raise type("LaunchError", (Exception,), {"__module__": "pycuda._driver"})("an illegal memory access (700)")
+        driver_error = type("LaunchError", (Exception,), {"__module__": "pycuda._driver"})
+        raise DeviceLost("the GPU was lost") from driver_error("an illegal memory access (700)")
     if name.startswith("slow"):
         for done in range(100_000):
             keywords["progress"](done, 100_000)

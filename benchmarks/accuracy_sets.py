@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.metrics import LAND, NODATA, WATER
+from train.default_model import ETCI_HELD_OUT
 from train.regions import split_sources
 from train.simulate import EPSG, simulate_scene
 from train.tiles import find_tiles
@@ -20,8 +21,6 @@ UInt8 = npt.NDArray[np.uint8]
 TEST_SEED = 77_001
 """Used for nothing else, so that no network was trained on these scenes."""
 DRY_SEED = 77_002
-ETCI_HELD_OUT = "vv@15"
-"""The rows that training leaves out, as train.default_model has it."""
 SIMULATOR = ("simulate.py", "scenery.py", "terrain.py", "radar.py", "shapes.py")
 
 

@@ -13,16 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import socket
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from runtime.benchmarking.device_state import Sensors
+from runtime.benchmarking.timing import summarise
 from sarwater.command import run_command
 from tests.torture.station import Station, until
 
@@ -34,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeat", type=int, default=20, help="samples of everything else")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args(argv)
-    result: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cpus": os.cpu_count()}
+    result: dict[str, Any] = {"machine": asdict(Sensors().machine())}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         root = Path(folder)
-        result["claim_ms"] = _percentiles(_claim_s(root / "claim", arguments.repeat))
-        result["start_s"] = _percentiles(_start_s(root / "start", min(5, arguments.repeat)), 1.0)
+        result["claim"] = asdict(summarise(_claim_s(root / "claim", arguments.repeat)))
+        result["start"] = asdict(summarise(_start_s(root / "start", min(5, arguments.repeat))))
         result["overhead_ms"] = _overhead_ms(root / "overhead", arguments.scene, arguments.repeat)
         result["scenes_per_s"] = _scenes_per_s(root / "throughput", arguments.scenes)
     text = json.dumps(result, indent=2)
@@ -141,13 +143,6 @@ def _records(station: Station, count: int) -> list[dict[str, Any]]:
     until(lambda: path.exists() and path.read_text().count("\n") == count)
     records = [json.loads(line) for line in path.read_text().splitlines()]
     return sorted(records, key=lambda record: int(record["job"]))
-
-
-def _percentiles(samples_s: list[float], scale: float = 1e3) -> dict[str, float]:
-    cuts = statistics.quantiles(samples_s, n=100, method="inclusive")
-    return {name: round(cuts[at - 1] * scale, 2) for name, at in (("p50", 50), ("p95", 95), ("p99", 99))} | {
-        "samples": len(samples_s)
-    }
 
 
 def cli() -> int:

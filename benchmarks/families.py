@@ -16,10 +16,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.accuracy_sets import ETCI_HELD_OUT
 from sarwater.command import run_command
 from train.checkpoint import load_checkpoint
-from train.default_model import ETCI_WEIGHT, K5_WEIGHT
+from train.default_model import ETCI_HELD_OUT, ETCI_WEIGHT, K5_WEIGHT
 from train.fit import fit
 from train.options import FitOptions, parse
 from train.simulate import EPSG

@@ -167,16 +167,13 @@ def _torch_peer(network: Network, device: str, *, half: bool, mode: str | None) 
     try:
         import torch
 
-        from export.to_onnx import state_dict_from_onnx
-        from train.models import Segmenter
+        from export.to_onnx import segmenter_from_onnx
     except ImportError as error:
         raise DependencyMissing(f"PyTorch is not installed ({error}): pip install torch") from error
-    architecture, tensors = state_dict_from_onnx(network.onnx)
-    segmenter = Segmenter(architecture)
-    segmenter.net.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()})
+    segmenter = segmenter_from_onnx(network.onnx)
     if half:
         segmenter.net = _in_half(segmenter.net)
-    segmenter = segmenter.eval().to(device)
+    segmenter = segmenter.to(device)
     if mode is not None:
         segmenter = segmenter.to(memory_format=torch.channels_last)
     torch.backends.cudnn.benchmark = True

@@ -10,18 +10,15 @@ from pathlib import Path
 
 import torch
 
-from export.to_onnx import state_dict_from_onnx
-from train.models import Segmenter
+from export.to_onnx import segmenter_from_onnx
 
 
 def main() -> None:
     source, target = map(Path, sys.argv[1:])
-    architecture, tensors = state_dict_from_onnx(source)
-    segmenter = Segmenter(architecture)
-    segmenter.net.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()})
+    segmenter = segmenter_from_onnx(source)
     with torch.inference_mode():
-        example = torch.zeros(1, len(architecture.channels), 256, 256)
-        torch.jit.trace(segmenter.eval(), example).save(str(target))
+        example = torch.zeros(1, len(segmenter.arch.channels), 256, 256)
+        torch.jit.trace(segmenter, example).save(str(target))
 
 
 if __name__ == "__main__":

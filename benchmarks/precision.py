@@ -17,6 +17,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from export.artefacts import TILE_PX, Workshop, proof_tiles
 from export.graph import read_graph
 from export.verify import find_files
 from runtime.backends import open_backend
+from runtime.benchmarking.timing import summarise
 from sarwater.command import run_command
 from sarwater.models import ENGINES, open_model
 
@@ -74,8 +76,8 @@ def measure(model: str, workshop: Workshop, repeat: int) -> dict[str, Any]:
     for index, backend in enumerate(backends):
         accuracy = compare(answers[index], answers[0], tiles, graph.manifest.threshold)
         precisions[backend.manifest.precision] = {
-            "wall_ms": _percentiles(wall[index, WARM_UP:]),
-            "processor_ms": _percentiles(processor[index, WARM_UP:]),
+            "wall": asdict(summarise(wall[index, WARM_UP:].tolist())),
+            "processor": asdict(summarise(processor[index, WARM_UP:].tolist())),
             "size_mb": files.onnx[index].stat().st_size / 1e6,
             **accuracy.to_dict(),
         }
@@ -91,14 +93,10 @@ def measure(model: str, workshop: Workshop, repeat: int) -> dict[str, Any]:
         "samples": repeat,
         "precisions": precisions,
         "int8_speed_up": {
-            kind: precisions["fp32"][kind]["p50"] / precisions["int8"][kind]["p50"]
-            for kind in ("wall_ms", "processor_ms")
+            kind: precisions["fp32"][kind]["p50_s"] / precisions["int8"][kind]["p50_s"]
+            for kind in ("wall", "processor")
         },
     }
-
-
-def _percentiles(seconds: np.ndarray) -> dict[str, float]:
-    return {f"p{p}": round(float(np.percentile(seconds, p)) * 1000, 2) for p in (50, 95, 99)}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Checkpoint -> fp32 ONNX, preprocessing inside the graph: `python -m export.to_onnx hrnet` or a checkpoint file.
 
 The only file of export that imports torch. The initialisers keep the official tensor names and BatchNorm is not
-folded, so that the ONNX file is a checkpoint too: `state_dict_from_onnx` gives back exactly what went in.
+folded, so that the ONNX file is a checkpoint too: `segmenter_from_onnx` gives back exactly what went in.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from export.graph import Graph
     from train.checkpoint import Checkpoint
-    from train.models import Architecture, Segmenter
+    from train.models import Segmenter
 
 OPSET = 17
 TILE_PX = 1024
@@ -125,13 +125,14 @@ def to_graph(checkpoint: Checkpoint, tile_px: int, overlap_px: int, recipe: dict
     return described(Graph(graph.proto, replace(graph.manifest, overlap_px=overlap_px)))
 
 
-def state_dict_from_onnx(path: Path) -> tuple[Architecture, dict[str, npt.NDArray[Any]]]:
-    """The architecture and the tensors of an fp32 ONNX file of ours, bit for bit as they were in the checkpoint.
+def segmenter_from_onnx(path: Path) -> Segmenter:
+    """The network of an fp32 ONNX file of ours, in evaluation mode, its tensors bit for bit as in the checkpoint.
 
     BatchNorm's step counters, which no graph has, are 0. Raises as `export.graph.read_graph`, and ExportError for a
     file whose BatchNorm is folded or that is not fp32.
     """
     import onnx
+    import torch
 
     from export.graph import architecture_in, read_graph
     from train.models import Architecture, Segmenter
@@ -141,9 +142,9 @@ def state_dict_from_onnx(path: Path) -> tuple[Architecture, dict[str, npt.NDArra
     document = architecture_in(graph.proto)
     if not document:
         raise ExportError(f"{path}: does not say which network it holds; export it again with this version")
-    architecture = Architecture.from_dict(document)
+    segmenter = Segmenter(Architecture.from_dict(document))
     stored = {item.name: onnx.numpy_helper.to_array(item) for item in graph.proto.graph.initializer}
-    expected = Segmenter(architecture).net.state_dict()
+    expected = segmenter.net.state_dict()
     counters = {name for name in expected if name.endswith("num_batches_tracked")}
     missing = sorted(expected.keys() - stored.keys() - counters)
     if manifest.precision != "fp32" or missing:
@@ -151,22 +152,19 @@ def state_dict_from_onnx(path: Path) -> tuple[Architecture, dict[str, npt.NDArra
             f"{path}: {manifest.precision}, without the tensor {missing[0] if missing else '?'} of {manifest.name}; "
             "weights come back only from an fp32 file that export.to_onnx wrote"
         )
-    return architecture, {name: stored.get(name, np.zeros((), np.int64)) for name in expected}
+    tensors = {name: torch.tensor(stored.get(name, np.zeros((), np.int64))) for name in expected}
+    segmenter.net.load_state_dict(tensors)
+    return segmenter.eval()
 
 
 def torch_network(path: Path) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
     """The network in PyTorch, with the weights of an fp32 ONNX file: (N, C, T, T) raw pixels -> (N, 1, T, T) float32.
 
-    Raises as `state_dict_from_onnx`.
+    Raises as `segmenter_from_onnx`.
     """
     import torch
 
-    from train.models import Segmenter
-
-    architecture, tensors = state_dict_from_onnx(path)
-    segmenter = Segmenter(architecture)
-    segmenter.net.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()})
-    segmenter.eval()
+    segmenter = segmenter_from_onnx(path)
 
     def network(tiles: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with torch.inference_mode():

@@ -25,7 +25,7 @@ from runtime.formats import hash_input, input_bytes
 from runtime.job import SceneOptions, Window, job_key, mask_name, product_stem
 from runtime.latency import LatencyRecord, StageClock
 from runtime.products.polygons import WaterPolygons
-from runtime.products.publish import JOB_KEY_TAG, StagedProducts
+from runtime.products.publish import INPUT_TAG, JOB_KEY_TAG, StagedProducts
 from runtime.products.quicklook import Quicklook
 from runtime.products.rasters import Confidence, Product, WaterMask
 from runtime.products.sieve import Sieve
@@ -235,7 +235,7 @@ def _tags(key: str, input_sha256: str, backend: Backend, options: SceneOptions, 
     threshold = backend.manifest.threshold if options.threshold is None else options.threshold
     tags = {
         JOB_KEY_TAG: key,
-        "SARWATER_INPUT_SHA256": input_sha256,
+        INPUT_TAG: input_sha256,
         "SARWATER_MODEL": backend.manifest.name,
         "SARWATER_MODEL_SHA256": backend.model_sha256,
         "SARWATER_THRESHOLD": f"{threshold:g}",

@@ -103,7 +103,10 @@ def _row(ledger: Ledger, job: int) -> Row:
 
 
 def _requeue(ledger: Ledger, folders: Folders, row: Row) -> None:
-    """First the ledger, then the rename that the daemon notices; a crash between the two is put right by `recover`."""
+    """First the ledger, then the rename that the daemon notices; a crash between the two is put right by `recover`.
+
+    What else lies in quarantine is left to the daemon's claim: it may have quarantined the scene again already.
+    """
     if row.state not in (State.QUARANTINED, State.PUBLISHED, State.DUPLICATE):
         raise UsageError(
             f"job {row.id} ({row.name}) is {row.state.value}; only finished or quarantined scenes can be requeued"
@@ -117,7 +120,6 @@ def _requeue(ledger: Ledger, folders: Folders, row: Row) -> None:
         raise UsageError(f"{folders.incoming / row.name}: exists; wait until that one was claimed, then try again")
     ledger.requeued(row.id)
     folders.release(source, row.name)
-    shutil.rmtree(folders.quarantine_folder(row.id), ignore_errors=True)
     print(f"{row.name}: back in {folders.incoming}")
 
 

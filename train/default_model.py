@@ -34,6 +34,8 @@ SCENES = (("k5", 120, 1, 0.3), ("s1", 60, 2, 0.15))
 """(simulator mode, scenes, seed, weight)"""
 SCENE_PX = 768
 ETCI_WEIGHT = 0.5
+ETCI_HELD_OUT = "vv@15"
+"""The rows of the ETCI scene that no network trains on."""
 K5_WEIGHT = 1.0
 BASE_STEPS = 400
 ADAPT_STEPS = 150
@@ -65,7 +67,7 @@ class Recipe:
             model=MODEL,
             data=(*simulated, f"{self.etci}={ETCI_WEIGHT}"),
             out=self.out / "base",
-            holdout=("vv@15",),
+            holdout=(ETCI_HELD_OUT,),
             steps=BASE_STEPS,
             learning_rate=2e-3,
             evaluate_every=200,

@@ -14,6 +14,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import filecmp
+import itertools
 import json
 import logging
 import os
@@ -32,6 +34,7 @@ from sarwater.errors import ConfigurationError
 log = logging.getLogger("sarwater.watch")
 
 REASON = "reason.json"
+_PROBE = ".sarwater-probe-"
 _BESIDE = {MARKER: "marker", MANIFEST: "manifest"}
 """What may lie beside a scene in the inbox, and its name beside the claimed one."""
 
@@ -83,7 +86,7 @@ class Folders:
 
     def _probe_moves(self) -> None:
         """Only a real rename tells: one file system may be mounted twice, and a rename between the mounts fails."""
-        name = f".sarwater-probe-{os.getpid()}"
+        name = f"{_PROBE}{os.getpid()}"
         probe, there = self.incoming / name, self.work / name
         try:
             probe.touch()
@@ -104,6 +107,12 @@ class Folders:
             for path in (probe, there):
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+    def drop_probes(self) -> None:
+        """Remove the probes that a power cut left; only for the one process that owns the folders."""
+        for folder in (self.work, *(() if self.read_only_inbox else (self.incoming,))):
+            for path in folder.glob(f"{_PROBE}*"):
+                path.unlink(missing_ok=True)
 
     def folder(self, job: int) -> Path:
         return self.work / f"{job:08d}"
@@ -133,6 +142,7 @@ class Folders:
         fsync_folder(folder)
         fsync_folder(self.work)
         fsync_folder(self.incoming)
+        self.forget_quarantine(job, name)
         return folder / input_name(name)
 
     def give_back(self, job: int, name: str) -> bool:
@@ -193,6 +203,24 @@ class Folders:
         folder = self.quarantine_folder(job)
         return next((path for path in (folder / name, folder / input_name(name)) if os.path.lexists(path)), None)
 
+    def forget_quarantine(self, job: int, name: str) -> None:
+        """Remove what the last round of a scene that was sent round again, and is claimed by now, left in quarantine.
+
+        Only here, where nobody else can be putting the same job into quarantine. A scene with other bytes, which took
+        the name meanwhile, is not what was sent round: the one in quarantine is kept then, under another number.
+        """
+        folder = self.quarantine_folder(job)
+        if not folder.is_dir():
+            return
+        left, held = self.quarantined(job, name), self.held(job, name)
+        if left is None or (held is not None and same_bytes(left, held)):
+            shutil.rmtree(folder)
+        else:
+            aside = next(p for n in itertools.count(1) if not (p := folder.with_name(f"{folder.name}-{n}")).exists())
+            log.warning("%s: not the scene that is claimed under its number now; kept as %s", left, aside)
+            os.rename(folder, aside)
+        fsync_folder(self.quarantine)
+
     def done_copy(self, job: int, name: str) -> Path | None:
         """The scene under done, or None; a name that was used again carries its job number."""
         paths = (self.done / _numbered(name, job), self.done / name)
@@ -208,7 +236,8 @@ class Folders:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(there))
         os.rename(source, there)
         fsync_folder(self.incoming)
-        fsync_folder(source.parent)
+        with contextlib.suppress(FileNotFoundError):  # a daemon that claimed it has removed its quarantine folder
+            fsync_folder(source.parent)
 
     def _move_beside(self, name: str, folder: Path, back: bool) -> None:
         """Marker and manifest go where the scene goes, so that none is left for the next scene of that name."""
@@ -233,6 +262,11 @@ def _make_durable(folder: Path) -> None:
         _make_durable(folder.parent)
         folder.mkdir(exist_ok=True)
         fsync_folder(folder.parent)
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Are both files, with the same content?"""
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _same_file(one: Path, other: Path) -> bool:

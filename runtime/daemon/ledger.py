@@ -214,6 +214,22 @@ class Ledger:
                 jobs.append(int(self._db.execute(sql, columns).lastrowid or 0))
         return jobs
 
+    def adopted(self, masks: Iterable[tuple[str, str, str]]) -> None:
+        """Masks that are visible though the ledger does not know them, as (file name, job key, sha256 of the input)."""
+        with self._transaction():
+            for mask, key, input_sha256 in masks:
+                columns = {
+                    "name": mask, "state": State.PUBLISHED, "inode": 0, "size_bytes": 0, "mtime_ns": 0,
+                    "found_by": "mask", "key": key, "input_sha256": input_sha256, "mask": mask,
+                    "products": json.dumps([mask]), "seen_utc": _utc(), "finished_utc": _utc(),
+                }  # fmt: skip
+                marks = ", ".join(f":{name}" for name in columns)
+                self._db.execute(f"INSERT OR IGNORE INTO jobs ({', '.join(columns)}) VALUES ({marks})", columns)
+
+    def is_new(self) -> bool:
+        """Has nothing ever been written into it?"""
+        return self._db.execute("SELECT 1 FROM jobs LIMIT 1").fetchone() is None
+
     def resighted(self, job: int, state: State, signature: Signature) -> None:
         """The file of a waiting row changed, or was given back complete."""
         self._update(job, (*WAITING, *CLAIMED), state=state, key=None, **dataclasses.asdict(signature))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
-from runtime.daemon.custody import REASON, Folders
+from runtime.daemon.custody import REASON, Folders, same_bytes
 from runtime.daemon.ledger import CLAIMED, WAITING, Ledger, Row, State
-from runtime.products.publish import job_key_of
+from runtime.job import mask_name
+from runtime.products.publish import INPUT_TAG, JOB_KEY_TAG, job_key_of, tags_of
 from sarwater.atomic import fsync_folder
 
 log = logging.getLogger("sarwater.watch")
@@ -23,6 +25,9 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, innocent: bool 
 
     `innocent`: it ended for want of space, so the attempt that was cut short does not count.
     """
+    folders.drop_probes()
+    if ledger.is_new():
+        _adopt_masks(ledger, folders)
     for row in ledger.rows(*CLAIMED):
         if innocent and row.interruptions > 0:
             ledger.given_back(row.id)
@@ -37,6 +42,22 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, innocent: bool 
         elif owner.state in (State.PUBLISHED, State.DUPLICATE, State.IGNORED):
             # The ledger knew, but the input had not been moved yet.
             folders.retire(owner.id, owner.name, remove_done)
+        elif owner.state is State.QUARANTINED:
+            _forget_twin(folders, owner)
+
+
+def _adopt_masks(ledger: Ledger, folders: Folders) -> None:
+    """The ledger was lost, or never was here: the masks themselves say which jobs are done, so none is made twice."""
+    tags = {mask.name: tags_of(mask) for mask in folders.outgoing.glob(mask_name("*"))}
+    masks = [
+        (name, found[JOB_KEY_TAG], found.get(INPUT_TAG, "")) for name, found in tags.items() if JOB_KEY_TAG in found
+    ]
+    if masks:
+        log.warning(
+            "%s: a new ledger, but %d of our masks are there; they count as published", folders.outgoing, len(masks)
+        )
+        fsync_folder(folders.outgoing)
+        ledger.adopted(sorted(masks))
 
 
 def _recover_claimed(ledger: Ledger, folders: Folders, row: Row) -> None:
@@ -64,8 +85,9 @@ def _recover_waiting(ledger: Ledger, folders: Folders, row: Row) -> None:
     held = folders.held(row.id, row.name)
     if held is not None:
         _keep_one(folders, held, row.name)
+        folders.forget_quarantine(row.id, row.name)
         ledger.claimed(row.id)  # the rename was done, the ledger not yet told
-    elif folders.quarantined(row.id, row.name) is not None:
+    elif (left := folders.quarantined(row.id, row.name)) and not same_bytes(left, folders.incoming / row.name):
         ledger.quarantined(row.id, "requeue_interrupted", "the requeue was cut short; ask for it again")
 
 
@@ -78,6 +100,13 @@ def _return_orphan(folders: Folders, folder: Path) -> None:
         log.warning("%s: claimed by a ledger that is gone; given back to the inbox as %s", path, name)
         folders.release(path, name)
     folders.drop(folder)
+
+
+def _forget_twin(folders: Folders, row: Row) -> None:
+    """A move to quarantine was cut short with the scene in both places: keep the one in quarantine."""
+    held, quarantined = folders.held(row.id, row.name), folders.quarantined(row.id, row.name)
+    if held and quarantined and same_bytes(held, quarantined):
+        shutil.rmtree(folders.folder(row.id))
 
 
 def _is_visible(folders: Folders, row: Row) -> bool:

@@ -18,6 +18,7 @@ from sarwater.atomic import fsync_folder
 from sarwater.errors import OutputError, SceneError
 
 JOB_KEY_TAG = "SARWATER_JOB_KEY"
+INPUT_TAG = "SARWATER_INPUT_SHA256"
 STAGING_GLOB = ".*.tmp"
 """Folders of staged products in an output folder; any that no running job owns is a leftover."""
 
@@ -96,12 +97,17 @@ def drop_leftovers(out_dir: Path) -> int:
 
 def job_key_of(mask: Path) -> str | None:
     """The job key in a mask's tags; None where the file is missing or is no mask of ours. Needs no GDAL."""
+    return tags_of(mask).get(JOB_KEY_TAG)
+
+
+def tags_of(mask: Path) -> dict[str, str]:
+    """A product's tags, as pipeline wrote them; none where the file is missing or no product. Needs no GDAL."""
     try:
         text = tiff.read_text_tag(mask, tiff.GDAL_METADATA)
         items = ElementTree.fromstring(text).iter("Item") if text else ()
-        return next((item.text for item in items if item.get("name") == JOB_KEY_TAG), None)
+        return {item.get("name", ""): item.text or "" for item in items}
     except (OSError, SceneError, ElementTree.ParseError):
-        return None
+        return {}
 
 
 def is_published(mask: Path, job_key: str) -> bool:

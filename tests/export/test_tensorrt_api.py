@@ -1,23 +1,16 @@
-"""What export asks of TensorRT exists in every version from 10.3 to 11.4, though none can be installed here.
-
-Three witnesses: the type stubs of 10.13, the real TensorRT-RTX, whose Python API is that of TensorRT 11, and the list
-of what TensorRT 11 removed (NVIDIA, "Removed Python APIs and Replacements", migration guide 10.x -> 11.x).
-"""
+"""What export asks of TensorRT exists in every version from 10.3 to 11.4, though none can be installed here."""
 
 from __future__ import annotations
 
 import ast
-import os
-import re
-import shutil
-import subprocess
-import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import CHECKOUT
+from tests.tensorrt_api import REMOVED_IN_11, has_tensorrt_rtx, stubs, type_errors
+
+__all__ = ["stubs"]
 
 PLAN = CHECKOUT / "export" / "plan.py"
 
@@ -73,13 +66,6 @@ SINCE = {
     "Runtime.deserialize_cuda_engine": "7",
 }
 """Every name that export/plan.py uses, and the release that brought it. A new call is looked up first, then added."""
-
-REMOVED_IN_11 = re.compile(
-    r"BuilderFlag\.(FP16|INT8|FP8|BF16|INT4|FP4|OBEY_PRECISION_CONSTRAINTS|PREFER_PRECISION_CONSTRAINTS|DIRECT_IO)"
-    r"|IBuilderConfig\.(int8_calibrator|\w*calibration_profile|\w*quantization_flags?|algorithm_selector)"
-    r"|IInt8\w+|IAlgorithm\w*|Builder\.platform_has_fast_\w+|ICudaEngine\.device_memory_size\w*"
-    r"|ILayer\.(precision|set_output_type|reset_precision)|ITensor\.\w*dynamic_range"
-)
 
 CLASSES = {
     "builder": "Builder",
@@ -138,9 +124,7 @@ def test_no_name_was_removed_in_11(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(SINCE))
 def test_the_real_library_of_that_generation_has_every_name(name: str) -> None:
-    found = pytest.importorskip("tensorrt_rtx")
-    for part in name.split("."):
-        found = getattr(found, part)
+    assert has_tensorrt_rtx(name)
 
 
 MISUSE = """
@@ -153,56 +137,5 @@ def wrong(builder: trt.Builder, config: trt.IBuilderConfig) -> None:
 """
 
 
-@pytest.fixture(scope="module")
-def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The type stubs of TensorRT 10.13, with the lines that no type checker can read made readable.
-
-    Their generator leaves a few plugin methods with parameters called `in`; nothing here uses those.
-    """
-    try:
-        files = metadata.files("tensorrt-stubs")
-    except metadata.PackageNotFoundError:
-        pytest.skip("tensorrt-stubs is not installed")
-    folder = tmp_path_factory.mktemp("stubs")
-    for file in files or []:
-        if file.suffix == ".pyi":
-            target = folder / file
-            target.parent.mkdir(exist_ok=True)
-            shutil.copy(str(file.locate()), target)
-            # They also name a variable `bool`, which hides the type of that name.
-            target.write_text(readable(re.sub("^bool: DataType.*", "", target.read_text(), flags=re.MULTILINE)))
-    return folder
-
-
-def readable(source: str) -> str:
-    while True:
-        try:
-            ast.parse(source)
-        except SyntaxError as error:
-            lines = source.splitlines()
-            number = (error.lineno or 1) - 1
-            name = re.search(r"def (\w+)\(", lines[number])
-            assert name, lines[number]
-            indent = lines[number][: len(lines[number]) - len(lines[number].lstrip())]
-            lines[number] = f"{indent}def {name[1]}(self, *args: typing.Any, **options: typing.Any) -> typing.Any:"
-            source = "\n".join(lines) + "\n"
-        else:
-            return source
-
-
 def test_the_calls_fit_the_type_stubs_of_tensorrt(stubs: Path, tmp_path: Path) -> None:
-    misuse = tmp_path / "misuse.py"
-    misuse.write_text(MISUSE)
-    command = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path}", "--no-error-summary"]
-    done = subprocess.run(
-        [*command, "--follow-imports=silent", str(PLAN), str(misuse)],
-        capture_output=True,
-        text=True,
-        cwd=CHECKOUT,
-        env={**os.environ, "MYPYPATH": str(stubs)},
-        timeout=280,
-    )
-    errors = done.stdout.splitlines()
-    assert [line for line in errors if line.startswith("export/plan.py")] == []
-    found = [line for line in errors if "misuse.py" in line]
-    assert len(found) >= 3, done.stdout + done.stderr  # so the stubs are really looked at
+    assert type_errors(PLAN, MISUSE, stubs, tmp_path) == []

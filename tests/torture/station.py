@@ -138,6 +138,8 @@ class Station:
         ]
         published = {row.key for row in rows if row.state is State.PUBLISHED}
         audit.lost += [f"no mask for the published key {key}" for key in published - set(keys)]
+        waiting = {f"{row.id:08d}" for row in rows if row.state is State.RETRY_WAIT}
+        audit.duplicated += [f"{path} is left" for path in self.state.glob("work/*") if path.name not in waiting]
         done = {sha for name, sha in handled}
         kept = {sha256_of(path) for path in self._kept()}
         for name, content in dropped.items():

@@ -1,21 +1,14 @@
-"""What running an engine asks of TensorRT exists in every version from 10.3 to 11.x; as tests/export does for building.
-
-The same three witnesses: the type stubs of 10.13, the real TensorRT-RTX, whose Python API is that of TensorRT 11, and
-the list of what TensorRT 11 removed.
-"""
+"""As tests/export/test_tensorrt_api.py: what running an engine asks of TensorRT exists in 10.3 to 11.x."""
 
 from __future__ import annotations
 
 import ast
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import CHECKOUT
-from tests.export.test_tensorrt_api import REMOVED_IN_11, stubs
+from tests.tensorrt_api import REMOVED_IN_11, has_tensorrt_rtx, stubs, type_errors
 
 __all__ = ["stubs"]
 
@@ -105,9 +98,7 @@ def test_no_name_was_removed_in_11(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted({*SINCE, *RTX_ONLY}))
 def test_the_real_library_of_that_generation_has_every_name(name: str) -> None:
-    found = pytest.importorskip("tensorrt_rtx")
-    for part in name.split("."):
-        found = getattr(found, part)
+    assert has_tensorrt_rtx(name)
 
 
 MISUSE = """
@@ -121,18 +112,4 @@ def wrong(engine: trt.ICudaEngine, context: trt.IExecutionContext) -> None:
 
 
 def test_the_calls_fit_the_type_stubs_of_tensorrt(stubs: Path, tmp_path: Path) -> None:
-    misuse = tmp_path / "misuse.py"
-    misuse.write_text(MISUSE)
-    command = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path}", "--no-error-summary"]
-    done = subprocess.run(
-        [*command, "--follow-imports=silent", str(ENGINE), str(misuse)],
-        capture_output=True,
-        text=True,
-        cwd=CHECKOUT,
-        env={**os.environ, "MYPYPATH": str(stubs)},
-        timeout=280,
-    )
-    errors = done.stdout.splitlines()
-    assert [line for line in errors if line.startswith("runtime/backends/engine.py")] == []
-    found = [line for line in errors if "misuse.py" in line]
-    assert len(found) >= 3, done.stdout + done.stderr  # so the stubs are really looked at
+    assert type_errors(ENGINE, MISUSE, stubs, tmp_path) == []

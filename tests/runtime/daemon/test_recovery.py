@@ -130,6 +130,47 @@ def test_requeued_in_the_ledger_but_still_in_quarantine(station: Station, folder
     assert (row.state, row.reason) == (State.QUARANTINED, "requeue_interrupted")
 
 
+def quarantined_and_requeued(station: Station) -> None:
+    station.drop("bad.tif", b"not a raster")
+    station.drain()
+    with Ledger(station.state / FILE_NAME) as ledger:
+        ledger.requeued(1)
+
+
+def test_back_in_the_inbox_but_still_in_quarantine(station: Station, folders: Folders) -> None:
+    quarantined_and_requeued(station)
+    os.link(station.state / "quarantine/00000001/bad.tif", station.incoming / "bad.tif")
+    assert station.drain().returncode == 0
+    (row,) = station.rows()
+    assert (row.state, row.reason) == (State.QUARANTINED, "scene_unreadable")
+    assert not any(station.incoming.iterdir())
+
+
+def test_the_reason_of_the_last_round_judges_no_scene_that_was_requeued(station: Station, folders: Folders) -> None:
+    quarantined_and_requeued(station)
+    folders.release(station.state / "quarantine/00000001/bad.tif", "bad.tif")
+    with Ledger(station.state / FILE_NAME) as ledger:
+        folders.claim(1, "bad.tif")
+        ledger.claimed(1)
+        recover(ledger, folders, remove_done=False)
+        row = ledger.row(1)
+    assert row is not None
+    assert row.state is State.CLAIMED
+    assert not (station.state / "quarantine/00000001").exists()
+
+
+def test_a_scene_in_quarantine_is_kept_where_another_took_its_name_and_number(
+    station: Station, folders: Folders
+) -> None:
+    quarantined_and_requeued(station)
+    station.drop("bad.tif", 1)
+    with Ledger(station.state / FILE_NAME):
+        folders.claim(1, "bad.tif")
+    assert (station.state / "quarantine/00000001-1/bad.tif").read_bytes() == b"not a raster"
+    station.drain()
+    assert station.published() == ["bad.tif"]
+
+
 def test_a_lost_ledger_loses_no_scene(station: Station, folders: Folders) -> None:
     with Ledger(station.state / FILE_NAME) as ledger:
         folders.claim(enter(station, ledger), "s.tif")
@@ -138,6 +179,19 @@ def test_a_lost_ledger_loses_no_scene(station: Station, folders: Folders) -> Non
     station.drain()
     assert station.published() == ["recovered-00000001.tif"]
     assert len(station.masks()) == 1
+
+
+def test_a_lost_ledger_makes_no_second_mask(station: Station) -> None:
+    station.drop("s.tif", 1)
+    station.drain()
+    for path in station.state.glob(FILE_NAME + "*"):
+        path.unlink()
+    station.drop("again.tif", 1)
+    station.drop("other.tif", 2)
+    done = station.drain()
+    assert "1 of our masks are there" in done.stderr
+    assert [mask.name for mask in station.masks()] == ["other_water.tif", "s_water.tif"]
+    assert [row.name for row in station.rows(State.DUPLICATE)] == ["again.tif"]
 
 
 def test_staged_products_of_a_dead_daemon_are_dropped(station: Station, folders: Folders) -> None:

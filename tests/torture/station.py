@@ -196,13 +196,13 @@ class Daemon:
             self.kill()
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
-    """Wait for `condition`; raises TimeoutError where it does not come true."""
+def until(condition: Callable[[], bool], timeout_s: float = 60, poll_s: float = 0.02) -> None:
+    """Wait for `condition`, which is looked at every `poll_s`; raises TimeoutError where it does not come true."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline_s:
             raise TimeoutError(f"not true after {timeout_s:g} s")
-        time.sleep(0.02)
+        time.sleep(poll_s)
 
 
 def write_geotiff(path: Path, size_px: int) -> None:

@@ -37,7 +37,7 @@ class Lesson:
 
 LESSONS = (
     Lesson("unet-w16", steps=300, crop_px=256, batch=4),
-    Lesson("deepunet", steps=300, crop_px=256, batch=4),
+    Lesson("deepunet", steps=200, crop_px=128, batch=4),
     Lesson("hrnet-w18-small", steps=300, crop_px=256, batch=8),
     Lesson("fcn-vgg16", steps=200, crop_px=128, batch=4),
 )

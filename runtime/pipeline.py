@@ -32,7 +32,7 @@ from runtime.products.sieve import Sieve
 from runtime.products.stac import stac_item
 from runtime.scene import SHADOW, Bool, Pixels, Scene, See, open_scene
 from sarwater import __version__
-from sarwater.atomic import fsync_file
+from sarwater.atomic import fsync_file, make_folder
 from sarwater.errors import OutputError
 from sarwater.manifest import sha256_of
 from sarwater.metrics import NODATA
@@ -212,7 +212,8 @@ class _WriterThread:
 def _staging_folder(out_dir: Path, stem: str) -> Iterator[Path]:
     """A hidden folder in `out_dir`, so that publishing is a rename within one file system; removed on any error."""
     try:
-        out_dir.mkdir(parents=True, exist_ok=True)
+        if not out_dir.is_dir():
+            make_folder(out_dir)
         folder = Path(tempfile.mkdtemp(prefix=f".{stem}.", suffix=".tmp", dir=out_dir))
     except OSError as error:
         raise OutputError(

@@ -27,6 +27,15 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, so that it survives a power cut, also where somebody made it just before."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+    with contextlib.suppress(PermissionError):  # above one's own folders one may be allowed to pass only
+        fsync_folder(path.parent)
+
+
 def fsync_file(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

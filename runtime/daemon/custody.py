@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any
 
 from runtime.daemon.inbox import MANIFEST, MARKER, Manifest
-from sarwater.atomic import fsync_folder, replacing
+from sarwater.atomic import fsync_folder, make_folder, replacing
 from sarwater.errors import ConfigurationError
 
 log = logging.getLogger("sarwater.watch")
@@ -69,7 +69,7 @@ class Folders:
             raise ConfigurationError(f"incoming {self.incoming}: no such folder; make it, or name another one")
         for folder in (self.outgoing, self.state, self.work, self.done, self.quarantine):
             try:
-                _make_durable(folder)
+                make_folder(folder)
             except OSError as error:
                 if error.errno == errno.ENOSPC:
                     raise
@@ -254,14 +254,6 @@ class Folders:
             if not path.name.startswith("input"):
                 path.unlink()
         folder.rmdir()  # not synced: `recover` knows what to do with one that comes back
-
-
-def _make_durable(folder: Path) -> None:
-    """Make a folder, and those above it, so that it survives a power cut."""
-    if not folder.is_dir():
-        _make_durable(folder.parent)
-        folder.mkdir(exist_ok=True)
-        fsync_folder(folder.parent)
 
 
 def same_bytes(one: Path, other: Path) -> bool:

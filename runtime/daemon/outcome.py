@@ -19,7 +19,6 @@ from runtime.daemon.ledger import Row, State
 from runtime.daemon.signature import signature_of
 from runtime.latency import LatencyRecord
 from runtime.products.publish import StagedProducts, discard, publish
-from sarwater.atomic import fsync_folder
 
 log = logging.getLogger("sarwater.watch")
 
@@ -47,9 +46,6 @@ class Outcome:
         except BaseException:
             discard(staged)
             raise
-        if how == "adopted":
-            # Whoever linked it may have died before the folder was synced.
-            fsync_folder(staged.out_dir)
         visible = now()
         self._ledger.published(job.id, list(staged.names))
         self._folders.retire(job.id, job.name, self._context.remove_done)

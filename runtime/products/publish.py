@@ -62,8 +62,7 @@ def publish(staged: StagedProducts, *, overwrite: bool = False) -> str:
     source, out_dir = Path(staged.folder), staged.out_dir
     try:
         if not overwrite and is_published(out_dir / mask, staged.job_key):
-            discard(staged)
-            return "adopted"
+            return _adopt(staged)
         for name in sidecars:
             os.replace(source / name, out_dir / name)
         fsync_folder(out_dir)
@@ -73,7 +72,9 @@ def publish(staged: StagedProducts, *, overwrite: bool = False) -> str:
             os.link(source / mask, out_dir / mask)  # never clobbers, unlike rename
         fsync_folder(out_dir)
     except FileExistsError:
-        return _adopt(staged, out_dir / mask)
+        if not is_published(out_dir / mask, staged.job_key):
+            raise OutputError(f"{out_dir / mask}: disappeared while it was looked at; run again") from None
+        return _adopt(staged)
     except OSError as error:
         raise OutputError(
             f"{out_dir}: products cannot be made visible ({error.strerror}); free space or fix permissions"
@@ -122,8 +123,8 @@ def is_published(mask: Path, job_key: str) -> bool:
     return True
 
 
-def _adopt(staged: StagedProducts, mask: Path) -> str:
-    if not is_published(mask, staged.job_key):
-        raise OutputError(f"{mask}: disappeared while it was looked at; run again")
+def _adopt(staged: StagedProducts) -> str:
+    """Keep the mask that is there. Whoever linked it may have died before the folder was synced."""
+    fsync_folder(staged.out_dir)
     discard(staged)
     return "adopted"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
 import os
 import random
@@ -22,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.daemon.ledger import State
+from runtime.daemon.ledger import FILE_NAME, Ledger, State
 from runtime.products.publish import job_key_of
 from tests.torture import trace
 from tests.torture.disk import Disk, Survivor
@@ -50,12 +49,17 @@ class Recording:
     runs: int = 0
 
     @classmethod
-    def begin(cls, root: Path, checkout: Path | None = None) -> Recording:
+    def begin(cls, root: Path, checkout: Path | None = None, old_ledger: bool = False) -> Recording:
         station = Station(root / "station")
         station.checkout = checkout or station.checkout
         for name, seed in CONTENTS.items():
             station.drop(name, seed)
         station.drop(BROKEN, b"not a raster")
+        if old_ledger:
+            station.state.mkdir()
+            with Ledger(station.state / FILE_NAME) as ledger:
+                row = {"name": "earlier", "state": State.IGNORED, "priority": 0, "found_by": "scan"}
+                ledger.seen([{**row, "inode": 0, "size_bytes": 0, "mtime_ns": 0}])
         return cls(station, Disk(station.root))
 
     def run(self, *command: str, kill_at: int = 0, until_masks: int = 0) -> list[trace.Call]:
@@ -80,6 +84,23 @@ class Recording:
             path.unlink()
             self.disk.remove(str(path))
         self.disk.sync(str(self.station.state))
+
+    def set_aside(self, name: str) -> None:
+        """An operator takes a scene out of the inbox; that is durable at once."""
+        taken, there = self.station.incoming / name, self.station.state / name
+        os.rename(taken, there)
+        self.disk.rename(str(taken), str(there))
+        for folder in (there.parent, taken.parent):
+            self.disk.sync(str(folder))
+
+    def put_back(self, job: int, name: str) -> None:
+        """A claimed scene is in the inbox as well; that is durable at once."""
+        held, there = self.station.state / f"work/{job:08d}/input.tif", self.station.incoming / name
+        os.link(held, there)
+        node = self.disk.find(str(held))
+        assert node is not None, held
+        self.disk.make(str(there), node)
+        self.disk.sync(str(self.station.incoming))
 
 
 def first_sync_after_link(calls: list[trace.Call]) -> int:
@@ -114,12 +135,47 @@ def stopped(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recordin
 
 def killed(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
     """A kill right after the mask's link, then a drain."""
-    yield from _killed(root, checkout, ledger_lost=False)
+    recording, calls = _killed_after_link(root, checkout, "runtime.watch", "--once")
+    yield from ((recording, call) for call in calls)
+    for call in recording.run("--once"):
+        yield recording, call
 
 
 def killed_and_ledger_lost(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
     """A kill right after the mask's link, the ledger removed by an operator, then a drain that adopts the mask."""
-    yield from _killed(root, checkout, ledger_lost=True)
+    recording, calls = _killed_after_link(root, checkout, "runtime.watch", "--once")
+    yield from ((recording, call) for call in calls)
+    recording.forget_ledger()
+    for call in recording.run("--once"):
+        yield recording, call
+
+
+def held_twice(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
+    """A kill, after which the next scene is in work and, as a power cut in its claim may leave it, in the inbox.
+
+    The only one there: the claim of another would make durable what recovery forgot to.
+    """
+    recording, calls = _killed_after_link(root, checkout, "runtime.watch", "--once")
+    yield from ((recording, call) for call in calls)
+    for path in recording.station.incoming.glob("*.tif"):
+        recording.set_aside(path.name)
+    recording.put_back(2, "b.tif")
+    for call in recording.run("--once"):
+        yield recording, call
+
+
+def predicted(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
+    """`sarwater-predict`, killed right after the link of the mask of a scene that the daemon works off next.
+
+    The daemon's ledger is an old one; a new one would begin with that mask.
+    """
+    recording, calls = _killed_after_link(
+        root, checkout, "runtime.predict", "--products=mask,stac", "{incoming}/a.tif", old_ledger=True
+    )
+    yield from ((recording, call) for call in calls)
+    recording.station.module = "runtime.watch"
+    for call in recording.run("--once"):
+        yield recording, call
 
 
 def requeued(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
@@ -136,22 +192,22 @@ def requeued(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recordi
         yield recording, call
 
 
-def _killed(root: Path, checkout: Path | None, ledger_lost: bool) -> Iterator[tuple[Recording, trace.Call]]:
-    for attempt in itertools.count(1):
-        measured = Recording.begin(root / f"measured{attempt}", checkout)
-        kill_at = first_sync_after_link(measured.run("--once"))
-        recording = Recording.begin(root / f"killed{attempt}", checkout)
-        calls = recording.run("--once", kill_at=kill_at)
+def _killed_after_link(
+    root: Path, checkout: Path | None, module: str, *command: str, old_ledger: bool = False
+) -> tuple[Recording, list[trace.Call]]:
+    """Run a command and kill it right after it has linked the first mask; `{incoming}` in it is the inbox."""
+    for attempt in range(20):
+        kill_at = 0
+        for name in ("measured", "killed"):
+            recording = Recording.begin(root / f"{name}{attempt}", checkout, old_ledger)
+            recording.station.module = module
+            words = [word.format(incoming=recording.station.incoming) for word in command]
+            calls = recording.run(*words, kill_at=kill_at)
+            kill_at = kill_at or first_sync_after_link(calls)
         if linked_last(calls):
-            break
+            return recording, calls
         # What the daemon finds at one look differs from run to run, and so does the number of its fsyncs.
-        if attempt == 20:
-            raise RuntimeError(f"{root}: in {attempt} runs the kill never hit the moment after the mask's link")
-    yield from ((recording, call) for call in calls)
-    if ledger_lost:
-        recording.forget_ledger()
-    for call in recording.run("--once"):
-        yield recording, call
+    raise RuntimeError(f"{root}: the kill never hit the moment after the mask's link")
 
 
 def inspect(state: dict[str, Survivor], expected: dict[str, str]) -> Audit:
@@ -164,8 +220,11 @@ def inspect(state: dict[str, Survivor], expected: dict[str, str]) -> Audit:
                 audit.corrupted.append(f"{name}: a visible mask is not what it should be")
             if not _is_json(contents.get(name.replace(".tif", ".json"))):
                 audit.corrupted.append(f"{name}: visible before its side products")
-    for row in _rows(state):
-        _inspect_row(row, contents, audit)
+    try:
+        for row in _rows(state):
+            _inspect_row(row, contents, audit)
+    except sqlite3.DatabaseError as error:
+        audit.corrupted.append(f"ledger: {error}")
     return audit
 
 
@@ -178,6 +237,9 @@ def _inspect_row(row: sqlite3.Row, contents: dict[str, bytes], audit: Audit) -> 
         audit.lost.append(f"{name}: PUBLISHED without a mask")
     if status in ("PUBLISHED", "DUPLICATE", "QUARANTINED") and f"incoming/{name}" in contents:
         audit.duplicated.append(f"{name}: {status} and in the inbox again")
+    inbox = contents.get(f"incoming/{name}")
+    if status in ("SEEN", "SETTLING") and inbox is not None and contents.get(held, inbox) != inbox:
+        audit.corrupted.append(f"{name}: {status}, and would be taken for another scene's bytes in work")
     if status in ("CLAIMED", "VALIDATED", "RUNNING") and not {held, f"incoming/{name}"} & contents.keys():
         audit.lost += [] if in_quarantine else [f"{name}: {status} and not in work"]
     if status in ("CLAIMED", "VALIDATED", "RUNNING") and folder + "reason.json" in contents and not in_quarantine:
@@ -242,7 +304,9 @@ def lay_out(state: dict[str, Survivor], root: Path) -> Station:
     return Station(root)
 
 
-SCENARIOS: tuple[Scenario, ...] = (plain, stopped, killed, killed_and_ledger_lost, requeued)
+SCENARIOS: tuple[Scenario, ...] = (
+    plain, stopped, killed, killed_and_ledger_lost, held_twice, predicted, requeued
+)  # fmt: skip
 
 
 def states(

@@ -77,6 +77,8 @@ class Station:
         python = [sys.executable, "-m", self.module]
         if self.module == "runtime.queue":
             return [*python, f"--state={self.state}", *flags]
+        if self.module == "runtime.predict":
+            return [*python, f"--output={self.outgoing}", f"--model={self.model}", "--device=fake", *flags]
         folders = [f"--incoming={self.incoming}", f"--outgoing={self.outgoing}", f"--state={self.state}"]
         return [*python, *folders, f"--model={self.model}", "--device=fake", *_flags(self.settings), *flags]
 

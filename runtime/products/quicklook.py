@@ -107,10 +107,13 @@ class Quicklook(Product):
         echoes = self._power > 0
         low, high = map(float, np.percentile(decibels[echoes], _STRETCH_PERCENT)) if echoes.any() else (0.0, 1.0)
         grey = np.clip((decibels - low) / max(high - low, 1e-6), 0, 1)[..., None] * 255
+        picture = np.repeat(grey, 3, axis=2)
         for value, cover in ((WATER, self._water), (SHADOW, self._shadow)):
+            if not cover.any():
+                continue
             opacity = (_OVERLAY_OPACITY * np.minimum(cover / np.maximum(self._seen, 1), 1))[..., None]
-            grey = grey * (1 - opacity) + np.array(MASK_COLOURS[value][:3], np.float32) * opacity
-        colours = np.concatenate([grey, np.where(seen, np.float32(255), 0)[..., None]], axis=2)
+            picture = picture * (1 - opacity) + np.array(MASK_COLOURS[value][:3], np.float32) * opacity
+        colours = np.concatenate([picture, np.where(seen, np.float32(255), 0)[..., None]], axis=2)
         return self._north_up((colours + 0.5).astype(np.uint8))
 
     def _north_up(self, colours: UInt8) -> tuple[UInt8, float | None]:
@@ -125,6 +128,8 @@ class Quicklook(Product):
             utm.SetUTM(int(longitude // 6) + 31, latitude >= 0)
             target = gdal.Warp("", source, format="MEM", dstSRS=utm.ExportToWkt(), resampleAlg="average")
             colours, metres_per_px = target.ReadAsArray().transpose(1, 2, 0), target.GetGeoTransform()[1]
+        if (colours[..., 3] == 255).all():
+            return colours[..., :3], metres_per_px
         opacity = colours[..., 3:] / np.float32(255)
         on_paper = colours[..., :3] * opacity + np.array(_PAPER, np.float32) * (1 - opacity)
         return (on_paper + 0.5).astype(np.uint8), metres_per_px

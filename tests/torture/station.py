@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -114,7 +115,11 @@ class Station:
         return sorted(row.name for row in self.rows(State.PUBLISHED))
 
     def published_all(self, contents: dict[str, bytes]) -> bool:
-        return set(self.published()) >= set(contents)
+        """False, too, where no ledger can be read: on a full disk it may not be there yet, or have no room to be read."""
+        try:
+            return set(self.published()) >= set(contents)
+        except sqlite3.OperationalError:
+            return False
 
     def reasons(self) -> dict[str, str]:
         """Name of each quarantined scene -> reason.json's reason."""

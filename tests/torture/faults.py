@@ -70,7 +70,7 @@ def undisturbed(root: Path, contents: dict[str, bytes]) -> dict[str, str]:
 def kill_at_random(root: Path, count: int, rng: random.Random) -> Result:
     """1: kill -9 at random moments."""
     station, result = Station(root / "station"), Result()
-    contents = scenes(station, max(8, count // 2))
+    contents = scenes(station, 2 * count)  # so that every daemon has something to do when it is killed
     expected = undisturbed(root, contents)
     waiting = list(contents.items())
     while result.hit < count:

@@ -115,7 +115,7 @@ class Station:
         return sorted(row.name for row in self.rows(State.PUBLISHED))
 
     def published_all(self, contents: dict[str, bytes]) -> bool:
-        """False, too, where no ledger can be read: on a full disk it may not be there yet, or have no room to be read."""
+        """False, too, where no ledger can be read: on a full disk it may not be there, or have no room for that."""
         try:
             return set(self.published()) >= set(contents)
         except sqlite3.OperationalError:

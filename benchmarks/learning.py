@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.benchmarking.device_state import Sensors
 from sarwater.command import run_command
 from sarwater.errors import SarwaterError
 
@@ -116,6 +117,12 @@ def _run(*arguments: str) -> None:
 
 def _markdown(rows: Sequence[dict[str, Any]], holdout: str) -> str:
     lines = [
+        "# Every network learns the KOMPSAT-5 tiles in some hundred steps",
+        "",
+        "Made by `python -m benchmarks.learning --data K5_DIR -o benchmarks/learning.md` on "
+        f"{Sensors().machine().cpu}; {holdout} is held out. Other work may share the machine, so the minutes are no "
+        "benchmark; training.md is.",
+        "",
         f"| network | steps | crop, batch | minutes | loss, first to last | IoU on {holdout} | box + Otsu | "
         "IoU in the daemon | its total, s |",
         "|---|---|---|---|---|---|---|---|---|",

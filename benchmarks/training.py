@@ -111,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scenes"
         simulate(["--out", str(data), "--count", "2", "--size", str(max(512, 2 * arguments.crop)), "--seed", "1"])
+        print("# Steps per second of training, beside a plain loop\n\n`python -m benchmarks.training`: ", end="")
         print(
             f"{_machine(arguments.device)}; crops of {arguments.crop} px, batch {arguments.batch}, "
             f"{arguments.steps} steps after {arguments.warmup} to warm up\n"

@@ -1,0 +1,38 @@
+"""The benchmark commands run, on next to nothing: what they print is complete, and how fast it was is not asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import daemon, precision, scene, training
+
+
+def test_the_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert daemon.main(["--scenes", "5", "--repeat", "2", "--json", str(tmp_path / "report.json")]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report.keys() == {"machine", "claim", "start", "overhead_ms", "scenes_per_s"}
+    assert report["scenes_per_s"] > 0
+
+
+def test_the_whole_scene(capsys: pytest.CaptureFixture[str]) -> None:
+    assert scene.main(["--size", "1100x1024"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["tiles"] == 2
+    assert 0 < report["share_of_raw_processor"] < 1
+
+
+def test_training(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--crop", "64", "--batch", "2", "--warmup", "1", "--steps", "1", "--device", "cpu"]
+    assert training.main(["--models", "unet-w16", *small]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| unet-w16")]
+    assert [row.split("|")[2].strip() for row in rows] == ["plain fp32", "ours fp32", "ours bf16"]
+
+
+@pytest.mark.slow
+def test_precisions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert precision.main(["--tile", "512", "--repeat", "2"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["precisions"].keys() == {"fp32", "fp16", "int8"}

@@ -145,6 +145,8 @@ class Ledger:
                 with self._transaction():
                     for statement in _SCHEMA.split(";\n"):
                         self._db.execute(statement)
+            elif version == 0:
+                raise ConfigurationError(f"{path}: empty; start the daemon, which fills it once there is room")
             elif version != _VERSION:
                 raise ConfigurationError(f"{path}: ledger of version {version}, expected {_VERSION}; move it away")
         except BaseException as error:

@@ -10,7 +10,7 @@ import pytest
 
 from runtime import queue
 from runtime.daemon.ledger import FILE_NAME, Ledger, State
-from sarwater.errors import UsageError
+from sarwater.errors import ConfigurationError, UsageError
 from tests.torture.station import Station
 
 
@@ -86,4 +86,10 @@ def test_a_job_that_is_not_there_is_a_usage_error(station: Station) -> None:
 
 def test_a_folder_without_a_ledger_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such ledger"):
+        queue.main(["--state", str(tmp_path), "list"])
+
+
+def test_a_ledger_that_a_full_disk_left_empty_says_so(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).touch()
+    with pytest.raises(ConfigurationError, match="empty; start the daemon"):
         queue.main(["--state", str(tmp_path), "list"])

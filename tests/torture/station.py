@@ -20,6 +20,7 @@ import numpy as np
 from runtime.backends.fake import FAKE_MANIFEST
 from runtime.daemon.ledger import FILE_NAME, Ledger, Row, State
 from runtime.products.publish import job_key_of
+from sarwater.errors import ConfigurationError
 from sarwater.manifest import manifest_path, sha256_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -118,7 +119,7 @@ class Station:
         """False, too, where no ledger can be read: on a full disk it may not be there, or have no room for that."""
         try:
             return set(self.published()) >= set(contents)
-        except sqlite3.OperationalError:
+        except (sqlite3.OperationalError, ConfigurationError):
             return False
 
     def reasons(self) -> dict[str, str]:

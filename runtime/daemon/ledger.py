@@ -228,9 +228,9 @@ class Ledger:
                 marks = ", ".join(f":{name}" for name in columns)
                 self._db.execute(f"INSERT OR IGNORE INTO jobs ({', '.join(columns)}) VALUES ({marks})", columns)
 
-    def is_new(self) -> bool:
-        """Has nothing ever been written into it?"""
-        return self._db.execute("SELECT 1 FROM jobs LIMIT 1").fetchone() is None
+    def published_masks(self) -> set[str]:
+        """File names of the masks of all published rows."""
+        return {mask for (mask,) in self._db.execute("SELECT mask FROM jobs WHERE state = ?", (State.PUBLISHED,))}
 
     def resighted(self, job: int, state: State, signature: Signature) -> None:
         """The file of a waiting row changed, or was given back complete."""

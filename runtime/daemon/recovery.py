@@ -26,12 +26,11 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, innocent: bool 
     `innocent`: it ended for want of space, so the attempt that was cut short does not count.
     """
     folders.drop_probes()
-    if ledger.is_new():
-        _adopt_masks(ledger, folders)
     for row in ledger.rows(*CLAIMED):
         if innocent and row.interruptions > 0:
             ledger.given_back(row.id)
         _recover_claimed(ledger, folders, row)
+    _adopt_masks(ledger, folders)
     for row in ledger.rows(*WAITING):
         _recover_waiting(ledger, folders, row)
     for folder in sorted(folders.work.iterdir()):
@@ -47,15 +46,15 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, innocent: bool 
 
 
 def _adopt_masks(ledger: Ledger, folders: Folders) -> None:
-    """The ledger was lost, or never was here: the masks themselves say which jobs are done, so none is made twice."""
-    tags = {mask.name: tags_of(mask) for mask in folders.outgoing.glob(mask_name("*"))}
+    """Masks that the ledger does not know, because it was lost or because `sarwater-predict` made them there: their
+    tags say which jobs are done, so that no job is done twice, under whatever name its scene comes."""
+    known = ledger.published_masks()
+    tags = {mask.name: tags_of(mask) for mask in folders.outgoing.glob(mask_name("*")) if mask.name not in known}
     masks = [
         (name, found[JOB_KEY_TAG], found.get(INPUT_TAG, "")) for name, found in tags.items() if JOB_KEY_TAG in found
     ]
     if masks:
-        log.warning(
-            "%s: a new ledger, but %d of our masks are there; they count as published", folders.outgoing, len(masks)
-        )
+        log.warning("%s: %d of our masks are not in the ledger; they count as published", folders.outgoing, len(masks))
         fsync_folder(folders.outgoing)
         ledger.adopted(sorted(masks))
 

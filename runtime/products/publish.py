@@ -62,7 +62,8 @@ def publish(staged: StagedProducts, *, overwrite: bool = False) -> str:
     source, out_dir = Path(staged.folder), staged.out_dir
     try:
         if not overwrite and is_published(out_dir / mask, staged.job_key):
-            return _adopt(staged)
+            discard(staged)
+            return "adopted"
         for name in sidecars:
             os.replace(source / name, out_dir / name)
         fsync_folder(out_dir)
@@ -74,7 +75,8 @@ def publish(staged: StagedProducts, *, overwrite: bool = False) -> str:
     except FileExistsError:
         if not is_published(out_dir / mask, staged.job_key):
             raise OutputError(f"{out_dir / mask}: disappeared while it was looked at; run again") from None
-        return _adopt(staged)
+        discard(staged)
+        return "adopted"
     except OSError as error:
         raise OutputError(
             f"{out_dir}: products cannot be made visible ({error.strerror}); free space or fix permissions"
@@ -112,7 +114,8 @@ def tags_of(mask: Path) -> dict[str, str]:
 
 
 def is_published(mask: Path, job_key: str) -> bool:
-    """Whether `mask` is there already as the mask of this job; raises OutputError where it is another job's."""
+    """Whether `mask` is there already as the mask of this job, for good: whoever linked it may have died before the
+    folder was synced. Raises OutputError where it is another job's."""
     if not mask.exists():
         return False
     if job_key_of(mask) != job_key:
@@ -120,11 +123,5 @@ def is_published(mask: Path, job_key: str) -> bool:
             f"{mask}: exists and is the mask of another scene, model or setting; "
             "choose another output folder, or pass --overwrite"
         )
+    fsync_folder(mask.parent)
     return True
-
-
-def _adopt(staged: StagedProducts) -> str:
-    """Keep the mask that is there. Whoever linked it may have died before the folder was synced."""
-    fsync_folder(staged.out_dir)
-    discard(staged)
-    return "adopted"

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.daemon.ledger import FILE_NAME, Ledger, State
+from runtime.daemon.ledger import State
 from runtime.products.publish import job_key_of
 from tests.torture import trace
 from tests.torture.disk import Disk, Survivor
@@ -47,30 +47,29 @@ class Recording:
     station: Station
     disk: Disk
     runs: int = 0
+    promised: set[str] = field(default_factory=set)
+    """Products that a command said are there."""
 
     @classmethod
-    def begin(cls, root: Path, checkout: Path | None = None, old_ledger: bool = False) -> Recording:
+    def begin(cls, root: Path, checkout: Path | None = None) -> Recording:
         station = Station(root / "station")
         station.checkout = checkout or station.checkout
         for name, seed in CONTENTS.items():
             station.drop(name, seed)
         station.drop(BROKEN, b"not a raster")
-        if old_ledger:
-            station.state.mkdir()
-            with Ledger(station.state / FILE_NAME) as ledger:
-                row = {"name": "earlier", "state": State.IGNORED, "priority": 0, "found_by": "scan"}
-                ledger.seen([{**row, "inode": 0, "size_bytes": 0, "mtime_ns": 0}])
         return cls(station, Disk(station.root))
 
     def run(self, *command: str, kill_at: int = 0, until_masks: int = 0) -> list[trace.Call]:
-        """Run to the end (or to the kill, or to a stop after so many masks) and return the calls."""
+        """Run to the end (or to the kill, or to a stop after so many masks) and return the calls; `{incoming}` in the
+        command is the inbox."""
         self.runs += 1
+        words = [word.format(incoming=self.station.incoming) for word in command]
         log = self.station.root.parent / f"run{self.runs}"
         prefix = trace.command(log)
         if kill_at:
             prefix.remove("--seccomp-bpf")  # strace 6.1 sends no signal with it
             prefix[1:1] = ["-e", f"inject=fsync:signal=KILL:when={kill_at}"]
-        with self.station.start(*command, prefix=prefix, log=log.with_suffix(".log")) as daemon:
+        with self.station.start(*words, prefix=prefix, log=log.with_suffix(".log")) as daemon:
             if until_masks:
                 until(lambda: len(self.station.masks()) >= until_masks)
                 strace_child = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()[0]
@@ -165,14 +164,13 @@ def held_twice(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recor
 
 
 def predicted(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
-    """`sarwater-predict`, killed right after the link of the mask of a scene that the daemon works off next.
-
-    The daemon's ledger is an old one; a new one would begin with that mask.
-    """
-    recording, calls = _killed_after_link(
-        root, checkout, "runtime.predict", "--products=mask,stac", "{incoming}/a.tif", old_ledger=True
-    )
+    """`sarwater-predict`, killed right after the mask's link, and again; then a daemon drains the same folders."""
+    command = ("--products=mask,stac", "{incoming}/a.tif")
+    recording, calls = _killed_after_link(root, checkout, "runtime.predict", *command)
     yield from ((recording, call) for call in calls)
+    for call in recording.run(*command):
+        yield recording, call
+    recording.promised.add("outgoing/a_water.tif")
     recording.station.module = "runtime.watch"
     for call in recording.run("--once"):
         yield recording, call
@@ -193,16 +191,15 @@ def requeued(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recordi
 
 
 def _killed_after_link(
-    root: Path, checkout: Path | None, module: str, *command: str, old_ledger: bool = False
+    root: Path, checkout: Path | None, module: str, *command: str
 ) -> tuple[Recording, list[trace.Call]]:
-    """Run a command and kill it right after it has linked the first mask; `{incoming}` in it is the inbox."""
+    """Run a command and kill it right after it has linked the first mask."""
     for attempt in range(20):
         kill_at = 0
         for name in ("measured", "killed"):
-            recording = Recording.begin(root / f"{name}{attempt}", checkout, old_ledger)
+            recording = Recording.begin(root / f"{name}{attempt}", checkout)
             recording.station.module = module
-            words = [word.format(incoming=recording.station.incoming) for word in command]
-            calls = recording.run(*words, kill_at=kill_at)
+            calls = recording.run(*command, kill_at=kill_at)
             kill_at = kill_at or first_sync_after_link(calls)
         if linked_last(calls):
             return recording, calls
@@ -250,11 +247,13 @@ def _inspect_row(row: sqlite3.Row, contents: dict[str, bytes], audit: Audit) -> 
         audit.lost.append(f"{name}: QUARANTINED without its input or reason")
 
 
-def _inputs_missing(state: dict[str, Survivor], station: Station) -> list[str]:
-    """Scenes whose bytes are nowhere."""
+def _missing(state: dict[str, Survivor], recording: Recording) -> list[str]:
+    """Scenes whose bytes are nowhere, and products that are not where a command said."""
+    station = recording.station
     kept = {item.content for path, item in state.items() if path.startswith(("incoming/", "state/"))}
     wanted = {name: station.scene(seed) for name, seed in CONTENTS.items()} | {BROKEN: b"not a raster"}
-    return [f"the bytes of {name} are nowhere" for name, content in wanted.items() if content not in kept]
+    lost = [f"the bytes of {name} are nowhere" for name, content in wanted.items() if content not in kept]
+    return lost + [f"{name} was promised and is not there" for name in recording.promised - state.keys()]
 
 
 def _rows(state: dict[str, Survivor]) -> list[sqlite3.Row]:
@@ -327,7 +326,7 @@ def first_violation(
     """The first thing that is wrong in any state, or nothing."""
     for recording, state in states(scenario, root, checkout, rng):
         audit = inspect(state, expected)
-        audit.lost += _inputs_missing(state, recording.station)
+        audit.lost += _missing(state, recording)
         if audit:
             return (audit.lost + audit.corrupted + audit.duplicated)[0]
     return ""
@@ -350,7 +349,7 @@ def cut_model(root: Path, count: int, rng: random.Random) -> Cuts:
         for recording, state in states(scenario, folder, None, rng):
             station = recording.station
             _merge(result.audit, inspect(state, expected))
-            result.audit.lost += _inputs_missing(state, station)
+            result.audit.lost += _missing(state, recording)
             found.append(state)
         result.cuts += len(found)
         contents = {name: station.scene(seed) for name, seed in CONTENTS.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -189,9 +190,25 @@ def test_a_lost_ledger_makes_no_second_mask(station: Station) -> None:
     station.drop("again.tif", 1)
     station.drop("other.tif", 2)
     done = station.drain()
-    assert "1 of our masks are there" in done.stderr
+    assert "1 of our masks are not in the ledger" in done.stderr
     assert [mask.name for mask in station.masks()] == ["other_water.tif", "s_water.tif"]
     assert [row.name for row in station.rows(State.DUPLICATE)] == ["again.tif"]
+    assert "not in the ledger" not in station.drain().stderr
+
+
+def test_a_mask_that_predict_made_is_not_made_again_under_another_name(station: Station) -> None:
+    station.drop("earlier.tif", 2)
+    station.drain()
+    station.drop("b.tif", 1)
+    station.module = "runtime.predict"
+    subprocess.run(
+        station.command("--products=mask,stac", str(station.incoming / "b.tif")), check=True, cwd=station.checkout
+    )
+    station.module = "runtime.watch"
+    station.drop("a-same.tif", 1)
+    station.drain()
+    assert [mask.name for mask in station.masks()] == ["b_water.tif", "earlier_water.tif"]
+    assert sorted(row.name for row in station.rows(State.DUPLICATE)) == ["a-same.tif", "b.tif"]
 
 
 def test_staged_products_of_a_dead_daemon_are_dropped(station: Station, folders: Folders) -> None:

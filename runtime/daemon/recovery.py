@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -96,6 +97,11 @@ def _return_orphan(folders: Folders, folder: Path) -> None:
         return
     for path in folder.glob("input*"):
         name = f"recovered-{folder.name}{path.suffix}"
+        while os.path.lexists(folders.incoming / name) and not same_bytes(path, folders.incoming / name):
+            name = f"re{name}"  # an earlier ledger was lost with another scene under that number
+        if os.path.lexists(folders.incoming / name):
+            path.unlink()  # a power cut in the step below left it under both names
+            continue
         log.warning("%s: claimed by a ledger that is gone; given back to the inbox as %s", path, name)
         folders.release(path, name)
     folders.drop(folder)

@@ -172,14 +172,35 @@ def test_a_scene_in_quarantine_is_kept_where_another_took_its_name_and_number(
     assert station.published() == ["bad.tif"]
 
 
-def test_a_lost_ledger_loses_no_scene(station: Station, folders: Folders) -> None:
+def claimed_and_forgotten(station: Station) -> int:
+    """The job that s.tif had in a ledger that is gone."""
     with Ledger(station.state / FILE_NAME) as ledger:
-        folders.claim(enter(station, ledger), "s.tif")
+        job = enter(station, ledger)
     for path in station.state.glob(FILE_NAME + "*"):
         path.unlink()
+    return job
+
+
+def test_a_lost_ledger_loses_no_scene(station: Station, folders: Folders) -> None:
+    folders.claim(claimed_and_forgotten(station), "s.tif")
     station.drain()
     assert station.published() == ["recovered-00000001.tif"]
     assert len(station.masks()) == 1
+
+
+def test_a_scene_given_back_under_two_names_is_worked_off_once(station: Station, folders: Folders) -> None:
+    held = folders.claim(claimed_and_forgotten(station), "s.tif")
+    os.link(held, station.incoming / "recovered-00000001.tif")
+    station.drain()
+    assert station.published() == ["recovered-00000001.tif"]
+    assert not station.audit({}).duplicated
+
+
+def test_a_scene_is_given_back_beside_another_of_that_name(station: Station, folders: Folders) -> None:
+    folders.claim(claimed_and_forgotten(station), "s.tif")
+    station.drop("recovered-00000001.tif", 2)
+    station.drain()
+    assert station.published() == ["recovered-00000001.tif", "rerecovered-00000001.tif"]
 
 
 def test_a_lost_ledger_makes_no_second_mask(station: Station) -> None:

@@ -131,14 +131,25 @@ class Folders:
         manifest = Manifest.read(path)
         return manifest.sha256 if manifest else None
 
-    def claim(self, job: int, name: str) -> Path:
-        """Take the scene out of the inbox. Raises FileNotFoundError where it is gone."""
+    def take(self, job: int, name: str) -> None:
+        """Move the scene out of the inbox.
+
+        Raises FileNotFoundError where it is gone and PermissionError where it may not be moved; then nothing has
+        changed, while whatever fails after this one rename leaves a scene that only `recover` can deal with.
+        """
         if self.read_only_inbox:
-            return self.incoming / name
+            return
         folder = self.folder(job)
         folder.mkdir(exist_ok=True)
         os.rename(self.incoming / name, folder / input_name(name))
-        self._move_beside(name, folder, back=False)
+
+    def secure(self, job: int, name: str) -> Path:
+        """Make what `take` did last, and give the scene's place."""
+        if self.read_only_inbox:
+            return self.incoming / name
+        folder = self.folder(job)
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # somebody else's marker, or gone just now
+            self._move_beside(name, folder, back=False)
         fsync_folder(folder)
         fsync_folder(self.work)
         fsync_folder(self.incoming)

@@ -121,7 +121,7 @@ class Intake:
             if candidate is None or candidate.job != entry[1] or not self._inbox.verify(candidate):
                 continue
             try:
-                return self._take(candidate, entry[1])
+                self._context.folders.take(entry[1], candidate.name)
             except FileNotFoundError:
                 continue  # the next look tells the ledger
             except PermissionError as error:
@@ -131,10 +131,12 @@ class Intake:
                     error.strerror,
                 )
                 self._denied.append(entry)
+            else:
+                return self._claimed(candidate, entry[1])
         return None
 
-    def _take(self, candidate: Candidate, job: int) -> Job:
-        root = self._context.folders.claim(job, candidate.name)
+    def _claimed(self, candidate: Candidate, job: int) -> Job:
+        root = self._context.folders.secure(job, candidate.name)
         self._ledger.claimed(job)
         self._inbox.forget(candidate.name)
         assert candidate.complete is not None

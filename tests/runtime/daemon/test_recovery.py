@@ -36,9 +36,14 @@ def enter(station: Station, ledger: Ledger, name: str = "s.tif", content: int = 
     return ledger.seen([sighting])[0]
 
 
+def claim(folders: Folders, job: int, name: str) -> Path:
+    folders.take(job, name)
+    return folders.secure(job, name)
+
+
 def test_renamed_into_work_but_not_in_the_ledger(station: Station, folders: Folders) -> None:
     with Ledger(station.state / FILE_NAME) as ledger:
-        folders.claim(enter(station, ledger), "s.tif")
+        claim(folders, enter(station, ledger), "s.tif")
     station.drain()
     assert station.published() == ["s.tif"]
 
@@ -46,7 +51,7 @@ def test_renamed_into_work_but_not_in_the_ledger(station: Station, folders: Fold
 def test_worker_ended_with_the_daemon_before_anything_was_visible(station: Station, folders: Folders) -> None:
     with Ledger(station.state / FILE_NAME) as ledger:
         job = enter(station, ledger)
-        folders.claim(job, "s.tif")
+        claim(folders, job, "s.tif")
         ledger.claimed(job)
         ledger.started(job)
         ledger.validated(job, "key", "sha")
@@ -89,7 +94,7 @@ def test_published_but_the_input_still_in_work(station: Station) -> None:
 def test_in_quarantine_but_not_in_the_ledger(station: Station, folders: Folders) -> None:
     with Ledger(station.state / FILE_NAME) as ledger:
         job = enter(station, ledger)
-        folders.claim(job, "s.tif")
+        claim(folders, job, "s.tif")
         ledger.claimed(job)
         folders.quarantine_scene(job, "s.tif", {"reason": "bug", "message": "it broke"})
         recover(ledger, folders, remove_done=False)
@@ -101,7 +106,7 @@ def test_in_quarantine_but_not_in_the_ledger(station: Station, folders: Folders)
 def test_linked_back_into_the_inbox_but_still_in_work(station: Station, folders: Folders) -> None:
     with Ledger(station.state / FILE_NAME) as ledger:
         job = enter(station, ledger)
-        held = folders.claim(job, "s.tif")
+        held = claim(folders, job, "s.tif")
         ledger.claimed(job)
         os.link(held, station.incoming / "s.tif")
     station.drain()
@@ -112,7 +117,7 @@ def test_linked_back_into_the_inbox_but_still_in_work(station: Station, folders:
 def test_back_in_the_inbox_but_claimed_in_the_ledger(station: Station, folders: Folders) -> None:
     with Ledger(station.state / FILE_NAME) as ledger:
         job = enter(station, ledger)
-        folders.claim(job, "s.tif")
+        claim(folders, job, "s.tif")
         ledger.claimed(job)
         assert folders.give_back(job, "s.tif")
     station.drain()
@@ -151,7 +156,7 @@ def test_the_reason_of_the_last_round_judges_no_scene_that_was_requeued(station:
     quarantined_and_requeued(station)
     folders.release(station.state / "quarantine/00000001/bad.tif", "bad.tif")
     with Ledger(station.state / FILE_NAME) as ledger:
-        folders.claim(1, "bad.tif")
+        claim(folders, 1, "bad.tif")
         ledger.claimed(1)
         recover(ledger, folders, remove_done=False)
         row = ledger.row(1)
@@ -166,7 +171,7 @@ def test_a_scene_in_quarantine_is_kept_where_another_took_its_name_and_number(
     quarantined_and_requeued(station)
     station.drop("bad.tif", 1)
     with Ledger(station.state / FILE_NAME):
-        folders.claim(1, "bad.tif")
+        claim(folders, 1, "bad.tif")
     assert (station.state / "quarantine/00000001-1/bad.tif").read_bytes() == b"not a raster"
     station.drain()
     assert station.published() == ["bad.tif"]
@@ -182,14 +187,14 @@ def claimed_and_forgotten(station: Station) -> int:
 
 
 def test_a_lost_ledger_loses_no_scene(station: Station, folders: Folders) -> None:
-    folders.claim(claimed_and_forgotten(station), "s.tif")
+    claim(folders, claimed_and_forgotten(station), "s.tif")
     station.drain()
     assert station.published() == ["recovered-00000001.tif"]
     assert len(station.masks()) == 1
 
 
 def test_a_scene_given_back_under_two_names_is_worked_off_once(station: Station, folders: Folders) -> None:
-    held = folders.claim(claimed_and_forgotten(station), "s.tif")
+    held = claim(folders, claimed_and_forgotten(station), "s.tif")
     os.link(held, station.incoming / "recovered-00000001.tif")
     station.drain()
     assert station.published() == ["recovered-00000001.tif"]
@@ -197,7 +202,7 @@ def test_a_scene_given_back_under_two_names_is_worked_off_once(station: Station,
 
 
 def test_a_scene_is_given_back_beside_another_of_that_name(station: Station, folders: Folders) -> None:
-    folders.claim(claimed_and_forgotten(station), "s.tif")
+    claim(folders, claimed_and_forgotten(station), "s.tif")
     station.drop("recovered-00000001.tif", 2)
     station.drain()
     assert station.published() == ["recovered-00000001.tif", "rerecovered-00000001.tif"]
@@ -245,7 +250,7 @@ def test_a_scene_on_which_the_daemon_died_too_often_is_quarantined(station: Stat
     station.settings["max_interruptions"] = "2"
     with Ledger(station.state / FILE_NAME) as ledger:
         job = enter(station, ledger)
-        folders.claim(job, "s.tif")
+        claim(folders, job, "s.tif")
         ledger.claimed(job)
         for _ in range(2):
             ledger.started(job)
@@ -257,9 +262,23 @@ def test_a_scene_on_which_the_daemon_died_too_often_is_quarantined(station: Stat
 def test_a_scene_that_was_taken_away_while_claimed_is_reported(station: Station, folders: Folders) -> None:
     with Ledger(station.state / FILE_NAME) as ledger:
         job = enter(station, ledger)
-        folders.claim(job, "s.tif")
+        claim(folders, job, "s.tif")
         ledger.claimed(job)
     shutil.rmtree(station.state / "work/00000001")
     done = station.drain()
     assert done.returncode == 0
     assert "somebody took it" in done.stderr
+
+
+def test_a_claim_that_fails_after_the_rename_is_not_taken_for_a_scene_that_left(station: Station) -> None:
+    locked = station.state / "quarantine" / "00000001"
+    locked.mkdir(parents=True)
+    (locked / "left").write_bytes(b"of a ledger that is gone")
+    locked.chmod(0o555)
+    station.drop("s.tif", 1)
+    try:
+        assert station.drain().returncode != 0
+    finally:
+        locked.chmod(0o755)
+    station.drain()
+    assert station.published() == ["s.tif"]

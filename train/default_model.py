@@ -38,7 +38,7 @@ ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
 K5_WEIGHT = 1.0
 BASE_STEPS = 1800
-ADAPT_STEPS = 400
+ADAPT_STEPS = 300
 
 
 @dataclass(frozen=True)

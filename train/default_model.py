@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from train.options import FitOptions
 
 MODEL = "hrnet-w18-small"
-SCENES = (("k5", 120, 1, 0.3), ("s1", 60, 2, 0.15))
+SCENES = (("k5", 120, 1, 0.3), ("s1", 84, 2, 0.25))
 """(simulator mode, scenes, seed, weight)"""
 SCENE_PX = 768
-ETCI_WEIGHT = 0.5
+ETCI_WEIGHT = 0.6
 ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
 K5_WEIGHT = 1.0
-BASE_STEPS = 400
-ADAPT_STEPS = 150
+BASE_STEPS = 1800
+ADAPT_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,11 @@ class Recipe:
             data=(*simulated, f"{self.etci}={ETCI_WEIGHT}"),
             out=self.out / "base",
             holdout=(ETCI_HELD_OUT,),
+            contrast=True,
             steps=BASE_STEPS,
             learning_rate=2e-3,
-            evaluate_every=200,
+            ema=0.995,
+            evaluate_every=600,
         )
 
     def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
@@ -84,6 +86,7 @@ class Recipe:
             init=base.out / "last.pt",
             steps=ADAPT_STEPS,
             learning_rate=1e-3,
+            ema=0.99,  # of a short run the average has to forget where it began
             evaluate_every=ADAPT_STEPS,
         )
 

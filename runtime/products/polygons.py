@@ -84,13 +84,12 @@ class WaterPolygons(Product):
     def write(self, finished: FinishedRows) -> None:
         self._rows.append((finished.mask == WATER).astype(np.uint8))
         held = sum(len(rows) for rows in self._rows)
-        end = self._first_row + held == self._height
-        if held * self._width >= STRIP_PIXELS or end:
-            strip = np.concatenate(self._rows) if len(self._rows) > 1 else self._rows[0]
-            self._rows = []
-            self._strip(strip)
+        # The last strip is left to `finish`: joining the large bodies then overlaps with the other products' ends.
+        if held * self._width >= STRIP_PIXELS and self._first_row + held < self._height:
+            self._strip_of_rows()
 
     def finish(self) -> None:
+        self._strip_of_rows()
         self._attempt(self._dataset.CommitTransaction)
         self._layer, dataset, self._dataset = None, self._dataset, None
         self._attempt(lambda: close_dataset(dataset))
@@ -111,6 +110,10 @@ class WaterPolygons(Product):
         self._layer = None
         self._abandon(self._dataset)
         self._dataset = None
+
+    def _strip_of_rows(self) -> None:
+        rows, self._rows = self._rows, []
+        self._strip(np.concatenate(rows) if len(rows) > 1 else rows[0])
 
     def _strip(self, water: UInt8) -> None:
         runs = np.count_nonzero(water[:, 1:] > water[:, :-1])

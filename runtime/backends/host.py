@@ -45,7 +45,7 @@ class TileNetwork(Protocol):
     def start(self, slot: int) -> None: ...
 
     def result(self, slot: int) -> Float32:
-        """Wait, then (tile, tile) float32 probability, valid until the slot is started again."""
+        """Wait, then (tile, tile) float32 probability: the caller's, also to write to, until the slot starts again."""
 
 
 class HostRun(SceneRun):
@@ -161,7 +161,7 @@ class _Band:
 
     def add(self, column: Span, probability: Float32) -> None:
         top, left = self.span.lo - self.span.start, column.lo - column.start
-        answer = probability[top : top + self.span.hi - self.span.lo, left : left + column.hi - column.lo].copy()
+        answer = probability[top : top + self.span.hi - self.span.lo, left : left + column.hi - column.lo]
         ramp = self._plan.overlap_px
         across = self._plan.weights(column, self._plan.width_px)
         down = self._plan.weights(self.span, self._plan.height_px)[:, None]

@@ -229,8 +229,8 @@ class Ledger:
                 self._db.execute(f"INSERT OR IGNORE INTO jobs ({', '.join(columns)}) VALUES ({marks})", columns)
 
     def published_masks(self) -> set[str]:
-        """File names of the masks of all published rows."""
-        return {mask for (mask,) in self._db.execute("SELECT mask FROM jobs WHERE state = ?", (State.PUBLISHED,))}
+        """File names of the masks of all rows that were published, be they requeued since."""
+        return {mask for (mask,) in self._db.execute("SELECT mask FROM jobs WHERE products IS NOT NULL")}
 
     def resighted(self, job: int, state: State, signature: Signature) -> None:
         """The file of a waiting row changed, or was given back complete."""
@@ -302,10 +302,10 @@ class Ledger:
         )  # fmt: skip
 
     def requeued(self, job: int) -> None:
-        """An operator sends a finished scene round again, with a clean slate."""
+        """An operator sends a finished scene round again, with a clean slate; what it published may still be there."""
         self._update(
             job, (State.QUARANTINED, State.PUBLISHED, State.DUPLICATE), state=State.SEEN, key=None, attempts=0,
-            failures=0, worker_deaths=0, duplicate_of=None, reason=None, message=None, products=None, claimed_utc=None,
+            failures=0, worker_deaths=0, duplicate_of=None, reason=None, message=None, claimed_utc=None,
             finished_utc=None,
         )  # fmt: skip
 

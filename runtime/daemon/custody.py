@@ -148,8 +148,7 @@ class Folders:
         if self.read_only_inbox:
             return self.incoming / name
         folder = self.folder(job)
-        with contextlib.suppress(FileNotFoundError, PermissionError):  # somebody else's marker, or gone just now
-            self._move_beside(name, folder, back=False)
+        self._move_beside(name, folder, back=False)
         fsync_folder(folder)
         fsync_folder(self.work)
         fsync_folder(self.incoming)
@@ -257,7 +256,8 @@ class Folders:
             if back:
                 source, target = target, source
             if os.path.lexists(source):  # also False where such a name would be too long
-                os.rename(source, target)
+                with contextlib.suppress(FileNotFoundError):  # its owner took it away just now
+                    os.rename(source, target)
 
     def drop(self, folder: Path) -> None:
         """Remove a folder under work that holds no scene any more; one that does stays, with an OSError."""

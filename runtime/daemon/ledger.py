@@ -76,6 +76,7 @@ CREATE TABLE jobs (
 CREATE UNIQUE INDEX one_wait_per_name ON jobs (name) WHERE state IN ('SEEN', 'SETTLING');
 CREATE INDEX by_state ON jobs (state);
 CREATE INDEX by_name ON jobs (name);
+CREATE INDEX by_mask ON jobs (mask) WHERE products IS NOT NULL;
 CREATE TABLE folders (name TEXT PRIMARY KEY, path TEXT NOT NULL) STRICT;
 PRAGMA user_version = {_VERSION};
 """
@@ -228,9 +229,9 @@ class Ledger:
                 marks = ", ".join(f":{name}" for name in columns)
                 self._db.execute(f"INSERT OR IGNORE INTO jobs ({', '.join(columns)}) VALUES ({marks})", columns)
 
-    def published_masks(self) -> set[str]:
-        """File names of the masks of all rows that were published, be they requeued since."""
-        return {mask for (mask,) in self._db.execute("SELECT mask FROM jobs WHERE products IS NOT NULL")}
+    def knows_mask(self, mask: str) -> bool:
+        """Was a file of this name published, be its scene requeued since?"""
+        return next(self._select("WHERE mask = ? AND products IS NOT NULL LIMIT 1", mask), None) is not None
 
     def resighted(self, job: int, state: State, signature: Signature) -> None:
         """The file of a waiting row changed, or was given back complete."""

@@ -49,10 +49,12 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, innocent: bool 
 def _adopt_masks(ledger: Ledger, folders: Folders) -> None:
     """Masks that the ledger does not know, because it was lost or because `sarwater-predict` made them there: their
     tags say which jobs are done, so that no job is done twice, under whatever name its scene comes."""
-    known = ledger.published_masks()
-    tags = {mask.name: tags_of(mask) for mask in folders.outgoing.glob(mask_name("*")) if mask.name not in known}
+    unknown = (mask for mask in folders.outgoing.glob(mask_name("*")) if not ledger.knows_mask(mask.name))
+    tags = {mask.name: tags_of(mask) for mask in unknown}
     masks = [
-        (name, found[JOB_KEY_TAG], found.get(INPUT_TAG, "")) for name, found in tags.items() if JOB_KEY_TAG in found
+        (name, found[JOB_KEY_TAG], found.get(INPUT_TAG, ""))
+        for name, found in tags.items()
+        if JOB_KEY_TAG in found and ledger.holder(found[JOB_KEY_TAG]) is None
     ]
     if masks:
         log.warning("%s: %d of our masks are not in the ledger; they count as published", folders.outgoing, len(masks))

@@ -11,16 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from benchmarks.accuracy_networks import Network
 from benchmarks.accuracy_sets import Sample, UInt8
 from sarwater.atomic import replacing
 from sarwater.metrics import Confusion, confusion
-from train.figure import Panel, draw, thin
+from train.figure import BLUE, GREY, ORANGE, PURPLE, Panel, draw, thin
 
 WIDTH_PX = 900
-COLOURS = 48
+GREYS = 40
 """Of the palette: speckle does not compress, fewer colours do."""
 
 
@@ -69,8 +70,16 @@ def _sheet(path: Path, pairs: Sequence[tuple[Sample, UInt8]]) -> Path:
     with Image.open(path) as image:
         small = image.convert("RGB").resize((WIDTH_PX, round(image.height * WIDTH_PX / image.width)))
     with replacing(path) as temporary:
-        small.quantize(COLOURS).save(temporary, optimize=True)
+        small.quantize(palette=_palette(), dither=Image.Dither.NONE).save(temporary, optimize=True)
     return path
+
+
+def _palette() -> Image.Image:
+    """Greys, and every colour of the legend, which a palette made from the picture leaves out where it is rare."""
+    greys = [(level, level, level) for level in np.linspace(0, 255, GREYS).astype(int).tolist()]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for colour in (BLUE, ORANGE, PURPLE, GREY, *greys) for part in colour])
+    return palette
 
 
 def _title(counts: Confusion) -> str:

@@ -24,6 +24,7 @@ from runtime.formats.product import Product
 from runtime.job import SceneOptions, Window
 from sarwater.errors import UnitMismatch, UsageError
 from sarwater.manifest import Channel
+from sarwater.swath import is_empty, measured_columns
 from sarwater.tiling import TilePlan
 
 Pixels = npt.NDArray[np.generic]
@@ -48,6 +49,8 @@ class Scene:
     """Which of them are backscatter; the others (incidence angles) do not tell where something was measured."""
     sar_nodata: float | None
     """Pixel value that means that nothing was measured; None where there is none, or NaN stands for it."""
+    zero_beyond_swath: bool = False
+    """Whether zeros that reach in from the left or right edge of the product are taken for nodata."""
 
     @property
     def nodata(self) -> float | None:
@@ -93,6 +96,8 @@ class Scene:
         for channel, layer in zip(rows, self.layers, strict=True):
             layer.read_into(channel, window)
         valid: Bool | None = self.product.read_mask(window)
+        if self.zero_beyond_swath:
+            self._clear_beyond_swath(rows, window)
         if rows.dtype.kind == "f":
             self._refuse_negative_amplitude(rows)
             finite: Bool = np.asarray(np.isfinite(rows).all(axis=0))
@@ -102,6 +107,33 @@ class Scene:
             known: Bool = np.asarray((rows[list(self.sar_channels)] != self.sar_nodata).any(axis=0))
             valid = known if valid is None else known & valid
         return valid
+
+    def _clear_beyond_swath(self, rows: Pixels, window: Window) -> None:
+        """Set what is no measurement to nodata, or to NaN where the scene has no value for it."""
+        sar = list(self.sar_channels)
+        ends = is_empty(rows[:, :, [0, -1]][sar], self.sar_nodata)
+        cut = np.flatnonzero(ends.any(axis=1))
+        if not cut.size:
+            return
+        first, end = measured_columns(is_empty(rows[:, cut][sar], self.sar_nodata))
+        right_px = window.x_px + window.width_px
+        # The edge of a window is not that of the swath: zeros have to go on to the edge of the product.
+        first[~self._empty_to(0, window.x_px, window)[cut]] = 0
+        end[~self._empty_to(right_px, self.product.width_px, window)[cut]] = self.width_px
+        columns = np.arange(self.width_px)
+        beyond = np.zeros(rows.shape[1:], bool)
+        beyond[cut] = (columns < first[:, None]) | (columns >= end[:, None])
+        for channel in sar:
+            rows[channel][beyond] = np.nan if self.sar_nodata is None else self.sar_nodata
+
+    def _empty_to(self, left_px: int, right_px: int, window: Window) -> Bool:
+        """(height of the window,) True where its rows hold nothing from column `left_px` of the product to
+        `right_px`."""
+        if left_px == right_px:
+            return np.ones(window.height_px, bool)
+        beside = Window(left_px, window.y_px, right_px - left_px, window.height_px)
+        pixels = np.stack([self.layers[channel].read(beside) for channel in self.sar_channels])
+        return np.asarray(is_empty(pixels, self.sar_nodata).all(axis=1))
 
     def shadow(self, row: int, count: int) -> Bool | None:
         """(count, W) True in radar shadow or layover; None where the product does not tell. For another thread."""
@@ -170,10 +202,20 @@ def open_scene(path: Path, channels: Sequence[Channel], options: SceneOptions | 
         sar = tuple(number for number, channel in enumerate(channels) if channel.name != "gim")
         whole = Window(0, 0, product.width_px, product.height_px)
         window = _inside(options.window or whole, whole)
-        return Scene(path, product, layers, window, sar, None if layers[sar[0]].converted else nodata)
+        first = layers[sar[0]]
+        zero_beyond_swath = _zero_beyond_swath(first, nodata, options)
+        return Scene(path, product, layers, window, sar, None if first.converted else nodata, zero_beyond_swath)
     except BaseException:
         product.close()
         raise
+
+
+def _zero_beyond_swath(layer: Layer, nodata: float | None, options: SceneOptions) -> bool:
+    """Not where zeros are nodata anyway, not where zero is a level (decibels), and not where somebody has said what
+    nodata is."""
+    in_db = (layer.wanted_unit or layer.unit).endswith("_db")
+    float_without_nodata = nodata is None and layer.dtype.kind == "f"
+    return options.nodata is None and not in_db and (bool(nodata) or float_without_nodata)
 
 
 def _inside(window: Window, whole: Window) -> Window:

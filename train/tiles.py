@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from sarwater.errors import DataError, DependencyMissing, UsageError
 from sarwater.metrics import LAND, NODATA, WATER
+from sarwater.swath import is_empty, measured_columns
 from train.layout import LabelledFiles, find_files, first_part, stem
 
 Float32 = npt.NDArray[np.float32]
@@ -63,6 +64,8 @@ class Tile:
     extent: Extent | None = None
     held_out: bool = False
     """Named by a val.txt."""
+    swath: npt.NDArray[np.intp] | None = field(default=None, compare=False, repr=False)
+    """(2, height_px): first measured column of each scene row and the one after the last; None: no row is cut off."""
 
     @property
     def rows_px(self) -> int:
@@ -74,11 +77,16 @@ class Tile:
 
     def read(self, x: int, y: int, width: int, height: int) -> tuple[Float32, UInt8]:
         """Window at (x, y) in scene pixels: raw pixels (C, height, width) float32 with nodata as 0, and the truth
-        (height, width) uint8 in LAND, WATER, NODATA. A pixel is nodata where every SAR band is."""
+        (height, width) uint8 in LAND, WATER, NODATA. A pixel is nodata where every SAR band is, or
+        beyond the swath."""
         window = (x, y, width, height)
         sar = np.stack([_read(self.image, band, window) for band in self.bands])
         label = _read(self.mask, 1, window)
         empty = ~np.isfinite(sar) | (sar == self.nodata)
+        if self.swath is not None:
+            first, end = self.swath[:, y : y + height, None]
+            columns = np.arange(x, x + width)
+            empty |= (columns < first) | (columns >= end)
         truth = np.where(label == self.water, WATER, LAND).astype(np.uint8)
         truth[empty.all(axis=0)] = NODATA
         if self.ignore is not None:
@@ -149,7 +157,17 @@ def _open_tile(files: LabelledFiles, bands: tuple[int, ...]) -> Tile:
         rows=(0, height),
         extent=_extent(scene),
         held_out=files.held_out,
+        swath=_swath(files.image, scene, bands, declared),
     )
+
+
+def _swath(path: Path, scene: Any, bands: tuple[int, ...], declared: float | None) -> npt.NDArray[np.intp] | None:
+    """(2, height) as in Tile; None where zeros are nodata wherever they lie."""
+    if not declared:
+        return None
+    blocks = zip(*(_blocks(path, scene, band) for band in bands), strict=True)
+    empty = (is_empty(np.stack([pixels for _, pixels in block]), declared) for block in blocks)
+    return np.concatenate([np.stack(measured_columns(rows)) for rows in empty], axis=1)
 
 
 def _check_pixels(path: Path, scene: Any, bands: tuple[int, ...], declared: float | None) -> None:

@@ -77,6 +77,35 @@ def test_nan_and_infinity_are_nodata_and_enter_as_zero(tmp_path: Path) -> None:
     assert np.all(rows[0, 0, :3] == 0)
 
 
+STRIP = np.full((6, 10), 90, np.uint8)
+STRIP[:, :3], STRIP[:, 3], STRIP[2, 6] = 0, 255, 0
+
+
+def test_zeros_beyond_the_swath_are_nodata_and_zeros_inside_are_not(tmp_path: Path) -> None:
+    rows = read_all(write_geotiff(tmp_path / "a.tif", STRIP, nodata=255))
+    assert (rows[0, :, :4] == 255).all()
+    assert np.array_equal(rows[0, :, 4:], STRIP[:, 4:])
+
+
+def test_zeros_at_the_edge_of_a_window_are_kept_unless_they_go_on_to_the_edge_of_the_scene(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", STRIP, nodata=255)
+    assert (read_all(path, window=Window(2, 1, 4, 3))[0, :, 0] == 255).all()
+    assert np.array_equal(read_all(path, window=Window(6, 1, 3, 3))[0], STRIP[1:4, 6:9])
+
+
+def test_who_names_the_nodata_value_keeps_zeros(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", STRIP, nodata=255)
+    assert np.array_equal(read_all(path, nodata=255)[0], STRIP)
+
+
+def test_a_float_scene_filled_with_zeros_needs_no_declared_nodata(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", STRIP.astype(np.float32))
+    with open_scene(path, SAR) as scene:
+        _, valid = scene.read(0, scene.height_px)
+    assert valid is not None
+    assert np.array_equal(valid, np.tile(np.arange(10) >= 3, (6, 1)))
+
+
 def test_an_internal_mask_marks_nodata(tmp_path: Path) -> None:
     pixels = np.full((8, 8), 5, np.uint16)
     gdal.SetConfigOption("GDAL_TIFF_INTERNAL_MASK", "YES")

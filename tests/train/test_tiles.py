@@ -208,3 +208,16 @@ def test_the_k5_tiles_are_found_with_their_angles(realdata: Path) -> None:
 def test_the_etci_pair_is_one_large_tile(realdata: Path) -> None:
     (tile,) = find_tiles(f"{realdata}/etci/vv.tif:{realdata}/etci/flood_label.tif")
     assert (tile.width_px, tile.height_px, tile.nodata) == (11264, 8192, 255)
+
+
+def test_zeros_beyond_the_swath_are_nodata_and_zeros_inside_are_not(tmp_path: Path) -> None:
+    image = np.full((5, 8), 90, np.uint8)
+    image[:, :2] = 0  # beyond the swath
+    image[:, 2] = 255
+    image[2, 5] = 0  # calm water
+    data = pair(tmp_path, image, np.zeros((5, 8), np.uint8), nodata=255)
+    (tile,) = find_tiles(data)
+    pixels, truth = tile.read(1, 1, 6, 3)
+    assert (truth[:, :2] == NODATA).all()
+    assert (truth[:, 2:] == LAND).all()
+    assert (pixels[0, :, :2] == 0).all()

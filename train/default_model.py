@@ -30,15 +30,20 @@ if TYPE_CHECKING:
     from train.options import FitOptions
 
 MODEL = "hrnet-w18-small"
-SCENES = (("k5", 120, 1, 0.3), ("s1", 84, 2, 0.25))
-"""(simulator mode, scenes, seed, weight)"""
+SIMULATIONS = {
+    "k5": (120, 1, None, 0.3),
+    "s1": (84, 2, None, 0.25),
+    "k5-dry": (36, 3, "dry", 0.1),
+    "s1-dry": (24, 4, "dry", 0.07),
+}
+"""Simulator mode: scenes, seed, type (None: all in turn), weight. Dry ones again, because a false alarm costs trust."""
 SCENE_PX = 768
 ETCI_WEIGHT = 0.6
 ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
 K5_WEIGHT = 1.0
-BASE_STEPS = 1800
-ADAPT_STEPS = 300
+BASE_STEPS = 3600
+ADAPT_STEPS = 400
 
 
 @dataclass(frozen=True)
@@ -56,19 +61,20 @@ class Recipe:
     def etci(self) -> str:
         return f"{self.data / 'etci' / 'vv.tif'}:{self.data / 'etci' / 'flood_label.tif'}"
 
-    def simulation(self, mode: str) -> str:
-        return str(self.out / f"simulation-{mode}")
+    def simulation(self, name: str) -> str:
+        return str(self.out / f"simulation-{name}")
 
     def base(self) -> FitOptions:
         from train.options import FitOptions
 
-        simulated = [f"{self.simulation(mode)}={weight}" for mode, _, _, weight in SCENES]
+        simulated = [f"{self.simulation(name)}={weight}" for name, (*_, weight) in SIMULATIONS.items()]
         return FitOptions(
             model=MODEL,
             data=(*simulated, f"{self.etci}={ETCI_WEIGHT}"),
             out=self.out / "base",
             holdout=(ETCI_HELD_OUT,),
             contrast=True,
+            gain_db=4.0,
             steps=BASE_STEPS,
             learning_rate=2e-3,
             ema=0.995,
@@ -95,8 +101,8 @@ def make(recipe: Recipe) -> Path:
     """Run what is missing; return the final checkpoint. Raises as the simulator and `fit` do."""
     from train.tiles import find_tiles
 
-    for mode, count, seed, _ in SCENES:
-        _simulate(Path(recipe.simulation(mode)), mode, count, seed)
+    for name, (count, seed, kind, _) in SIMULATIONS.items():
+        _simulate(Path(recipe.simulation(name)), name.partition("-")[0], count, seed, kind)
     _fit(recipe.base())
     k5 = find_tiles(recipe.k5)
     for tile in k5:
@@ -105,13 +111,13 @@ def make(recipe: Recipe) -> Path:
     return _with_scores(recipe, final, _leave_one_out(recipe, [tile.name for tile in k5]))
 
 
-def _simulate(folder: Path, mode: str, count: int, seed: int) -> None:
+def _simulate(folder: Path, mode: str, count: int, seed: int, kind: str | None) -> None:
     if folder.is_dir():
         return
     from train.simulate import main as simulate
 
     size = ["--count", str(count), "--size", str(SCENE_PX), "--seed", str(seed), "--mode", mode]
-    simulate(["--out", str(folder), *size])
+    simulate(["--out", str(folder), *size, *(["--type", kind] if kind else [])])
 
 
 def _fit(options: FitOptions) -> Path:

@@ -76,7 +76,11 @@ def add_scene_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--unit", help=f"unit of the pixels, where the scene does not say it: {', '.join(UNITS)}")
     group.add_argument(
-        "--nodata", type=float, metavar="VALUE", help="pixel value without a measurement (default: the scene's, else 0)"
+        "--nodata",
+        type=float,
+        metavar="VALUE",
+        help="the one pixel value without a measurement (default: the scene's, else 0; and zeros that reach in from "
+        "the left or right edge)",
     )
 
 

@@ -51,6 +51,8 @@ class Scene:
     """Pixel value that means that nothing was measured; None where there is none, or NaN stands for it."""
     zero_beyond_swath: bool = False
     """Whether zeros that reach in from the left or right edge of the product are taken for nodata."""
+    _cleared: bool = False
+    """Whether some were."""
 
     @property
     def nodata(self) -> float | None:
@@ -80,6 +82,10 @@ class Scene:
         notes = list(self.product.notes)
         if not self.georeference.known:
             notes.append("the scene has no georeference: products are in rows and columns")
+        if self._cleared:
+            notes.append(
+                "zeros that reach in from the left or right edge were taken for nodata; --nodata says otherwise"
+            )
         return tuple(notes)
 
     def read(self, row: int, count: int) -> tuple[Pixels, Bool | None]:
@@ -123,6 +129,7 @@ class Scene:
         columns = np.arange(self.width_px)
         beyond = np.zeros(rows.shape[1:], bool)
         beyond[cut] = (columns < first[:, None]) | (columns >= end[:, None])
+        self._cleared = self._cleared or bool((rows[sar[0]][beyond] == 0).any())
         for channel in sar:
             rows[channel][beyond] = np.nan if self.sar_nodata is None else self.sar_nodata
 

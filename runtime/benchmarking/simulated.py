@@ -1,4 +1,5 @@
-"""Large simulated scenes, written row by row: speckled land with a winding river and lakes, and the truth beside it."""
+"""Large simulated scenes, written row by row: fields with a winding river and lakes under single-look speckle, and the
+truth beside it. `train.simulate` makes better ones, but none of 27,000 px a side."""
 
 from __future__ import annotations
 
@@ -11,7 +12,14 @@ import numpy.typing as npt
 from runtime.raster import gdal, osr
 
 _ROWS = 512
-_LAND, _WATER = 60.0, 14.0
+_LAND, _WATER = 67.0, 15.0
+"""Root mean square of the amplitude DN: the medians are those of the KOMPSAT-5 tiles, some 35 and 22 dB."""
+_FIELD_PX, _FIELD_DB = (150, 110), 4.0
+_IMPULSE_RESPONSE = np.array([0.3, 0.8, 1.0, 0.8, 0.3], np.float32) / np.float32(np.sqrt(2.46))
+"""Of unit energy; the posting of KOMPSAT-5 is about half of its resolution, so that neighbours share their speckle."""
+
+
+Float32 = npt.NDArray[np.float32]
 
 
 def write_scene(
@@ -41,9 +49,9 @@ def write_scene(
         count = min(_ROWS, height_px - row)
         water = water_at(row, count, width_px)
         for number in range(1, len(bands) + 1):
-            # Single-look amplitude over a reflectivity: Rayleigh speckle, drawn by inversion because that is quick.
-            speckle = np.sqrt(-np.log(1 - rng.random((count, width_px), np.float32)))
-            amplitude = np.where(water, np.float32(_WATER), np.float32(_LAND)) * speckle
+            amplitude = np.where(water, np.float32(_WATER), _fields(row, count, width_px)) * _speckle(
+                count, width_px, rng
+            )
             scene.GetRasterBand(number).WriteArray(np.clip(amplitude, 1, 65535).astype(np.uint16), 0, row)
         if label is not None:
             label.GetRasterBand(1).WriteArray(water.astype(np.uint8) * 255, 0, row)
@@ -62,6 +70,29 @@ def water_at(row: int, count: int, width_px: int) -> npt.NDArray[np.bool_]:
     lakes = np.hypot(x % spacing - spacing / 2, y % spacing - spacing / 2) < radius
     water: npt.NDArray[np.bool_] = river | lakes
     return water
+
+
+def _fields(row: int, count: int, width_px: int) -> Float32:
+    """(count, width) root mean square amplitude of a patchwork of fields."""
+    y, x = (
+        np.arange(start, start + length) // side
+        for start, length, side in zip((row, 0), (count, width_px), _FIELD_PX, strict=True)
+    )
+    level_db = np.random.default_rng(11).uniform(-_FIELD_DB / 2, _FIELD_DB / 2, 997).astype(np.float32)
+    amplitude: Float32 = (_LAND * 10 ** (level_db / 20))[(y[:, None] * 31 + x * 17) % level_db.size]
+    return amplitude
+
+
+def _speckle(count: int, width_px: int, rng: np.random.Generator) -> Float32:
+    """(count, width) amplitude of one look with mean power 1: circular Gaussian echoes through the impulse response."""
+    edge = len(_IMPULSE_RESPONSE) - 1
+    power = np.zeros((count, width_px), np.float32)
+    for _ in ("real", "imaginary"):
+        echoes = rng.standard_normal((count + edge, width_px + edge), np.float32)
+        down = sum(weight * echoes[i : i + count] for i, weight in enumerate(_IMPULSE_RESPONSE))
+        power += sum(weight * down[:, i : i + width_px] for i, weight in enumerate(_IMPULSE_RESPONSE)) ** 2
+    amplitude: Float32 = np.sqrt(power / 2)
+    return amplitude
 
 
 def _create(

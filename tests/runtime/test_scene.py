@@ -82,9 +82,12 @@ STRIP[:, :3], STRIP[:, 3], STRIP[2, 6] = 0, 255, 0
 
 
 def test_zeros_beyond_the_swath_are_nodata_and_zeros_inside_are_not(tmp_path: Path) -> None:
-    rows = read_all(write_geotiff(tmp_path / "a.tif", STRIP, nodata=255))
+    with open_scene(write_geotiff(tmp_path / "a.tif", STRIP, nodata=255), SAR) as scene:
+        rows, _ = scene.read(0, scene.height_px)
+        notes = " ".join(scene.notes)
     assert (rows[0, :, :4] == 255).all()
     assert np.array_equal(rows[0, :, 4:], STRIP[:, 4:])
+    assert "zeros that reach in" in notes
 
 
 def test_zeros_at_the_edge_of_a_window_are_kept_unless_they_go_on_to_the_edge_of_the_scene(tmp_path: Path) -> None:
@@ -96,6 +99,16 @@ def test_zeros_at_the_edge_of_a_window_are_kept_unless_they_go_on_to_the_edge_of
 def test_who_names_the_nodata_value_keeps_zeros(tmp_path: Path) -> None:
     path = write_geotiff(tmp_path / "a.tif", STRIP, nodata=255)
     assert np.array_equal(read_all(path, nodata=255)[0], STRIP)
+
+
+def test_decibels_may_be_zero_anywhere(tmp_path: Path) -> None:
+    level_db = np.full((4, 6), -12, np.float32)
+    level_db[:, 0] = 0
+    path = write_geotiff(tmp_path / "sigma0.tif", level_db)
+    with open_scene(path, (Channel("sar", "sigma0_db"),), SceneOptions(unit="sigma0_db")) as scene:
+        rows, valid = scene.read(0, scene.height_px)
+    assert valid is None or valid.all()
+    assert np.array_equal(rows[0], level_db)
 
 
 def test_a_float_scene_filled_with_zeros_needs_no_declared_nodata(tmp_path: Path) -> None:

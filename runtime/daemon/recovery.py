@@ -87,7 +87,10 @@ def _recover_waiting(ledger: Ledger, folders: Folders, row: Row) -> None:
     held = folders.held(row.id, row.name)
     if held is not None:
         _keep_one(folders, held, row.name)
-        folders.forget_quarantine(row.id, row.name)
+        if os.path.lexists(folders.incoming / row.name):  # another scene: what lies beside it is its own
+            folders.forget_quarantine(row.id, row.name)
+        else:
+            folders.secure(row.id, row.name)
         ledger.claimed(row.id)  # the rename was done, the ledger not yet told
     elif (left := folders.quarantined(row.id, row.name)) and not same_bytes(left, folders.incoming / row.name):
         ledger.quarantined(row.id, "requeue_interrupted", "the requeue was cut short; ask for it again")

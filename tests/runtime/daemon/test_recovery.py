@@ -14,6 +14,7 @@ from runtime.daemon.ledger import FILE_NAME, Ledger, State
 from runtime.daemon.recovery import recover
 from runtime.daemon.signature import signature_of
 from runtime.products.publish import job_key_of
+from sarwater.manifest import sha256_of
 from tests.torture.station import Station
 
 
@@ -46,6 +47,28 @@ def test_renamed_into_work_but_not_in_the_ledger(station: Station, folders: Fold
         claim(folders, enter(station, ledger), "s.tif")
     station.drain()
     assert station.published() == ["s.tif"]
+
+
+def test_a_claim_cut_short_after_its_rename_still_checks_the_manifest(station: Station, folders: Folders) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        folders.take(enter(station, ledger), "s.tif")
+    (station.incoming / "s.tif.sha256").write_text(f"{'0' * 64}  s.tif\n")
+    station.drain()
+    assert station.published() == []
+    (row,) = station.rows(State.QUARANTINED)
+    assert row.reason == "checksum_mismatch"
+    assert not (station.incoming / "s.tif.sha256").exists()
+
+
+def test_a_claim_cut_short_leaves_the_manifest_of_the_next_scene_of_its_name(
+    station: Station, folders: Folders
+) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        folders.take(enter(station, ledger), "s.tif")
+    digest = sha256_of(station.drop("s.tif", 2))
+    (station.incoming / "s.tif.sha256").write_text(f"{digest}  s.tif\n")
+    station.drain()
+    assert [row.state for row in station.rows()] == [State.PUBLISHED, State.PUBLISHED]
 
 
 def test_worker_ended_with_the_daemon_before_anything_was_visible(station: Station, folders: Folders) -> None:

@@ -35,6 +35,7 @@ STRIP_RUNS = 250_000
 MAX_POINTS = 1_000_000
 """A body that would need more corners is cut along a row, and its parts say so (`cut`)."""
 _BATCH = 20_000
+_GAP_PX = 32
 
 
 @dataclass
@@ -219,18 +220,39 @@ def polygonise(water: UInt8, top: int = 0) -> Iterator[Any]:
 
     Each is good until the next is asked for; clone what is kept.
     """
-    columns = np.flatnonzero(water.any(axis=0))
-    if not columns.size:
+    for north, west, part in _parts(water):
+        raster = gdal_array.OpenArray(np.ascontiguousarray(part))
+        raster.SetGeoTransform((west, 1, 0, top + north, 0, 1))
+        band = raster.GetRasterBand(1)
+        memory = (ogr.GetDriverByName("Memory") or ogr.GetDriverByName("MEM")).CreateDataSource("")
+        layer = memory.CreateLayer("strip", None, ogr.wkbPolygon)
+        gdal.Polygonize(band, band, layer, -1)
+        for feature in layer:
+            yield feature.GetGeometryRef()
+
+
+def _parts(water: UInt8, north: int = 0, west: int = 0) -> Iterator[tuple[int, int, UInt8]]:
+    """(first row, first column, pixels) of rectangles that hold all of `water`, with dry ground between them: GDAL
+    takes its time over every pixel, dry or not."""
+    for left, right in _spans(np.asarray(water.any(axis=0))):
+        columns = water[:, left:right]
+        spans = list(_spans(np.asarray(columns.any(axis=1))))
+        for upper, lower in spans:
+            part = columns[upper:lower]
+            if len(spans) == 1:
+                yield north + upper, west + left, part
+            else:
+                yield from _parts(part, north + upper, west + left)
+
+
+def _spans(wet: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) of the stretches of `wet` (n,) that _GAP_PX or more dry ones part from the next."""
+    places = np.flatnonzero(wet)
+    if not places.size:
         return
-    west, east = columns[0], columns[-1] + 1
-    raster = gdal_array.OpenArray(np.ascontiguousarray(water[:, west:east]))
-    raster.SetGeoTransform((int(west), 1, 0, top, 0, 1))
-    band = raster.GetRasterBand(1)
-    memory = (ogr.GetDriverByName("Memory") or ogr.GetDriverByName("MEM")).CreateDataSource("")
-    layer = memory.CreateLayer("strip", None, ogr.wkbPolygon)
-    gdal.Polygonize(band, band, layer, -1)
-    for feature in layer:
-        yield feature.GetGeometryRef()
+    breaks = np.flatnonzero(np.diff(places) > _GAP_PX)
+    starts, ends = places[np.append(0, breaks + 1)], places[np.append(breaks, places.size - 1)] + 1
+    yield from zip(starts.tolist(), ends.tolist(), strict=True)
 
 
 def _runs_along(polygon: Any, row: int) -> Iterator[tuple[int, int]]:

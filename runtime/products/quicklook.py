@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,27 +47,30 @@ class Quicklook(Product):
         shape = (math.ceil(scene.height_px / self._factor), math.ceil(scene.width_px / self._factor))
         self._power, self._seen = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self._water, self._shadow = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self._covers = ((WATER, self._water), (SHADOW, self._shadow))
+        columns = np.arange(0, scene.width_px, self._step) // self._factor
+        self._sampled, self._starts = np.unique(columns, return_index=True)  # a sliver at the edge may have no sample
 
     def see(self, row: int, rows: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_] | None) -> None:
         """Pixels (C, n, W) of the scene from `row` on; the first channel is shown."""
-        pick = self._picked(row, rows.shape[1])
-        values = rows[0, pick, :: self._step].astype(np.float32)
-        known = np.ones(values.shape, bool) if valid is None else valid[pick, :: self._step]
-        if self._scene.nodata is not None:
-            known = known & (values != self._scene.nodata)
-        unit = self._scene.layers[0].unit
-        power: Float32 = values * values
-        if unit.startswith("sigma0"):
-            power = values if unit == "sigma0_linear" else np.power(np.float32(10), values / 10)
-        self._add(self._power, row, power * known)
-        self._add(self._seen, row, known)
+        unit, nodata = self._scene.layers[0].unit, self._scene.nodata
+        for line, part in self._lines(row, rows.shape[1]):
+            values = rows[0, part, :: self._step].astype(np.float32)
+            known = np.ones(values.shape, bool) if valid is None else valid[part, :: self._step]
+            if nodata is not None:
+                known = known & (values != nodata)
+            power: Float32 = values * values
+            if unit.startswith("sigma0"):
+                power = values if unit == "sigma0_linear" else np.power(np.float32(10), values / 10)
+            self._add(self._power[line], np.where(known, power, np.float32(0)))
+            self._add(self._seen[line], known)
 
     def write(self, finished: FinishedRows) -> None:
-        pick = self._picked(finished.row, len(finished.mask))
-        mask = finished.mask[pick, :: self._step]
-        self._add(self._water, finished.row, mask == WATER)
-        if self._scene.product.shadow is not None:
-            self._add(self._shadow, finished.row, mask == SHADOW)
+        for line, part in self._lines(finished.row, len(finished.mask)):
+            mask = finished.mask[part, :: self._step]
+            self._add(self._water[line], mask == WATER)
+            if self._scene.product.shadow is not None:
+                self._add(self._shadow[line], mask == SHADOW)
 
     def finish(self) -> None:
         image, metres_per_px = self._picture()
@@ -78,43 +81,41 @@ class Quicklook(Product):
         texts = PngImagePlugin.PngInfo()
         for name, text in self._tags.items():
             texts.add_text(name, text)
-        self._attempt(lambda: sheet.save(self.path, pnginfo=texts, compress_level=2))
+        self._attempt(lambda: sheet.save(self.path, pnginfo=texts, compress_level=1))
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _picked(self, row: int, count: int) -> slice:
-        """The sampled rows of a band: those whose scene row is a multiple of the step."""
-        return slice(-row % self._step, count, self._step)
+    def _lines(self, row: int, count: int) -> Iterator[tuple[int, slice]]:
+        """Of the `count` scene rows from `row` on: each line of the picture, and which of them are looked at for it.
+        One line at a time stays in the processor's cache."""
+        for line in range(row // self._factor, (row + count - 1) // self._factor + 1):
+            first = max(line * self._factor, row)
+            first += -first % self._step
+            end = min((line + 1) * self._factor, row + count)
+            if first < end:
+                yield line, slice(first - row, end - row, self._step)
 
-    def _add(self, total: Float32, row: int, samples: npt.NDArray[np.generic]) -> None:
-        """Add (n, w) samples of the band that begins at scene row `row` to their picture pixels."""
-        if not samples.size:
-            return
-        columns = np.arange(samples.shape[1]) * self._step // self._factor
-        lines = (row + -row % self._step + np.arange(len(samples)) * self._step) // self._factor
-        # Rows first: that runs along memory, and leaves little for the columns.
-        sums = np.zeros((lines[-1] - lines[0] + 1, samples.shape[1]), np.float32)
-        for line, line_samples in zip(lines - lines[0], samples, strict=True):
-            sums[line] += line_samples
-        sampled, starts = np.unique(columns, return_index=True)  # a sliver at the edge may have no sample
-        total[lines[0] : lines[-1] + 1, sampled] += np.add.reduceat(sums, starts, axis=1)
+    def _add(self, line: Float32, samples: npt.NDArray[np.generic]) -> None:
+        """Add (n, w) samples to the (picture width,) sums that they belong to."""
+        line[self._sampled] += np.add.reduceat(samples.sum(axis=0, dtype=np.float32), self._starts)
 
     def _picture(self) -> tuple[UInt8, float | None]:
         """((H, W, 3) uint8 north up, metres per pixel), or as it lies and None where the ground is unknown."""
-        seen = self._seen > 0
-        decibels = 10 * np.log10(np.maximum(self._power / np.maximum(self._seen, 1), np.float32(1e-9)))
+        count = np.maximum(self._seen, 1)
+        decibels = 10 * np.log10(np.maximum(self._power / count, np.float32(1e-9)))
         echoes = self._power > 0
         low, high = map(float, np.percentile(decibels[echoes], _STRETCH_PERCENT)) if echoes.any() else (0.0, 1.0)
-        grey = np.clip((decibels - low) / max(high - low, 1e-6), 0, 1)[..., None] * 255
-        picture = np.repeat(grey, 3, axis=2)
-        for value, cover in ((WATER, self._water), (SHADOW, self._shadow)):
-            if not cover.any():
-                continue
-            opacity = (_OVERLAY_OPACITY * np.minimum(cover / np.maximum(self._seen, 1), 1))[..., None]
-            picture = picture * (1 - opacity) + np.array(MASK_COLOURS[value][:3], np.float32) * opacity
-        colours = np.concatenate([picture, np.where(seen, np.float32(255), 0)[..., None]], axis=2)
-        return self._north_up((colours + 0.5).astype(np.uint8))
+        grey = np.clip((decibels - low) * np.float32(255 / max(high - low, 1e-6)), 0, 255)
+        colours = np.empty((*grey.shape, 4), np.uint8)
+        covers = [(value, cover / count) for value, cover in self._covers if cover.any()]
+        for channel in range(3):
+            shade = grey + np.float32(0.5)
+            for value, share in covers:
+                shade += (MASK_COLOURS[value][channel] - grey) * np.minimum(share, 1) * np.float32(_OVERLAY_OPACITY)
+            colours[..., channel] = shade
+        colours[..., 3] = np.where(self._seen > 0, 255, 0)
+        return self._north_up(colours)
 
     def _north_up(self, colours: UInt8) -> tuple[UInt8, float | None]:
         georeference = self._scene.georeference.scaled(self._factor)

@@ -63,6 +63,26 @@ def test_strips_give_the_polygons_of_the_whole(
         assert points <= corners + whole.GetGeometryCount(), "at most the first point of a ring is left from joining"
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
+    gap_px=st.integers(1, 8),
+    share=st.sampled_from([0.0, 0.002, 0.01, 0.1, 0.6]),
+    seed=st.integers(0, 99),
+)
+def test_leaving_out_dry_ground_changes_no_polygon(
+    monkeypatch: pytest.MonkeyPatch, height: int, width: int, gap_px: int, share: float, seed: int
+) -> None:
+    water = (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
+
+    def found(gap: int) -> set[str]:
+        monkeypatch.setattr(runtime.products.polygons, "_GAP_PX", gap)
+        return {polygon.ExportToWkt() for polygon in polygonise(water, 7)}
+
+    assert found(gap_px) == found(10_000)
+
+
 def test_area_is_in_square_metres_and_the_place_is_right(tmp_path: Path) -> None:
     water = np.zeros((50, 60), np.uint8)
     water[10:20, 30:50] = 1

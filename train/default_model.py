@@ -41,7 +41,7 @@ SCENE_PX = 768
 ETCI_WEIGHT = 0.6
 ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
-K5_WEIGHT = 1.0
+K5_WEIGHT = 1.5
 BASE_STEPS = 3600
 ADAPT_STEPS = 400
 

@@ -20,7 +20,15 @@ from onnx import TensorProto
 
 from sarwater.atomic import replacing
 from sarwater.errors import ExportError, ManifestInvalid, ModelNotFound, OutputError
-from sarwater.manifest import ARCHITECTURE_KEY, INPUT_NAME, OUTPUT_NAME, ModelManifest, manifest_path, sha256_of
+from sarwater.manifest import (
+    ARCHITECTURE_KEY,
+    INPUT_NAME,
+    OUTPUT_NAME,
+    THRESHOLD_KEY,
+    ModelManifest,
+    manifest_path,
+    sha256_of,
+)
 
 MANIFEST_KEY = "sarwater"
 """The `metadata_props` entry that holds, as JSON, what the manifest says, less the hashes."""
@@ -156,7 +164,7 @@ def described(graph: Graph) -> Graph:
         "tiles_overlap": json.dumps(round(100 * manifest.overlap_px / manifest.tile_px)),
         "standardization_mean": json.dumps([0.0] * graph.channels),
         "standardization_std": json.dumps([1 / 255] * graph.channels),
-        "seg_thresh": json.dumps(manifest.threshold),
+        THRESHOLD_KEY: json.dumps(manifest.threshold),
         "channels": ", ".join(f"{channel.name} [{channel.unit}]" for channel in manifest.channels),
     }
     del proto.metadata_props[:]

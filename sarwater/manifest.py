@@ -28,6 +28,8 @@ INPUT_NAME = "sar"
 OUTPUT_NAME = "water"
 ARCHITECTURE_KEY = "sarwater_architecture"
 """The `metadata_props` entry of an ONNX file that holds `train.models.Architecture`: with it, training can go on."""
+THRESHOLD_KEY = "seg_thresh"
+"""The one that holds the threshold, under the name that QGIS' Deepness plugin gives it."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -14,7 +14,6 @@ from train.machine import choose_device
 from train.models import Segmenter
 from train.predict import water_mask
 from train.scores import BOUNDARY_TOLERANCE_PX, Boundary, Scores, TileScore, score_tile
-from train.state import THRESHOLD
 from train.tiles import Tile
 
 FORGOTTEN = 0.02
@@ -29,9 +28,9 @@ class Comparison:
     after: Scores
 
 
-def scores_of(segmenter: Segmenter, tiles: Sequence[Tile]) -> Scores:
+def scores_of(segmenter: Segmenter, tiles: Sequence[Tile], threshold: float) -> Scores:
     segmenter = segmenter.to(choose_device("auto"))
-    masks = ((tile, water_mask(segmenter, tile, THRESHOLD)) for tile in tiles)
+    masks = ((tile, water_mask(segmenter, tile, threshold)) for tile in tiles)
     return Scores(tuple(score_tile(tile.name, mask, tile.truth(), BOUNDARY_TOLERANCE_PX) for tile, mask in masks))
 
 

@@ -76,16 +76,16 @@ def finetune(
         for tile in find_tiles(folder, start.channels)
     ]
     began_s = time.monotonic()
-    before = scores_of(start.segmenter, split.held_out)
+    before = scores_of(start.segmenter, split.held_out, start.threshold)
     evaluation_s = time.monotonic() - began_s
-    before_unseen = scores_of(start.segmenter, unseen)
+    before_unseen = scores_of(start.segmenter, unseen, start.threshold)
     options = _options(start, split, replay, crop_px, out)
     steps = steps or steps_in(60 * minutes, evaluation_s, options)
     print(_plan_in_words(start, split, steps), flush=True)
     best = fit(replace(options, steps=steps, warmup_steps=max(1, steps // 10), evaluate_every=-(-steps // EVALUATIONS)))
     adapted = load_checkpoint(best).segmenter()
-    held_out = Comparison(before, scores_of(adapted, split.held_out))
-    simulated = Comparison(before_unseen, scores_of(adapted, unseen))
+    held_out = Comparison(before, scores_of(adapted, split.held_out, start.threshold))
+    simulated = Comparison(before_unseen, scores_of(adapted, unseen, start.threshold))
     write_report(out / "finetune.json", start.path, held_out, simulated)
     print_table(held_out, simulated)
     _accept(best, held_out)
@@ -155,6 +155,7 @@ def _options(start: Start, split: Split, replay: Sequence[str], crop_px: int, ou
         crop_px=crop_px,
         learning_rate=3e-4,
         patience=PATIENCE,
+        threshold=start.threshold,
         tensorboard=False,
         out=out,
     )

@@ -95,13 +95,12 @@ def _held_out_scores(plan: Plan, state: State) -> Scores:
     from sarwater.metrics import Confusion, confusion
     from train.predict import water_mask
     from train.scores import Scores, TileScore
-    from train.state import THRESHOLD
 
     plan.team.share_buffers(state.average)
     counts = torch.zeros(len(plan.held_out), 4, dtype=torch.int64)
     for index in range(plan.team.rank, len(plan.held_out), plan.team.size):
         tile = plan.held_out[index]
-        tile_counts = confusion(water_mask(state.average, tile, THRESHOLD), tile.truth())
+        tile_counts = confusion(water_mask(state.average, tile, plan.options.threshold), tile.truth())
         counts[index] = torch.tensor(
             [tile_counts.true_water, tile_counts.false_water, tile_counts.missed_water, tile_counts.true_land]
         )

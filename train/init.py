@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sarwater.errors import CheckpointInvalid, DependencyMissing
-from sarwater.manifest import ARCHITECTURE_KEY
+from sarwater.manifest import ARCHITECTURE_KEY, THRESHOLD_KEY
 from train.checkpoint import FORMAT, load_checkpoint
 from train.models import Architecture, Segmenter
 
@@ -61,6 +61,8 @@ class Weights:
     network: str = "another network"
     architecture: Architecture | None = None
     """Where the file is one of ours, which says so."""
+    threshold: float = 0.5
+    """Of such a file."""
 
 
 def initialise(segmenter: Segmenter, path: Path) -> Report:
@@ -119,7 +121,7 @@ def read_weights(path: Path) -> Weights:
     if isinstance(document, dict) and document.get("format") == FORMAT:
         checkpoint = load_checkpoint(path)
         arch = checkpoint.architecture
-        return Weights(checkpoint.state_dict, arch.planes, arch.name, arch)
+        return Weights(checkpoint.state_dict, arch.planes, arch.name, arch, checkpoint.threshold)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(document, dict) and isinstance(document.get(key), Mapping):
             document = document[key]
@@ -137,8 +139,10 @@ def _read_onnx(path: Path) -> Weights:
     try:
         proto = onnx.load(path, load_external_data=False)
         arrays = {item.name: onnx.numpy_helper.to_array(item) for item in proto.graph.initializer}
-        about = {item.key: item.value for item in proto.metadata_props}.get(ARCHITECTURE_KEY)
+        metadata = {item.key: item.value for item in proto.metadata_props}
+        about = metadata.get(ARCHITECTURE_KEY)
         arch = Architecture.from_dict(json.loads(about)) if about else None
+        threshold = float(json.loads(metadata.get(THRESHOLD_KEY, "0.5")))
     except Exception as error:  # whatever protobuf and numpy say of a damaged file
         raise CheckpointInvalid(f"{path}: not a readable ONNX file ({error})") from error
     # Constants of the graph are initialisers, too: those are named by a path, or without a dot.
@@ -146,7 +150,7 @@ def _read_onnx(path: Path) -> Weights:
     tensors = {PREFIXES.sub("", name): torch.from_numpy(array.copy()) for name, array in tensors.items()}
     if arch is None:
         return Weights(tensors)
-    return Weights(tensors, arch.planes, arch.name, arch)
+    return Weights(tensors, arch.planes, arch.name, arch, threshold)
 
 
 def _read_safetensors(path: Path) -> Weights:

@@ -102,6 +102,9 @@ class FitOptions:
     out: Path | None = _option(  # noqa: RUF009
         None, "output", "default: runs/<model>/<date>", metavar="DIR"
     )
+    threshold: float = _option(
+        0.5, "output", "probability from which a pixel is water: in evaluation, and as the model's own", metavar="P"
+    )
     evaluate_every: int = _option(250, "output", "how often to evaluate and to write last.pt", metavar="STEPS")
     log_every: int = _option(10, "output", "steps between rows of log.csv", metavar="STEPS")
     tensorboard: bool = _option(True, "output", "write the curve for TensorBoard too")
@@ -116,6 +119,7 @@ class FitOptions:
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         for name in ("shoreline", "speckle", "momentum", "ema"):
             self._expect(name, 0 <= getattr(self, name) <= 1, "0 to 1")
+        self._expect("threshold", 0 < self.threshold < 1, "between 0 and 1")
         self._expect("zoom", self.zoom >= 1, "1 or more")
         self._expect("class_weights", len(self.class_weights) == 2 and min(self.class_weights) > 0, "two above 0")
         self._expect("data", bool(self.data), "at least one folder")

@@ -24,7 +24,7 @@ from train.options import FitOptions
 from train.regions import check_apart, split_sources
 from train.tiles import Labels, Tile, find_tiles
 
-MAY_CHANGE = ("out", "resume", "workers", "device", "tensorboard")
+MAY_CHANGE = ("out", "resume", "workers", "device", "tensorboard", "threshold")
 """Options that leave the curve as it is, so that a resumed run may have others."""
 DEFAULTS = {item.name: item.default for item in fields(FitOptions)}
 CHANNELS = ("sar", "hh", "hv", "vh", "vv", "gim")

@@ -18,6 +18,7 @@ class Start:
     path: Path
     arch: Architecture
     segmenter: Segmenter
+    threshold: float
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -36,7 +37,8 @@ def start_path(model: str | None) -> Path:
 def open_start(path: Path) -> Start:
     """Raises CheckpointInvalid for a file that is not a whole model of this version, UsageError for channels that
     cannot be rehearsed."""
-    arch = read_weights(path).architecture
+    weights = read_weights(path)
+    arch = weights.architecture
     if arch is None:
         raise CheckpointInvalid(
             f"{path}: does not say which network it holds; expected a checkpoint or an fp32 .onnx of ours. Weights of "
@@ -57,4 +59,4 @@ def open_start(path: Path) -> Start:
     report = initialise(segmenter, path)
     if report.fresh or report.adapted or report.skipped:
         raise CheckpointInvalid(f"{path}: not all of {arch.name}: {report}; expected an fp32 model, not a derived one")
-    return Start(path, arch, segmenter.eval())
+    return Start(path, arch, segmenter.eval(), weights.threshold)

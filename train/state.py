@@ -15,8 +15,6 @@ from train.optimise import learning_rate, make_optimiser, update_average
 from train.plan import Plan, differing_option
 from train.scores import Scores
 
-THRESHOLD = 0.5
-
 
 class State:
     """A run at one step, on the plan's device: fresh, started from --init, or resumed from last.pt.
@@ -105,7 +103,7 @@ class State:
         plan = self.plan
         metrics = {"held_out": scores.to_dict()} if scores else {}
         training = {**plan.provenance, "step": self.step, "metrics": metrics}
-        checkpoint = Checkpoint(plan.arch, self.average.net.state_dict(), THRESHOLD, training)
+        checkpoint = Checkpoint(plan.arch, self.average.net.state_dict(), plan.options.threshold, training)
         if best:
             save_checkpoint(plan.out / "best.pt", checkpoint)
         resume = {

@@ -15,6 +15,7 @@ import torch
 
 from sarwater.errors import CheckpointInvalid, DataError, UsageError
 from sarwater.manifest import Channel
+from sarwater.models import shipped_model
 from tests.train.lakes import lake, write_lakes, write_raster
 from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.finetune import finetune, main, steps_in
@@ -27,6 +28,7 @@ from train.tiles import find_tiles
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STEPS = 16
+THRESHOLD = 0.505
 pytestmark = pytest.mark.timeout(900)  # mostly waits for its turn where the machine is busy
 
 
@@ -34,7 +36,7 @@ def write_model(path: Path, channels: tuple[Channel, ...] = (Channel("sar", "amp
     """A network that knows nothing yet."""
     torch.manual_seed(0)
     segmenter = Segmenter(architecture("unet-w16", channels))
-    save_checkpoint(path, Checkpoint(segmenter.arch, segmenter.net.state_dict()))
+    save_checkpoint(path, Checkpoint(segmenter.arch, segmenter.net.state_dict(), THRESHOLD))
     return path
 
 
@@ -161,6 +163,11 @@ def test_the_model_that_ships_is_what_it_starts_from(tmp_path: Path) -> None:
     start = open_start(start_path(None))
     assert start.arch.name == "hrnet-w18-small"
     assert not start.segmenter.training
+    assert start.threshold == shipped_model().manifest.threshold
+
+
+def test_the_threshold_of_the_start_is_kept(adapted: Path) -> None:
+    assert load_checkpoint(adapted).threshold == THRESHOLD
 
 
 def test_every_scene_type_and_mode_is_rehearsed(tmp_path: Path) -> None:

@@ -193,6 +193,17 @@ def test_a_run_starts_from_another_ones_weights(lakes: Path, whole_run: Path, tm
     assert load_checkpoint(tmp_path / "run" / "best.pt").training["init"]["name"] == "best.pt"
 
 
+def test_the_threshold_is_the_models_own_and_that_of_its_evaluation(lakes: Path, tmp_path: Path) -> None:
+    water_px = []
+    for threshold in (0.001, 0.999):
+        fit(options_for(lakes, tmp_path / str(threshold), steps=3, threshold=threshold))
+        last = load_checkpoint(tmp_path / str(threshold) / "last.pt")
+        assert last.threshold == threshold
+        (tile,) = last.training["metrics"]["held_out"]["tiles"]
+        water_px.append(tile["recall"])
+    assert water_px[0] > water_px[1]
+
+
 def test_epochs_count_the_training_area(lakes: Path, tmp_path: Path) -> None:
     # Two tiles of 96 x 96 px hold 18 crops of 32 x 32 px, 9 batches of 2.
     fit(options_for(lakes, tmp_path / "run", steps=1, epochs=1))

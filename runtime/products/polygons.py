@@ -36,6 +36,7 @@ MAX_POINTS = 1_000_000
 """A body that would need more corners is cut along a row, and its parts say so (`cut`)."""
 _BATCH = 20_000
 _GAP_PX = 32
+"""Dry rows or columns that are worth leaving out; each part costs a call of GDAL's."""
 
 
 @dataclass

@@ -35,22 +35,26 @@ class Playing(Sensors):
 
 def test_energy_adds_up_over_readings_and_over_a_wrap_of_the_counter() -> None:
     watch = Watch(Playing([98.0, 3.0, 10.0, 11.5], [10.0, 10.0, 10.0, 10.0], [7, 9, 9, 9]), period_s=60)
+    began_s = time.monotonic()
     for _ in range(2):
         with watch:
             time.sleep(0.05)
+    whole_s = time.monotonic() - began_s
     seen = watch.conditions()
     assert seen.joules is not None
     assert seen.joules["package-0"] == pytest.approx(5.0 + 1.5)
-    assert seen.joules["VDD_IN"] == pytest.approx(10 * seen.seconds, rel=0.5)
+    assert 10 * 2 * 0.05 * 0.9 < seen.joules["VDD_IN"] <= 10 * whole_s
     assert seen.throttle_events == {"oc3": 2}
     assert (seen.cpu_mhz, seen.gpu_mhz, seen.hottest_c) == (2000, None, 61)
     assert seen.throttling == ["software power cap"]
 
 
 def test_a_thread_reads_while_the_work_goes_on() -> None:
-    watch = Watch(Playing([1.0] * 999, [4.0] * 999, [0] * 999), period_s=0.01)
+    watch = Watch(Playing([1.0] * 9999, [4.0] * 9999, [0] * 9999), period_s=0.01)
+    deadline_s = time.monotonic() + 60  # a crowded machine may not run the thread for a while
     with watch:
-        time.sleep(0.3)
+        while len(watch._readings) <= 3 and time.monotonic() < deadline_s:
+            time.sleep(0.01)
     assert len(watch._readings) > 3
 
 

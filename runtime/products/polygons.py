@@ -34,6 +34,7 @@ STRIP_RUNS = 250_000
 """A strip with more runs of water than this is polygonised in halves: polygons, not pixels, take the memory."""
 MAX_POINTS = 1_000_000
 """A body that would need more corners is cut along a row, and its parts say so (`cut`)."""
+_FIELDS = (("area_m2", ogr.OFTReal), ("pixels", ogr.OFTInteger64), ("cut", ogr.OFTInteger))
 _BATCH = 20_000
 _GAP_PX = 32
 """Dry rows or columns that are worth leaving out; each part costs a call of GDAL's."""
@@ -79,12 +80,13 @@ class WaterPolygons(Product):
         driver = gdal.GetDriverByName("GPKG")
         self._dataset = self._attempt(lambda: driver.Create(str(path), 0, 0, 0, gdal.GDT_Unknown))
         self._layer = self._attempt(lambda: self._dataset.CreateLayer("water", self._place.crs, ogr.wkbPolygon))
-        for name, kind in (("area_m2", ogr.OFTReal), ("pixels", ogr.OFTInteger64), ("cut", ogr.OFTInteger)):
+        for name, kind in _FIELDS:
             self._layer.CreateField(ogr.FieldDefn(name, kind))
+        self._feature = ogr.Feature(self._layer.GetLayerDefn())
         self._dataset.StartTransaction()
 
     def write(self, finished: FinishedRows) -> None:
-        self._rows.append((finished.mask == WATER).astype(np.uint8))
+        self._rows.append((finished.mask == WATER).view(np.uint8))
         held = sum(len(rows) for rows in self._rows)
         # The last strip is left to `finish`: joining the large bodies then overlaps with the other products' ends.
         if held * self._width >= STRIP_PIXELS and self._first_row + held < self._height:
@@ -93,7 +95,8 @@ class WaterPolygons(Product):
     def finish(self) -> None:
         self._strip_of_rows()
         self._attempt(self._dataset.CommitTransaction)
-        self._layer, dataset, self._dataset = None, self._dataset, None
+        self._layer = self._feature = None
+        dataset, self._dataset = self._dataset, None
         self._attempt(lambda: close_dataset(dataset))
         try:
             # Not every error reaches us while GDAL closes a file: look whether all of it is there.
@@ -109,7 +112,7 @@ class WaterPolygons(Product):
             )
 
     def close(self) -> None:
-        self._layer = None
+        self._layer = self._feature = None
         self._abandon(self._dataset)
         self._dataset = None
 
@@ -183,12 +186,15 @@ class WaterPolygons(Product):
             return
         if self._simplify:
             placed = placed.SimplifyPreserveTopology(self._simplify)
-        feature = ogr.Feature(self._layer.GetLayerDefn())
+        # One feature for all of them, and fields by their number: speckle makes millions.
+        feature = self._feature
+        feature.SetFID(ogr.NullFID)
         feature.SetGeometryDirectly(placed)
-        if area_m2 is not None:
-            feature["area_m2"] = area_m2
-        feature["pixels"] = pixels
-        feature["cut"] = int(cut)
+        for number, value in enumerate((area_m2, pixels, int(cut))):
+            if value is None:
+                feature.SetFieldNull(number)
+            else:
+                feature.SetField(number, value)
         self._attempt(lambda: self._layer.CreateFeature(feature))
         self.written += 1
         if self.written % _BATCH == 0:
@@ -235,9 +241,9 @@ def polygonise(water: UInt8, top: int = 0) -> Iterator[Any]:
 def _parts(water: UInt8, north: int = 0, west: int = 0) -> Iterator[tuple[int, int, UInt8]]:
     """(first row, first column, pixels) of rectangles that hold all of `water`, with dry ground between them: GDAL
     takes its time over every pixel, dry or not."""
-    for left, right in _spans(np.asarray(water.any(axis=0))):
+    for left, right in _spans(np.asarray(water.view(bool).any(axis=0))):
         columns = water[:, left:right]
-        spans = list(_spans(np.asarray(columns.any(axis=1))))
+        spans = list(_spans(np.asarray(columns.view(bool).any(axis=1))))
         for upper, lower in spans:
             part = columns[upper:lower]
             if len(spans) == 1:

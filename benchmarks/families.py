@@ -1,6 +1,6 @@
 """The four families, trained at an equal budget for benchmarks.accuracy.
 
-    python -m benchmarks.families --data DIR [--steps 400] [--out runs/families]
+    python -m benchmarks.families --data DIR [--steps 400] [--crop 256] [--out runs/families]
 
 Every network sees the same number of pixels of the same data in the same order: as many steps of as many crops of one
 size, with one seed and one augmentation. Only the learning rate is its family's own, from the default recipes. DIR
@@ -30,7 +30,7 @@ SCENES, SCENE_PX, SEEDS = 56, 512, {"k5": 11, "s1": 12}
 SIMULATED_WEIGHT = 0.25
 
 
-def options_for(network: str, data: Path, out: Path, steps: int, held_out: str) -> FitOptions:
+def options_for(network: str, data: Path, out: Path, steps: int, crop_px: int, held_out: str) -> FitOptions:
     """The same for every network, but for the learning rate of its default recipe."""
     etci = f"{data / 'etci' / 'vv.tif'}:{data / 'etci' / 'flood_label.tif'}"
     sources = [f"{data / 'k5'}={K5_WEIGHT}", f"{etci}={ETCI_WEIGHT}"]
@@ -41,7 +41,7 @@ def options_for(network: str, data: Path, out: Path, steps: int, held_out: str) 
         holdout=(held_out, ETCI_HELD_OUT),
         steps=steps,
         batch=4,
-        crop_px=256,
+        crop_px=crop_px,
         evaluate_every=steps,
         tensorboard=False,
         out=out / network,
@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.families", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder with k5/ and etci/")
-    parser.add_argument("--steps", type=int, default=400, help="of 4 crops of 256 px; default: %(default)s")
+    parser.add_argument("--steps", type=int, default=400, help="of 4 crops; default: %(default)s")
+    parser.add_argument("--crop", type=int, default=256, metavar="PX", help="their side; default: %(default)s")
     parser.add_argument(
         "--networks", nargs="+", default=NETWORKS, metavar="NAME", help=f"default: {' '.join(NETWORKS)}"
     )
@@ -66,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             size = ["--count", str(SCENES), "--size", str(SCENE_PX), "--seed", str(seed), "--mode", mode]
             simulate(["--out", str(folder), *size])
     for network in arguments.networks:
-        options = options_for(network, arguments.data, arguments.out, arguments.steps, arguments.holdout)
+        options = options_for(
+            network, arguments.data, arguments.out, arguments.steps, arguments.crop, arguments.holdout
+        )
         last = arguments.out / network / "last.pt"
         if not last.is_file() or load_checkpoint(last).training["step"] < arguments.steps:
             fit(replace(options, resume=last.is_file()))

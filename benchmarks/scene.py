@@ -1,10 +1,11 @@
 """How much of the network's own speed is left in a whole scene, and how much memory a tall one takes.
 
-    python -m benchmarks.scene [--model MODEL] [--scene FILE] [--size WxH] [--memory]
+    python -m benchmarks.scene [--model MODEL] [--scene FILE] [--size WxH] [--rounds N] [--memory]
 
 Without --scene, one is simulated. The raw network runs on tiles of the same scene, before and after it, in the same
-process; both figures count the same tiles. Wall-clock figures are only worth something on an idle machine, so the
-processor seconds of both, which hardly depend on the neighbours, stand beside them.
+process; both figures count the same tiles. A machine whose neighbours come and go changes its speed within seconds, so
+this is done N times in turn and the medians are shown, with the shares of every round beside them. The processor
+seconds depend less on the neighbours than those on the wall.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -44,18 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if scene is None:
             width, height = (int(part) for part in arguments.size.split("x"))
             scene = write_scene(Path(folder) / "scene.tif", height, width)
-        report = compare(model, scene, Path(folder))
+        report = compare(model, scene, Path(folder), arguments.rounds)
         if arguments.memory:
             report |= compare_memory(model, Path(folder))
     print(json.dumps(report, indent=2))
     return 0
 
 
-def compare(model: Model, scene: Path, folder: Path) -> dict[str, Any]:
+def compare(model: Model, scene: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Throughput of the whole scene, all products, against that of the raw network on the same tiles."""
     from runtime.backends import open_backend
-    from runtime.latency import StageClock
-    from runtime.pipeline import SceneOptions, open_for, process_scene
+    from runtime.pipeline import SceneOptions, open_for
 
     with open_backend(model) as backend:
         manifest = backend.manifest
@@ -63,29 +65,38 @@ def compare(model: Model, scene: Path, folder: Path) -> dict[str, Any]:
             plan = TilePlan(opened.height_px, opened.width_px, manifest.tile_px, manifest.overlap_px)
             tiles = _sample_tiles(opened, plan)
         _run_raw(backend, tiles[:4])  # warm-up
-        before = _run_raw(backend, tiles)
-        clock, wall, processor = StageClock(), time.perf_counter(), time.process_time()
-        staged = process_scene(scene, backend, folder / "products", clock=clock)
-        wall, processor = time.perf_counter() - wall, time.process_time() - processor
-        after = _run_raw(backend, tiles)
-        record = staged.record
-    raw_wall, raw_processor = ((one + other) / 2 / len(tiles) for one, other in zip(before, after, strict=True))
-    moments = record["moments"]
+        raw = [_run_raw(backend, tiles)]
+        wholes = []
+        for _ in range(rounds):
+            wholes.append(_run_whole(backend, scene, folder))
+            raw.append(_run_raw(backend, tiles))
+    shares = [
+        [(before[clock] + after[clock]) / 2 / len(tiles) * whole["tiles"] / whole["total_s"][clock] for clock in (0, 1)]
+        for before, after, whole in zip(raw, raw[1:], wholes, strict=False)
+    ]
+    wall_s = median(whole["total_s"][0] for whole in wholes)
+    record = wholes[0]["record"]
     return {
         "device": record["device"],
         "model": manifest.name,
         "scene_px": [record["width_px"], record["height_px"]],
+        "rounds": rounds,
         "tiles": record["tiles"],
         "tiles_skipped": record["tiles_skipped"],
         "overlap_waste": plan.waste,
-        "raw_tiles_per_s": 1 / raw_wall,
-        "scene_tiles_per_s": record["tiles"] / wall,
-        "share_of_raw_wall": raw_wall * record["tiles"] / wall,
-        "share_of_raw_processor": raw_processor * record["tiles"] / processor,
-        "scene_mpx_per_s": record["width_px"] * record["height_px"] / wall / 1e6,
-        "seconds": {name: record[f"{name}_s"] for name in ("read", "infer", "post", "write")},
-        "tail_s": moments["written"]["monotonic_s"] - moments["last_tile"]["monotonic_s"],
-        "total_s": wall,
+        "raw_tiles_per_s": len(tiles) / median(wall for wall, _ in raw),
+        "scene_tiles_per_s": record["tiles"] / wall_s,
+        "share_of_raw_wall": median(wall for wall, _ in shares),
+        "share_of_raw_processor": median(processor for _, processor in shares),
+        "shares_wall": [wall for wall, _ in shares],
+        "shares_processor": [processor for _, processor in shares],
+        "scene_mpx_per_s": record["width_px"] * record["height_px"] / wall_s / 1e6,
+        "seconds": {
+            stage: median(whole["record"][f"{stage}_s"] for whole in wholes)
+            for stage in ("read", "infer", "post", "write")
+        },
+        "tail_s": median(whole["tail_s"] for whole in wholes),
+        "total_s": wall_s,
         "peak_memory_mb": _peak_mb(),
     }
 
@@ -145,6 +156,19 @@ def _run_raw(backend: Any, tiles: Sequence[npt.NDArray[np.float32]]) -> tuple[fl
     return time.perf_counter() - wall, time.process_time() - processor
 
 
+def _run_whole(backend: Any, scene: Path, folder: Path) -> dict[str, Any]:
+    """`total_s`, (wall, processor) seconds of one scene with all products, and what else its record tells."""
+    from runtime.pipeline import process_scene
+
+    wall, processor = time.perf_counter(), time.process_time()
+    staged = process_scene(scene, backend, folder / "products")
+    total_s = time.perf_counter() - wall, time.process_time() - processor
+    shutil.rmtree(staged.folder)
+    moments = staged.record["moments"]
+    tail_s = moments["written"]["monotonic_s"] - moments["last_tile"]["monotonic_s"]
+    return {"record": staged.record, "tiles": staged.record["tiles"], "total_s": total_s, "tail_s": tail_s}
+
+
 def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -158,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size", default="8192x8192", metavar="WxH", help="of the simulated scene (default: %(default)s)"
     )
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--memory", action="store_true", help=f"also compare memory at {K5_PX} x {K5_PX} px and a tenth"
     )

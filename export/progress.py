@@ -1,4 +1,4 @@
-"""Progress of a build: a bar with the time left in a terminal, a line now and then in a log."""
+"""Progress of a build, on standard error: a bar with the time left in a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BuildProgress:
             TextColumn("{task.fields[phase]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(file=sys.stdout),
+            console=Console(stderr=True),
             transient=True,
         )
         self._terminal = self._bar.console.is_terminal
@@ -37,7 +37,7 @@ class BuildProgress:
             self._bar.start()
             self._task = self._bar.add_task(self._title, total=None, phase="")
         else:
-            print(f"{self._title} ...", flush=True)
+            print(f"{self._title} ...", file=sys.stderr, flush=True)
         return self
 
     def __exit__(
@@ -55,4 +55,4 @@ class BuildProgress:
             self._bar.update(self._task, phase=phase)
         elif time.monotonic() >= self._next_line_s:
             self._next_line_s = time.monotonic() + LINE_EVERY_S
-            print(f"{self._title}: {phase}, {done} of {steps}", flush=True)
+            print(f"{self._title}: {phase}, {done} of {steps}", file=sys.stderr, flush=True)

@@ -31,7 +31,8 @@ Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
 
-_FINALISE_ROWS = 64
+_FINALISE_PIXELS = 128 * 1024
+"""At a time: what fits into a processor's own cache as float32."""
 
 
 class TileNetwork(Protocol):
@@ -217,8 +218,9 @@ def finalise(row: int, probability: Float32, valid: Bool | None, threshold: np.f
     Raises ModelError where the network answered with something that is no number.
     """
     mask, confidence = np.empty(probability.shape, np.uint8), np.empty(probability.shape, np.uint8)
-    for first in range(0, len(probability), _FINALISE_ROWS):  # in parts, to stay in the cache and off the memory
-        part = slice(first, first + _FINALISE_ROWS)
+    rows = max(1, _FINALISE_PIXELS // probability.shape[1])
+    for first in range(0, len(probability), rows):
+        part = slice(first, first + rows)
         np.greater_equal(probability[part], threshold, out=mask[part].view(bool))
         percent = probability[part] * np.float32(100)
         percent += np.float32(0.5)

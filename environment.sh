@@ -15,24 +15,28 @@ say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
     { say "$("$python" --version) found, Python 3.10 or newer expected; set PYTHON=/path/to/python3"; exit 78; }
 
 # What the operating system has to give. GDAL's Python binding is compiled against the machine's own libgdal.
-missing=()
-command -v gdal-config >/dev/null || missing+=(libgdal-dev)
-command -v gdalinfo >/dev/null || missing+=(gdal-bin)
-command -v c++ >/dev/null || missing+=(g++)
-"$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 header=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')/Python.h
-[ -e "$header" ] || missing+=(python3-dev)
-if [ "$kind" = dev ]; then
-    command -v strace >/dev/null || missing+=(strace)
-    command -v systemd-analyze >/dev/null || missing+=(systemd)
-fi
-if [ ${#missing[@]} -gt 0 ]; then
-    say "installing ${missing[*]}"
-    command -v apt-get >/dev/null || { say "apt-get not found: install the equivalents of ${missing[*]}"; exit 78; }
+missing() {
+    command -v gdal-config >/dev/null || echo libgdal-dev
+    command -v gdalinfo >/dev/null || echo gdal-bin
+    command -v c++ >/dev/null || echo g++
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    [ -e "$header" ] || echo python3-dev
+    if [ "$kind" = dev ]; then
+        command -v strace >/dev/null || echo strace
+        command -v systemd-analyze >/dev/null || echo systemd
+    fi
+}
+(
+    flock 9  # two environments may be made at a time, but apt-get does one thing
+    mapfile -t packages < <(missing)
+    [ ${#packages[@]} -gt 0 ] || exit 0
+    say "installing ${packages[*]}"
+    command -v apt-get >/dev/null || { say "apt-get not found: install the equivalents of ${packages[*]}"; exit 78; }
     root=(); [ "$(id -u)" = 0 ] || root=(sudo)
     "${root[@]}" apt-get update -qq
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+) 9<environment.sh
 
 [ -x "$folder/bin/python" ] || { say "making $folder"; rm -rf "$folder"; "$python" -m venv "$folder"; }
 pip=("$folder/bin/python" -m pip --quiet --disable-pip-version-check)
@@ -48,11 +52,11 @@ fi
 if [ "$kind" = dev ]; then
     say "installing sarwater with everything for training, export and tests"
     "${install[@]}" "${TORCH:-torch==2.13.0}"
-    "${install[@]}" --editable '.[dev]' "gdal==$gdal"
+    flock environment.sh "${install[@]}" --editable '.[dev]' "gdal==$gdal"  # it writes beside the sources
     # For the type checker alone. Its dependency is TensorRT itself, which not every machine can have.
     "${install[@]}" --no-deps 'tensorrt-stubs>=10.13'
 else
     say "installing sarwater's runtime"
-    "${install[@]}" --editable . "gdal==$gdal"
+    flock environment.sh "${install[@]}" --editable . "gdal==$gdal"
 fi
 touch "$folder/ready"

@@ -24,7 +24,7 @@ from runtime.formats.product import Product
 from runtime.job import SceneOptions, Window
 from sarwater.errors import UnitMismatch, UsageError
 from sarwater.manifest import Channel
-from sarwater.swath import is_empty, measured_columns
+from sarwater.swath import beyond_swath, is_empty, measured_columns
 from sarwater.tiling import TilePlan
 
 Pixels = npt.NDArray[np.generic]
@@ -126,9 +126,8 @@ class Scene:
         # The edge of a window is not that of the swath: zeros have to go on to the edge of the product.
         first[~self._empty_to(0, window.x_px, window)[cut]] = 0
         end[~self._empty_to(right_px, self.product.width_px, window)[cut]] = self.width_px
-        columns = np.arange(self.width_px)
         beyond = np.zeros(rows.shape[1:], bool)
-        beyond[cut] = (columns < first[:, None]) | (columns >= end[:, None])
+        beyond[cut] = beyond_swath(first, end, np.arange(self.width_px))
         self._cleared = self._cleared or bool((rows[sar[0]][beyond] == 0).any())
         for channel in sar:
             rows[channel][beyond] = np.nan if self.sar_nodata is None else self.sar_nodata

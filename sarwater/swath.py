@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Bool = npt.NDArray[np.bool_]
+Columns = npt.NDArray[np.intp]
 
 
 def is_empty(pixels: npt.NDArray[np.generic], nodata: float | None) -> Bool:
@@ -23,10 +24,15 @@ def is_empty(pixels: npt.NDArray[np.generic], nodata: float | None) -> Bool:
     return np.asarray(empty.all(axis=0))
 
 
-def measured_columns(empty: Bool) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def measured_columns(empty: Bool) -> tuple[Columns, Columns]:
     """(H, W) -> first column with an echo and the one after the last, (H,) each; (W, 0) for a row without any."""
     width = empty.shape[1]
     nothing = empty.all(axis=1)
     first = np.where(nothing, width, empty.argmin(axis=1))
     end = np.where(nothing, 0, width - empty[:, ::-1].argmin(axis=1))
     return first, end
+
+
+def beyond_swath(first: Columns, end: Columns, columns: Columns) -> Bool:
+    """(H, W) True where one of the `columns` (W,) is not among those of its row, `first` to `end` (H,) each."""
+    return np.asarray((columns < first[:, None]) | (columns >= end[:, None]))

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from sarwater.errors import DataError, DependencyMissing, UsageError
 from sarwater.metrics import LAND, NODATA, WATER
-from sarwater.swath import is_empty, measured_columns
+from sarwater.swath import beyond_swath, is_empty, measured_columns
 from train.layout import LabelledFiles, find_files, first_part, stem
 
 Float32 = npt.NDArray[np.float32]
@@ -84,9 +84,7 @@ class Tile:
         label = _read(self.mask, 1, window)
         empty = ~np.isfinite(sar) | (sar == self.nodata)
         if self.swath is not None:
-            first, end = self.swath[:, y : y + height, None]
-            columns = np.arange(x, x + width)
-            empty |= (columns < first) | (columns >= end)
+            empty |= beyond_swath(*self.swath[:, y : y + height], np.arange(x, x + width))
         truth = np.where(label == self.water, WATER, LAND).astype(np.uint8)
         truth[empty.all(axis=0)] = NODATA
         if self.ignore is not None:
@@ -142,7 +140,6 @@ def _open_tile(files: LabelledFiles, bands: tuple[int, ...]) -> Tile:
                 f"as {files.image.name}"
             )
     declared = scene.GetRasterBand(1).GetNoDataValue()
-    _check_pixels(files.image, scene, bands, declared)
     return Tile(
         name=first_part(files.image),
         image=files.image,
@@ -157,32 +154,28 @@ def _open_tile(files: LabelledFiles, bands: tuple[int, ...]) -> Tile:
         rows=(0, height),
         extent=_extent(scene),
         held_out=files.held_out,
-        swath=_swath(files.image, scene, bands, declared),
+        swath=_look_through(files.image, scene, bands, declared),
     )
 
 
-def _swath(path: Path, scene: Any, bands: tuple[int, ...], declared: float | None) -> npt.NDArray[np.intp] | None:
-    """(2, height) as in Tile; None where zeros are nodata wherever they lie."""
-    if not declared:
-        return None
-    blocks = zip(*(_blocks(path, scene, band) for band in bands), strict=True)
-    empty = (is_empty(np.stack([pixels for _, pixels in block]), declared) for block in blocks)
-    return np.concatenate([np.stack(measured_columns(rows)) for rows in empty], axis=1)
-
-
-def _check_pixels(path: Path, scene: Any, bands: tuple[int, ...], declared: float | None) -> None:
+def _look_through(
+    path: Path, scene: Any, bands: tuple[int, ...], declared: float | None
+) -> npt.NDArray[np.intp] | None:
     """Read everything once: damage shows, and NaN, which is nodata where the file says so and anywhere else a fault
-    upstream that no training survives."""
+    upstream that no training survives. (2, height) as in Tile.swath; None where zeros are nodata wherever they lie."""
     nan_is_nodata = declared is not None and np.isnan(declared)
-    for band in bands:
-        for y, block in _blocks(path, scene, band):
-            if block.dtype.kind != "f" or nan_is_nodata or (finite := np.isfinite(block)).all():
-                continue
-            row, column = (int(at[0]) for at in np.nonzero(~finite))
+    swath = []
+    for blocks in zip(*(_blocks(path, scene, band) for band in bands), strict=True):
+        y, pixels = blocks[0][0], np.stack([block for _, block in blocks])
+        if pixels.dtype.kind == "f" and not nan_is_nodata and not (finite := np.isfinite(pixels)).all():
+            _, row, column = (int(at[0]) for at in np.nonzero(~finite))
             raise DataError(
                 f"{path}: {np.count_nonzero(~finite)} pixels are NaN or infinite, first at row {y + row}, column "
                 f"{column}; mask them, or declare NaN as nodata: gdal_edit.py -a_nodata nan"
             )
+        if declared:
+            swath.append(np.stack(measured_columns(is_empty(pixels, declared))))
+    return np.concatenate(swath, axis=1) if swath else None
 
 
 def _extent(scene: Any) -> Extent | None:

@@ -41,6 +41,7 @@ missing() {
 [ -x "$folder/bin/python" ] || { say "making $folder"; rm -rf "$folder"; "$python" -m venv "$folder"; }
 pip=("$folder/bin/python" -m pip --quiet --disable-pip-version-check)
 install=("${pip[@]}" install)
+[ "$kind" = dev ] && install+=(--no-compile)  # of thousands of modules few are used; Python compiles those
 
 gdal=$(gdal-config --version)
 if ! "$folder/bin/python" -c "from osgeo import gdal, gdal_array; assert gdal.__version__ == '$gdal'" 2>/dev/null; then

@@ -152,6 +152,8 @@ def _options(start: Start, split: Split, replay: Sequence[str], crop_px: int, ou
         batch_norm=start.arch.batch_norm,
         contrast=start.arch.contrast,
         init=start.path,
+        # Batches of a few tiles have statistics of their own: with these the old skill is gone in ten steps.
+        frozen_norm=True,
         crop_px=crop_px,
         learning_rate=3e-4,
         patience=PATIENCE,

@@ -70,6 +70,11 @@ class FitOptions:
     contrast: bool = _option(
         False, "network", "also show the network decibels above the local mean: many sensors and calibrations in one"
     )
+    frozen_norm: bool = _option(
+        False,
+        "network",
+        "normalise by the running statistics of --init and leave them: for few tiles, whose own would mislead",
+    )
     steps: int = _option(2000, "optimisation", "updates of the weights")
     epochs: int = _option(0, "optimisation", "in place of --steps: how often to see the training area")
     patience: int = _option(
@@ -123,6 +128,7 @@ class FitOptions:
         self._expect("zoom", self.zoom >= 1, "1 or more")
         self._expect("class_weights", len(self.class_weights) == 2 and min(self.class_weights) > 0, "two above 0")
         self._expect("data", bool(self.data), "at least one folder")
+        self._expect("frozen_norm", not self.frozen_norm or self.init is not None, "no, or weights to --init from")
         if self.precision == "fp16" and self.device == "cpu":
             raise UsageError("--precision fp16 needs a GPU; a CPU computes in fp32 or bf16")
         if self.resume and self.out is None:

@@ -61,6 +61,10 @@ class State:
         """One step: pixels (N, C, H, W) float32 and truth (N, H, W) uint8, from any device."""
         plan = self.plan
         self.segmenter.train()
+        if plan.options.frozen_norm:
+            for module in self.segmenter.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
         pixels = pixels.to(plan.device, non_blocking=True, memory_format=torch.channels_last)

@@ -128,7 +128,8 @@ class FitOptions:
         self._expect("zoom", self.zoom >= 1, "1 or more")
         self._expect("class_weights", len(self.class_weights) == 2 and min(self.class_weights) > 0, "two above 0")
         self._expect("data", bool(self.data), "at least one folder")
-        self._expect("frozen_norm", not self.frozen_norm or self.init is not None, "no, or weights to --init from")
+        if self.frozen_norm and self.init is None:
+            raise UsageError("--frozen-norm keeps the running statistics of --init FILE; say which")
         if self.precision == "fp16" and self.device == "cpu":
             raise UsageError("--precision fp16 needs a GPU; a CPU computes in fp32 or bf16")
         if self.resume and self.out is None:

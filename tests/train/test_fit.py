@@ -193,6 +193,21 @@ def test_a_run_starts_from_another_ones_weights(lakes: Path, whole_run: Path, tm
     assert load_checkpoint(tmp_path / "run" / "best.pt").training["init"]["name"] == "best.pt"
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_normalisation_keeps_its_statistics_and_nothing_else(
+    lakes: Path, whole_run: Path, tmp_path: Path, frozen: bool
+) -> None:
+    begun_with = whole_run / "last.pt"
+    fit(options_for(lakes, tmp_path / "run", init=begun_with, frozen_norm=frozen, steps=2))
+    before, after = (load_checkpoint(path).state_dict for path in (begun_with, tmp_path / "run" / "last.pt"))
+    statistics = {name for name in before if "running_" in name}
+    assert statistics
+    assert all(torch.equal(before[name], after[name]) for name in statistics) == frozen
+    kernels = {name for name in before if before[name].dim() == 4}
+    assert kernels
+    assert not any(torch.equal(before[name], after[name]) for name in kernels)
+
+
 def test_the_threshold_is_the_models_own_and_that_of_its_evaluation(lakes: Path, tmp_path: Path) -> None:
     water_px = []
     for threshold in (0.001, 0.999):

@@ -106,6 +106,7 @@ def test_recipes_are_shipped_with_the_package() -> None:
         ([], "--data is .*at least one folder"),
         (["--data", "x", "--resume"], "--resume goes on with the run in --out"),
         (["--data", "x", "--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
+        (["--data", "x", "--frozen-norm"], "--frozen-norm keeps the running statistics of --init"),
     ],
 )
 def test_an_impossible_value_is_refused(arguments: list[str], complaint: str) -> None:

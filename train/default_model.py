@@ -43,7 +43,7 @@ ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
 K5_WEIGHT = 1.5
 BASE_STEPS = 3600
-ADAPT_STEPS = 150
+ADAPT_STEPS = 400
 THRESHOLD = 0.65
 """Crops are drawn for shorelines and hold more water than scenes do, so the network expects too much of it."""
 
@@ -93,10 +93,8 @@ class Recipe:
             out=self.out / name,
             holdout=(*base.holdout, *holdout),
             init=base.out / "last.pt",
-            frozen_norm=True,
             steps=ADAPT_STEPS,
-            learning_rate=2e-4,
-            warmup_steps=ADAPT_STEPS // 10,
+            learning_rate=1e-3,
             ema=0.99,  # of a short run the average has to forget where it began
             evaluate_every=ADAPT_STEPS,
         )

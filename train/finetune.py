@@ -43,6 +43,8 @@ REPLAY_WEIGHT = 0.1
 """Of the simulated scenes of each mode, where the station's own weigh 1."""
 CROP_PX = 256
 LEAST_PX = 64
+USEFUL_IOU = 0.3
+"""Held-out score from which a start is kept to: its normalisation stays. One that scores less starts afresh there."""
 TIMED_STEPS = 3
 
 
@@ -79,7 +81,7 @@ def finetune(
     before = scores_of(start.segmenter, split.held_out, start.threshold)
     evaluation_s = time.monotonic() - began_s
     before_unseen = scores_of(start.segmenter, unseen, start.threshold)
-    options = _options(start, split, replay, crop_px, out)
+    options = _options(start, split, replay, crop_px, out, frozen_norm=before.pooled_iou >= USEFUL_IOU)
     steps = steps or steps_in(60 * minutes, evaluation_s, options)
     print(_plan_in_words(start, split, steps), flush=True)
     best = fit(replace(options, steps=steps, warmup_steps=max(1, steps // 10), evaluate_every=-(-steps // EVALUATIONS)))
@@ -141,7 +143,9 @@ def _crop_px(split: Split, arch: Architecture) -> int:
     return max(2 * arch.stride_px, min(CROP_PX, smallest_px) // arch.stride_px * arch.stride_px)
 
 
-def _options(start: Start, split: Split, replay: Sequence[str], crop_px: int, out: Path) -> FitOptions:
+def _options(
+    start: Start, split: Split, replay: Sequence[str], crop_px: int, out: Path, *, frozen_norm: bool
+) -> FitOptions:
     from train.options import FitOptions
 
     return FitOptions(
@@ -153,7 +157,7 @@ def _options(start: Start, split: Split, replay: Sequence[str], crop_px: int, ou
         contrast=start.arch.contrast,
         init=start.path,
         # Batches of a few tiles have statistics of their own: with these the old skill is gone in ten steps.
-        frozen_norm=True,
+        frozen_norm=frozen_norm,
         crop_px=crop_px,
         learning_rate=3e-4,
         patience=PATIENCE,

@@ -26,7 +26,7 @@ from train.options import FitOptions
 from train.replay import write_replay
 from train.scores import Scores, score_tile
 from train.start import open_start, start_path
-from train.tiles import find_tiles
+from train.tiles import find_tiles, open_raster
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STEPS = 16
@@ -74,6 +74,18 @@ def test_a_tile_that_was_held_out_is_known_better_afterwards(adapted: Path) -> N
     assert report["from"]["name"] == "start.pt"
 
 
+def test_a_start_that_is_of_use_keeps_its_normalisation_and_one_that_is_not_does_not(
+    lakes: Path, model: Path, adapted: Path, tmp_path: Path
+) -> None:
+    with contextlib.suppress(DataError):  # better or not does not matter here
+        finetune(str(lakes), str(adapted), tmp_path / "run", 2)
+    first, second, third = (load_checkpoint(path).state_dict for path in (model, adapted, tmp_path / "run" / "last.pt"))
+    statistics = [name for name in first if "running_" in name]
+    assert statistics
+    assert all(torch.equal(second[name], third[name]) for name in statistics)
+    assert not any(torch.equal(first[name], second[name]) for name in statistics)
+
+
 def test_the_figures_afterwards_are_those_of_the_checkpoint_that_is_kept(adapted: Path) -> None:
     report = json.loads((adapted.parent / "finetune.json").read_text())
     metrics = load_checkpoint(adapted).training["metrics"]
@@ -119,10 +131,12 @@ def test_an_engine_is_built_from_the_result(adapted: Path, tmp_path: Path) -> No
     assert list((tmp_path / "engines").glob("*.engine"))
 
 
-def test_a_result_that_is_no_better_is_put_aside(lakes: Path, adapted: Path, tmp_path: Path) -> None:
+def test_a_result_that_is_no_better_is_put_aside(adapted: Path, tmp_path: Path) -> None:
+    lakes = write_lakes(tmp_path / "lakes", 3)
+    for mask in (lakes / "mask").glob("WTR[12]*"):  # wrong labels, but for the tile that is held out
+        write_raster(mask, 255 - open_raster(mask).ReadAsArray())
     with pytest.raises(DataError, match=r"best\.pt\.rejected: no better than the model it started from"):
-        # One step at the rate of a warm-up moves the weights, yet not so that the mask gets better.
-        finetune(str(lakes), str(adapted), tmp_path / "run", 1)
+        finetune(str(lakes), str(adapted), tmp_path / "run", 4)
     assert not (tmp_path / "run" / "best.pt").exists()
 
 

@@ -8,6 +8,7 @@ Simulated scenes are mixed in, lightly, so that the old skill is not forgotten; 
 it was. Writes to runs/<model>/<date>/ as training does, and finetune.json with the scores before and after.
 
 The step that is kept is the one that scored best on the held-out part, so the figures after it flatter a little.
+Where the model was of use from the start, the result is the mean of its weights before and after.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sarwater.errors import DataError, DependencyMissing, OutputError, UsageErro
 from sarwater.models import RUNS
 
 if TYPE_CHECKING:
+    from train.checkpoint import Checkpoint
     from train.comparison import Comparison
     from train.models import Architecture
     from train.options import FitOptions
@@ -44,7 +46,7 @@ REPLAY_WEIGHT = 0.1
 CROP_PX = 256
 LEAST_PX = 64
 USEFUL_IOU = 0.3
-"""Held-out score from which a start is kept to: its normalisation stays. One that scores less starts afresh there."""
+"""Held-out score from which a start is kept to: its normalisation stays, and the result is halfway between the two."""
 TIMED_STEPS = 3
 
 
@@ -56,7 +58,7 @@ def finetune(
     Raises, before the first step, DataError, UsageError, CheckpointInvalid, ModelNotFound and DependencyMissing; after
     the last, DataError where the held-out score did not rise: the checkpoint is then kept as best.pt.rejected.
     """
-    from train.checkpoint import load_checkpoint
+    from train.checkpoint import load_checkpoint, save_checkpoint
     from train.comparison import Comparison, print_table, scores_of, write_report
     from train.fit import fit
     from train.replay import TEST_SEED, TRAINING_SEED, write_replay
@@ -81,12 +83,18 @@ def finetune(
     before = scores_of(start.segmenter, split.held_out, start.threshold)
     evaluation_s = time.monotonic() - began_s
     before_unseen = scores_of(start.segmenter, unseen, start.threshold)
-    options = _options(start, split, replay, crop_px, out, frozen_norm=before.pooled_iou >= USEFUL_IOU)
+    useful = before.pooled_iou >= USEFUL_IOU
+    options = _options(start, split, replay, crop_px, out, frozen_norm=useful)
     steps = steps or steps_in(60 * minutes, evaluation_s, options)
     print(_plan_in_words(start, split, steps), flush=True)
     best = fit(replace(options, steps=steps, warmup_steps=max(1, steps // 10), evaluate_every=-(-steps // EVALUATIONS)))
-    adapted = load_checkpoint(best).segmenter()
+    checkpoint = load_checkpoint(best)
+    if useful:
+        checkpoint = _halfway(start, checkpoint)
+    adapted = checkpoint.segmenter()
     held_out = Comparison(before, scores_of(adapted, split.held_out, start.threshold))
+    checkpoint.training["metrics"]["held_out"] = held_out.after.to_dict()
+    save_checkpoint(best, checkpoint)
     simulated = Comparison(before_unseen, scores_of(adapted, unseen, start.threshold))
     write_report(out / "finetune.json", start.path, held_out, simulated)
     print_table(held_out, simulated)
@@ -165,6 +173,17 @@ def _options(
         tensorboard=False,
         out=out,
     )
+
+
+def _halfway(start: Start, adapted: Checkpoint) -> Checkpoint:
+    """The mean of the weights before and after: nearly all of what was learned, and little of the old skill lost
+    (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). It takes a normalisation that both share."""
+    before = start.segmenter.net.state_dict()
+    weights = {
+        name: tensor.lerp(before[name].to(tensor), 0.5) if tensor.is_floating_point() else tensor
+        for name, tensor in adapted.state_dict.items()
+    }
+    return replace(adapted, state_dict=weights, training={**adapted.training, "averaged_with": start.path.name})
 
 
 def _rows_held_out(split: Split) -> list[str]:

@@ -79,11 +79,23 @@ def test_a_start_that_is_of_use_keeps_its_normalisation_and_one_that_is_not_does
 ) -> None:
     with contextlib.suppress(DataError):  # better or not does not matter here
         finetune(str(lakes), str(adapted), tmp_path / "run", 2)
-    first, second, third = (load_checkpoint(path).state_dict for path in (model, adapted, tmp_path / "run" / "last.pt"))
+    (best,) = (tmp_path / "run").glob("best.pt*")
+    first, second, third = (load_checkpoint(path).state_dict for path in (model, adapted, best))
     statistics = [name for name in first if "running_" in name]
     assert statistics
     assert all(torch.equal(second[name], third[name]) for name in statistics)
     assert not any(torch.equal(first[name], second[name]) for name in statistics)
+
+
+def test_the_result_of_a_start_that_is_of_use_is_halfway(lakes: Path, adapted: Path, tmp_path: Path) -> None:
+    with contextlib.suppress(DataError):
+        finetune(str(lakes), str(adapted), tmp_path / "run", 1)  # one step: the last and the best are the same
+    (best,) = (tmp_path / "run").glob("best.pt*")
+    begun, ended, kept = (load_checkpoint(path) for path in (adapted, tmp_path / "run" / "last.pt", best))
+    assert kept.training["averaged_with"] == adapted.name
+    for name, tensor in kept.state_dict.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, (begun.state_dict[name] + ended.state_dict[name]) / 2)
 
 
 def test_the_figures_afterwards_are_those_of_the_checkpoint_that_is_kept(adapted: Path) -> None:

@@ -74,24 +74,29 @@ def test_a_tile_that_was_held_out_is_known_better_afterwards(adapted: Path) -> N
     assert report["from"]["name"] == "start.pt"
 
 
-def test_a_start_that_is_of_use_keeps_its_normalisation_and_one_that_is_not_does_not(
-    lakes: Path, model: Path, adapted: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def adapted_again(lakes: Path, adapted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one step, so that its last weights are its best, from a start that is of use."""
+    folder = tmp_path_factory.mktemp("runs") / "again"
     with contextlib.suppress(DataError):  # better or not does not matter here
-        finetune(str(lakes), str(adapted), tmp_path / "run", 2)
-    (best,) = (tmp_path / "run").glob("best.pt*")
-    first, second, third = (load_checkpoint(path).state_dict for path in (model, adapted, best))
+        finetune(str(lakes), str(adapted), folder, 1)
+    return folder
+
+
+def test_a_start_that_is_of_use_keeps_its_normalisation_and_one_that_is_not_does_not(
+    model: Path, adapted: Path, adapted_again: Path
+) -> None:
+    paths = (model, adapted, adapted_again / "last.pt")
+    first, second, third = (load_checkpoint(path).state_dict for path in paths)
     statistics = [name for name in first if "running_" in name]
     assert statistics
     assert all(torch.equal(second[name], third[name]) for name in statistics)
     assert not any(torch.equal(first[name], second[name]) for name in statistics)
 
 
-def test_the_result_of_a_start_that_is_of_use_is_halfway(lakes: Path, adapted: Path, tmp_path: Path) -> None:
-    with contextlib.suppress(DataError):
-        finetune(str(lakes), str(adapted), tmp_path / "run", 1)  # one step: the last and the best are the same
-    (best,) = (tmp_path / "run").glob("best.pt*")
-    begun, ended, kept = (load_checkpoint(path) for path in (adapted, tmp_path / "run" / "last.pt", best))
+def test_the_result_of_a_start_that_is_of_use_is_halfway(adapted: Path, adapted_again: Path) -> None:
+    (best,) = adapted_again.glob("best.pt*")
+    begun, ended, kept = (load_checkpoint(path) for path in (adapted, adapted_again / "last.pt", best))
     assert kept.training["averaged_with"] == adapted.name
     for name, tensor in kept.state_dict.items():
         if tensor.is_floating_point():

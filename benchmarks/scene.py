@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -70,12 +71,16 @@ def compare(model: Model, scene: Path, folder: Path, rounds: int) -> dict[str, A
         for _ in range(rounds):
             wholes.append(_run_whole(backend, scene, folder))
             raw.append(_run_raw(backend, tiles))
+    record = wholes[0]["record"]
+    tile_share = record["tiles"] / len(tiles)
     shares = [
-        [(before[clock] + after[clock]) / 2 / len(tiles) * whole["tiles"] / whole["total_s"][clock] for clock in (0, 1)]
-        for before, after, whole in zip(raw, raw[1:], wholes, strict=False)
+        [
+            (one + other) / 2 * tile_share / total
+            for one, other, total in zip(before, after, whole["total_s"], strict=True)
+        ]
+        for (before, after), whole in zip(pairwise(raw), wholes, strict=True)
     ]
     wall_s = median(whole["total_s"][0] for whole in wholes)
-    record = wholes[0]["record"]
     return {
         "device": record["device"],
         "model": manifest.name,
@@ -157,7 +162,7 @@ def _run_raw(backend: Any, tiles: Sequence[npt.NDArray[np.float32]]) -> tuple[fl
 
 
 def _run_whole(backend: Any, scene: Path, folder: Path) -> dict[str, Any]:
-    """`total_s`, (wall, processor) seconds of one scene with all products, and what else its record tells."""
+    """`total_s`, (wall, processor) seconds of one scene with all products; `tail_s` and its latency `record`."""
     from runtime.pipeline import process_scene
 
     wall, processor = time.perf_counter(), time.process_time()
@@ -166,7 +171,7 @@ def _run_whole(backend: Any, scene: Path, folder: Path) -> dict[str, Any]:
     shutil.rmtree(staged.folder)
     moments = staged.record["moments"]
     tail_s = moments["written"]["monotonic_s"] - moments["last_tile"]["monotonic_s"]
-    return {"record": staged.record, "tiles": staged.record["tiles"], "total_s": total_s, "tail_s": tail_s}
+    return {"record": staged.record, "total_s": total_s, "tail_s": tail_s}
 
 
 def _peak_mb() -> float:

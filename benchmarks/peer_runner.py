@@ -1,7 +1,7 @@
 """One peer, in the peers' own environment: peer_runner.py PEER MODEL SCENE OUTPUT TILE_PX THRESHOLD.
 
-MODEL is the ONNX file, for `torch` the same network as TorchScript (peer_weights.py). Written the way such code is
-usually written, neither slowed down nor tuned; imports nothing of sarwater.
+MODEL is the ONNX file, for `torch` and `torchgeo` the same network as TorchScript (peer_weights.py). Written the way
+such code is usually written, neither slowed down nor tuned; imports nothing of sarwater.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 def main() -> None:
     peer, model, scene, output, tile, threshold = sys.argv[1:]
-    run = {"torch": sliding_window, "onnxruntime": rasterio_loop}[peer]
+    run = {"torch": sliding_window, "onnxruntime": rasterio_loop, "torchgeo": grid_sampler}[peer]
     run(model, scene, output, int(tile), float(threshold))
 
 
@@ -51,6 +51,46 @@ def rasterio_loop(model_path: str, scene_path: str, output_path: str, tile: int,
                     water = session.run(None, {"sar": patch[None, None]})[0][0, 0] >= threshold
                     rows, columns = min(tile, scene.height - y), min(tile, scene.width - x)
                     output.write(water[:rows, :columns].astype(np.uint8), 1, window=Window(x, y, columns, rows))
+
+
+def grid_sampler(model_path: str, scene_path: str, output_path: str, tile: int, threshold: float) -> None:
+    import rasterio
+    import torch
+
+    import_torchvision()
+    from torch.utils.data import DataLoader
+    from torchgeo.datasets import RasterDataset, stack_samples
+    from torchgeo.samplers import GridGeoSampler
+
+    model = torch.jit.load(model_path).eval()
+    with rasterio.open(scene_path) as scene:
+        profile, to_pixel = scene.profile, ~scene.transform
+    dataset = RasterDataset(paths=[scene_path])
+    mask = np.zeros((profile["height"], profile["width"]), np.uint8)
+    chips = DataLoader(dataset, batch_size=1, sampler=GridGeoSampler(dataset, size=tile), collate_fn=stack_samples)
+    with torch.inference_mode():
+        for chip in chips:
+            water = (model(chip["image"])[0, 0] >= threshold).numpy()
+            x, y, _ = dataset._disambiguate_slice(chip["bounds"][0])
+            left, top = (round(value) for value in to_pixel * (x.start, y.stop))
+            # Chips start at the lower left corner; those at the other edges reach beyond the scene.
+            rows, columns = slice(max(top, 0), top + tile), slice(left, min(left + tile, mask.shape[1]))
+            mask[rows, columns] = water[rows.start - top :][: rows.stop - rows.start, : columns.stop - left]
+    write(output_path, mask, profile)
+
+
+def import_torchvision() -> None:
+    """torchgeo imports torchvision, which is built for CUDA on PyPI: beside a PyTorch without it, two operators that
+    nothing here calls are missing, and the import fails for want of their names."""
+    import torch
+
+    try:
+        import torchvision
+    except RuntimeError:
+        names = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision  # noqa: F401
 
 
 def write(path: str, mask: np.ndarray, profile: dict[str, object]) -> None:

@@ -1,10 +1,11 @@
-"""The same network, scene and tile size, run three ways: seconds, peak memory, IoU and visible seams of each.
+"""The same network, scene and tile size, run four ways: seconds, peak memory, IoU and visible seams of each.
 
     benchmarks/peers.sh [--model MODEL] [--size WxH]
 
 `torch` is a plain sliding window in PyTorch over an array held in memory; `onnxruntime` a rasterio loop, window by
-window, as most people write it. Neither blends. Each runs in a process of its own,
-one after the other. The weights are the same everywhere: the PyTorch ones come from the ONNX file.
+window, as most people write it; `torchgeo` the same PyTorch network fed by torchgeo's grid sampler. None of them
+blends. Each runs in a process of its own, one after the other. The weights are the same everywhere: the PyTorch ones
+come from the ONNX file.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sarwater.command import run_command
 from sarwater.metrics import confusion
 from sarwater.models import Model, resolve_onnx
 
-PEERS = ("torch", "onnxruntime")
+PEERS = ("torch", "onnxruntime", "torchgeo")
 RUNNER = Path(__file__).with_name("peer_runner.py")
 
 
@@ -60,7 +61,7 @@ def _ours(model: Model, scene: Path, folder: Path) -> dict[str, Any]:
 def _peer(python: Path, peer: str, model: Model, scene: Path, folder: Path) -> dict[str, Any]:
     tile_px, threshold = model.manifest.tile_px, model.manifest.threshold
     weights, output = model.path, folder / f"{peer}.tif"
-    if peer == "torch":
+    if peer != "onnxruntime":
         weights = folder / "network.pt"
         convert = [str(python), "-m", "benchmarks.peer_weights", str(model.path), str(weights)]
         subprocess.run(convert, check=True, cwd=RUNNER.parent.parent)
@@ -110,7 +111,7 @@ def _print_table(report: dict[str, dict[str, Any]]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="benchmarks.peers", description="The same network run three ways.")
+    parser = argparse.ArgumentParser(prog="benchmarks.peers", description="The same network run four ways.")
     parser.add_argument("--peers", type=Path, required=True, help="interpreter of the peers' environment")
     parser.add_argument("--model", default="hrnet", help="an .onnx file or a model name (default: %(default)s)")
     parser.add_argument(

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Two ways in which people usually run a network over a scene, beside ours, on one scene in one run:
+# Three ways in which people usually run a network over a scene, beside ours, on one scene in one run:
 #
 #   benchmarks/peers.sh [--model MODEL] [--size WxH]
 #
@@ -11,7 +11,7 @@ environment=benchmarks/.venv-peers
 if [ ! -e "$environment/ready" ]; then
     python3 -m venv "$environment"
     "$environment/bin/python" -m pip --quiet --disable-pip-version-check install \
-        "${TORCH:-torch==2.13.0}" numpy onnx onnxruntime rasterio safetensors
+        "${TORCH:-torch==2.13.0}" numpy onnx onnxruntime rasterio safetensors torchgeo requests
     touch "$environment/ready"
 fi
 exec "${PYTHON:-.venv/bin/python}" -m benchmarks.peers --peers "$environment/bin/python" "$@"

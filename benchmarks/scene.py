@@ -63,9 +63,9 @@ def compare(model: Model, scene: Path, folder: Path, rounds: int) -> dict[str, A
     with open_backend(model) as backend:
         manifest = backend.manifest
         with open_for(backend, scene, SceneOptions()) as opened:
-            plan = TilePlan(opened.height_px, opened.width_px, manifest.tile_px, manifest.overlap_px)
+            plan = backend.plan(opened.height_px, opened.width_px)
             tiles = _sample_tiles(opened, plan)
-        _run_raw(backend, tiles[:4])  # warm-up
+        backend.infer(tiles[:4])  # warm-up
         raw = [_run_raw(backend, tiles)]
         wholes = []
         for _ in range(rounds):
@@ -88,6 +88,7 @@ def compare(model: Model, scene: Path, folder: Path, rounds: int) -> dict[str, A
         "rounds": rounds,
         "tiles": record["tiles"],
         "tiles_skipped": record["tiles_skipped"],
+        "tile_px": plan.tile_px,
         "overlap_waste": plan.waste,
         "raw_tiles_per_s": len(tiles) / median(wall for wall, _ in raw),
         "scene_tiles_per_s": record["tiles"] / wall_s,
@@ -135,29 +136,21 @@ def _peak(model: Model, scene: Path, folder: Path) -> dict[str, float]:
     return {"peak_memory_mb": _peak_mb()}
 
 
-def _sample_tiles(scene: Any, plan: TilePlan) -> list[npt.NDArray[np.float32]]:
-    """(1, C, T, T) float32 tiles from all over the scene."""
+def _sample_tiles(scene: Any, plan: TilePlan) -> npt.NDArray[np.float32]:
+    """(N, C, T, T) float32 tiles from all over the scene."""
     step = max(1, len(plan.rows) * len(plan.columns) // RAW_TILES)
     places = [(row, column) for row in plan.rows for column in plan.columns][::step][:RAW_TILES]
     tiles = []
     for row, column in places:
         pixels, _ = scene.read(row.start, min(plan.tile_px, plan.height_px))
-        tiles.append(pixels[None, :, :, column.start : column.start + plan.tile_px].astype(np.float32))
-    return tiles
+        tiles.append(pixels[:, :, column.start : column.start + plan.tile_px].astype(np.float32))
+    return np.stack(tiles)
 
 
-def _run_raw(backend: Any, tiles: Sequence[npt.NDArray[np.float32]]) -> tuple[float, float]:
+def _run_raw(backend: Any, tiles: npt.NDArray[np.float32]) -> tuple[float, float]:
     """(wall, processor) seconds of the network alone, with all of its slots kept busy."""
-    network = backend.network
     wall, processor = time.perf_counter(), time.process_time()
-    for number, tile in enumerate(tiles):
-        slot = number % network.depth
-        if number >= network.depth:
-            network.result(slot)
-        network.input(slot)[...] = tile[0]
-        network.start(slot)
-    for number in range(max(0, len(tiles) - network.depth), len(tiles)):
-        network.result(number % network.depth)
+    backend.infer(tiles)
     return time.perf_counter() - wall, time.process_time() - processor
 
 

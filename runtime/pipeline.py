@@ -36,7 +36,6 @@ from sarwater.atomic import fsync_file, make_folder
 from sarwater.errors import OutputError
 from sarwater.manifest import sha256_of
 from sarwater.metrics import NODATA
-from sarwater.tiling import TilePlan
 
 __all__ = ["SceneOptions", "Window", "infer_scene", "job_key", "mask_name", "open_for", "process_scene", "product_stem"]
 
@@ -155,7 +154,7 @@ def infer_scene(
     Fills `record` with what the run was and took; `see` gets every row of pixels as it is read.
     """
     options, clock, record = options or SceneOptions(), clock or StageClock(), record or LatencyRecord()
-    plan = TilePlan(scene.height_px, scene.width_px, backend.manifest.tile_px, backend.manifest.overlap_px)
+    plan = backend.plan(scene.height_px, scene.width_px)
     run = backend.begin(plan, scene.nodata, options.threshold)
     counters = run.counters
     if progress:

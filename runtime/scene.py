@@ -1,7 +1,7 @@
 """A SAR scene as the network sees it: channels in the manifest's order, row bands, nodata, georeference.
 
 with open_scene(path, manifest.channels) as scene:
-    plan = TilePlan(scene.height_px, scene.width_px, manifest.tile_px, manifest.overlap_px)
+    plan = backend.plan(scene.height_px, scene.width_px)
     for rows, valid in scene.bands(plan):
         ...
 """

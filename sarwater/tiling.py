@@ -23,6 +23,11 @@ import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
 
+TILE_STEP_PX = 128
+"""Between the tile sizes that `TilePlan.fitted` chooses from; every network takes multiples of it."""
+WORTH_TILES = 2
+"""What a network costs to be made ready for another tile size, in tiles inferred."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -57,6 +62,20 @@ class TilePlan:
                 f"overlap {self.overlap_px} px: expected an even number up to a third of the tile, {self.tile_px // 3}"
             )
 
+    @classmethod
+    def fitted(cls, height_px: int, width_px: int, tile_px: int, overlap_px: int) -> TilePlan:
+        """The plan that computes least, with tiles of `tile_px` or less, down to a half; for networks of any size.
+
+        Nine tiles of 1024 px across a scene of 8192 px overlap by 128 px, ten of 896 px by 86. A smaller tile has
+        to save WORTH_TILES full ones.
+        """
+        plan = full = cls(height_px, width_px, tile_px, overlap_px)
+        for smaller_px in range(tile_px - TILE_STEP_PX, max(tile_px // 2, 3 * overlap_px) - 1, -TILE_STEP_PX):
+            smaller = cls(height_px, width_px, smaller_px, overlap_px)
+            if smaller.computed_px < plan.computed_px:
+                plan = smaller
+        return plan if full.computed_px - plan.computed_px >= WORTH_TILES * tile_px**2 else full
+
     @cached_property
     def rows(self) -> tuple[Span, ...]:
         """Tile rows from north to south."""
@@ -72,9 +91,13 @@ class TilePlan:
         return len(self.rows) * len(self.columns)
 
     @property
+    def computed_px(self) -> int:
+        return self.tiles * self.tile_px**2
+
+    @property
     def waste(self) -> float:
         """Computed pixels over scene pixels, at least 1."""
-        return self.tiles * self.tile_px**2 / (self.height_px * self.width_px)
+        return self.computed_px / (self.height_px * self.width_px)
 
     def weights(self, span: Span, length_px: int) -> Float32:
         """Blend weight of a window along its axis, (hi - lo,) float32; `length_px` is the scene's size along it.

@@ -76,9 +76,13 @@ class Backend(ABC):
     device: str
     """What a person would call it: `AMD EPYC 9755`, `NVIDIA Jetson AGX Orin`."""
 
+    def plan(self, height_px: int, width_px: int) -> TilePlan:
+        """Where the windows of such a scene lie: the same for every run with this backend and model."""
+        return TilePlan(height_px, width_px, self.manifest.tile_px, self.manifest.overlap_px)
+
     @abstractmethod
     def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
-        """Start a scene; `threshold` defaults to the manifest's."""
+        """Start a scene, by a plan of `plan`; `threshold` defaults to the manifest's."""
 
     @abstractmethod
     def infer(self, tiles: Float32) -> Float32:

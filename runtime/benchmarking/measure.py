@@ -160,7 +160,7 @@ def _scene(backend: Backend, size_px: tuple[int, int], patience: Patience, senso
         folder = Path(name)
         path = write_scene(folder / "scene.tif", height_px, width_px, bands=_bands_for(backend))
         with open_for(backend, path, options) as scene:
-            plan = TilePlan(height_px, width_px, manifest.tile_px, manifest.overlap_px)
+            plan = backend.plan(height_px, width_px)
             tiles = _tiles_of(scene, plan)
 
         def run(options: SceneOptions) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sarwater.tiling import TilePlan, reflect_indices
+from sarwater.tiling import TILE_STEP_PX, WORTH_TILES, TilePlan, reflect_indices
 
 
 @st.composite
@@ -47,6 +47,25 @@ def test_a_window_leaves_the_scene_only_where_the_scene_is_smaller_than_a_tile(p
 
 def test_a_27000_px_scene_costs_at_most_15_percent_more_than_its_pixels() -> None:
     assert TilePlan(27_000, 27_000, 1024, 48).waste <= 1.15
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([64, 128, 256, 512]), st.sampled_from([0, 16, 20]))
+def test_a_fitted_plan_never_computes_more_and_a_smaller_tile_pays_for_itself(
+    height: int, width: int, tile: int, overlap: int
+) -> None:
+    full, fitted = TilePlan(height, width, tile, overlap), TilePlan.fitted(height, width, tile, overlap)
+    assert fitted.overlap_px == overlap
+    if fitted != full:
+        assert tile / 2 <= fitted.tile_px < tile
+        assert (tile - fitted.tile_px) % TILE_STEP_PX == 0
+        assert full.computed_px - fitted.computed_px >= WORTH_TILES * tile**2
+
+
+@pytest.mark.parametrize(("side_px", "tile_px"), [(300, 1024), (1024, 1024), (4096, 896), (8192, 896), (27_000, 1024)])
+def test_the_tile_fits_the_scene(side_px: int, tile_px: int) -> None:
+    plan = TilePlan.fitted(side_px, side_px, 1024, 48)
+    assert plan.tile_px == tile_px
+    assert side_px <= 1024 or plan.waste < 1.2
 
 
 @pytest.mark.parametrize("overlap", [-2, 3, 24])

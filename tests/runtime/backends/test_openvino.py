@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from runtime.backends import open_backend
@@ -11,6 +12,7 @@ from runtime.backends.openvino import THREADS_VARIABLE
 from sarwater.errors import ConfigurationError, HashMismatch, ManifestInvalid, UsageError
 from sarwater.manifest import ModelManifest, sha256_of
 from sarwater.models import Model, open_model
+from sarwater.tiling import TilePlan
 from tests.runtime.models import box_model, box_probability
 
 
@@ -74,3 +76,21 @@ def test_an_onnx_file_runs_at_another_tile_size_than_its_own(model: Model) -> No
 def test_a_smaller_tile_takes_a_smaller_overlap(model: Model) -> None:
     with open_backend(model, tile_px=32) as narrower:
         assert narrower.manifest.overlap_px == 10
+
+
+def test_a_scene_takes_the_tile_that_fits_it_and_its_answers_are_that_tiles(tmp_path: Path) -> None:
+    # Two tiles of 256 px across leave an overlap of 216 px where 20 would do.
+    model = box_model(tmp_path / "box.onnx", tile_px=256)
+    rows = np.random.default_rng(0).uniform(0, 120, (1, 2400, 296)).astype(np.float32)
+    with open_backend(model) as free, open_backend(model, tile_px=128) as fixed:
+        plan = free.plan(2400, 296)
+        assert plan.tile_px == 128
+        found, expected = (_confidence(backend, plan, rows) for backend in (free, fixed))
+        assert np.array_equal(found, expected)
+        assert _confidence(free, free.plan(256, 256), rows[:, :256, :256]).shape == (256, 256)
+        assert fixed.plan(256, 256).tile_px == 128
+
+
+def _confidence(backend: Backend, plan: TilePlan, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    run = backend.begin(plan, nodata=None)
+    return np.concatenate([run.push(rows[:, span.start : span.start + plan.tile_px]).confidence for span in plan.rows])

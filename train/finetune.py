@@ -163,6 +163,7 @@ def _options(
         channels=",".join(start.channels),
         batch_norm=start.arch.batch_norm,
         contrast=start.arch.contrast,
+        coarse=start.arch.coarse,
         init=start.path,
         # Batches of a few tiles have statistics of their own: with these the old skill is gone in ten steps.
         frozen_norm=frozen_norm,

@@ -70,6 +70,11 @@ class FitOptions:
     contrast: bool = _option(
         False, "network", "also show the network decibels above the local mean: many sensors and calibrations in one"
     )
+    coarse: bool = _option(
+        False,
+        "network",
+        "also answer at a quarter of the resolution, and learn which answer to believe where: for single-look speckle",
+    )
     frozen_norm: bool = _option(
         False,
         "network",

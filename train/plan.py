@@ -51,7 +51,9 @@ def make_plan(options: FitOptions, team: Team) -> Plan:
     """Raises DataError, UsageError, DeviceUnavailable."""
     device = choose_device(options.device, team.local_rank)
     channels = _channels(options.channels)
-    arch = architecture(options.model, channels, batch_norm=options.batch_norm, contrast=options.contrast)
+    arch = architecture(
+        options.model, channels, batch_norm=options.batch_norm, contrast=options.contrast, coarse=options.coarse
+    )
     _check_crop(options.crop_px, options.batch, arch)
     loss = Loss(options.loss, (options.class_weights[0], options.class_weights[1]))
     sources, held_out, dropped = _sources(options, arch)

@@ -51,7 +51,9 @@ def open_start(path: Path) -> Start:
             f"scenes to rehearse have no other. Train on: `sarwater-fit {arch.name} --init {path} "
             f"--channels {','.join(names)}`"
         )
-    if arch != architecture(arch.name, arch.channels, batch_norm=arch.batch_norm, contrast=arch.contrast):
+    if arch != architecture(
+        arch.name, arch.channels, batch_norm=arch.batch_norm, contrast=arch.contrast, coarse=arch.coarse
+    ):
         raise CheckpointInvalid(
             f"{path}: prepares its pixels otherwise than this version does; adapt a model of this version"
         )

@@ -44,8 +44,11 @@ def speckle(channels: int, side_px: int, count: int = 1, seed: int = 0) -> Float
 
 def random_segmenter(name: str, channels: tuple[Channel, ...] = (Channel("sar", "amplitude_dn"),)) -> Segmenter:
     torch.manual_seed(0)
-    # As the model that ships: with contrast, so that its pooling and resizing go through everything, too.
-    segmenter = Segmenter(architecture(name, channels, contrast=name == "hrnet-w18-small"))
+    # As the model that ships: with contrast and coarse, so that their pooling and resizing go through everything, too.
+    as_shipped = name == "hrnet-w18-small"
+    segmenter = Segmenter(architecture(name, channels, contrast=as_shipped, coarse=as_shipped))
+    if as_shipped:
+        torch.nn.init.normal_(segmenter.net.gate[2].weight)
     segmenter.train()
     with torch.no_grad():
         segmenter(torch.from_numpy(speckle(len(channels), 256, count=2)))

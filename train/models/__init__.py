@@ -29,6 +29,10 @@ CONTRAST_CELL_PX = 32
 CONTRAST_CELLS = 9
 """The local mean is that of so many cells, across and down."""
 CONTRAST_DB = 5.0
+COARSE = 4
+"""Pixels along one of a coarse pixel, in networks that also look from further away."""
+SPECKLE_CELL_PX = 32
+"""Coarse pixels; the speckle of a place is told from so many, across and down."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Architecture:
     """False: as the reference implementation, which has it in HRNet only."""
     contrast: bool = False
     """True: the network also sees decibels above the local mean of the first channel, which must be an amplitude."""
+    coarse: bool = False
+    """True: the network answers at a quarter of the resolution, too, and a gate weighs the two answers."""
 
     @property
     def planes(self) -> tuple[str, ...]:
@@ -74,7 +80,9 @@ class Architecture:
     def stride_px(self) -> int:
         """Height and width of the input are multiples of this."""
         stride_px: int = NETWORKS[self.family].stride_px
-        return math.lcm(stride_px, CONTRAST_CELL_PX) if self.contrast else stride_px
+        if self.contrast:
+            stride_px = math.lcm(stride_px, CONTRAST_CELL_PX)
+        return math.lcm(COARSE * stride_px, COARSE * SPECKLE_CELL_PX) if self.coarse else stride_px
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,6 +96,7 @@ class Architecture:
             tuple(Normalisation(**item) for item in document["normalisation"]),
             document.get("batch_norm", True),
             document.get("contrast", False),
+            document.get("coarse", False),
         )
 
 
@@ -97,6 +106,7 @@ def architecture(
     *,
     batch_norm: bool = True,
     contrast: bool = False,
+    coarse: bool = False,
 ) -> Architecture:
     """`hrnet` (its default variant) or `hrnet-w48`. Raises UsageError with the choices."""
     family, _, variant = name.partition("-")
@@ -112,9 +122,12 @@ def architecture(
     if family == "hrnet" and not batch_norm:
         raise UsageError("hrnet without batch normalisation does not exist; expected fcn, unet or deepunet")
     norms = tuple(NORMALISATIONS[channel.unit] for channel in channels)
-    if contrast and not norms[0].decibel:
-        raise UsageError(f"contrast needs an amplitude as the first channel; {channels[0].name} is {channels[0].unit}")
-    return Architecture(family, variant, channels, norms, batch_norm, contrast)
+    for wanted, feature in ((contrast, "contrast"), (coarse, "the coarse answer")):
+        if wanted and not norms[0].decibel:
+            raise UsageError(
+                f"{feature} needs an amplitude as the first channel; {channels[0].name} is {channels[0].unit}"
+            )
+    return Architecture(family, variant, channels, norms, batch_norm, contrast, coarse)
 
 
 class Segmenter(nn.Module):
@@ -131,17 +144,51 @@ class Segmenter(nn.Module):
     def logits(self, raw: Tensor) -> Tensor:
         if not torch.jit.is_tracing():  # a tracer would take the check for part of the network
             self._check(raw)
+        if not self.arch.coarse:
+            return self._answer(raw)
+        fine, coarse_raw = self._answer(raw), self._coarse(raw)
+        coarse = _enlarged(self._answer(coarse_raw))
+        return coarse + self._gate(fine, coarse, raw, coarse_raw) * (fine - coarse)  # (N, 1, H, W)
+
+    def _answer(self, raw: Tensor) -> Tensor:
+        """Logit at the resolution of `raw`, (N, 1, H, W)."""
         planes = []
         for index, norm in enumerate(self.arch.normalisation):
             plane = raw[:, index : index + 1] if raw.shape[1] > 1 else raw
             if norm.decibel:
-                plane = torch.log10(plane.clamp(min=1.0)) * 20.0
+                plane = _decibel(plane)
             if self.arch.contrast and index == 0:
                 contrast = _contrast(plane, (plane > 0).to(plane.dtype))
             planes.append((plane - norm.mean) / norm.std)
         if self.arch.contrast:
             planes.append(contrast)
-        return self.net(torch.cat(planes, dim=1) if len(planes) > 1 else planes[0])  # (N, 1, H, W)
+        return self.net(torch.cat(planes, dim=1) if len(planes) > 1 else planes[0])
+
+    def _coarse(self, raw: Tensor) -> Tensor:
+        """Means of COARSE x COARSE pixels, (N, C, H / COARSE, W / COARSE); those of amplitudes, of the valid ones."""
+        mean = functional.avg_pool2d(raw, COARSE)
+        valid = functional.avg_pool2d((raw > 0).to(raw.dtype), COARSE)
+        amplitudes = [norm.decibel for norm in self.arch.normalisation]
+        share = valid.clamp(min=1.0 / COARSE**2)
+        if all(amplitudes):
+            return mean / share
+        planes = [
+            mean[:, i : i + 1] / share[:, i : i + 1] if yes else mean[:, i : i + 1] for i, yes in enumerate(amplitudes)
+        ]
+        return torch.cat(planes, dim=1)
+
+    def _gate(self, fine: Tensor, coarse: Tensor, raw: Tensor, coarse_raw: Tensor) -> Tensor:
+        """How far to believe the fine answer, 0 to 1, (N, 1, H, W): by both answers and by the speckle."""
+        speckle = _speckle(raw[:, :1], coarse_raw[:, :1])
+        around = functional.interpolate(
+            functional.avg_pool2d(speckle, SPECKLE_CELL_PX),
+            scale_factor=float(SPECKLE_CELL_PX),
+            mode="bilinear",
+            align_corners=False,
+        )
+        answers = [functional.avg_pool2d(answer, COARSE) for answer in (fine, coarse)]
+        gate = self.net.gate(torch.cat([*answers, speckle, around], dim=1))
+        return torch.sigmoid(_enlarged(gate))
 
     def forward(self, raw: Tensor) -> Tensor:
         return torch.sigmoid(self.logits(raw))
@@ -162,6 +209,23 @@ class Segmenter(nn.Module):
             )
 
 
+def _decibel(amplitude: Tensor) -> Tensor:
+    return torch.log10(amplitude.clamp(min=1.0)) * 20.0
+
+
+def _enlarged(plane: Tensor) -> Tensor:
+    return functional.interpolate(plane, scale_factor=float(COARSE), mode="bilinear", align_corners=False)
+
+
+def _speckle(amplitude: Tensor, coarse_amplitude: Tensor) -> Tensor:
+    """Decibels by which the mean of a coarse pixel exceeds the mean of its decibels, (N, 1, H / COARSE, W / COARSE).
+
+    1.5 dB for the speckle of a single look, a quarter of that for four; 0 where a pixel is not valid.
+    """
+    complete = (-functional.max_pool2d(-amplitude, COARSE) > 0).to(amplitude.dtype)
+    return (_decibel(coarse_amplitude) - functional.avg_pool2d(_decibel(amplitude), COARSE)) * complete
+
+
 def _contrast(level_db: Tensor, valid: Tensor) -> Tensor:
     """Decibels above the mean of some 300 px around, in units of CONTRAST_DB; 0 where not valid. All (N, 1, H, W).
 
@@ -178,6 +242,21 @@ def _contrast(level_db: Tensor, valid: Tensor) -> Tensor:
 
 
 def _network(arch: Architecture) -> nn.Module:
+    net = _family(arch)
+    if arch.coarse:  # inside `net`, so that all trained tensors are in one place
+        net.add_module("gate", _gate_network())
+    return net
+
+
+def _gate_network() -> nn.Module:
+    """(N, 4, h, w): two answers, speckle and its mean around -> logit of the fine answer's weight, (N, 1, h, w)."""
+    gate = nn.Sequential(nn.Conv2d(4, 16, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(16, 1, 1))
+    nn.init.zeros_(gate[2].weight)  # start with the mean of both
+    nn.init.zeros_(gate[2].bias)
+    return gate
+
+
+def _family(arch: Architecture) -> nn.Module:
     channels = len(arch.planes)
     match arch.family:
         case "fcn":

@@ -7,10 +7,11 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from sarwater.errors import UsageError
 from sarwater.manifest import Channel
-from train.models import Architecture, Segmenter, architecture
+from train.models import Architecture, Segmenter, _speckle, architecture
 
 SAR = Channel("sar", "amplitude_dn")
 GIM = Channel("gim", "incidence_dn")
@@ -173,7 +174,45 @@ def test_contrast_needs_an_amplitude() -> None:
         architecture("hrnet", (GIM, SAR), contrast=True)
 
 
+def test_the_coarse_answer_begins_with_as_much_weight_as_the_fine_one() -> None:
+    arch = architecture("hrnet-w18-small", contrast=True, coarse=True)
+    assert arch.stride_px == 128
+    segmenter = Segmenter(arch).eval()
+    raw = torch.rand(1, 1, 256, 128, generator=torch.Generator().manual_seed(0)) * 100 + 10
+    means = functional.avg_pool2d(raw, 4)
+    with torch.no_grad():
+        fine, coarse = segmenter._answer(raw), segmenter._answer(means)
+        enlarged = functional.interpolate(coarse, scale_factor=4, mode="bilinear")
+        torch.testing.assert_close(segmenter.logits(raw), (fine + enlarged) / 2, atol=1e-5, rtol=1e-4)
+        segmenter.net.gate[2].bias.fill_(50)
+        torch.testing.assert_close(segmenter.logits(raw), fine, atol=1e-5, rtol=1e-4)
+
+
+def test_a_coarse_pixel_is_the_mean_amplitude_of_the_valid_ones() -> None:
+    segmenter = Segmenter(architecture("unet-w16", (SAR, GIM), coarse=True))
+    raw = torch.full((1, 2, 128, 128), 60.0)
+    raw[:, 0, :4, :2] = 20
+    raw[:, 0, :4, 4:] = 0
+    coarse = segmenter._coarse(raw)[0]
+    assert coarse[0, 0, :3].tolist() == [40, 0, 0]
+    assert coarse[0, 1, 0] == coarse[1, 0, 2] == 60
+
+
+@pytest.mark.parametrize(("looks", "expected_db"), [(1, 1.47), (4, 0.28), (64, 0.02)])
+def test_speckle_is_told_by_the_decibels_that_the_mean_gains(looks: int, expected_db: float) -> None:
+    power = np.random.default_rng(0).gamma(looks, 1 / looks, (1, 1, 512, 512))
+    amplitude = torch.from_numpy(200 * np.sqrt(power)).float()
+    assert _speckle(amplitude, functional.avg_pool2d(amplitude, 4)).mean().item() == pytest.approx(expected_db, abs=0.1)
+    amplitude[..., 1] = 0
+    assert _speckle(amplitude, functional.avg_pool2d(amplitude, 4))[..., 0].abs().max() == 0
+
+
+def test_the_coarse_answer_needs_an_amplitude() -> None:
+    with pytest.raises(UsageError, match="coarse answer needs an amplitude"):
+        architecture("hrnet", (GIM, SAR), coarse=True)
+
+
 def test_contrast_and_channels_survive_the_description() -> None:
-    arch = architecture("hrnet", (SAR, GIM), contrast=True)
+    arch = architecture("hrnet", (SAR, GIM), contrast=True, coarse=True)
     assert Architecture.from_dict(arch.to_dict()) == arch
     assert arch.planes == ("sar", "gim", "contrast")

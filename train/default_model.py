@@ -6,8 +6,9 @@ DIR holds k5/ (img, mask) and etci/ (vv.tif, flood_label.tif). In order, each st
 
 1. simulate   scenes with known water, X-band single-look and C-band multi-look
 2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
-3. folds      from the base, adapt to all K5 tiles but one, once for each tile: the honest figure
-4. final      from the base, adapt to all of them
+3. folds      from the base, adapt to all K5 tiles but one, once for each tile: the honest figure; then refine: the
+              same at both resolutions, on larger crops
+4. final      from the base, adapt and refine on all of them
 
 Every fold and the final model are taken after the same fixed number of steps, never at the step where a held-out tile
 scored best.
@@ -44,6 +45,11 @@ ETCI_HELD_OUT = "vv@15"
 K5_WEIGHT = 1.5
 BASE_STEPS = 3600
 ADAPT_STEPS = 400
+REFINE_STEPS = 300
+REFINE_CROP_PX = 384
+REFINE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
+REFINE_ETCI_WEIGHT = 1.0
+REFINE_K5_WEIGHT = 1.2
 THRESHOLD = 0.65
 """Crops are drawn for shorelines and hold more water than scenes do, so the network expects too much of it."""
 
@@ -66,13 +72,17 @@ class Recipe:
     def simulation(self, name: str) -> str:
         return str(self.out / f"simulation-{name}")
 
+    def mixture(self, weights: dict[str, float], etci_weight: float) -> tuple[str, ...]:
+        """Everything but the K5 tiles."""
+        simulated = [f"{self.simulation(name)}={weight}" for name, weight in weights.items()]
+        return (*simulated, f"{self.etci}={etci_weight}")
+
     def base(self) -> FitOptions:
         from train.options import FitOptions
 
-        simulated = [f"{self.simulation(name)}={weight}" for name, (*_, weight) in SIMULATIONS.items()]
         return FitOptions(
             model=MODEL,
-            data=(*simulated, f"{self.etci}={ETCI_WEIGHT}"),
+            data=self.mixture({name: weight for name, (*_, weight) in SIMULATIONS.items()}, ETCI_WEIGHT),
             out=self.out / "base",
             holdout=(ETCI_HELD_OUT,),
             contrast=True,
@@ -90,13 +100,32 @@ class Recipe:
         return replace(
             base,
             data=(*base.data, f"{self.k5}={K5_WEIGHT}"),
-            out=self.out / name,
+            out=self.out / "adapted" / name,
             holdout=(*base.holdout, *holdout),
             init=base.out / "last.pt",
             steps=ADAPT_STEPS,
             learning_rate=1e-3,
             ema=0.99,  # of a short run the average has to forget where it began
             evaluate_every=ADAPT_STEPS,
+        )
+
+    def refined(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
+        """From one resolution to two, on crops that show nearly as much as the windows at run time."""
+        adapted = self.adapted(name, holdout)
+        return replace(
+            adapted,
+            data=(*self.mixture(REFINE_WEIGHTS, REFINE_ETCI_WEIGHT), f"{self.k5}={REFINE_K5_WEIGHT}"),
+            out=self.out / name,
+            init=adapted.out / "last.pt",
+            coarse=True,
+            frozen_norm=True,  # four crops have statistics of their own, and the two resolutions have two kinds
+            crop_px=REFINE_CROP_PX,
+            batch=4,
+            steps=REFINE_STEPS,
+            learning_rate=4e-4,
+            warmup_steps=30,
+            ema=0.98,
+            evaluate_every=100,
         )
 
 
@@ -109,8 +138,8 @@ def make(recipe: Recipe) -> Path:
     _fit(recipe.base())
     k5 = find_tiles(recipe.k5)
     for tile in k5:
-        _fit(recipe.adapted(f"without-{tile.name}", (tile.name,)))
-    final = _fit(recipe.adapted("final", ()))
+        _fit_both(recipe, f"without-{tile.name}", (tile.name,))
+    final = _fit_both(recipe, "final", ())
     return _with_scores(recipe, final, _leave_one_out(recipe, [tile.name for tile in k5]))
 
 
@@ -121,6 +150,11 @@ def _simulate(folder: Path, mode: str, count: int, seed: int, kind: str | None) 
 
     size = ["--count", str(count), "--size", str(SCENE_PX), "--seed", str(seed), "--mode", mode]
     simulate(["--out", str(folder), *size, *(["--type", kind] if kind else [])])
+
+
+def _fit_both(recipe: Recipe, name: str, holdout: tuple[str, ...]) -> Path:
+    _fit(recipe.adapted(name, holdout))
+    return _fit(recipe.refined(name, holdout))
 
 
 def _fit(options: FitOptions) -> Path:

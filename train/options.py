@@ -80,6 +80,11 @@ class FitOptions:
         "network",
         "normalise by the running statistics of --init and leave them: for few tiles, whose own would mislead",
     )
+    gate_only: bool = _option(
+        False,
+        "network",
+        "train the gate of --coarse alone, on answers of --init as it is: learned from scenes that it has not seen",
+    )
     steps: int = _option(2000, "optimisation", "updates of the weights")
     epochs: int = _option(0, "optimisation", "in place of --steps: how often to see the training area")
     patience: int = _option(
@@ -135,6 +140,10 @@ class FitOptions:
         self._expect("data", bool(self.data), "at least one folder")
         if self.frozen_norm and self.init is None:
             raise UsageError("--frozen-norm keeps the running statistics of --init FILE; say which")
+        if self.gate_only and (self.init is None or not self.coarse):
+            raise UsageError(
+                "--gate-only trains the gate between the two answers of --init FILE with --coarse; give both"
+            )
         if self.precision == "fp16" and self.device == "cpu":
             raise UsageError("--precision fp16 needs a GPU; a CPU computes in fp32 or bf16")
         if self.resume and self.out is None:

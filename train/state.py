@@ -35,6 +35,9 @@ class State:
         self.init_report: Report | None = None
         if plan.options.init and last is None:
             self.init_report = initialise(self.segmenter, plan.options.init)
+        if plan.options.gate_only:
+            for name, parameter in self.segmenter.net.named_parameters():
+                parameter.requires_grad_(name.startswith("gate."))
         self.segmenter.to(device=plan.device, memory_format=torch.channels_last)
         self.average = Segmenter(plan.arch).to(device=plan.device, memory_format=torch.channels_last)
         self.average.load_state_dict(self.segmenter.state_dict())
@@ -61,7 +64,7 @@ class State:
         """One step: pixels (N, C, H, W) float32 and truth (N, H, W) uint8, from any device."""
         plan = self.plan
         self.segmenter.train()
-        if plan.options.frozen_norm:
+        if plan.options.frozen_norm or plan.options.gate_only:
             for module in self.segmenter.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()

@@ -208,6 +208,24 @@ def test_frozen_normalisation_keeps_its_statistics_and_nothing_else(
     assert not any(torch.equal(before[name], after[name]) for name in kernels)
 
 
+def test_the_gate_alone_is_trained_on_the_answers_of_a_network_that_stays_as_it_is(
+    whole_run: Path, tmp_path: Path, capsys: Any
+) -> None:
+    begun_with = whole_run / "last.pt"
+    lakes = write_lakes(tmp_path / "larger", 3, 160)
+    fit(options_for(lakes, tmp_path / "run", init=begun_with, coarse=True, gate_only=True, crop_px=128, steps=3))
+    assert "4 start fresh" in capsys.readouterr().err
+    before, after = (load_checkpoint(path).state_dict for path in (begun_with, tmp_path / "run" / "last.pt"))
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert all(after[name].abs().sum() > 0 for name in after.keys() - before.keys())
+
+
+def test_the_gate_alone_needs_a_network_and_two_answers() -> None:
+    for options in ({"coarse": True}, {"init": Path("best.pt")}):
+        with pytest.raises(UsageError, match="--gate-only"):
+            FitOptions("unet", data=("lakes",), gate_only=True, **options)  # type: ignore[arg-type]
+
+
 def test_the_threshold_is_the_models_own_and_that_of_its_evaluation(lakes: Path, tmp_path: Path) -> None:
     water_px = []
     for threshold in (0.001, 0.999):

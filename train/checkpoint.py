@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,16 @@ class Checkpoint:
                 f"the tensors are not those of {self.architecture.name}: {str(error).splitlines()[1].strip()}"
             ) from error
         return segmenter.eval()
+
+
+def halfway(before: Checkpoint, after: Checkpoint) -> Checkpoint:
+    """`after` with the mean of both weights: nearly all of what was learned in between, and little of the old skill
+    lost (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). It takes a normalisation that both share."""
+    weights = {
+        name: tensor.lerp(before.state_dict[name].to(tensor), 0.5) if tensor.is_floating_point() else tensor
+        for name, tensor in after.state_dict.items()
+    }
+    return replace(after, state_dict=weights, resume=None)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -6,12 +6,14 @@ DIR holds k5/ (img, mask) and etci/ (vv.tif, flood_label.tif). In order, each st
 
 1. simulate   scenes with known water, X-band single-look and C-band multi-look
 2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
-3. folds      from the base, adapt to all K5 tiles but one, once for each tile: the honest figure; then refine: the
-              same at both resolutions, on larger crops
-4. final      from the base, adapt and refine on all of them
+3. folds      all K5 tiles but one, once for each tile: the honest figure
+     gated    the base as it is, answering at two resolutions: only the gate between the answers learns
+     adapted  the base trained on, at one resolution
+     refined  those weights trained on, at both
+     without-TILE   the mean of the weights of gated and refined
+4. final      the same with all of them
 
-Every fold and the final model are taken after the same fixed number of steps, never at the step where a held-out tile
-scored best.
+Every step ends after a fixed number of updates, never at the one where a held-out tile scored best.
 """
 
 from __future__ import annotations
@@ -45,11 +47,12 @@ ETCI_HELD_OUT = "vv@15"
 K5_WEIGHT = 1.5
 BASE_STEPS = 3600
 ADAPT_STEPS = 400
+GATE_STEPS = 150
 REFINE_STEPS = 300
-REFINE_CROP_PX = 384
-REFINE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
-REFINE_ETCI_WEIGHT = 1.0
-REFINE_K5_WEIGHT = 1.2
+COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
+"""Of the simulations, where there are two resolutions; those of the real scenes:"""
+COARSE_ETCI_WEIGHT = 1.0
+COARSE_K5_WEIGHT = 1.2
 THRESHOLD = 0.65
 """Crops are drawn for shorelines and hold more water than scenes do, so the network expects too much of it."""
 
@@ -109,17 +112,37 @@ class Recipe:
             evaluate_every=ADAPT_STEPS,
         )
 
+    def gated(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
+        """The base has seen no K5 tile, so here the gate learns how the two answers fare on unseen scenes."""
+        base = self.base()
+        return replace(
+            base,
+            data=self._coarse_mixture(),
+            out=self.out / "gated" / name,
+            holdout=(*base.holdout, *holdout),
+            init=base.out / "last.pt",
+            coarse=True,
+            gate_only=True,
+            crop_px=512,
+            batch=4,
+            steps=GATE_STEPS,
+            learning_rate=3e-3,
+            warmup_steps=20,
+            ema=0.97,
+            evaluate_every=50,
+        )
+
     def refined(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
-        """From one resolution to two, on crops that show nearly as much as the windows at run time."""
+        """From one resolution to two, on crops that show more of a scene, as the windows at run time do."""
         adapted = self.adapted(name, holdout)
         return replace(
             adapted,
-            data=(*self.mixture(REFINE_WEIGHTS, REFINE_ETCI_WEIGHT), f"{self.k5}={REFINE_K5_WEIGHT}"),
-            out=self.out / name,
+            data=self._coarse_mixture(),
+            out=self.out / "refined" / name,
             init=adapted.out / "last.pt",
             coarse=True,
             frozen_norm=True,  # four crops have statistics of their own, and the two resolutions have two kinds
-            crop_px=REFINE_CROP_PX,
+            crop_px=384,
             batch=4,
             steps=REFINE_STEPS,
             learning_rate=4e-4,
@@ -127,6 +150,9 @@ class Recipe:
             ema=0.98,
             evaluate_every=100,
         )
+
+    def _coarse_mixture(self) -> tuple[str, ...]:
+        return (*self.mixture(COARSE_WEIGHTS, COARSE_ETCI_WEIGHT), f"{self.k5}={COARSE_K5_WEIGHT}")
 
 
 def make(recipe: Recipe) -> Path:
@@ -138,8 +164,8 @@ def make(recipe: Recipe) -> Path:
     _fit(recipe.base())
     k5 = find_tiles(recipe.k5)
     for tile in k5:
-        _fit_both(recipe, f"without-{tile.name}", (tile.name,))
-    final = _fit_both(recipe, "final", ())
+        _averaged(recipe, f"without-{tile.name}", (tile.name,))
+    final = _averaged(recipe, "final", ())
     return _with_scores(recipe, final, _leave_one_out(recipe, [tile.name for tile in k5]))
 
 
@@ -152,9 +178,19 @@ def _simulate(folder: Path, mode: str, count: int, seed: int, kind: str | None) 
     simulate(["--out", str(folder), *size, *(["--type", kind] if kind else [])])
 
 
-def _fit_both(recipe: Recipe, name: str, holdout: tuple[str, ...]) -> Path:
+def _averaged(recipe: Recipe, name: str, holdout: tuple[str, ...]) -> Path:
+    """What never saw a K5 tile finds unseen ones' fields to be land, what did finds their shadows to be: the mean of
+    both weights does both."""
+    from train.checkpoint import halfway, load_checkpoint, save_checkpoint
+
+    gated = load_checkpoint(_fit(recipe.gated(name, holdout)))
     _fit(recipe.adapted(name, holdout))
-    return _fit(recipe.refined(name, holdout))
+    refined = load_checkpoint(_fit(recipe.refined(name, holdout)))
+    training = {**refined.training, "averaged_with": "the base with a gate", "metrics": {}}
+    path = recipe.out / name / "last.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, replace(halfway(gated, refined), training=training))
+    return path
 
 
 def _fit(options: FitOptions) -> Path:

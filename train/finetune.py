@@ -28,7 +28,6 @@ from sarwater.errors import DataError, DependencyMissing, OutputError, UsageErro
 from sarwater.models import RUNS
 
 if TYPE_CHECKING:
-    from train.checkpoint import Checkpoint
     from train.comparison import Comparison
     from train.models import Architecture
     from train.options import FitOptions
@@ -58,7 +57,7 @@ def finetune(
     Raises, before the first step, DataError, UsageError, CheckpointInvalid, ModelNotFound and DependencyMissing; after
     the last, DataError where the held-out score did not rise: the checkpoint is then kept as best.pt.rejected.
     """
-    from train.checkpoint import load_checkpoint, save_checkpoint
+    from train.checkpoint import Checkpoint, halfway, load_checkpoint, save_checkpoint
     from train.comparison import Comparison, print_table, scores_of, write_report
     from train.fit import fit
     from train.replay import TEST_SEED, TRAINING_SEED, write_replay
@@ -90,7 +89,9 @@ def finetune(
     best = fit(replace(options, steps=steps, warmup_steps=max(1, steps // 10), evaluate_every=-(-steps // EVALUATIONS)))
     checkpoint = load_checkpoint(best)
     if useful:
-        checkpoint = _halfway(start, checkpoint)
+        begun = Checkpoint(start.arch, start.segmenter.net.state_dict())
+        checkpoint = halfway(begun, checkpoint)
+        checkpoint.training["averaged_with"] = start.path.name
     adapted = checkpoint.segmenter()
     held_out = Comparison(before, scores_of(adapted, split.held_out, start.threshold))
     checkpoint.training["metrics"]["held_out"] = held_out.after.to_dict()
@@ -174,17 +175,6 @@ def _options(
         tensorboard=False,
         out=out,
     )
-
-
-def _halfway(start: Start, adapted: Checkpoint) -> Checkpoint:
-    """The mean of the weights before and after: nearly all of what was learned, and little of the old skill lost
-    (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). It takes a normalisation that both share."""
-    before = start.segmenter.net.state_dict()
-    weights = {
-        name: tensor.lerp(before[name].to(tensor), 0.5) if tensor.is_floating_point() else tensor
-        for name, tensor in adapted.state_dict.items()
-    }
-    return replace(adapted, state_dict=weights, training={**adapted.training, "averaged_with": start.path.name})
 
 
 def _rows_held_out(split: Split) -> list[str]:

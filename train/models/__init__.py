@@ -15,6 +15,7 @@ from torch.nn import functional
 from sarwater.errors import UsageError
 from sarwater.manifest import Channel
 from train.models import deepunet, fcn, hrnet, unet
+from train.models.layers import enlarge_plane
 
 FAMILIES: dict[str, ModuleType] = {"fcn": fcn, "unet": unet, "deepunet": deepunet, "hrnet": hrnet}
 """Each module has VARIANTS and DEFAULT_VARIANT."""
@@ -147,7 +148,7 @@ class Segmenter(nn.Module):
         if not self.arch.coarse:
             return self._answer(raw)
         fine, coarse_raw = self._answer(raw), self._coarse(raw)
-        coarse = _enlarged(self._answer(coarse_raw))
+        coarse = enlarge_plane(self._answer(coarse_raw), COARSE)
         return coarse + self._gate(fine, coarse, raw, coarse_raw) * (fine - coarse)  # (N, 1, H, W)
 
     def _answer(self, raw: Tensor) -> Tensor:
@@ -188,7 +189,7 @@ class Segmenter(nn.Module):
         )
         answers = [functional.avg_pool2d(answer, COARSE) for answer in (fine, coarse)]
         gate = self.net.gate(torch.cat([*answers, speckle, around], dim=1))
-        return torch.sigmoid(_enlarged(gate))
+        return torch.sigmoid(enlarge_plane(gate, COARSE))
 
     def forward(self, raw: Tensor) -> Tensor:
         return torch.sigmoid(self.logits(raw))
@@ -213,10 +214,6 @@ def _decibel(amplitude: Tensor) -> Tensor:
     return torch.log10(amplitude.clamp(min=1.0)) * 20.0
 
 
-def _enlarged(plane: Tensor) -> Tensor:
-    return functional.interpolate(plane, scale_factor=float(COARSE), mode="bilinear", align_corners=False)
-
-
 def _speckle(amplitude: Tensor, coarse_amplitude: Tensor) -> Tensor:
     """Decibels by which the mean of a coarse pixel exceeds the mean of its decibels, (N, 1, H / COARSE, W / COARSE).
 
@@ -236,8 +233,9 @@ def _contrast(level_db: Tensor, valid: Tensor) -> Tensor:
     cells = [functional.avg_pool2d(plane, CONTRAST_CELL_PX) for plane in (level_db, valid)]
     total, count = (functional.avg_pool2d(plane, CONTRAST_CELLS, 1, CONTRAST_CELLS // 2) for plane in cells)
     mean_db = functional.interpolate(
-        total / count.clamp(min=1e-3), scale_factor=float(CONTRAST_CELL_PX), mode="bilinear", align_corners=False
+        total / count.clamp(min=1e-3), scale_factor=CONTRAST_CELL_PX / 4, mode="bilinear", align_corners=False
     )
+    mean_db = enlarge_plane(mean_db, 4)
     return (level_db - mean_db * valid) / CONTRAST_DB
 
 

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.models.layers import enlarge_plane
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -84,7 +86,7 @@ class HRNet(nn.Module):
             branches = getattr(self, f"stage{stage}")(branches)
         finest = branches[0]
         x = torch.cat([finest, *(_enlarge(b, 2**i) for i, b in enumerate(branches[1:], start=1))], dim=1)
-        return _enlarge(self.last_layer(x), 4)  # (N, 1, H, W)
+        return enlarge_plane(self.last_layer(x), 4)  # (N, 1, H, W)
 
 
 class BasicBlock(nn.Module):

@@ -1,8 +1,9 @@
-"""What U-Net and DeepUNet are made of, and how fresh weights start."""
+"""What several networks are made of, and how fresh weights start."""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def conv_relu(inputs: int, outputs: int, kernel: int, *, normalise: bool) -> nn.Sequential:
@@ -18,6 +19,23 @@ def conv_relu(inputs: int, outputs: int, kernel: int, *, normalise: bool) -> nn.
     if normalise:
         layers.append(nn.BatchNorm2d(outputs))
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
+
+
+def enlarge_plane(plane: Tensor, factor: int) -> Tensor:
+    """(N, 1, h, w) -> (N, 1, factor h, factor w), bilinear, corners not aligned.
+
+    The same as functional.interpolate, as sums of whole shifted planes, one for each position within a pixel, that are
+    then shuffled together: OpenVINO interpolates a single channel ten times slower, and some of the largest planes of
+    a network have one.
+    """
+    steps = [(position + 0.5) / factor - 0.5 for position in range(factor)]
+    for axis in (3, 2):
+        whole = (slice(None),) * axis
+        first, last = plane[(*whole, slice(1))], plane[(*whole, slice(-1, None))]
+        before = torch.cat([first, plane[(*whole, slice(-1))]], axis) - plane
+        after = torch.cat([plane[(*whole, slice(1, None))], last], axis) - plane
+        plane = torch.cat([plane + abs(step) * (before if step < 0 else after) for step in steps], 1)
+    return nn.functional.pixel_shuffle(plane, factor)
 
 
 def initialise(net: nn.Module, head: nn.Conv2d | nn.ConvTranspose2d) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from sarwater.errors import UsageError
 from sarwater.manifest import Channel
 from train.models import Architecture, Segmenter, _speckle, architecture
+from train.models.layers import enlarge_plane
 
 SAR = Channel("sar", "amplitude_dn")
 GIM = Channel("gim", "incidence_dn")
@@ -172,6 +173,13 @@ def test_a_dark_lake_stands_out_of_its_surroundings_and_nodata_does_not() -> Non
 def test_contrast_needs_an_amplitude() -> None:
     with pytest.raises(UsageError, match="amplitude"):
         architecture("hrnet", (GIM, SAR), contrast=True)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_plane_is_enlarged_as_by_bilinear_interpolation(factor: int) -> None:
+    plane = torch.randn(2, 1, 5, 7, generator=torch.Generator().manual_seed(0))
+    expected = functional.interpolate(plane, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(enlarge_plane(plane, factor), expected)
 
 
 def test_the_coarse_answer_begins_with_as_much_weight_as_the_fine_one() -> None:

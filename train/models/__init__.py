@@ -134,7 +134,8 @@ def architecture(
 class Segmenter(nn.Module):
     """A network with its preprocessing: raw pixels (N, C, H, W) float32 in, logit or probability (N, 1, H, W) out.
 
-    `net` holds the trained tensors under their official names; the normalisation is part of the exported graph.
+    `net` holds the trained tensors under their official names, and a gate where there are two answers; the
+    normalisation is part of the exported graph.
     """
 
     def __init__(self, arch: Architecture) -> None:

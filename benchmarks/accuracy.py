@@ -132,6 +132,7 @@ def _measured(samples: Sequence[Sample], mask: Method, sizes: Sizes) -> dict[str
     return {
         **_figures(samples, counts, sizes),
         "tiles": _tile_by_tile(samples, counts) if not kinds else [],
+        "label_limits": sets.label_limits(samples) if not kinds else {},
         "types": {
             kind: _figures([s for s in samples if s.kind == kind], _part(counts, samples, kind), sizes)["methods"]
             for kind in kinds

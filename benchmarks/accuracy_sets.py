@@ -88,6 +88,33 @@ def sentinel(folder: Path) -> list[Sample]:
     return [Sample("ETCI rows", tile.amplitude(), tile.truth()) for tile in split.held_out]
 
 
+def label_limits(samples: Sequence[Sample]) -> dict[str, float]:
+    """Pooled IoU of the labels with themselves, drawn a pixel wider, narrower and further east: how far outlines that
+    a person drew let any method come."""
+    drawn = {
+        "a pixel wider": lambda water: _grown(water),
+        "a pixel narrower": lambda water: ~_grown(~water),
+        "a pixel further east": lambda water: np.pad(water, ((0, 0), (1, 0)))[:, :-1],
+    }
+    limits = {}
+    for name, change in drawn.items():
+        both = either = 0
+        for sample in samples:
+            water, known = sample.truth == WATER, sample.truth != NODATA
+            changed = change(water)
+            both += np.count_nonzero(water & changed & known)
+            either += np.count_nonzero((water | changed) & known)
+        limits[name] = both / max(1, either)
+    return limits
+
+
+def _grown(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """With the four neighbours of every pixel."""
+    padded = np.pad(inside, 1)
+    sides = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return np.logical_or.reduce([inside, *sides])
+
+
 def simulated(side_px: int, per_type: int, cache: Path, *, dry: bool = False) -> dict[str, list[Sample]]:
     """By mode, `per_type` scenes of every type; or, if `dry`, so many without any water."""
     from train.scenery import SCENE_TYPES

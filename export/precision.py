@@ -106,6 +106,23 @@ def folded(graph: Graph) -> onnx.ModelProto:
     return proto
 
 
+def tie(proto: onnx.ModelProto) -> None:
+    """Keep one of the initialisers that are equal. A network that answers at two resolutions runs its layers twice, and
+    folding gives each run weights of its own: the file would be twice as large."""
+    kept: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    names = {}
+    unique = []
+    for tensor in proto.graph.initializer:
+        key = (tensor.data_type, tuple(tensor.dims), onnx.numpy_helper.to_array(tensor).tobytes())
+        names[tensor.name] = kept.setdefault(key, tensor.name)
+        if names[tensor.name] == tensor.name:
+            unique.append(tensor)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(unique)
+    for node in proto.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+
+
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that decide what a converted graph looks like. Raises DependencyMissing."""
     try:
@@ -196,8 +213,9 @@ def _halved(proto: onnx.ModelProto, tiles: Float32, opset: int | None) -> onnx.M
 
 
 def _finished(source: Graph, proto: onnx.ModelProto, precision: str, recipe: dict[str, Any]) -> Graph:
-    """Back to the tile size of the source, with its description."""
+    """Back to the tile size of the source, with its description, and each constant once."""
     tile_px = source.manifest.tile_px
+    tie(proto)
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim[2:]:
             dim.dim_value = tile_px

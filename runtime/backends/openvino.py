@@ -3,8 +3,8 @@
 Precision is pinned to float32, so that one scene gives one mask on every CPU: left alone, OpenVINO takes bfloat16
 where the CPU has it. INT8 graphs (Q/DQ) still run in INT8, because that is in the graph.
 
-A graph that takes other heights and widths is compiled for the tile that fits a scene best (`TilePlan.fitted`), half
-a second's work that the next scene of that size is spared.
+A graph is compiled when a tile first needs it, which takes half a second. One that takes other heights and widths is
+compiled for the tile that fits a scene best (`TilePlan.fitted`); the next scene of that size is spared the work.
 """
 
 from __future__ import annotations
@@ -66,9 +66,8 @@ class OpenVinoBackend(Backend):
             settings["INFERENCE_NUM_THREADS"] = threads
         self._openvino = openvino
         self._compile: Callable[[], Any] = lambda: core.compile_model(self._graph, "CPU", settings)
-        self.network = _Requests(openvino, self._compile(), len(manifest.channels), self.manifest.tile_px)
-        self._fitted: _Requests | None = None
-        """For the tile of the last scene that took another one."""
+        self._networks: dict[int, _Requests] = {}
+        """By tile: for the model's own, and for that of the last scene that took another one."""
 
     def plan(self, height_px: int, width_px: int) -> TilePlan:
         if not self._fits:
@@ -93,17 +92,16 @@ class OpenVinoBackend(Backend):
         return answers
 
     def _network_for(self, tile_px: int) -> _Requests:
-        for network in (self.network, self._fitted):
-            if network and network.tile_px == tile_px:
-                return network
-        self._fitted = None  # its memory first
-        channels = len(self.manifest.channels)
-        self._graph.reshape({INPUT_NAME: [1, channels, tile_px, tile_px]})
-        self._fitted = _Requests(self._openvino, self._compile(), channels, tile_px)
-        return self._fitted
+        if tile_px not in self._networks:
+            for other_px in self._networks.keys() - {self.manifest.tile_px}:
+                del self._networks[other_px]  # its memory first
+            channels = len(self.manifest.channels)
+            self._graph.reshape({INPUT_NAME: [1, channels, tile_px, tile_px]})
+            self._networks[tile_px] = _Requests(self._openvino, self._compile(), channels, tile_px)
+        return self._networks[tile_px]
 
     def close(self) -> None:
-        del self.network, self._fitted, self._compile, self._graph
+        del self._networks, self._compile, self._graph
 
 
 class _Requests:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.accuracy import LEE, OTSU, main
-from benchmarks.accuracy_sets import Sample, simulated
+from benchmarks.accuracy_sets import Sample, label_limits, simulated
 from benchmarks.card import main as make_card
 from benchmarks.card import to_card
 from benchmarks.families import NETWORKS, options_for
@@ -127,6 +127,18 @@ def test_a_coarser_scene_keeps_its_power_and_what_is_mostly_water() -> None:
     coarse = Sample("x", amplitude, truth).coarser(2)
     assert coarse.amplitude == pytest.approx(np.array([[np.sqrt(12.5), 5]]))
     assert coarse.truth.tolist() == [[WATER, NODATA]]
+
+
+def test_labels_drawn_a_pixel_off_agree_with_themselves_as_geometry_says() -> None:
+    truth = np.full((20, 20), LAND, np.uint8)
+    truth[5:15, 5:7] = WATER  # 10 x 2 px
+    truth[15:] = NODATA  # what grows into it does not count
+    limits = label_limits([Sample("river", np.ones((20, 20), np.float32), truth)])
+    assert limits == {
+        "a pixel wider": pytest.approx(20 / (20 + 10 + 10 + 2)),
+        "a pixel narrower": 0.0,
+        "a pixel further east": pytest.approx(1 / 3),
+    }
 
 
 def test_a_gain_multiplies_the_amplitude() -> None:

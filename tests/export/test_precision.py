@@ -20,6 +20,7 @@ from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
 from export.tiles import Tile, simulated_tiles
 from sarwater.errors import DependencyMissing
 from sarwater.manifest import Channel, sha256_of
+from sarwater.models import ENGINES
 from tests.export.conftest import TILE_PX, speckle
 from tests.runtime.models import box_model
 
@@ -65,6 +66,15 @@ def test_fp16_is_half_the_size_and_almost_the_same(fp16: Graph, small_graph: Gra
     pixels = speckle(1, TILE_PX)
     error = np.abs(answer(fp16, pixels) - answer(small_graph, pixels)).max()
     assert 0 < error < 0.01
+
+
+def test_weights_that_two_resolutions_share_are_in_the_file_once() -> None:
+    graph = read_graph(ENGINES / "hrnet-w18-small.onnx")
+    small = to_fp16(graph, speckle(1, 128, count=1), {"source": "test"})
+    assert small.proto.ByteSize() < 0.6 * graph.proto.ByteSize()
+    pixels = speckle(1, 128)
+    error = np.abs(answer(with_tile(small, 128), pixels) - answer(with_tile(graph, 128), pixels)).max()
+    assert error < 0.02
 
 
 def test_fp16_has_the_tile_and_the_contract_of_its_source(fp16: Graph, small_graph: Graph, tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""The recipe of the model that ships, whole but small: every step runs, on the data that it should, once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import train.default_model as recipe
+import train.fit
+from tests.train.lakes import lake, write_lakes, write_raster
+from train.checkpoint import load_checkpoint
+from train.options import FitOptions
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_lakes(tmp_path / "data" / "k5", 2, 128)
+    amplitude, label = lake(1024, seed=9)
+    for name, pixels in (("vv", amplitude), ("flood_label", label)):
+        write_raster(tmp_path / "data" / "etci" / f"{name}.tif", pixels)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
+    """One step each, on small crops; what was run, in order."""
+    simulations = {name: (1, *rest) for name, (_, *rest) in recipe.SIMULATIONS.items()}
+    monkeypatch.setattr(recipe, "SIMULATIONS", simulations)
+    monkeypatch.setattr(recipe, "SCENE_PX", 128)
+    for name in ("BASE_STEPS", "ADAPT_STEPS", "GATE_STEPS", "REFINE_STEPS"):
+        monkeypatch.setattr(recipe, name, 1)
+    ran: list[FitOptions] = []
+    whole = train.fit.fit
+
+    def small(options: FitOptions) -> Path:
+        ran.append(options)
+        return whole(replace(options, crop_px=128, batch=2, workers=0, tensorboard=False))
+
+    monkeypatch.setattr(train.fit, "fit", small)
+    return ran
+
+
+def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
+    data: Path, tmp_path: Path, runs: list[FitOptions], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["--data", str(data), "--out", str(out)]
+    assert recipe.main(command) == 0
+    assert "leave-one-tile-out: pooled IoU" in capsys.readouterr().out
+    kinds = ["gated", "adapted", "refined"]
+    folds = ["without-WTR0", "without-WTR1", "final"]
+    assert [str(run.out.relative_to(out)) for run in runs if run.out] == [
+        "base", *(f"{kind}/{fold}" for fold in folds for kind in kinds),
+    ]  # fmt: skip
+
+    assert {"WTR0", "WTR1"}.isdisjoint(_seen(out / "base" / "last.pt"))
+    for fold, unseen in zip(folds, (["WTR0"], ["WTR1"], []), strict=True):
+        for kind in kinds:
+            path = out / kind / fold / "last.pt"
+            assert [name.split()[0] for name in load_checkpoint(path).training["held_out"]] == ["vv", *unseen]
+            assert {"WTR0", "WTR1"} & _seen(path) == {"WTR0", "WTR1"}.difference(unseen)
+
+    gated, refined, model = (
+        load_checkpoint(out / path).state_dict
+        for path in ("gated/final/last.pt", "refined/final/last.pt", "final/last.pt")
+    )
+    assert all(
+        torch.allclose(model[name], (gated[name] + refined[name]) / 2)
+        for name in model
+        if model[name].is_floating_point()
+    )
+    metrics = load_checkpoint(out / "model.pt").training["metrics"]["k5_leave_one_out"]
+    scores = json.loads((out / "leave_one_out.json").read_text())
+    assert set(metrics["tiles"]) == {"WTR0", "WTR1"}
+    assert metrics["pooled_iou"] == scores["pooled_iou"]
+
+    runs.clear()
+    assert recipe.main(command) == 0
+    assert runs == []  # all of it is there
+
+
+def _seen(path: Path) -> set[str]:
+    return {name for source in load_checkpoint(path).training["data"] for name in source["tiles"]}

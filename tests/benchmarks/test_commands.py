@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import daemon, precision, scene, training
+from benchmarks import daemon, precision, scene, seams, training
+from sarwater.errors import UsageError
+from tests.runtime.models import box_model
+from tests.runtime.rasters import lake_scene, write_geotiff
 
 
 def test_the_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,6 +25,19 @@ def test_the_whole_scene(capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(capsys.readouterr().out)
     assert report["tiles"] == 2
     assert 0 < report["share_of_raw_processor"] < 1
+
+
+def test_seams(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_geotiff(tmp_path / "scene.tif", lake_scene(700, 600, seed=5, lake=40, land=90))
+    model = box_model(tmp_path / "box.onnx", tile_px=128, overlap_px=40)
+    command = [str(path), "--model", str(model.path)]
+    assert seams.main([*command, "--at", "10,20", "--picture", str(tmp_path / "seams.png")]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["tile_px"] == 128
+    assert figures["pixels"] == (512 - 3 * 64) ** 2
+    assert (tmp_path / "seams.png").stat().st_size > 1000
+    with pytest.raises(UsageError, match="590 px are there; expected 193 to 526"):
+        seams.main([*command, "--at", "10,20", "--size", "600"])
 
 
 def test_training(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,144 @@
+"""Whether the tiles can be seen in a mask: a part of a scene, twice, its windows half a tile apart.
+
+    python -m benchmarks.seams SCENE [--model MODEL] [--size PX] [--at X,Y] [--picture FILE.png]
+
+Both runs see squares of the same size, so their windows lie exactly half a tile apart in each direction. What is nearer
+than half a tile to the end of either square is not compared: there, the scene ends for one of the two. Borders are the
+cross-fades between the windows of either run. Without --size, the square is as large as the scene allows, up to four
+tiles. --picture draws the difference of the two confidences, where a seam would show as a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.backends import Backend, open_backend
+from runtime.job import SceneOptions, Window
+from runtime.pipeline import infer_scene, open_for
+from sarwater.command import run_command
+from sarwater.errors import UsageError
+from sarwater.metrics import NODATA
+from sarwater.models import resolve_onnx
+from sarwater.tiling import TilePlan
+
+UInt8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
+TILES = 4
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs over the same pixels, (h, w): what was compared, and the difference of the confidences in points."""
+
+    tile_px: int
+    valid: Bool
+    classes_differ: Bool
+    difference: npt.NDArray[np.int16]
+    border: Bool
+
+    def figures(self) -> dict[str, float | int]:
+        apart = np.abs(self.difference)
+        on, off = self.valid & self.border, self.valid & ~self.border
+        return {
+            "tile_px": self.tile_px,
+            "pixels": int(np.count_nonzero(self.valid)),
+            "classes_differ_percent": 100 * float(self.classes_differ[self.valid].mean()),
+            "difference_on_borders_points": float(apart[on].mean()),
+            "difference_elsewhere_points": float(apart[off].mean()),
+        }
+
+
+def compare(scene: Path, backend: Backend, square: Window) -> Comparison:
+    """`square` and the one that lies half a tile further south-east, both in the scene."""
+    side_px = square.width_px
+    plan = backend.plan(side_px, side_px)
+    half_px = plan.tile_px // 2
+    shifted = Window(square.x_px + half_px, square.y_px + half_px, side_px, side_px)
+    first, second = (_answers(scene, backend, window) for window in (square, shifted))
+    inner, inner_shifted = slice(2 * half_px, side_px - half_px), slice(half_px, side_px - 2 * half_px)
+    (mask, confidence), (other_mask, other) = (
+        (each[0][part, part], each[1][part, part]) for each, part in ((first, inner), (second, inner_shifted))
+    )
+    valid = (mask != NODATA) & (other_mask != NODATA)
+    fades = _fades(plan)
+    border = fades[inner] | fades[inner_shifted]
+    return Comparison(
+        tile_px=plan.tile_px,
+        valid=valid,
+        classes_differ=(mask != other_mask) & valid,
+        difference=np.where(valid, confidence.astype(np.int16) - other, 0).astype(np.int16),
+        border=border[:, None] | border,
+    )
+
+
+def _answers(scene: Path, backend: Backend, window: Window) -> tuple[UInt8, UInt8]:
+    options = SceneOptions(window=window)
+    with open_for(backend, scene, options) as opened:
+        parts = list(infer_scene(opened, backend, options))
+    return np.concatenate([part.mask for part in parts]), np.concatenate([part.confidence for part in parts])
+
+
+def _fades(plan: TilePlan) -> Bool:
+    """(height,) True where two windows are blended, or meet."""
+    fades = np.zeros(plan.height_px, bool)
+    for span in plan.rows[1:]:
+        fades[span.lo : span.lo + max(1, plan.overlap_px)] = True
+    return fades
+
+
+def draw(comparison: Comparison, path: Path) -> None:
+    """The difference, red and blue up to ten points either way; nodata grey."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    axes = figure.add_subplot()
+    shown = np.ma.masked_array(comparison.difference, ~comparison.valid)
+    axes.set_facecolor("0.6")
+    image = axes.imshow(shown, cmap="RdBu", vmin=-10, vmax=10, interpolation="nearest")
+    figure.colorbar(image, label="difference of the confidence, points")
+    axes.set_title(f"windows of {comparison.tile_px} px, half a window apart")
+    figure.savefig(path, dpi=150)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    x_px, y_px = (int(part) for part in arguments.at.split(","))
+    with open_backend(resolve_onnx(arguments.model), "cpu") as backend:
+        with open_for(backend, arguments.scene, SceneOptions()) as scene:
+            room_px = min(scene.width_px - x_px, scene.height_px - y_px)
+        half_px = backend.manifest.tile_px // 2
+        side_px = arguments.size or min(TILES * 2 * half_px, room_px - half_px)
+        if side_px < 3 * half_px + 1 or side_px + half_px > room_px:
+            raise UsageError(
+                f"--size {side_px} at {arguments.at}: {room_px} px are there; expected {3 * half_px + 1} to "
+                f"{room_px - half_px}, for half a tile beside the square"
+            )
+        comparison = compare(arguments.scene, backend, Window(x_px, y_px, side_px, side_px))
+    if arguments.picture:
+        draw(comparison, arguments.picture)
+    print(json.dumps(comparison.figures(), indent=2))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.seams", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("scene", type=Path, metavar="SCENE")
+    parser.add_argument("--model", default="hrnet", help="an .onnx file or a model name (default: %(default)s)")
+    parser.add_argument("--size", type=int, metavar="PX", help="side of the square")
+    parser.add_argument("--at", default="0,0", metavar="X,Y", help="its upper left corner (default: %(default)s)")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -49,12 +49,10 @@ BASE_STEPS = 3600
 ADAPT_STEPS = 400
 GATE_STEPS = 150
 REFINE_STEPS = 300
-COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.2, "s1-dry": 0.1}
+COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
 """Of the simulations, where there are two resolutions; those of the real scenes:"""
 COARSE_ETCI_WEIGHT = 1.0
 COARSE_K5_WEIGHT = 1.2
-CONSISTENCY = 10.0
-"""Where there are two resolutions: the coarse answer reaches beyond a window, and hangs on the gain."""
 THRESHOLD = 0.65
 """Crops are drawn for shorelines and hold more water than scenes do, so the network expects too much of it."""
 
@@ -124,7 +122,6 @@ class Recipe:
             holdout=(*base.holdout, *holdout),
             init=base.out / "last.pt",
             coarse=True,
-            consistency=CONSISTENCY,
             gate_only=True,
             crop_px=512,
             batch=4,
@@ -144,7 +141,6 @@ class Recipe:
             out=self.out / "refined" / name,
             init=adapted.out / "last.pt",
             coarse=True,
-            consistency=CONSISTENCY,
             frozen_norm=True,  # four crops have statistics of their own, and the two resolutions have two kinds
             crop_px=384,
             batch=4,

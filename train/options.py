@@ -95,13 +95,6 @@ class FitOptions:
     class_weights: tuple[float, ...] = _option(
         (1.0, 1.0), "optimisation", "weights of land and water in the loss", nargs=2, metavar=("LAND", "WATER")
     )
-    consistency: float = _option(
-        0.0,
-        "optimisation",
-        "see each crop again, a part of it with another gain, and hold the network to its first answer with this "
-        "weight; 0: no. Steadies it against calibration and tile borders, for half as much time again",
-        metavar="WEIGHT",
-    )
     optimiser: str = _option("adamw", "optimisation", "without weight decay, adamw is Adam", choices=("adamw", "sgd"))
     learning_rate: float = _option(1e-3, "optimisation", "its peak", metavar="RATE")
     schedule: str = _option(
@@ -136,7 +129,7 @@ class FitOptions:
         for name in ("steps", "batch", "crop_px", "evaluate_every", "log_every", "learning_rate", "poly_power"):
             self._expect(name, getattr(self, name) > 0, "more than 0")
         counts = ("workers", "epochs", "patience", "warmup_steps", "seed")
-        amounts = ("weight_decay", "clip", "rotation_deg", "gain_db", "consistency")
+        amounts = ("weight_decay", "clip", "rotation_deg", "gain_db")
         for name in (*counts, *amounts):
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         for name in ("shoreline", "speckle", "momentum", "ema"):

@@ -14,7 +14,6 @@ from train.models import Segmenter
 from train.optimise import learning_rate, make_optimiser, update_average
 from train.plan import Plan, differing_option
 from train.scores import Scores
-from train.views import View, disagreement, second_view
 
 
 class State:
@@ -71,14 +70,10 @@ class State:
                     module.eval()
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
-        view = self._second_view(pixels) if plan.options.consistency else None
-        pixels, truth = self._on_device(pixels), truth.to(plan.device, non_blocking=True)
+        pixels = pixels.to(plan.device, non_blocking=True, memory_format=torch.channels_last)
         with torch.autocast(plan.device.type, plan.precision, enabled=plan.precision != torch.float32):
-            logits, again = self._network(pixels, self._on_device(view.pixels) if view else None)
-        loss = plan.loss(logits, truth)
-        if view is not None:
-            differing = disagreement(view.of(logits), again, view.of(truth))
-            loss = (loss + plan.loss(again, view.of(truth))) / 2 + plan.options.consistency * differing
+            logits = self._network(pixels)
+        loss = plan.loss(logits, truth.to(plan.device, non_blocking=True))
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if plan.options.clip:
@@ -90,16 +85,6 @@ class State:
         self._loss_sum += loss.detach()
         self._loss_steps += 1
         self.step += 1
-
-    def _second_view(self, pixels: Tensor) -> View:
-        """A function of the seed, the step and the process alone, as the crops are."""
-        plan = self.plan
-        generator = torch.Generator().manual_seed(hash((plan.options.seed, self.step, plan.team.rank)))
-        sar_channels = sum(channel.unit != "incidence_dn" for channel in plan.arch.channels)
-        return second_view(pixels, plan.arch.stride_px, plan.options.gain_db, sar_channels, generator)
-
-    def _on_device(self, pixels: Tensor) -> Tensor:
-        return pixels.to(self.plan.device, non_blocking=True, memory_format=torch.channels_last)
 
     def take_mean_loss(self) -> float:
         """Over the steps since it was last taken, and all processes. Here the CPU waits for the GPU."""
@@ -161,15 +146,14 @@ def _last_checkpoint(plan: Plan) -> Checkpoint | None:
 
 
 class _Logits(nn.Module):
-    """The segmenter's logits, of a batch and of a second view of it, as one forward of one module, which is what
-    DistributedDataParallel wraps."""
+    """The segmenter's logits as a module's forward, which is what DistributedDataParallel wraps."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         self.segmenter = segmenter
 
-    def forward(self, raw: Tensor, view: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        return self.segmenter.logits(raw), None if view is None else self.segmenter.logits(view)
+    def forward(self, raw: Tensor) -> Tensor:
+        return self.segmenter.logits(raw)
 
 
 def _joined(segmenter: Segmenter, plan: Plan) -> nn.Module:

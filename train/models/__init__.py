@@ -30,8 +30,6 @@ CONTRAST_CELL_PX = 32
 CONTRAST_CELLS = 9
 """The local mean is that of so many cells, across and down."""
 CONTRAST_DB = 5.0
-COARSE_CONTRAST_CELLS = 3
-"""Of the coarse answer, whose cells are four times as wide: a wider mean would reach beyond a window at run time."""
 COARSE = 4
 """Pixels along one of a coarse pixel, in networks that also look from further away."""
 SPECKLE_CELL_PX = 32
@@ -149,12 +147,12 @@ class Segmenter(nn.Module):
         if not torch.jit.is_tracing():  # a tracer would take the check for part of the network
             self._check(raw)
         if not self.arch.coarse:
-            return self._answer(raw, CONTRAST_CELLS)
-        fine, coarse_raw = self._answer(raw, CONTRAST_CELLS), self._coarse(raw)
-        coarse = enlarge_plane(self._answer(coarse_raw, COARSE_CONTRAST_CELLS), COARSE)
+            return self._answer(raw)
+        fine, coarse_raw = self._answer(raw), self._coarse(raw)
+        coarse = enlarge_plane(self._answer(coarse_raw), COARSE)
         return coarse + self._gate(fine, coarse, raw, coarse_raw) * (fine - coarse)  # (N, 1, H, W)
 
-    def _answer(self, raw: Tensor, contrast_cells: int) -> Tensor:
+    def _answer(self, raw: Tensor) -> Tensor:
         """Logit at the resolution of `raw`, (N, 1, H, W)."""
         planes = []
         for index, norm in enumerate(self.arch.normalisation):
@@ -162,7 +160,7 @@ class Segmenter(nn.Module):
             if norm.decibel:
                 plane = _decibel(plane)
             if self.arch.contrast and index == 0:
-                contrast = _contrast(plane, (plane > 0).to(plane.dtype), contrast_cells)
+                contrast = _contrast(plane, (plane > 0).to(plane.dtype))
             planes.append((plane - norm.mean) / norm.std)
         if self.arch.contrast:
             planes.append(contrast)
@@ -226,16 +224,15 @@ def _speckle(amplitude: Tensor, coarse_amplitude: Tensor) -> Tensor:
     return (_decibel(coarse_amplitude) - functional.avg_pool2d(_decibel(amplitude), COARSE)) * complete
 
 
-def _contrast(level_db: Tensor, valid: Tensor, cells_across: int) -> Tensor:
-    """Decibels above the mean of `cells_across` cells around, in units of CONTRAST_DB; 0 where not valid. All
-    (N, 1, H, W).
+def _contrast(level_db: Tensor, valid: Tensor) -> Tensor:
+    """Decibels above the mean of some 300 px around, in units of CONTRAST_DB; 0 where not valid. All (N, 1, H, W).
 
     Calibrations and products differ by more than water and land do: what is water in one is as bright as land in
     another. Against its surroundings water is dark in all of them.
     """
     level_db = level_db * valid
     cells = [functional.avg_pool2d(plane, CONTRAST_CELL_PX) for plane in (level_db, valid)]
-    total, count = (functional.avg_pool2d(plane, cells_across, 1, cells_across // 2) for plane in cells)
+    total, count = (functional.avg_pool2d(plane, CONTRAST_CELLS, 1, CONTRAST_CELLS // 2) for plane in cells)
     mean_db = functional.interpolate(
         total / count.clamp(min=1e-3), scale_factor=CONTRAST_CELL_PX / 4, mode="bilinear", align_corners=False
     )

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from sarwater.errors import UsageError
 from sarwater.manifest import Channel
-from train.models import COARSE_CONTRAST_CELLS, CONTRAST_CELLS, Architecture, Segmenter, _speckle, architecture
+from train.models import Architecture, Segmenter, _speckle, architecture
 from train.models.layers import enlarge_plane
 
 SAR = Channel("sar", "amplitude_dn")
@@ -189,7 +189,7 @@ def test_the_coarse_answer_begins_with_as_much_weight_as_the_fine_one() -> None:
     raw = torch.rand(1, 1, 256, 128, generator=torch.Generator().manual_seed(0)) * 100 + 10
     means = functional.avg_pool2d(raw, 4)
     with torch.no_grad():
-        fine, coarse = segmenter._answer(raw, CONTRAST_CELLS), segmenter._answer(means, COARSE_CONTRAST_CELLS)
+        fine, coarse = segmenter._answer(raw), segmenter._answer(means)
         enlarged = functional.interpolate(coarse, scale_factor=4, mode="bilinear")
         torch.testing.assert_close(segmenter.logits(raw), (fine + enlarged) / 2, atol=1e-5, rtol=1e-4)
         segmenter.net.gate[2].bias.fill_(50)

@@ -10,7 +10,8 @@ network stand the two thresholds of train.baseline. Peers are trained at equal b
     python -m benchmarks.families --data DIR
 
 Writes the report, its figures as JSON beside it, and pictures of what fails. Masks are kept under --cache, so that a
-second run computes only what has changed. What is missing (a fold, the data) is reported as not measured.
+second run computes only what has changed. What is missing (a fold, the data) is reported as not measured, or, with
+--keep, kept from the report that is there if that is of the same model file, with its date.
 """
 
 from __future__ import annotations
@@ -194,6 +195,18 @@ def _peers(peers: Mapping[str, Network], data: Mapping[str, list[Sample]], sizes
     ]
 
 
+def _keep(figures: dict[str, Any], before: Mapping[str, Any]) -> None:
+    """Take from an earlier report of the same model what this run could not measure, and say when that was."""
+    if before["model"]["sha256"] != figures["model"]["sha256"]:
+        return
+    run = {key: before["run"][key] for key in ("date", "commit")}
+    for name, entry in figures["sets"].items():
+        if "missing" in entry and "missing" not in before["sets"][name]:
+            figures["sets"][name] = {"kept_from": run, **before["sets"][name]}
+            if name == "k5":
+                figures["folds"] = before["folds"]
+
+
 def _about_the_run(sizes: Sizes) -> dict[str, Any]:
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
@@ -227,16 +240,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("-o", "--output", type=Path, default=Path("benchmarks/accuracy.md"), metavar="FILE.md")
     add("--pictures", type=Path, default=Path("docs/accuracy"), metavar="DIR", help="default: %(default)s")
     add("--cache", type=Path, default=Path("runs/accuracy"), metavar="DIR", help="default: %(default)s")
+    add("--keep", action="store_true", help="keep the sets of the last report that cannot be measured")
     add("--quick", action="store_true", help="few small scenes: to see that it works")
     arguments = parser.parse_args(argv)
     if not arguments.data.is_dir():
         raise UsageError(f"--data {arguments.data}: no such folder; expected one with k5/ and etci/")
+    before = arguments.output.with_suffix(".json")
     figures = measure(arguments)
-    with replacing(arguments.output.with_suffix(".json")) as temporary:
+    if arguments.keep and before.is_file():
+        _keep(figures, json.loads(before.read_text()))
+    with replacing(before) as temporary:
         temporary.write_text(json.dumps(figures, indent=2) + "\n")
     with replacing(arguments.output) as temporary:
         temporary.write_text(to_markdown(figures, arguments.output.parent))
-    print(f"{arguments.output}, {arguments.output.with_suffix('.json')}")
+    print(f"{arguments.output}, {before}")
     return 0
 
 

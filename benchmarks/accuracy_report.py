@@ -72,8 +72,10 @@ def _set(entry: Document, about: str) -> str:
     heads = ["", *FIGURES.values()]
     rows = [[name, *(figure(method[key]) for key in FIGURES)] for name, method in entry["methods"].items()]
     parts = [f"{about} {entry['scenes']} scene(s), {entry['pixels'] / 1e6:.1f} Mpx; {entry['resampled']} resampled."]
+    if kept := entry.get("kept_from"):
+        parts[0] += f" Measured on {kept['date']} at commit {kept['commit']}."
     parts.append(table(heads, rows))
-    if limits := entry["label_limits"]:
+    if limits := entry.get("label_limits"):
         drawn = ", ".join(f"{name} {iou:.3f}" for name, iou in limits.items())
         parts.append(f"How far the outlines of the labels allow: their own IoU when drawn {drawn}.")
     methods = list(entry["methods"])

@@ -110,6 +110,21 @@ def test_a_second_run_computes_no_mask_again_and_finds_the_same(figures: dict[st
     assert {**again, "run": None} == {**figures, "run": None}
 
 
+def test_what_cannot_be_measured_is_kept_if_it_is_of_the_same_model(figures: dict[str, Any], folder: Path) -> None:
+    without_folds = ("--folds", str(folder / "none"))
+    kept = measure(folder, *without_folds, "--keep")
+    assert kept["sets"]["k5"] == {
+        "kept_from": {k: figures["run"][k] for k in ("date", "commit")},
+        **figures["sets"]["k5"],
+    }
+    assert kept["folds"] == figures["folds"]
+    assert f"Measured on {figures['run']['date']}" in (folder / "accuracy.md").read_text().split("## KOMPSAT-5")[1]
+    assert measure(folder, *without_folds, "--keep")["sets"]["k5"] == kept["sets"]["k5"]  # the first date stays
+    other = ("--model", str(write_network(folder / "other.pt", 5)))
+    assert "missing" in measure(folder, *without_folds, "--keep", *other)["sets"]["k5"]
+    measure(folder)
+
+
 def test_a_network_of_two_channels_is_refused(folder: Path, tmp_path: Path) -> None:
     two = (Channel("sar", "amplitude_dn"), Channel("gim", "incidence_dn"))
     with pytest.raises(CheckpointInvalid, match="takes sar, gim; the benchmark's scenes have one SAR channel"):

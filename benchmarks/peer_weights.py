@@ -6,6 +6,7 @@ Runs in the peers' environment, which has torch and onnx, before anything is tim
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -16,7 +17,9 @@ from export.to_onnx import segmenter_from_onnx
 def main() -> None:
     source, target = map(Path, sys.argv[1:])
     segmenter = segmenter_from_onnx(source)
-    with torch.inference_mode():
+    with torch.inference_mode(), warnings.catch_warnings():
+        # The tracer warns of Python numbers that it takes as fixed: scale factors and kernel sizes, which are.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         example = torch.zeros(1, len(segmenter.arch.channels), 256, 256)
         torch.jit.trace(segmenter, example).save(str(target))
 

@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from runtime.benchmarking.simulated import write_scene
 from sarwater.command import run_command
+from sarwater.errors import UsageError
 from sarwater.models import Model, resolve_onnx
 from sarwater.tiling import TilePlan
 
@@ -39,6 +40,8 @@ K5_PX = 27_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
+    if arguments.rounds < 1:
+        raise UsageError(f"--rounds {arguments.rounds}: expected 1 or more")
     model = resolve_onnx(arguments.model)
     with tempfile.TemporaryDirectory(prefix="sarwater-benchmark-") as folder:
         if arguments.peak:

@@ -1,11 +1,11 @@
-"""Whether the tiles can be seen in a mask: a part of a scene, twice, its windows half a tile apart.
+"""Whether the tiles can be seen in a mask: a scene, twice, its windows half a tile apart.
 
-    python -m benchmarks.seams SCENE [--model MODEL] [--size PX] [--at X,Y] [--picture FILE.png]
+    python -m benchmarks.seams SCENE [--model MODEL] [--size WxH] [--at X,Y] [--picture FILE.png]
 
-Both runs see squares of the same size, so their windows lie exactly half a tile apart in each direction. What is nearer
-than half a tile to the end of either square is not compared: there, the scene ends for one of the two. Borders are the
-cross-fades between the windows of either run. Without --size, the square is as large as the scene allows, up to four
-tiles. --picture draws the difference of the two confidences, where a seam would show as a line.
+Both runs see parts of the same size, so their windows lie exactly half a tile apart in each direction. What is nearer
+than half a tile to the end of either part is not compared: there, the scene ends for one of the two. Borders are the
+cross-fades between the windows of either run. Without --size, the part is as large as the scene allows. --picture draws
+the difference of the two confidences, where a seam would show as a line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sarwater.command import run_command
 from sarwater.errors import UsageError
 from sarwater.metrics import NODATA
 from sarwater.models import resolve_onnx
-from sarwater.tiling import TilePlan
+from sarwater.tiling import Span
 
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
@@ -56,26 +56,26 @@ class Comparison:
         }
 
 
-def compare(scene: Path, backend: Backend, square: Window) -> Comparison:
-    """`square` and the one that lies half a tile further south-east, both in the scene."""
-    side_px = square.width_px
-    plan = backend.plan(side_px, side_px)
+def compare(scene: Path, backend: Backend, part: Window) -> Comparison:
+    """`part` and the one that lies half a tile further south-east, both in the scene."""
+    plan = backend.plan(part.height_px, part.width_px)
     half_px = plan.tile_px // 2
-    shifted = Window(square.x_px + half_px, square.y_px + half_px, side_px, side_px)
-    first, second = (_answers(scene, backend, window) for window in (square, shifted))
-    inner, inner_shifted = slice(2 * half_px, side_px - half_px), slice(half_px, side_px - 2 * half_px)
-    (mask, confidence), (other_mask, other) = (
-        (each[0][part, part], each[1][part, part]) for each, part in ((first, inner), (second, inner_shifted))
-    )
+    shifted = Window(part.x_px + half_px, part.y_px + half_px, part.width_px, part.height_px)
+    inner = tuple(slice(2 * half_px, side_px - half_px) for side_px in (part.height_px, part.width_px))
+    same = tuple(slice(half_px, side_px - 2 * half_px) for side_px in (part.height_px, part.width_px))
+    mask, confidence = (answer[inner] for answer in _answers(scene, backend, part))
+    other_mask, other = (answer[same] for answer in _answers(scene, backend, shifted))
     valid = (mask != NODATA) & (other_mask != NODATA)
-    fades = _fades(plan)
-    border = fades[inner] | fades[inner_shifted]
+    rows, columns = (
+        _fades(spans, side_px, plan.overlap_px)
+        for spans, side_px in ((plan.rows, plan.height_px), (plan.columns, plan.width_px))
+    )
     return Comparison(
         tile_px=plan.tile_px,
         valid=valid,
         classes_differ=(mask != other_mask) & valid,
         difference=np.where(valid, confidence.astype(np.int16) - other, 0).astype(np.int16),
-        border=border[:, None] | border,
+        border=(rows[inner[0]] | rows[same[0]])[:, None] | columns[inner[1]] | columns[same[1]],
     )
 
 
@@ -86,11 +86,11 @@ def _answers(scene: Path, backend: Backend, window: Window) -> tuple[UInt8, UInt
     return np.concatenate([part.mask for part in parts]), np.concatenate([part.confidence for part in parts])
 
 
-def _fades(plan: TilePlan) -> Bool:
-    """(height,) True where two windows are blended, or meet."""
-    fades = np.zeros(plan.height_px, bool)
-    for span in plan.rows[1:]:
-        fades[span.lo : span.lo + max(1, plan.overlap_px)] = True
+def _fades(spans: Sequence[Span], length_px: int, overlap_px: int) -> Bool:
+    """(length_px,) True where two windows are blended, or meet."""
+    fades = np.zeros(length_px, bool)
+    for span in spans[1:]:
+        fades[span.lo : span.lo + max(1, overlap_px)] = True
     return fades
 
 
@@ -112,16 +112,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     x_px, y_px = (int(part) for part in arguments.at.split(","))
     with open_backend(resolve_onnx(arguments.model), "cpu") as backend:
-        with open_for(backend, arguments.scene, SceneOptions()) as scene:
-            room_px = min(scene.width_px - x_px, scene.height_px - y_px)
         half_px = backend.manifest.tile_px // 2
-        side_px = arguments.size or min(TILES * 2 * half_px, room_px - half_px)
-        if side_px < 3 * half_px + 1 or side_px + half_px > room_px:
+        with open_for(backend, arguments.scene, SceneOptions()) as scene:
+            room_px = (scene.width_px - x_px - half_px, scene.height_px - y_px - half_px)
+        size_px = tuple(int(part) for part in arguments.size.split("x")) if arguments.size else room_px
+        if min(size_px) <= 3 * half_px or size_px[0] > room_px[0] or size_px[1] > room_px[1]:
             raise UsageError(
-                f"--size {side_px} at {arguments.at}: {room_px} px are there; expected {3 * half_px + 1} to "
-                f"{room_px - half_px}, for half a tile beside the square"
+                f"{size_px[0]} x {size_px[1]} px at {arguments.at}: expected more than {3 * half_px} px and at most "
+                f"{room_px[0]} x {room_px[1]}, for half a tile stays free beside it"
             )
-        comparison = compare(arguments.scene, backend, Window(x_px, y_px, side_px, side_px))
+        comparison = compare(arguments.scene, backend, Window(x_px, y_px, *size_px))
     if arguments.picture:
         draw(comparison, arguments.picture)
     print(json.dumps(comparison.figures(), indent=2))
@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("scene", type=Path, metavar="SCENE")
     parser.add_argument("--model", default="hrnet", help="an .onnx file or a model name (default: %(default)s)")
-    parser.add_argument("--size", type=int, metavar="PX", help="side of the square")
+    parser.add_argument("--size", metavar="WxH", help="of the part; default: all, but for half a tile")
     parser.add_argument("--at", default="0,0", metavar="X,Y", help="its upper left corner (default: %(default)s)")
     parser.add_argument("--picture", type=Path, metavar="FILE.png")
     return parser

@@ -34,10 +34,10 @@ def test_seams(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert seams.main([*command, "--at", "10,20", "--picture", str(tmp_path / "seams.png")]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["tile_px"] == 128
-    assert figures["pixels"] == (512 - 3 * 64) ** 2
+    assert figures["pixels"] == (700 - 20 - 4 * 64) * (600 - 10 - 4 * 64)
     assert (tmp_path / "seams.png").stat().st_size > 1000
-    with pytest.raises(UsageError, match="590 px are there; expected 193 to 526"):
-        seams.main([*command, "--at", "10,20", "--size", "600"])
+    with pytest.raises(UsageError, match="more than 192 px and at most 526 x 616"):
+        seams.main([*command, "--at", "10,20", "--size", "600x600"])
 
 
 def test_training(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,6 @@ compiled for the tile that fits a scene best (`TilePlan.fitted`); the next scene
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ THREADS_VARIABLE = "SARWATER_THREADS"
 
 class OpenVinoBackend(Backend):
     """`threads` is the number of CPU threads for inference; None takes $SARWATER_THREADS, else every core.
-    `tile_px` reshapes the network in memory to exactly that tile; None takes the file's, or less where a scene is
-    computed with less waste."""
+    `tile_px` reshapes the network in memory to exactly that tile; None takes the file's, or another where a scene is
+    computed with less waste (`TilePlan.fitted`)."""
 
     name = "openvino"
 
@@ -57,15 +56,9 @@ class OpenVinoBackend(Backend):
         self._fits = tile_px is None and _takes_other_tiles(self._graph, manifest)
         if tile_px is not None:
             _reshape(self._graph, path, self.manifest)
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "THROUGHPUT",
-            "INFERENCE_PRECISION_HINT": "f32",
-            "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
-        }
-        if threads := threads or _threads_wanted():
-            settings["INFERENCE_NUM_THREADS"] = threads
         self._openvino = openvino
-        self._compile: Callable[[], Any] = lambda: core.compile_model(self._graph, "CPU", settings)
+        self._core = core
+        self._threads = threads or _threads_wanted()
         self._networks: dict[int, _Requests] = {}
         """By tile: for the model's own, and for that of the last scene that took another one."""
 
@@ -97,11 +90,26 @@ class OpenVinoBackend(Backend):
                 del self._networks[other_px]  # its memory first
             channels = len(self.manifest.channels)
             self._graph.reshape({INPUT_NAME: [1, channels, tile_px, tile_px]})
-            self._networks[tile_px] = _Requests(self._openvino, self._compile(), channels, tile_px)
+            compiled = self._core.compile_model(self._graph, "CPU", self._settings(tile_px))
+            self._networks[tile_px] = _Requests(self._openvino, compiled, channels, tile_px)
         return self._networks[tile_px]
 
+    def _settings(self, tile_px: int) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
+        }
+        if self._threads:
+            settings["INFERENCE_NUM_THREADS"] = self._threads
+        if tile_px > self.manifest.tile_px:
+            # Two threads on a tile instead of one: as fast, and larger tiles take no more memory than the model's own.
+            threads = self._threads or len(os.sched_getaffinity(0))
+            settings["NUM_STREAMS"] = max(1, threads // 2)
+        return settings
+
     def close(self) -> None:
-        del self._networks, self._compile, self._graph
+        del self._networks, self._core, self._graph
 
 
 class _Requests:

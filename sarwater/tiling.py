@@ -27,6 +27,8 @@ TILE_STEP_PX = 128
 """Between the tile sizes that `TilePlan.fitted` chooses from; every network takes multiples of it."""
 WORTH_TILES = 2
 """What a network costs to be made ready for another tile size, in tiles inferred."""
+BAND_PX = 28_000_000
+"""Memory grows with the tile's height times the scene's width; 1024 px times 27,000 px is the measure."""
 WORTH_SHARE = 0.03
 """By how much a scene may cost more for larger tiles."""
 
@@ -69,14 +71,17 @@ class TilePlan:
         """The plan that computes least, with tiles of 3/4 to 11/8 of `tile_px`; for networks of any size.
 
         Five tiles of 1024 px across a scene of 4096 px overlap by 256 px, three of 1408 px by 64. A smaller tile has to
-        save WORTH_TILES full ones. Of plans that cost the same within WORTH_SHARE it is the one with the largest tiles:
-        what a window shows decides what a network takes for water, so fewer borders make a better mask.
+        save WORTH_TILES full ones; a row of larger ones has to stay below BAND_PX. Of plans that cost the same within
+        WORTH_SHARE it is the one with the largest tiles: what a window shows decides what a network takes for water, so
+        fewer borders make a better mask.
         """
         full = cls(height_px, width_px, tile_px, overlap_px)
+        most_px = full.computed_px - WORTH_TILES * tile_px**2
         steps = range(-(tile_px // 4 // TILE_STEP_PX), tile_px * 3 // 8 // TILE_STEP_PX + 1)
-        others = [cls(height_px, width_px, tile_px + step * TILE_STEP_PX, overlap_px) for step in steps]
-        saving_px = WORTH_TILES * tile_px**2
-        plans = [p for p in others if p.tile_px >= tile_px or full.computed_px - p.computed_px >= saving_px]
+        others = [cls(height_px, width_px, tile_px + step * TILE_STEP_PX, overlap_px) for step in steps if step]
+        smaller = [plan for plan in others if plan.tile_px < tile_px and plan.computed_px <= most_px]
+        larger = [plan for plan in others if plan.tile_px > tile_px and plan.tile_px * width_px <= BAND_PX]
+        plans = [*smaller, full, *larger]
         least_px = min(plan.computed_px for plan in plans)
         return [plan for plan in plans if plan.computed_px <= (1 + WORTH_SHARE) * least_px][-1]
 

@@ -102,10 +102,6 @@ class OpenVinoBackend(Backend):
         }
         if self._threads:
             settings["INFERENCE_NUM_THREADS"] = self._threads
-        if tile_px > self.manifest.tile_px:
-            # Two threads on a tile instead of one: as fast, and larger tiles take no more memory than the model's own.
-            threads = self._threads or len(os.sched_getaffinity(0))
-            settings["NUM_STREAMS"] = max(1, threads // 2)
         return settings
 
     def close(self) -> None:

@@ -94,6 +94,17 @@ def _fades(spans: Sequence[Span], length_px: int, overlap_px: int) -> Bool:
     return fades
 
 
+def _largest(backend: Backend, width_px: int, height_px: int) -> tuple[tuple[int, int], int]:
+    """(width and height that leave half a tile free, half a tile): the tile depends on the size."""
+    half_px = 0
+    while True:
+        size_px = (width_px - half_px, height_px - half_px)
+        wanted_px = backend.plan(max(1, size_px[1]), max(1, size_px[0])).tile_px // 2
+        if wanted_px <= half_px:
+            return size_px, half_px
+        half_px = wanted_px
+
+
 def draw(comparison: Comparison, path: Path) -> None:
     """The difference, red and blue up to ten points either way; nodata grey."""
     from matplotlib.figure import Figure
@@ -112,14 +123,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     x_px, y_px = (int(part) for part in arguments.at.split(","))
     with open_backend(resolve_onnx(arguments.model), "cpu") as backend:
-        half_px = backend.manifest.tile_px // 2
         with open_for(backend, arguments.scene, SceneOptions()) as scene:
-            room_px = (scene.width_px - x_px - half_px, scene.height_px - y_px - half_px)
-        size_px = tuple(int(part) for part in arguments.size.split("x")) if arguments.size else room_px
-        if min(size_px) <= 3 * half_px or size_px[0] > room_px[0] or size_px[1] > room_px[1]:
+            width_px, height_px = scene.width_px - x_px, scene.height_px - y_px
+        if arguments.size:
+            size_px = tuple(int(part) for part in arguments.size.split("x"))
+            half_px = backend.plan(size_px[1], size_px[0]).tile_px // 2
+        else:
+            size_px, half_px = _largest(backend, width_px, height_px)
+        most_px = (width_px - half_px, height_px - half_px)
+        if min(size_px) <= 3 * half_px or size_px[0] > most_px[0] or size_px[1] > most_px[1]:
             raise UsageError(
                 f"{size_px[0]} x {size_px[1]} px at {arguments.at}: expected more than {3 * half_px} px and at most "
-                f"{room_px[0]} x {room_px[1]}, for half a tile stays free beside it"
+                f"{most_px[0]} x {most_px[1]}, for half a tile stays free beside it"
             )
         comparison = compare(arguments.scene, backend, Window(x_px, y_px, *size_px))
     if arguments.picture:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.seams import Comparison, compare
+from benchmarks.seams import Comparison, compare, main
 from runtime.backends import open_backend
 from runtime.job import Window
 from tests.runtime.models import box_model
@@ -45,3 +46,14 @@ def test_tiles_without_overlap_would_be_seen(tmp_path: Path) -> None:
     figures = compared(tmp_path, overlap_px=0).figures()
     assert figures["difference_on_borders_points"] > 2 * figures["difference_elsewhere_points"]
     assert figures["classes_differ_percent"] > 2
+
+
+@pytest.mark.realdata
+@pytest.mark.timeout(900)
+def test_the_model_that_ships_hardly_shows_its_tiles_on_a_real_scene(
+    realdata: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(realdata / "etci" / "vv.tif")]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["classes_differ_percent"] < 0.5
+    assert figures["difference_on_borders_points"] < 1.5 * figures["difference_elsewhere_points"]

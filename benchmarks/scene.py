@@ -26,13 +26,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from runtime.benchmarking.measure import tiles_of
 from runtime.benchmarking.simulated import write_scene
 from sarwater.command import run_command
 from sarwater.errors import UsageError
 from sarwater.models import Model, resolve_onnx
-from sarwater.tiling import TilePlan
 
-RAW_TILES = 24
 K5_PX = 27_000
 """Width and height of a full KOMPSAT-5 GTC scene."""
 
@@ -66,7 +65,7 @@ def compare(model: Model, scene: Path, folder: Path, rounds: int) -> dict[str, A
         manifest = backend.manifest
         with open_for(backend, scene, SceneOptions()) as opened:
             plan = backend.plan(opened.height_px, opened.width_px)
-            tiles = _sample_tiles(opened, plan)
+            tiles = tiles_of(opened, plan)
         backend.infer(tiles[:4])  # warm-up
         raw = [_run_raw(backend, tiles)]
         wholes = []
@@ -136,17 +135,6 @@ def _peak(model: Model, scene: Path, folder: Path) -> dict[str, float]:
     with open_backend(model) as backend:
         process_scene(scene, backend, folder / "products")
     return {"peak_memory_mb": _peak_mb()}
-
-
-def _sample_tiles(scene: Any, plan: TilePlan) -> npt.NDArray[np.float32]:
-    """(N, C, T, T) float32 tiles from all over the scene."""
-    step = max(1, len(plan.rows) * len(plan.columns) // RAW_TILES)
-    places = [(row, column) for row in plan.rows for column in plan.columns][::step][:RAW_TILES]
-    tiles = []
-    for row, column in places:
-        pixels, _ = scene.read(row.start, min(plan.tile_px, plan.height_px))
-        tiles.append(pixels[:, :, column.start : column.start + plan.tile_px].astype(np.float32))
-    return np.stack(tiles)
 
 
 def _run_raw(backend: Any, tiles: npt.NDArray[np.float32]) -> tuple[float, float]:

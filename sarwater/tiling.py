@@ -68,16 +68,16 @@ class TilePlan:
 
     @classmethod
     def fitted(cls, height_px: int, width_px: int, tile_px: int, overlap_px: int) -> TilePlan:
-        """The plan that computes least, with tiles of 3/4 to 11/8 of `tile_px`; for networks of any size.
+        """The plan that computes least, with tiles of 3/4 to 9/8 of `tile_px`; for networks of any size.
 
-        Five tiles of 1024 px across a scene of 4096 px overlap by 256 px, three of 1408 px by 64. A smaller tile has to
+        Nine tiles of 1024 px across a scene of 8192 px overlap by 128 px, ten of 896 px by 86. A smaller tile has to
         save WORTH_TILES full ones; a row of larger ones has to stay below BAND_PX. Of plans that cost the same within
         WORTH_SHARE it is the one with the largest tiles: what a window shows decides what a network takes for water, so
         fewer borders make a better mask.
         """
         full = cls(height_px, width_px, tile_px, overlap_px)
         most_px = full.computed_px - WORTH_TILES * tile_px**2
-        steps = range(-(tile_px // 4 // TILE_STEP_PX), tile_px * 3 // 8 // TILE_STEP_PX + 1)
+        steps = range(-(tile_px // 4 // TILE_STEP_PX), tile_px // 8 // TILE_STEP_PX + 1)
         others = [cls(height_px, width_px, tile_px + step * TILE_STEP_PX, overlap_px) for step in steps if step]
         smaller = [plan for plan in others if plan.tile_px < tile_px and plan.computed_px <= most_px]
         larger = [plan for plan in others if plan.tile_px > tile_px and plan.tile_px * width_px <= BAND_PX]

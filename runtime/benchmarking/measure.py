@@ -161,7 +161,7 @@ def _scene(backend: Backend, size_px: tuple[int, int], patience: Patience, senso
         path = write_scene(folder / "scene.tif", height_px, width_px, bands=_bands_for(backend))
         with open_for(backend, path, options) as scene:
             plan = backend.plan(height_px, width_px)
-            tiles = _tiles_of(scene, plan)
+            tiles = tiles_of(scene, plan)
 
         def run(options: SceneOptions) -> dict[str, Any]:
             staged = process_scene(path, backend, folder / "products", options)
@@ -239,7 +239,7 @@ def _options_for(backend: Backend) -> SceneOptions:
     return SceneOptions(unit=channels[0].unit, polarisations=tuple(numbers))
 
 
-def _tiles_of(scene: Any, plan: TilePlan) -> Float32:
+def tiles_of(scene: Any, plan: TilePlan) -> Float32:
     """(N, C, T, T) float32 tiles from all over the scene, as the pipeline would cut them."""
     places = [(row, column) for row in plan.rows for column in plan.columns]
     tiles = []

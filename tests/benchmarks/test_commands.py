@@ -21,7 +21,7 @@ def test_the_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_whole_scene(capsys: pytest.CaptureFixture[str]) -> None:
-    assert scene.main(["--size", "1100x1024"]) == 0
+    assert scene.main(["--size", "1300x1024"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["tiles"] == 2
     assert 0 < report["share_of_raw_processor"] < 1

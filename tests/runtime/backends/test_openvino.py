@@ -79,16 +79,16 @@ def test_a_smaller_tile_takes_a_smaller_overlap(model: Model) -> None:
 
 
 def test_a_scene_takes_the_tile_that_fits_it_and_its_answers_are_that_tiles(tmp_path: Path) -> None:
-    # Two tiles of 512 px across leave an overlap of 392 px where 20 would do, and one of 640 px is enough.
-    model = box_model(tmp_path / "box.onnx", tile_px=512)
-    rows = np.random.default_rng(0).uniform(0, 120, (1, 1300, 632)).astype(np.float32)
-    with open_backend(model) as free, open_backend(model, tile_px=640) as fixed:
-        plan = free.plan(1300, 632)
-        assert plan.tile_px == 640
+    # Two tiles of 1024 px each way where one of 1152 px is enough.
+    model = box_model(tmp_path / "box.onnx", tile_px=1024)
+    rows = np.random.default_rng(0).uniform(0, 120, (1, 1300, 1140)).astype(np.float32)
+    with open_backend(model) as free, open_backend(model, tile_px=1152) as fixed:
+        plan = free.plan(1300, 1140)
+        assert plan.tile_px == 1152
         found, expected = (_confidence(backend, plan, rows) for backend in (free, fixed))
         assert np.array_equal(found, expected)
         assert _confidence(free, free.plan(512, 512), rows[:, :512, :512]).shape == (512, 512)
-        assert fixed.plan(512, 512).tile_px == 640
+        assert fixed.plan(512, 512).tile_px == 1152
 
 
 def _confidence(backend: Backend, plan: TilePlan, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -31,7 +31,6 @@ from sarwater.tiling import Span
 
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
-TILES = 4
 
 
 @dataclass(frozen=True)

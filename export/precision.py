@@ -106,7 +106,7 @@ def folded(graph: Graph) -> onnx.ModelProto:
     return proto
 
 
-def tie(proto: onnx.ModelProto) -> None:
+def _tie(proto: onnx.ModelProto) -> None:
     """Keep one of the initialisers that are equal. A network that answers at two resolutions runs its layers twice, and
     folding gives each run weights of its own: the file would be twice as large."""
     kept: dict[tuple[int, tuple[int, ...], bytes], str] = {}
@@ -215,7 +215,7 @@ def _halved(proto: onnx.ModelProto, tiles: Float32, opset: int | None) -> onnx.M
 def _finished(source: Graph, proto: onnx.ModelProto, precision: str, recipe: dict[str, Any]) -> Graph:
     """Back to the tile size of the source, with its description, and each constant once."""
     tile_px = source.manifest.tile_px
-    tie(proto)
+    _tie(proto)
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim[2:]:
             dim.dim_value = tile_px

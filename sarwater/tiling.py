@@ -78,7 +78,8 @@ class TilePlan:
         full = cls(height_px, width_px, tile_px, overlap_px)
         most_px = full.computed_px - WORTH_TILES * tile_px**2
         steps = range(-(tile_px // 4 // TILE_STEP_PX), tile_px // 8 // TILE_STEP_PX + 1)
-        others = [cls(height_px, width_px, tile_px + step * TILE_STEP_PX, overlap_px) for step in steps if step]
+        sizes_px = [tile_px + step * TILE_STEP_PX for step in steps if step]
+        others = [cls(height_px, width_px, size_px, overlap_px) for size_px in sizes_px if size_px >= 3 * overlap_px]
         smaller = [plan for plan in others if plan.tile_px < tile_px and plan.computed_px <= most_px]
         larger = [plan for plan in others if plan.tile_px > tile_px and plan.tile_px * width_px <= BAND_PX]
         plans = [*smaller, full, *larger]

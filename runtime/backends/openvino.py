@@ -58,7 +58,13 @@ class OpenVinoBackend(Backend):
             _reshape(self._graph, path, self.manifest)
         self._openvino = openvino
         self._core = core
-        self._threads = threads or _threads_wanted()
+        self._settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
+        }
+        if threads := threads or _threads_wanted():
+            self._settings["INFERENCE_NUM_THREADS"] = threads
         self._networks: dict[int, _Requests] = {}
         """By tile: for the model's own, and for that of the last scene that took another one."""
 
@@ -90,19 +96,9 @@ class OpenVinoBackend(Backend):
                 del self._networks[other_px]  # its memory first
             channels = len(self.manifest.channels)
             self._graph.reshape({INPUT_NAME: [1, channels, tile_px, tile_px]})
-            compiled = self._core.compile_model(self._graph, "CPU", self._settings(tile_px))
+            compiled = self._core.compile_model(self._graph, "CPU", self._settings)
             self._networks[tile_px] = _Requests(self._openvino, compiled, channels, tile_px)
         return self._networks[tile_px]
-
-    def _settings(self, tile_px: int) -> dict[str, Any]:
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "THROUGHPUT",
-            "INFERENCE_PRECISION_HINT": "f32",
-            "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
-        }
-        if self._threads:
-            settings["INFERENCE_NUM_THREADS"] = self._threads
-        return settings
 
     def close(self) -> None:
         del self._networks, self._core, self._graph

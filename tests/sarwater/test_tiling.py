@@ -75,6 +75,10 @@ def test_the_tile_fits_the_scene(side_px: int, tile_px: int) -> None:
     assert side_px <= 1024 or plan.waste < 1.27
 
 
+def test_a_fitted_tile_leaves_room_for_a_wide_overlap() -> None:
+    assert TilePlan.fitted(3000, 3000, 1024, 340).tile_px >= 3 * 340
+
+
 @pytest.mark.parametrize("overlap", [-2, 3, 24])
 def test_an_overlap_that_leaves_no_core_is_refused(overlap: int) -> None:
     with pytest.raises(ValueError, match="overlap"):

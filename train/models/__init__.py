@@ -149,18 +149,18 @@ class Segmenter(nn.Module):
         if not self.arch.coarse:
             return self._answer(raw)
         fine, coarse_raw = self._answer(raw), self._coarse(raw)
-        coarse = enlarge_plane(self._answer(coarse_raw), COARSE)
+        coarse = enlarge_plane(self._answer(coarse_raw, against_all=True), COARSE)
         return coarse + self._gate(fine, coarse, raw, coarse_raw) * (fine - coarse)  # (N, 1, H, W)
 
-    def _answer(self, raw: Tensor) -> Tensor:
-        """Logit at the resolution of `raw`, (N, 1, H, W)."""
+    def _answer(self, raw: Tensor, *, against_all: bool = False) -> Tensor:
+        """Logit at the resolution of `raw`, (N, 1, H, W); `against_all`: the contrast is that with all of `raw`."""
         planes = []
         for index, norm in enumerate(self.arch.normalisation):
             plane = raw[:, index : index + 1] if raw.shape[1] > 1 else raw
             if norm.decibel:
                 plane = _decibel(plane)
             if self.arch.contrast and index == 0:
-                contrast = _contrast(plane, (plane > 0).to(plane.dtype))
+                contrast = _contrast(plane, (plane > 0).to(plane.dtype), against_all=against_all)
             planes.append((plane - norm.mean) / norm.std)
         if self.arch.contrast:
             planes.append(contrast)
@@ -224,14 +224,20 @@ def _speckle(amplitude: Tensor, coarse_amplitude: Tensor) -> Tensor:
     return (_decibel(coarse_amplitude) - functional.avg_pool2d(_decibel(amplitude), COARSE)) * complete
 
 
-def _contrast(level_db: Tensor, valid: Tensor) -> Tensor:
+def _contrast(level_db: Tensor, valid: Tensor, *, against_all: bool = False) -> Tensor:
     """Decibels above the mean of some 300 px around, in units of CONTRAST_DB; 0 where not valid. All (N, 1, H, W).
 
     Calibrations and products differ by more than water and land do: what is water in one is as bright as land in
     another. Against its surroundings water is dark in all of them.
+
+    `against_all`: above the mean of the whole input. At the coarse resolution the surroundings are wider than a crop
+    in training and about as wide as a window at run time, where a mean that ends with the window shows as a seam.
     """
     level_db = level_db * valid
     cells = [functional.avg_pool2d(plane, CONTRAST_CELL_PX) for plane in (level_db, valid)]
+    if against_all:
+        total, count = (functional.adaptive_avg_pool2d(plane, 1) for plane in cells)
+        return (level_db - total / count.clamp(min=1e-3) * valid) / CONTRAST_DB
     total, count = (functional.avg_pool2d(plane, CONTRAST_CELLS, 1, CONTRAST_CELLS // 2) for plane in cells)
     mean_db = functional.interpolate(
         total / count.clamp(min=1e-3), scale_factor=CONTRAST_CELL_PX / 4, mode="bilinear", align_corners=False

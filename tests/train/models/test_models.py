@@ -170,6 +170,25 @@ def test_a_dark_lake_stands_out_of_its_surroundings_and_nodata_does_not() -> Non
     assert contrast[:, 290].abs().max() < 0.05, "the mean is that of the valid pixels"
 
 
+def test_the_coarse_contrast_is_that_with_the_whole_input() -> None:
+    """The fine one's mean ends some 150 px away: there, a step at the far end of a wide input changes nothing."""
+    raw = torch.full((1, 1, 32, 1024), 100.0)
+    raw[..., 768:] = 50.0
+    raw[..., :64] = 0
+    segmenter = Segmenter(architecture("hrnet-w18-small", contrast=True, coarse=True))
+    planes: list[torch.Tensor] = []
+    segmenter.net.forward = lambda x: planes.append(x) or x[:, :1]  # type: ignore[method-assign, func-returns-value]
+    segmenter._answer(raw)
+    segmenter._answer(raw, against_all=True)
+    fine, coarse = (seen[0, 1] for seen in planes)
+    halved_db = 20 * np.log10(2)
+    assert fine[16, 300].abs() < 1e-4
+    # 704 valid columns at one level, 256 at another
+    torch.testing.assert_close(coarse[16, 64:768], torch.full((704,), halved_db * 256 / 960 / 5), atol=1e-4, rtol=0)
+    assert coarse[16, 800].item() == pytest.approx(-halved_db * 704 / 960 / 5, abs=1e-4)
+    assert coarse[:, :64].abs().max() == 0
+
+
 def test_contrast_needs_an_amplitude() -> None:
     with pytest.raises(UsageError, match="amplitude"):
         architecture("hrnet", (GIM, SAR), contrast=True)
@@ -189,7 +208,7 @@ def test_the_coarse_answer_begins_with_as_much_weight_as_the_fine_one() -> None:
     raw = torch.rand(1, 1, 256, 128, generator=torch.Generator().manual_seed(0)) * 100 + 10
     means = functional.avg_pool2d(raw, 4)
     with torch.no_grad():
-        fine, coarse = segmenter._answer(raw), segmenter._answer(means)
+        fine, coarse = segmenter._answer(raw), segmenter._answer(means, against_all=True)
         enlarged = functional.interpolate(coarse, scale_factor=4, mode="bilinear")
         torch.testing.assert_close(segmenter.logits(raw), (fine + enlarged) / 2, atol=1e-5, rtol=1e-4)
         segmenter.net.gate[2].bias.fill_(50)

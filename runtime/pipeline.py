@@ -3,6 +3,7 @@
     reader thread      decode row bands                          (scene.bands)
     this thread        gather, infer, blend, threshold           (backend)
     writer thread      encode finished rows                      (products)
+    hash thread        name the input, where nobody has          (formats)
 
 At most one band waits before the network and one after it, so memory does not grow with the scene's height.
 """
@@ -13,7 +14,7 @@ import json
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -57,26 +58,27 @@ def process_scene(
 ) -> StagedProducts:
     """Make the products of the scene at `path`: complete and durable, but in a hidden staging folder in `out_dir`.
 
-    `runtime.publish.publish` makes them visible. On any error nothing is left behind. `input_sha256` saves hashing
-    the input again; `stem` is the products' name, by default the scene's; `record` is what is known of it already.
+    `runtime.products.publish.publish` makes them visible. On any error nothing is left behind. `input_sha256` saves
+    hashing the input again, which otherwise goes on beside the network; `stem` is the products' name, by default the
+    scene's; `record` is what is known of it already.
 
     Raises SceneError (the input is at fault), OutputError (the disk is), UsageError (a window outside the scene) and
     what the backend raises.
     """
     options, clock = options or SceneOptions(), clock or StageClock()
     stem = stem or product_stem(path)
-    with open_for(backend, path, options) as scene:
-        input_sha256 = input_sha256 or hash_input(path)
+    with open_for(backend, path, options) as scene, _hashing(path, input_sha256) as hashed:
         clock.mark("validated")
-        key = job_key(input_sha256, backend.model_sha256, options)
-        tags = _tags(key, input_sha256, backend, options, scene)
         record = record or LatencyRecord(input=path.name, input_bytes=input_bytes(path))
-        record.key = key
         with _staging_folder(out_dir, stem) as folder, ExitStack() as stack:
             products: list[Product] = []
-            for product in _products(folder, stem, scene, tags, options):
+            for product in _products(folder, stem, scene, options):
                 products.append(stack.enter_context(closing(product)))
-            _make(products, scene, backend, options, clock, record, progress)
+            _infer(products, scene, backend, options, clock, record, progress)
+            input_sha256 = hashed()
+            record.key = job_key(input_sha256, backend.model_sha256, options)
+            tags = _tags(record.key, input_sha256, backend, options, scene)
+            _finish(products, tags, clock)
             record.mask_sha256 = sha256_of(folder / mask_name(stem))
             clock.mark("written")
             record.write_s = clock.seconds("write")
@@ -90,21 +92,31 @@ def process_scene(
                 fsync_file(folder / name)
             clock.mark("synced")
             record.add_moments(clock.moments)
-            return StagedProducts(str(folder), tuple(names), key, record.to_dict())
+            return StagedProducts(str(folder), tuple(names), record.key, record.to_dict())
 
 
-def _products(folder: Path, stem: str, scene: Scene, tags: dict[str, str], options: SceneOptions) -> Iterator[Product]:
+@contextmanager
+def _hashing(path: Path, known: str | None) -> Iterator[Callable[[], str]]:
+    """Gives the input's sha256 when asked. At some 400 MB/s a large scene takes seconds, and only the end needs it."""
+    if known:
+        yield lambda: known
+        return
+    with ThreadPoolExecutor(1, "hash") as pool:
+        yield pool.submit(hash_input, path).result
+
+
+def _products(folder: Path, stem: str, scene: Scene, options: SceneOptions) -> Iterator[Product]:
     """The files asked for, in the order in which they become visible: the mask last."""
     if "confidence" in options.products:
-        yield Confidence(folder / f"{stem}_confidence.tif", scene, tags)
+        yield Confidence(folder / f"{stem}_confidence.tif", scene)
     if "polygons" in options.products:
         yield WaterPolygons(folder / f"{stem}_water.gpkg", scene, options.minimum_area_m2, options.simplify_m)
     if "quicklook" in options.products:
-        yield Quicklook(folder / f"{stem}_quicklook.png", scene, stem, tags)
-    yield WaterMask(folder / mask_name(stem), scene, tags)
+        yield Quicklook(folder / f"{stem}_quicklook.png", scene, stem)
+    yield WaterMask(folder / mask_name(stem), scene)
 
 
-def _make(
+def _infer(
     products: Sequence[Product],
     scene: Scene,
     backend: Backend,
@@ -113,7 +125,7 @@ def _make(
     record: LatencyRecord,
     progress: Progress | None,
 ) -> None:
-    """Run the scene through the network and every product to its end."""
+    """Run the scene through the network and its rows to every product."""
     sieve = Sieve(options.sieve_px, scene.height_px) if options.sieve_px else None
     see = next((product.see for product in products if isinstance(product, Quicklook)), None)
 
@@ -130,8 +142,12 @@ def _make(
     with _WriterThread() as writer:
         for finished in infer_scene(scene, backend, options, clock, record, progress, see):
             writer.submit(write, finished)
+
+
+def _finish(products: Sequence[Product], tags: Mapping[str, str], clock: StageClock) -> None:
+    """All at once: some wait for the disk, some for the processor."""
     with clock.stage("write"), ThreadPoolExecutor(len(products), "finish") as pool:
-        for done in [pool.submit(product.finish) for product in products]:
+        for done in [pool.submit(product.finish, tags) for product in products]:
             done.result()
 
 

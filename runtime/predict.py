@@ -159,9 +159,9 @@ def _products_of(path: Path, backend: Backend, options: SceneOptions, arguments:
     from runtime.products.publish import discard, is_published, publish
 
     clock = StageClock()
-    input_sha256 = hash_input(path)
     mask = arguments.output / mask_name(product_stem(path))
-    if not arguments.overwrite and is_published(mask, job_key(input_sha256, backend.model_sha256, options)):
+    input_sha256 = hash_input(path) if mask.exists() and not arguments.overwrite else None
+    if input_sha256 and is_published(mask, job_key(input_sha256, backend.model_sha256, options)):
         return {"outcome": "adopted", "products": [str(mask)]}
     with _progress(path.name, quiet=arguments.json) as progress:
         staged = process_scene(

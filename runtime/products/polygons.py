@@ -92,7 +92,7 @@ class WaterPolygons(Product):
         if held * self._width >= STRIP_PIXELS and self._first_row + held < self._height:
             self._strip_of_rows()
 
-    def finish(self) -> None:
+    def finish(self, tags: Mapping[str, str]) -> None:
         self._strip_of_rows()
         self._attempt(self._dataset.CommitTransaction)
         self._layer = self._feature = None

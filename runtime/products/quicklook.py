@@ -39,9 +39,9 @@ class Quicklook(Product):
         "roles": ["overview", "visual"],
     }
 
-    def __init__(self, path: Path, scene: Scene, title: str, tags: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, scene: Scene, title: str) -> None:
         super().__init__(path)
-        self._scene, self._title, self._tags = scene, title, tags
+        self._scene, self._title = scene, title
         self._factor = math.ceil(max(scene.height_px, scene.width_px) / LONG_SIDE_PX)
         self._step = max(1, self._factor // _SAMPLES)
         shape = (math.ceil(scene.height_px / self._factor), math.ceil(scene.width_px / self._factor))
@@ -72,14 +72,14 @@ class Quicklook(Product):
             if self._scene.product.shadow is not None:
                 self._add(self._shadow[line], mask == SHADOW)
 
-    def finish(self) -> None:
+    def finish(self, tags: Mapping[str, str]) -> None:
         image, metres_per_px = self._picture()
         height, width, _ = image.shape
         sheet = Image.new("RGB", (max(width, 480), height + _FOOTER_PX), _PAPER)
         sheet.paste(Image.fromarray(image), (0, 0))
         self._footer(ImageDraw.Draw(sheet), sheet.width, height, metres_per_px)
         texts = PngImagePlugin.PngInfo()
-        for name, text in self._tags.items():
+        for name, text in tags.items():
             texts.add_text(name, text)
         self._attempt(lambda: sheet.save(self.path, pnginfo=texts, compress_level=1))
 

@@ -59,7 +59,8 @@ class Product(ABC):
     def write(self, finished: FinishedRows) -> None: ...
 
     @abstractmethod
-    def finish(self) -> None: ...
+    def finish(self, tags: Mapping[str, str]) -> None:
+        """Complete the file; `tags` say of its making what the format has room for."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -83,9 +84,7 @@ class _Cog(Product):
     """A uint8 COG of any height. GDAL makes a COG only of a finished raster, so rows go to a lightly compressed
     working file first, and `finish` turns that into the COG."""
 
-    def __init__(
-        self, path: Path, scene: Scene, tags: Mapping[str, str], colours: Colours | None, overviews: str
-    ) -> None:
+    def __init__(self, path: Path, scene: Scene, colours: Colours | None, overviews: str) -> None:
         super().__init__(path)
         self._overviews = overviews
         self._complete = True
@@ -93,8 +92,6 @@ class _Cog(Product):
         self._working = path.with_suffix(".rows.tif")
         self._dataset = self._attempt(lambda: self._create(scene))
         scene.georeference.apply(self._dataset)
-        for name, text in tags.items():
-            self._dataset.SetMetadataItem(name, text)
         band = self._dataset.GetRasterBand(1)
         band.SetNoDataValue(NODATA)
         if colours:
@@ -113,7 +110,9 @@ class _Cog(Product):
         self._complete = self._complete and not (rows == NODATA).any()
         self._attempt(lambda: self._dataset.GetRasterBand(1).WriteArray(rows, 0, row))
 
-    def finish(self) -> None:
+    def finish(self, tags: Mapping[str, str]) -> None:
+        for name, text in tags.items():
+            self._dataset.SetMetadataItem(name, text)
         self._attempt(self._copy)
         self.close()
         try:
@@ -165,8 +164,8 @@ class WaterMask(_Cog):
         "file:values": [{"values": [value], "summary": text} for value, text in CLASSES.items()],
     }
 
-    def __init__(self, path: Path, scene: Scene, tags: Mapping[str, str]) -> None:
-        super().__init__(path, scene, tags, MASK_COLOURS, "NEAREST")
+    def __init__(self, path: Path, scene: Scene) -> None:
+        super().__init__(path, scene, MASK_COLOURS, "NEAREST")
 
     def write(self, finished: FinishedRows) -> None:
         self._write(finished.row, finished.mask)
@@ -183,8 +182,8 @@ class Confidence(_Cog):
         "raster:bands": [{"data_type": "uint8", "nodata": NODATA, "unit": "%"}],
     }
 
-    def __init__(self, path: Path, scene: Scene, tags: Mapping[str, str]) -> None:
-        super().__init__(path, scene, tags, None, "AVERAGE")
+    def __init__(self, path: Path, scene: Scene) -> None:
+        super().__init__(path, scene, None, "AVERAGE")
 
     def write(self, finished: FinishedRows) -> None:
         self._write(finished.row, finished.confidence)

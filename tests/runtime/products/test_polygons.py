@@ -28,7 +28,7 @@ def polygons_of(path: Path, water: np.ndarray, georeference: Georeference, rows:
     for row in range(0, len(water), rows):
         mask = water[row : row + rows]
         product.write(FinishedRows(row, mask, mask))
-    product.finish()
+    product.finish({})
     layer = (dataset := gdal.OpenEx(str(path))).GetLayer()
     found = [(feature.GetGeometryRef().Clone(), feature.items()) for feature in layer]
     del layer, dataset

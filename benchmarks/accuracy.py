@@ -11,7 +11,7 @@ network stand the two thresholds of train.baseline. Peers are trained at equal b
 
 Writes the report, its figures as JSON beside it, and pictures of what fails. Masks are kept under --cache, so that a
 second run computes only what has changed. What is missing (a fold, the data) is reported as not measured, or, with
---keep, kept from the report that is there if that is of the same model file, with its date.
+--keep, kept from the report that is there if that is of the same training, with its date and the file of then.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ def _measured(samples: Sequence[Sample], mask: Method, sizes: Sizes) -> dict[str
         **_figures(samples, counts, sizes),
         "tiles": _tile_by_tile(samples, counts) if not kinds else [],
         "label_limits": sets.label_limits(samples) if not kinds else {},
+        "dry_blocks": _dry_blocks(counts, sizes) if not kinds else {},
         "types": {
             kind: _figures([s for s in samples if s.kind == kind], _part(counts, samples, kind), sizes)["methods"]
             for kind in kinds
@@ -141,6 +142,18 @@ def _measured(samples: Sequence[Sample], mask: Method, sizes: Sizes) -> dict[str
         "gain_db": gains,
         "spacing": spacings,
     }
+
+
+def _dry_blocks(counts: Mapping[str, Counts], sizes: Sizes) -> dict[str, Any]:
+    """False water on the parts of real scenes where the labels have none."""
+    dry = {name: each.dry() for name, each in counts.items()}
+    blocks = sum(len(tile) for tile in next(iter(dry.values())).tiles)
+    if not blocks:
+        return {}
+    figures = {
+        name: {"false_share": each.figures(sizes.resamples)["false_share"].to_dict()} for name, each in dry.items()
+    }
+    return {"blocks": blocks, "methods": figures}
 
 
 def _counts(samples: Sequence[Sample], method: Method) -> Counts:
@@ -196,15 +209,22 @@ def _peers(peers: Mapping[str, Network], data: Mapping[str, list[Sample]], sizes
 
 
 def _keep(figures: dict[str, Any], before: Mapping[str, Any]) -> None:
-    """Take from an earlier report of the same model what this run could not measure, and say when that was."""
-    if before["model"]["sha256"] != figures["model"]["sha256"]:
+    """Take from an earlier report of the same model what this run could not measure, and say when that was and of
+    which file: weights that were trained once may have been exported twice."""
+    if not _same_training(before["model"], figures["model"]):
         return
-    run = {key: before["run"][key] for key in ("date", "commit")}
+    run = {**{key: before["run"][key] for key in ("date", "commit")}, "sha256": before["model"]["sha256"]}
     for name, entry in figures["sets"].items():
         if "missing" in entry and "missing" not in before["sets"][name]:
             figures["sets"][name] = {"kept_from": run, **before["sets"][name]}
             if name == "k5":
                 figures["folds"] = before["folds"]
+
+
+def _same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    keys = ("commit", "date", "steps")
+    trained = one["date"] and [one[key] for key in keys] == [other[key] for key in keys]
+    return bool(trained or one["sha256"] == other["sha256"])
 
 
 def _about_the_run(sizes: Sizes) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bootstrap import BLOCK_PX
+
 FIGURES = {"pooled_iou": "pooled IoU", "mean_tile_iou": "mean-tile IoU", "f1": "F1", "boundary_f": "boundary F (3 px)"}
 TITLES = {
     "k5": "KOMPSAT-5, leave-one-tile-out",
@@ -30,7 +32,7 @@ def to_markdown(figures: Document, folder: Path) -> str:
     parts = [_head(figures)]
     for name, title in TITLES.items():
         parts += [f"## {title}", _set(figures["sets"][name], ABOUT[name])]
-    parts += ["## Scenes without any water", _dry(figures["dry"])]
+    parts += ["## Scenes without any water", _dry(figures)]
     parts += ["## Another gain, another pixel spacing", _robustness(figures["sets"])]
     parts += ["## The four families at equal training budget", _peers(figures["peers"])]
     parts += ["## What it fails at", _failures(figures["pictures"], folder)]
@@ -73,7 +75,7 @@ def _set(entry: Document, about: str) -> str:
     rows = [[name, *(figure(method[key]) for key in FIGURES)] for name, method in entry["methods"].items()]
     parts = [f"{about} {entry['scenes']} scene(s), {entry['pixels'] / 1e6:.1f} Mpx; {entry['resampled']} resampled."]
     if kept := entry.get("kept_from"):
-        parts[0] += f" Measured on {kept['date']} at commit {kept['commit']}."
+        parts[0] += f" Measured on {kept['date']} at commit {kept['commit']}, of sha256 `{kept['sha256'][:16]}`."
     parts.append(table(heads, rows))
     if limits := entry.get("label_limits"):
         drawn = ", ".join(f"{name} {iou:.3f}" for name, iou in limits.items())
@@ -90,14 +92,28 @@ def _set(entry: Document, about: str) -> str:
     return "\n\n".join(parts)
 
 
-def _dry(dry: Document) -> str:
-    methods = list(next(iter(dry.values()))["methods"])[:2]  # a threshold that knows there is no water finds none
+def _dry(figures: Document) -> str:
+    """A threshold that knows there is no water finds none, and is left out."""
+    simulated = {
+        f"{TITLES[f'simulated {mode}']} ({each['scenes']} scenes)": each for mode, each in figures["dry"].items()
+    }
+    entries = dry_blocks(figures["sets"]) | simulated
+    methods = list(next(iter(entries.values()))["methods"])[:2]
     rows = [
-        [f"{TITLES[f'simulated {mode}']} ({entry['scenes']} scenes)"]
-        + [percent(entry["methods"][name]["false_share"]) for name in methods]
-        for mode, entry in dry.items()
+        [name, *(percent(entry["methods"][method]["false_share"]) for method in methods)]
+        for name, entry in entries.items()
     ]
     return table(["share of the land that is called water", *methods], rows)
+
+
+def dry_blocks(measured: Mapping[str, Document]) -> dict[str, Document]:
+    """By what they are: the parts of real scenes without water by their labels."""
+    entries = {name: entry.get("dry_blocks") for name, entry in measured.items()}
+    return {
+        f"{TITLES[name]}: the {entry['blocks']} blocks of {BLOCK_PX} px without water by the labels": entry
+        for name, entry in entries.items()
+        if entry
+    }
 
 
 def percent(entry: Document) -> str:

@@ -55,6 +55,11 @@ class Counts:
         value = _pooled_iou(other._as_it_is()) - _pooled_iou(self._as_it_is())
         return _figure(value[0], _pooled_iou(other._drawn(resamples)) - _pooled_iou(self._drawn(resamples)))
 
+    def dry(self) -> Counts:
+        """The blocks with land and no water by the truth, of each tile that has such."""
+        tiles = (tile[(tile[:, 0] + tile[:, 2] == 0) & (tile[:, 1] + tile[:, 3] > 0)] for tile in self.tiles)
+        return Counts(tuple(tile for tile in tiles if len(tile)))
+
     def _as_it_is(self) -> Int64:
         """(1, tiles, 8)."""
         return np.stack([tile.sum(axis=0) for tile in self.tiles])[None]

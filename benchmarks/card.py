@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy_report import TITLES, figure, percent, table
+from benchmarks.accuracy_report import TITLES, dry_blocks, figure, percent, table
 from sarwater.atomic import replacing
 from sarwater.command import run_command
 from sarwater.errors import DataError, UsageError
@@ -118,6 +118,10 @@ def _figures(figures: Document) -> str:
         f"{percent(entry['methods']['network']['false_share'])}"
         for mode, entry in figures["dry"].items()
     )
+    real = "".join(
+        f" {name}: {percent(entry['methods']['network']['false_share'])}."
+        for name, entry in dry_blocks(figures["sets"]).items()
+    )
     run = figures["run"]
     quick = (
         " This was a quick run on few small scenes and the middle of the real ones: the figures are rough."
@@ -128,7 +132,7 @@ def _figures(figures: Document) -> str:
         "On scenes it was not trained on, with 95 % intervals; `-3 dB` and `+3 dB` are the changes of pooled IoU where "
         "the calibration gain differs by so much. KOMPSAT-5 is scored by leaving one tile out: four networks of the "
         f"same recipe, each on the tile it has not seen.\n\n{table(heads, rows)}\n\nLand called water in simulated "
-        f"scenes without any: {dry}. Measured on {run['date']} at commit {run['commit']} by "
+        f"scenes without any: {dry}.{real} Measured on {run['date']} at commit {run['commit']} by "
         f"`python -m benchmarks.accuracy`.{quick}"
     )
 

@@ -114,7 +114,10 @@ def test_what_cannot_be_measured_is_kept_if_it_is_of_the_same_model(figures: dic
     without_folds = ("--folds", str(folder / "none"))
     kept = measure(folder, *without_folds, "--keep")
     assert kept["sets"]["k5"] == {
-        "kept_from": {k: figures["run"][k] for k in ("date", "commit")},
+        "kept_from": {
+            **{k: figures["run"][k] for k in ("date", "commit")},
+            "sha256": figures["model"]["sha256"],
+        },
         **figures["sets"]["k5"],
     }
     assert kept["folds"] == figures["folds"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.bootstrap import Counts, count
-from sarwater.metrics import NODATA, confusion
+from sarwater.metrics import LAND, NODATA, WATER, confusion
 from train.scores import Scores, score_tile
 
 
@@ -69,3 +69,13 @@ def test_dry_scenes_are_scored_on_land_and_by_the_share_called_water() -> None:
     assert figures["false_share"].value == 0.25
     assert figures["mean_tile_iou"].value == 0.75
     assert figures["pooled_iou"].value == 0
+
+
+def test_dry_are_the_blocks_with_land_and_without_water() -> None:
+    truth = np.full((32, 48), LAND, np.uint8)
+    truth[:16, :16], truth[16:, :16], truth[20, 20] = NODATA, NODATA, WATER
+    mask = np.full(truth.shape, LAND, np.uint8)
+    mask[0, 40:48], mask[31, 16:] = WATER, WATER
+    dry = Counts((count(mask, truth, 16), count(truth, np.full_like(truth, NODATA), 16))).dry()
+    assert [len(tile) for tile in dry.tiles] == [3]
+    assert dry.figures(10)["false_share"].value == (8 + 16) / (3 * 256)

@@ -77,13 +77,17 @@ class WaterPolygons(Product):
         self._below = np.zeros(scene.width_px, np.int32)
         """Which body the last row's water belongs to, per column; 0 for none."""
         self._numbers = itertools.count(1)
-        driver = gdal.GetDriverByName("GPKG")
-        self._dataset = self._attempt(lambda: driver.Create(str(path), 0, 0, 0, gdal.GDT_Unknown))
-        self._layer = self._attempt(lambda: self._dataset.CreateLayer("water", self._place.crs, ogr.wkbPolygon))
-        for name, kind in _FIELDS:
-            self._layer.CreateField(ogr.FieldDefn(name, kind))
-        self._feature = ogr.Feature(self._layer.GetLayerDefn())
-        self._dataset.StartTransaction()
+        self._dataset: Any = None
+        self._layer: Any = None
+        self._feature: Any = None
+        with self._opening():
+            driver = gdal.GetDriverByName("GPKG")
+            self._dataset = self._attempt(lambda: driver.Create(str(path), 0, 0, 0, gdal.GDT_Unknown))
+            self._layer = self._attempt(lambda: self._dataset.CreateLayer("water", self._place.crs, ogr.wkbPolygon))
+            for name, kind in _FIELDS:
+                self._layer.CreateField(ogr.FieldDefn(name, kind))
+            self._feature = ogr.Feature(self._layer.GetLayerDefn())
+            self._dataset.StartTransaction()
 
     def write(self, finished: FinishedRows) -> None:
         self._rows.append((finished.mask == WATER).view(np.uint8))

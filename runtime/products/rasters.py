@@ -65,6 +65,16 @@ class Product(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Around what opens the file: nobody else can close one whose product was never finished, and GDAL would
+        write to it when the folder is gone (Ctrl-C)."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
     def _attempt(self, step: Callable[[], Any]) -> Any:
         try:
             return step()
@@ -90,15 +100,17 @@ class _Cog(Product):
         self._complete = True
         """No row so far had a pixel without data."""
         self._working = path.with_suffix(".rows.tif")
-        self._dataset = self._attempt(lambda: self._create(scene))
-        scene.georeference.apply(self._dataset)
-        band = self._dataset.GetRasterBand(1)
-        band.SetNoDataValue(NODATA)
-        if colours:
-            table = gdal.ColorTable()
-            for value, colour in colours.items():
-                table.SetColorEntry(value, colour)
-            band.SetColorTable(table)
+        self._dataset: Any = None
+        with self._opening():
+            self._dataset = self._attempt(lambda: self._create(scene))
+            scene.georeference.apply(self._dataset)
+            band = self._dataset.GetRasterBand(1)
+            band.SetNoDataValue(NODATA)
+            if colours:
+                table = gdal.ColorTable()
+                for value, colour in colours.items():
+                    table.SetColorEntry(value, colour)
+                band.SetColorTable(table)
 
     def _create(self, scene: Scene) -> Any:
         blocks = ["TILED=YES", f"BLOCKXSIZE={BLOCK_PX}", f"BLOCKYSIZE={BLOCK_PX}"]

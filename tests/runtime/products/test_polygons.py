@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -151,3 +154,24 @@ def test_the_layer_has_the_scenes_crs(tmp_path: Path) -> None:
     layer = (dataset := ogr.Open(str(tmp_path / "a.gpkg"))).GetLayer("water")
     assert layer.GetSpatialRef().GetAuthorityCode(None) == str(UTM_52N)
     del dataset
+
+
+def test_ctrl_c_while_the_file_is_made_closes_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GDAL writes when it closes, and by the time that the error is forgotten the folder is gone."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runtime.products.polygons.ogr, "FieldDefn", interrupt)
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    folder = tmp_path / "staging"
+    folder.mkdir()
+    try:
+        scene = SimpleNamespace(height_px=8, width_px=8, georeference=UTM)
+        WaterPolygons(folder / "a.gpkg", scene)  # type: ignore[arg-type]
+    except KeyboardInterrupt:
+        shutil.rmtree(folder)
+    gc.collect()
+    assert unraisable == []
+    assert not folder.exists()

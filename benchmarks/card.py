@@ -87,9 +87,13 @@ def _what(model: Model, figures: Document) -> str:
 
 
 def _training(manifest: ModelManifest) -> str:
-    sources = manifest.training.get("data", [])
-    total = sum(source["weight"] for source in sources)
-    rows = [[_owner(source["tiles"][0]), str(source["count"]), f"{source['weight'] / total:.0%}"] for source in sources]
+    rows = []
+    for key, step in (("data", ""), ("earlier_data", " of a step before")):
+        sources = manifest.training.get(key, [])
+        total = sum(source["weight"] for source in sources)
+        for source in sources:
+            share = f"{source['weight'] / total:.0%}{step}"
+            rows.append([_owner(source["tiles"][0]), str(source["count"]), share])
     held_out = ", ".join(manifest.training.get("held_out", [])) or "nothing"
     return f"{table(['data', 'scenes', 'share of training'], rows)}\n\nHeld out: {held_out}."
 

@@ -6,12 +6,13 @@ DIR holds k5/ (img, mask) and etci/ (vv.tif, flood_label.tif). In order, each st
 
 1. simulate   scenes with known water, X-band single-look and C-band multi-look
 2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
-3. folds      all K5 tiles but one, once for each tile: the honest figure
-     gated    the base as it is, answering at two resolutions: only the gate between the answers learns
-     adapted  the base trained on, at one resolution
-     refined  those weights trained on, at both
+3. further    the base trained on, on other simulated scenes
+4. folds      all K5 tiles but one, once for each tile: the honest figure
+     gated    those weights as they are, answering at two resolutions: only the gate between the answers learns
+     adapted  those weights trained on, at one resolution
+     refined  the adapted ones trained on, at both
      without-TILE   the mean of the weights of gated and refined
-4. final      the same with all of them
+5. final      the same with all of them
 
 Every step ends after a fixed number of updates, never at the one where a held-out tile scored best.
 """
@@ -40,12 +41,20 @@ SIMULATIONS = {
     "s1-dry": (24, 4, "dry", 0.07),
 }
 """Simulator mode: scenes, seed, type (None: all in turn), weight. Dry ones again, because a false alarm costs trust."""
+MORE_SIMULATIONS = {
+    "k5-more": (300, 11, None, 0.3),
+    "s1-more": (150, 12, None, 0.25),
+    "k5-dry-more": (90, 13, "dry", 0.12),
+    "s1-dry-more": (60, 14, "dry", 0.08),
+}
+"""Scenes that the base has not seen: on those that it knows it learns no more."""
 SCENE_PX = 768
 ETCI_WEIGHT = 0.6
 ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
 K5_WEIGHT = 1.5
 BASE_STEPS = 3600
+FURTHER_STEPS = 2400
 ADAPT_STEPS = 400
 GATE_STEPS = 150
 REFINE_STEPS = 300
@@ -97,15 +106,28 @@ class Recipe:
             evaluate_every=600,
         )
 
+    def further(self) -> FitOptions:
+        base = self.base()
+        return replace(
+            base,
+            data=self.mixture({name: weight for name, (*_, weight) in MORE_SIMULATIONS.items()}, ETCI_WEIGHT),
+            out=self.out / "further",
+            init=base.out / "last.pt",
+            steps=FURTHER_STEPS,
+            learning_rate=1.5e-3,
+            evaluate_every=1200,
+            seed=1,  # other crops of the Sentinel-1 scene, too
+        )
+
     def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
-        """From the base to the K5 tiles but `holdout`; the rest of the data stays in, so that it is not forgotten."""
+        """To the K5 tiles but `holdout`; the rest of the base's data stays in, so that it is not forgotten."""
         base = self.base()
         return replace(
             base,
             data=(*base.data, f"{self.k5}={K5_WEIGHT}"),
             out=self.out / "adapted" / name,
             holdout=(*base.holdout, *holdout),
-            init=base.out / "last.pt",
+            init=self.further().out / "last.pt",
             steps=ADAPT_STEPS,
             learning_rate=1e-3,
             ema=0.99,  # of a short run the average has to forget where it began
@@ -113,20 +135,21 @@ class Recipe:
         )
 
     def gated(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
-        """The base has seen no K5 tile, so here the gate learns how the two answers fare on unseen scenes."""
+        """Weights that have seen no K5 tile, so here the gate learns how the two answers fare on unseen scenes."""
         base = self.base()
         return replace(
             base,
             data=self._coarse_mixture(),
             out=self.out / "gated" / name,
             holdout=(*base.holdout, *holdout),
-            init=base.out / "last.pt",
+            init=self.further().out / "last.pt",
             coarse=True,
             gate_only=True,
-            crop_px=512,
-            batch=4,
+            crop_px=SCENE_PX,  # as wide as can be: what is dark in its surroundings depends on how wide they are
+            batch=2,
+            shoreline=0.0,  # land as common as in scenes: there the coarse answer goes wrong
             steps=GATE_STEPS,
-            learning_rate=3e-3,
+            learning_rate=1e-2,
             warmup_steps=20,
             ema=0.97,
             evaluate_every=50,
@@ -159,9 +182,10 @@ def make(recipe: Recipe) -> Path:
     """Run what is missing; return the final checkpoint. Raises as the simulator and `fit` do."""
     from train.tiles import find_tiles
 
-    for name, (count, seed, kind, _) in SIMULATIONS.items():
+    for name, (count, seed, kind, _) in (SIMULATIONS | MORE_SIMULATIONS).items():
         _simulate(Path(recipe.simulation(name)), name.partition("-")[0], count, seed, kind)
     _fit(recipe.base())
+    _fit(recipe.further())
     k5 = find_tiles(recipe.k5)
     for tile in k5:
         _averaged(recipe, f"without-{tile.name}", (tile.name,))
@@ -186,7 +210,8 @@ def _averaged(recipe: Recipe, name: str, holdout: tuple[str, ...]) -> Path:
     gated = load_checkpoint(_fit(recipe.gated(name, holdout)))
     _fit(recipe.adapted(name, holdout))
     refined = load_checkpoint(_fit(recipe.refined(name, holdout)))
-    training = {**refined.training, "averaged_with": "the base with a gate", "metrics": {}}
+    earlier = load_checkpoint(recipe.further().out / "last.pt").training["data"]
+    training = {**refined.training, "earlier_data": earlier, "averaged_with": "the base with a gate", "metrics": {}}
     path = recipe.out / name / "last.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(path, replace(halfway(gated, refined), training=training))

@@ -28,10 +28,11 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
     """One step each, on small crops; what was run, in order."""
-    simulations = {name: (1, *rest) for name, (_, *rest) in recipe.SIMULATIONS.items()}
-    monkeypatch.setattr(recipe, "SIMULATIONS", simulations)
+    for simulations in ("SIMULATIONS", "MORE_SIMULATIONS"):
+        small_ones = {name: (1, *rest) for name, (_, *rest) in getattr(recipe, simulations).items()}
+        monkeypatch.setattr(recipe, simulations, small_ones)
     monkeypatch.setattr(recipe, "SCENE_PX", 128)
-    for name in ("BASE_STEPS", "ADAPT_STEPS", "GATE_STEPS", "REFINE_STEPS"):
+    for name in ("BASE_STEPS", "FURTHER_STEPS", "ADAPT_STEPS", "GATE_STEPS", "REFINE_STEPS"):
         monkeypatch.setattr(recipe, name, 1)
     ran: list[FitOptions] = []
     whole = train.fit.fit
@@ -54,10 +55,11 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     kinds = ["gated", "adapted", "refined"]
     folds = ["without-WTR0", "without-WTR1", "final"]
     assert [str(run.out.relative_to(out)) for run in runs if run.out] == [
-        "base", *(f"{kind}/{fold}" for fold in folds for kind in kinds),
+        "base", "further", *(f"{kind}/{fold}" for fold in folds for kind in kinds),
     ]  # fmt: skip
 
-    assert {"WTR0", "WTR1"}.isdisjoint(_seen(out / "base" / "last.pt"))
+    for step in ("base", "further"):
+        assert {"WTR0", "WTR1"}.isdisjoint(_seen(out / step / "last.pt"))
     for fold, unseen in zip(folds, (["WTR0"], ["WTR1"], []), strict=True):
         for kind in kinds:
             path = out / kind / fold / "last.pt"

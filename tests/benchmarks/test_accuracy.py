@@ -215,6 +215,7 @@ def test_a_card_holds_the_figures_that_were_measured(figures: dict[str, Any]) ->
     card = to_card(model, {**figures, "model": {**figures["model"], "sha256": sha256}})
     assert f"{figures['sets']['k5']['methods']['network']['pooled_iou']['value']:.3f} [" in card
     assert "copyright KARI" in card
+    assert "of a step before" in card
     assert "quick run" in card
 
 

@@ -57,7 +57,7 @@ def finetune(
     Raises, before the first step, DataError, UsageError, CheckpointInvalid, ModelNotFound and DependencyMissing; after
     the last, DataError where the held-out score did not rise: the checkpoint is then kept as best.pt.rejected.
     """
-    from train.checkpoint import Checkpoint, halfway, load_checkpoint, save_checkpoint
+    from train.checkpoint import load_checkpoint, save_checkpoint
     from train.comparison import Comparison, print_table, scores_of, write_report
     from train.fit import fit
     from train.replay import TEST_SEED, TRAINING_SEED, write_replay
@@ -83,15 +83,11 @@ def finetune(
     evaluation_s = time.monotonic() - began_s
     before_unseen = scores_of(start.segmenter, unseen, start.threshold)
     useful = before.pooled_iou >= USEFUL_IOU
-    options = _options(start, split, replay, crop_px, out, frozen_norm=useful)
+    options = _options(start, split, replay, crop_px, out, useful=useful)
     steps = steps or steps_in(60 * minutes, evaluation_s, options)
     print(_plan_in_words(start, split, steps), flush=True)
     best = fit(replace(options, steps=steps, warmup_steps=max(1, steps // 10), evaluate_every=-(-steps // EVALUATIONS)))
     checkpoint = load_checkpoint(best)
-    if useful:
-        begun = Checkpoint(start.arch, start.segmenter.net.state_dict())
-        checkpoint = halfway(begun, checkpoint)
-        checkpoint.training["averaged_with"] = start.path.name
     adapted = checkpoint.segmenter()
     held_out = Comparison(before, scores_of(adapted, split.held_out, start.threshold))
     checkpoint.training["metrics"]["held_out"] = held_out.after.to_dict()
@@ -152,9 +148,7 @@ def _crop_px(split: Split, arch: Architecture) -> int:
     return max(2 * arch.stride_px, min(CROP_PX, smallest_px) // arch.stride_px * arch.stride_px)
 
 
-def _options(
-    start: Start, split: Split, replay: Sequence[str], crop_px: int, out: Path, *, frozen_norm: bool
-) -> FitOptions:
+def _options(start: Start, split: Split, replay: Sequence[str], crop_px: int, out: Path, *, useful: bool) -> FitOptions:
     from train.options import FitOptions
 
     return FitOptions(
@@ -167,7 +161,8 @@ def _options(
         coarse=start.arch.coarse,
         init=start.path,
         # Batches of a few tiles have statistics of their own: with these the old skill is gone in ten steps.
-        frozen_norm=frozen_norm,
+        frozen_norm=useful,
+        halfway=useful,
         crop_px=crop_px,
         learning_rate=3e-4,
         patience=PATIENCE,

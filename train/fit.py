@@ -89,7 +89,7 @@ def _train(plan: Plan, state: State) -> None:
 
 
 def _held_out_scores(plan: Plan, state: State) -> Scores:
-    """Of the averaged weights; the tiles are shared out among the processes."""
+    """Of the weights that are kept; the tiles are shared out among the processes."""
     import torch
 
     from sarwater.metrics import Confusion, confusion
@@ -97,10 +97,11 @@ def _held_out_scores(plan: Plan, state: State) -> Scores:
     from train.scores import Scores, TileScore
 
     plan.team.share_buffers(state.average)
+    segmenter = state.kept.segmenter().to(device=plan.device, memory_format=torch.channels_last)
     counts = torch.zeros(len(plan.held_out), 4, dtype=torch.int64)
     for index in range(plan.team.rank, len(plan.held_out), plan.team.size):
         tile = plan.held_out[index]
-        tile_counts = confusion(water_mask(state.average, tile, plan.options.threshold), tile.truth())
+        tile_counts = confusion(water_mask(segmenter, tile, plan.options.threshold), tile.truth())
         counts[index] = torch.tensor(
             [tile_counts.true_water, tile_counts.false_water, tile_counts.missed_water, tile_counts.true_land]
         )

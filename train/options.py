@@ -85,6 +85,11 @@ class FitOptions:
         "network",
         "train the gate of --coarse alone, on answers of --init as it is: learned from scenes that it has not seen",
     )
+    halfway: bool = _option(
+        False,
+        "network",
+        "score and keep the mean of the weights of --init and those learned: most of the new, little of the old lost",
+    )
     steps: int = _option(2000, "optimisation", "updates of the weights")
     epochs: int = _option(0, "optimisation", "in place of --steps: how often to see the training area")
     patience: int = _option(
@@ -140,6 +145,8 @@ class FitOptions:
         self._expect("data", bool(self.data), "at least one folder")
         if self.frozen_norm and self.init is None:
             raise UsageError("--frozen-norm keeps the running statistics of --init FILE; say which")
+        if self.halfway and self.init is None:
+            raise UsageError("--halfway keeps the mean of the weights of --init FILE and those learned; say which")
         if self.gate_only and (self.init is None or not self.coarse):
             raise UsageError(
                 "--gate-only trains the gate between the two answers of --init FILE with --coarse; give both"

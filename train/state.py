@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sarwater.errors import CheckpointInvalid, UsageError
-from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from train.checkpoint import Checkpoint, halfway, load_checkpoint, save_checkpoint
 from train.init import Report, initialise
 from train.models import Segmenter
 from train.optimise import learning_rate, make_optimiser, update_average
@@ -35,6 +35,7 @@ class State:
         self.init_report: Report | None = None
         if plan.options.init and last is None:
             self.init_report = initialise(self.segmenter, plan.options.init)
+        self._begun = _begun(plan) if plan.options.halfway else None
         if plan.options.gate_only:
             for name, parameter in self.segmenter.net.named_parameters():
                 parameter.requires_grad_(name.startswith("gate."))
@@ -46,7 +47,7 @@ class State:
         self.scaler = torch.amp.GradScaler(plan.device.type, enabled=plan.precision == torch.float16)
         if last is not None and last.resume is not None:
             self.segmenter.net.load_state_dict(last.resume["net"])
-            self.average.net.load_state_dict(last.state_dict)
+            self.average.net.load_state_dict(last.resume.get("average", last.state_dict))
             self.optimiser.load_state_dict(last.resume["optimiser"])
             self.scaler.load_state_dict(last.resume["scaler"])
             self.step, self.best_iou = last.resume["step"], last.resume["best_iou"]
@@ -86,6 +87,12 @@ class State:
         self._loss_steps += 1
         self.step += 1
 
+    @property
+    def kept(self) -> Checkpoint:
+        """The weights that are scored and saved: their average, or the mean of that and --init."""
+        average = Checkpoint(self.plan.arch, self.average.net.state_dict(), self.plan.options.threshold)
+        return halfway(self._begun, average) if self._begun else average
+
     def take_mean_loss(self) -> float:
         """Over the steps since it was last taken, and all processes. Here the CPU waits for the GPU."""
         mean = float(self.plan.team.sum(self._loss_sum) / (self._loss_steps * self.plan.team.size))
@@ -110,11 +117,14 @@ class State:
         plan = self.plan
         metrics = {"held_out": scores.to_dict()} if scores else {}
         training = {**plan.provenance, "step": self.step, "metrics": metrics}
-        checkpoint = Checkpoint(plan.arch, self.average.net.state_dict(), plan.options.threshold, training)
+        if self._begun and plan.options.init:
+            training["averaged_with"] = plan.options.init.name
+        checkpoint = replace(self.kept, training=training)
         if best:
             save_checkpoint(plan.out / "best.pt", checkpoint)
         resume = {
             "net": self.segmenter.net.state_dict(),
+            **({"average": self.average.net.state_dict()} if self._begun else {}),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
@@ -122,6 +132,15 @@ class State:
             "stale_evaluations": self.stale_evaluations,
         }
         save_checkpoint(plan.out / "last.pt", replace(checkpoint, resume=resume))
+
+
+def _begun(plan: Plan) -> Checkpoint:
+    """--init as this run's network holds it."""
+    assert plan.options.init is not None
+    torch.manual_seed(plan.options.seed)  # what starts fresh is as it was for the run
+    segmenter = Segmenter(plan.arch)
+    initialise(segmenter, plan.options.init)
+    return Checkpoint(plan.arch, segmenter.to(plan.device).net.state_dict())
 
 
 def _last_checkpoint(plan: Plan) -> Checkpoint | None:

@@ -96,11 +96,13 @@ def test_a_start_that_is_of_use_keeps_its_normalisation_and_one_that_is_not_does
 
 def test_the_result_of_a_start_that_is_of_use_is_halfway(adapted: Path, adapted_again: Path) -> None:
     (best,) = adapted_again.glob("best.pt*")
-    begun, ended, kept = (load_checkpoint(path) for path in (adapted, adapted_again / "last.pt", best))
+    begun, last, kept = (load_checkpoint(path) for path in (adapted, adapted_again / "last.pt", best))
+    assert last.resume is not None
+    learned = last.resume["average"]
     assert kept.training["averaged_with"] == adapted.name
     for name, tensor in kept.state_dict.items():
         if tensor.is_floating_point():
-            torch.testing.assert_close(tensor, (begun.state_dict[name] + ended.state_dict[name]) / 2)
+            torch.testing.assert_close(tensor, (begun.state_dict[name] + learned[name]) / 2)
 
 
 def test_the_figures_afterwards_are_those_of_the_checkpoint_that_is_kept(adapted: Path) -> None:

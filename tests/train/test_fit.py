@@ -24,7 +24,10 @@ from train.machine import choose_precision
 from train.models import Segmenter, architecture
 from train.options import FitOptions
 from train.plan import check_room
+from train.predict import water_mask
+from train.scores import score_tile
 from train.state import State
+from train.tiles import find_tiles
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -224,6 +227,44 @@ def test_the_gate_alone_needs_a_network_and_two_answers() -> None:
     for options in ({"coarse": True}, {"init": Path("best.pt")}):
         with pytest.raises(UsageError, match="--gate-only"):
             FitOptions("unet", data=("lakes",), gate_only=True, **options)  # type: ignore[arg-type]
+
+
+def test_halfway_is_what_is_scored_and_kept_also_by_a_resumed_run(
+    lakes: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = options_for(lakes, tmp_path / "run", init=whole_run / "last.pt", halfway=True, steps=4, evaluate_every=2)
+    fit(options)
+    last = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert last.resume is not None
+    assert last.training["averaged_with"] == "last.pt"
+    begun, learned = load_checkpoint(whole_run / "last.pt").state_dict, last.resume["average"]
+    for name, tensor in last.state_dict.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, (begun[name] + learned[name]) / 2)
+    (scored,) = last.training["metrics"]["held_out"]["tiles"]
+    (tile,) = (tile for tile in find_tiles(str(lakes)) if tile.name == scored["name"])
+    mask = water_mask(last.segmenter(), tile, last.threshold)
+    assert score_tile(tile.name, mask, tile.truth()).confusion.iou == scored["iou"]
+
+    update = State.update
+
+    def interrupted(state: State, pixels: torch.Tensor, truth: torch.Tensor) -> None:
+        if state.step == 2:
+            raise KeyboardInterrupt
+        update(state, pixels, truth)
+
+    again = replace(options, out=tmp_path / "again")
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(again)
+    fit(replace(again, resume=True))
+    assert same_tensors(tmp_path / "again" / "last.pt", tmp_path / "run" / "last.pt")
+
+
+def test_halfway_needs_a_beginning() -> None:
+    with pytest.raises(UsageError, match="--halfway"):
+        FitOptions("unet", data=("lakes",), halfway=True)
 
 
 def test_the_threshold_is_the_models_own_and_that_of_its_evaluation(lakes: Path, tmp_path: Path) -> None:

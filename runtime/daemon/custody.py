@@ -301,11 +301,11 @@ class Lock:
             for folder in others:
                 self._descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
                 self._take(folder, self._descriptors[-1], deadline_s)
-        except BaseException:
+            os.ftruncate(self._descriptors[0], 0)
+            os.pwrite(self._descriptors[0], f"{os.getpid()}\n".encode(), 0)
+        except BaseException:  # a full disk, too: a lock left behind would refuse the next attempt
             self.close()
             raise
-        os.ftruncate(self._descriptors[0], 0)
-        os.pwrite(self._descriptors[0], f"{os.getpid()}\n".encode(), 0)
 
     def _take(self, folder: Path, descriptor: int, deadline_s: float) -> None:
         while True:

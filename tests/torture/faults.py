@@ -553,7 +553,7 @@ FAULTS = (
     Fault(2, kill_at_syscalls, 400, 4, "strace"),
     Fault(3, fail_syscalls, 400, 3, "strace"),
     Fault(4, cut_power, 200, 5, "strace"),
-    Fault(5, fill_disk, 8, 2, "mount"),
+    Fault(5, fill_disk, 8, 3, "mount"),
     Fault(6, read_only_outgoing, 5, 1),
     Fault(7, burst_while_stopped, 20_000, 500),
     Fault(8, folder_without_events, 50, 4),

@@ -28,9 +28,7 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, innocent: bool 
     """
     folders.drop_probes()
     for row in ledger.rows(*CLAIMED):
-        if innocent and row.interruptions > 0:
-            ledger.given_back(row.id)
-        _recover_claimed(ledger, folders, row)
+        _recover_claimed(ledger, folders, row, innocent)
     _adopt_masks(ledger, folders)
     for row in ledger.rows(*WAITING):
         _recover_waiting(ledger, folders, row)
@@ -62,16 +60,20 @@ def _adopt_masks(ledger: Ledger, folders: Folders) -> None:
         ledger.adopted(sorted(masks))
 
 
-def _recover_claimed(ledger: Ledger, folders: Folders, row: Row) -> None:
+def _recover_claimed(ledger: Ledger, folders: Folders, row: Row, innocent: bool) -> None:
     held = folders.held(row.id, row.name)
     inbox = folders.incoming / row.name
     if _is_visible(folders, row):
         fsync_folder(folders.outgoing)
         ledger.published(row.id, [str(row.mask)])
-    elif (folders.quarantine_folder(row.id) / REASON).is_file():
+        return
+    if (folders.quarantine_folder(row.id) / REASON).is_file():
         reason = json.loads((folders.quarantine_folder(row.id) / REASON).read_text(encoding="utf-8"))
         ledger.quarantined(row.id, reason["reason"], reason["message"])
-    elif held is not None:
+        return
+    if innocent and row.interruptions > 0:
+        ledger.given_back(row.id)
+    if held is not None:
         _keep_one(folders, held, row.name)
         ledger.recovered(row.id)
     elif inbox.exists() and inbox.lstat().st_ino == row.inode:

@@ -84,11 +84,11 @@ def test_worker_ended_with_the_daemon_before_anything_was_visible(station: Stati
     assert (row.attempts, row.interruptions) == (2, 2)
 
 
-def test_mask_visible_but_not_in_the_ledger_is_finished_without_another_run(station: Station) -> None:
+def linked_but_not_entered(station: Station) -> Path:
+    """s.tif as job 1, its mask visible, the ledger's entry of that missing. Returns the mask."""
     station.drop("s.tif", 1)
     station.drain()
     (mask,) = station.masks()
-    before = mask.stat().st_ino
     with Ledger(station.state / FILE_NAME) as ledger:
         ledger.requeued(1)
         ledger.claimed(1)
@@ -97,10 +97,25 @@ def test_mask_visible_but_not_in_the_ledger_is_finished_without_another_run(stat
         ledger.running(1, mask.name)
     os.makedirs(station.state / "work/00000001")
     os.rename(station.state / "done/s.tif", station.state / "work/00000001/input.tif")
+    return mask
+
+
+def test_mask_visible_but_not_in_the_ledger_is_finished_without_another_run(station: Station) -> None:
+    mask = linked_but_not_entered(station)
+    before = mask.stat().st_ino
     station.drain()
     (row,) = station.rows(State.PUBLISHED)
     assert row.attempts == 1
     assert mask.stat().st_ino == before
+    assert (station.state / "done/s.tif").exists()
+
+
+def test_mask_visible_when_the_disk_was_too_full_for_the_ledger(station: Station, folders: Folders) -> None:
+    linked_but_not_entered(station)
+    with Ledger(station.state / FILE_NAME) as ledger:
+        recover(ledger, folders, remove_done=False, innocent=True)
+    (row,) = station.rows(State.PUBLISHED)
+    assert row.name == "s.tif"
     assert (station.state / "done/s.tif").exists()
 
 

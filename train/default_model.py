@@ -47,7 +47,7 @@ MORE_SIMULATIONS = {
     "k5-dry-more": (90, 13, "dry", 0.12),
     "s1-dry-more": (60, 14, "dry", 0.08),
 }
-"""Scenes that the base has not seen: on those that it knows it learns no more."""
+"""Scenes that the base has not seen."""
 SCENE_PX = 768
 ETCI_WEIGHT = 0.6
 ETCI_HELD_OUT = "vv@15"

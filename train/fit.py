@@ -97,7 +97,7 @@ def _held_out_scores(plan: Plan, state: State) -> Scores:
     from train.scores import Scores, TileScore
 
     plan.team.share_buffers(state.average)
-    segmenter = state.kept.segmenter().to(device=plan.device, memory_format=torch.channels_last)
+    segmenter = state.scored
     counts = torch.zeros(len(plan.held_out), 4, dtype=torch.int64)
     for index in range(plan.team.rank, len(plan.held_out), plan.team.size):
         tile = plan.held_out[index]
@@ -115,7 +115,8 @@ def _begin(plan: Plan, state: State) -> None:
     from train.plan import check_room
 
     tensors = state.segmenter.net.state_dict().values()
-    check_room(plan.out, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+    checkpoint_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    check_room(plan.out, checkpoint_bytes, halfway=plan.options.halfway)
     try:
         with replacing(plan.out / "options.json") as temporary:
             temporary.write_text(json.dumps(plan.provenance, indent=2) + "\n")

@@ -74,13 +74,14 @@ def make_plan(options: FitOptions, team: Team) -> Plan:
     )
 
 
-def check_room(folder: Path, checkpoint_bytes: int) -> None:
+def check_room(folder: Path, checkpoint_bytes: int, *, halfway: bool = False) -> None:
     """Raises OutputError unless best.pt, last.pt and one more being written fit on the disk of `folder`.
 
-    last.pt holds the average, the weights and up to two moments of the optimiser, four times best.pt.
+    last.pt holds the average, the weights and up to two moments of the optimiser, four times best.pt; with `halfway`
+    what is kept beside these, five times.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    needed_bytes, free_bytes = 9 * checkpoint_bytes, shutil.disk_usage(existing).free
+    needed_bytes, free_bytes = (11 if halfway else 9) * checkpoint_bytes, shutil.disk_usage(existing).free
     if free_bytes < needed_bytes:
         raise OutputError(
             f"{folder}: {free_bytes / 1e9:.2f} GB free, the checkpoints of this network need "

@@ -93,6 +93,13 @@ class State:
         average = Checkpoint(self.plan.arch, self.average.net.state_dict(), self.plan.options.threshold)
         return halfway(self._begun, average) if self._begun else average
 
+    @property
+    def scored(self) -> Segmenter:
+        """The network with those weights, on the plan's device."""
+        if self._begun is None:
+            return self.average
+        return self.kept.segmenter().to(device=self.plan.device, memory_format=torch.channels_last)
+
     def take_mean_loss(self) -> float:
         """Over the steps since it was last taken, and all processes. Here the CPU waits for the GPU."""
         mean = float(self.plan.team.sum(self._loss_sum) / (self._loss_steps * self.plan.team.size))

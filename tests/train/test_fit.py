@@ -344,6 +344,8 @@ class TestRefusals:
     def test_a_disk_too_small_for_the_checkpoints(self, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=rf"{tmp_path}/new: .* GB free, the checkpoints .* need 9000000\.00 GB"):
             check_room(tmp_path / "new", 10**15)
+        with pytest.raises(OutputError, match=r"need 11000000\.00 GB"):
+            check_room(tmp_path / "new", 10**15, halfway=True)
 
 
 def test_a_full_disk_keeps_the_old_checkpoint_and_names_the_file(tmp_path: Path) -> None:

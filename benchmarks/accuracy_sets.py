@@ -21,7 +21,7 @@ UInt8 = npt.NDArray[np.uint8]
 TEST_SEED = 77_001
 """Used for nothing else, so that no network was trained on these scenes."""
 DRY_SEED = 77_002
-SIMULATOR = ("simulate.py", "scenery.py", "terrain.py", "radar.py", "shapes.py")
+SIMULATOR = ("simulate.py", "scenery.py", "terrain.py", "waters.py", "structures.py", "radar.py", "shapes.py")
 
 
 @dataclass(frozen=True)

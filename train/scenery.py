@@ -5,27 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from train.shapes import Rng
-from train.terrain import (
-    Terrain,
-    airport,
-    braided_river,
-    coast,
-    desert,
-    farms,
-    floating,
-    flood,
-    gullies,
-    lakes,
-    open_water,
-    ponds,
-    relief,
-    reservoir,
-    river,
-    roads,
-    smooth_patches,
-    town,
-    vegetation,
-)
+from train.structures import airport, farms, floating, roads, town
+from train.terrain import Terrain, desert, gullies, relief, smooth_patches, vegetation
+from train.waters import braided_river, coast, flood, lakes, open_water, ponds, reservoir, river
 
 
 def build_terrain(shape: tuple[int, int], pixel_m: float, scene_type: str, rng: Rng) -> Terrain:

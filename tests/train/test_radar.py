@@ -7,7 +7,8 @@ import pytest
 from osgeo import gdal
 
 from train.radar import SENSORS, illumination, multi_look, observe, single_look, suppress_noise
-from train.terrain import Cover, Terrain, scatter
+from train.structures import scatter
+from train.terrain import Cover, Terrain
 
 FLAT = np.ones((256, 256), np.float32)
 K5_VARIATION = {25.0: 0.98, 45.0: 0.83, 70.0: 0.74, 115.0: 0.68}

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.torture import powercut
+from tests.torture.recording import SCENARIOS
 from tests.torture.station import CHECKOUT
 
 _SYNC = re.compile(r"^( *)fsync_(?:file|folder)\(.*\)$", re.MULTILINE)
@@ -106,7 +107,7 @@ def caught_by(mutant: Mutant, root: Path, expected: dict[str, str]) -> str:
     for package in ("runtime", "sarwater", "tests/torture"):
         shutil.copytree(CHECKOUT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
     (checkout / mutant.file).write_text(mutant.source)
-    for scenario in powercut.SCENARIOS:
+    for scenario in SCENARIOS:
         rng = random.Random(1)
         if violation := powercut.first_violation(scenario, root / scenario.__name__, checkout, expected, rng):
             return f"{scenario.__name__}: {violation}"

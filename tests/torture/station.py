@@ -177,6 +177,11 @@ class Audit:
         """Is anything wrong?"""
         return bool(self.lost or self.duplicated or self.corrupted)
 
+    def add(self, more: Audit) -> None:
+        self.lost += more.lost
+        self.duplicated += more.duplicated
+        self.corrupted += more.corrupted
+
 
 class Daemon:
     """A running daemon; a context manager that kills it."""

@@ -1,0 +1,166 @@
+"""Faults of what comes in: bursts, folders without events, slow writers, broken files, twins, wrong models."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from runtime.daemon.ledger import State
+from tests.torture.corpus import hostile_files
+from tests.torture.faults.result import Result, deliver, scenes
+from tests.torture.station import Station, until
+
+
+def burst_while_stopped(root: Path, count: int, rng: random.Random) -> Result:
+    """7: a burst while the daemon is stopped: more files than the kernel's event queue holds, each handled once."""
+    station, result = Station(root / "station", accept=["*.tif"], scan_s=1), Result()
+    contents = scenes(station, max(4, count // 50))
+    with station.start() as daemon:
+        until(lambda: "ready" in station.log)
+        daemon.process.send_signal(signal.SIGSTOP)
+        for number in range(count - len(contents)):
+            (station.incoming / f"x{number}.dat").touch()
+        deliver(station, contents)
+        result.injected = count
+        daemon.process.send_signal(signal.SIGCONT)
+        until(lambda: len(station.masks()) == len(contents) and len(station.rows()) >= count, 3600)
+        daemon.terminate()
+    names = [row.name for row in station.rows()]
+    result.hit = len(names)
+    result.expect(len(names) == len(set(names)) == count, f"{len(names)} rows for {count} files")
+    overflows = re.search(r"sarwater_watch_overflows_total (\d+)", (station.state / "metrics.prom").read_text())
+    result.note = f"{overflows[1] if overflows else '?'} event overflows"
+    result.add(station.audit(contents))
+    return result
+
+
+def folder_without_events(root: Path, count: int, rng: random.Random) -> Result:
+    """8: an inbox that gives no events: what is renamed in is found by scans."""
+    station, result = Station(root / "station"), Result()
+    station.module = "tests.torture.faulty_watch"
+    contents = scenes(station, count)
+    with station.start(TORTURE_NO_EVENTS="1") as daemon:
+        until(lambda: "ready" in station.log)
+        for name, content in contents.items():
+            station.drop(name, content)
+            result.injected += 1
+        until(lambda: len(station.masks()) == count)
+        daemon.terminate()
+    result.hit = sum(row.found_by == "scan" for row in station.rows(State.PUBLISHED))
+    result.add(station.audit(contents))
+    return result
+
+
+def slow_writers(root: Path, count: int, rng: random.Random) -> Result:
+    """9: slow writers, rewrites in place, renames in, `.tmp`: no mask of anything but the finished bytes."""
+    station, result = Station(root / "station", settle_s=1), Result()
+    contents = {}
+    with station.start() as daemon:
+        until(lambda: "ready" in station.log)
+        for number in range(count):
+            name, content = f"w{number}.tif", station.scene(number)
+            way = ("slow", "rewrite", "hidden", "tmp")[number % 4]
+            contents[name] = content
+            _write(station.incoming, name, content, way, rng)
+            result.injected += 1
+            result.hit += way in ("slow", "rewrite")
+        until(lambda: len(station.masks()) == count, 120 + count)
+        daemon.terminate()
+    result.expect(station.reasons() == {}, f"quarantined: {station.reasons()}")
+    result.add(station.audit(contents))
+    return result
+
+
+def _write(folder: Path, name: str, content: bytes, way: str, rng: random.Random) -> None:
+    path = folder / name
+    if way in ("hidden", "tmp"):
+        partial = folder / (f".{name}" if way == "hidden" else f"{name}.tmp")
+        partial.write_bytes(content)
+        os.rename(partial, path)
+        return
+    if way == "rewrite":
+        path.write_bytes(content[: len(content) // 2])
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, len(content), 4096):
+            file.write(content[start : start + 4096])
+            time.sleep(rng.uniform(0, 0.1))
+
+
+def broken_and_hostile_files(root: Path, count: int, rng: random.Random) -> Result:
+    """10: broken and hostile files: each ends in quarantine or as a mask, none kills the worker, memory is capped."""
+    station, result = Station(root / "station", retry_first_s=0, stall_s=60), Result()
+    for name, content in hostile_files(station.scene(0), count, rng):
+        station.drop(name, content)
+        result.injected += 1
+    locked = station.drop("unreadable.tif", station.scene(1))
+    locked.chmod(0)
+    sound = deliver(station, {"z-sound.tif": station.scene(2)})
+    done = station.drain(timeout_s=3600)
+    result.expect(done.returncode == 0, f"exit {done.returncode}: {done.stderr[-300:]}")
+    rows = station.rows()
+    result.hit = len(station.reasons())
+    result.expect(all(row.state in (State.QUARANTINED, State.PUBLISHED, State.DUPLICATE) for row in rows), "undecided")
+    result.expect(not any(row.worker_deaths for row in rows), "a file killed the worker")
+    result.expect(station.reasons().get("unreadable.tif") == "scene_unreadable", "read a file of mode 000")
+    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    result.expect(peak_mb < 1500, f"{peak_mb:.0f} MB")
+    result.note = f"peak {peak_mb:.0f} MB"
+    result.add(station.audit(sound))
+    return result
+
+
+def same_and_different(root: Path, count: int, rng: random.Random) -> Result:
+    """13: same bytes under another name: 1 mask; same name with other bytes: 2 masks; two daemons: the second exits."""
+    result = Result()
+    for number in range(count):
+        station = Station(root / f"run{number}")
+        deliver(station, {"a.tif": station.scene(1), "b.tif": station.scene(1)})
+        with station.start() as daemon:
+            until(lambda s=station: "ready" in s.log)  # type: ignore[misc]
+            second = station.drain()
+            result.injected += 3
+            result.hit += second.returncode == 78
+            result.expect("another daemon" in second.stderr, "the second daemon did not say why")
+            until(lambda s=station: len(s.rows(State.DUPLICATE)) == 1)  # type: ignore[misc]
+            result.hit += len(station.masks()) == 1
+            station.drop("a.tif", 2)
+            until(lambda s=station: len(s.masks()) == 2)  # type: ignore[misc]
+            result.hit += 1
+            daemon.terminate()
+        result.add(station.audit({"b.tif": station.scene(1), "a.tif": station.scene(2)}))
+    result.expect(result.hit == result.injected, "not as expected")
+    return result
+
+
+def wrong_engines(root: Path, count: int, rng: random.Random) -> Result:
+    """16: tampered, truncated or foreign models: refused before a byte of them is parsed, and the scenes are kept."""
+    result = Result()
+    for number in range(count):
+        station = Station(root / f"run{number}")
+        contents = deliver(station, scenes(station, 1))
+        whole = bytearray(station.model.read_bytes())
+        match number % 3:
+            case 0:
+                whole[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+                station.model.write_bytes(whole)
+            case 1:
+                station.model.write_bytes(whole[: rng.randrange(len(whole))])
+            case 2:
+                other = Station(root / f"other{number}")
+                other.model.write_bytes(rng.randbytes(100))
+                shutil.copy(other.model, station.model)
+        result.injected += 1
+        done = station.drain(device="cpu")
+        result.hit += done.returncode == 1 and "sha256" in done.stderr
+        result.expect(list(contents) == [path.name for path in station.incoming.iterdir()], "the scene was touched")
+        station.write_model()
+        station.drain()
+        result.add(station.audit(contents))
+    result.expect(result.hit == count, f"{count - result.hit} were not refused by their hash")
+    return result

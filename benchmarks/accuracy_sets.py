@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.metrics import LAND, NODATA, WATER
-from train.default_model import ETCI_HELD_OUT
+from train.default_recipe import ETCI_HELD_OUT
 from train.regions import split_sources
 from train.simulate import EPSG, simulate_scene
 from train.tiles import find_tiles

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sarwater.command import run_command
 from train.checkpoint import load_checkpoint
-from train.default_model import ETCI_HELD_OUT, ETCI_WEIGHT, K5_WEIGHT
+from train.default_recipe import ETCI_HELD_OUT, ETCI_WEIGHT, K5_WEIGHT
 from train.fit import fit
 from train.options import FitOptions, parse
 from train.simulate import EPSG

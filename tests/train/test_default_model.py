@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import train.default_model as recipe
+import train.default_recipe as numbers
 import train.fit
 from tests.train.lakes import lake, write_lakes, write_raster
 from train.checkpoint import load_checkpoint
+from train.default_model import main
 from train.options import FitOptions
 
 
@@ -28,12 +29,12 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
     """One step each, on small crops; what was run, in order."""
-    for simulations in ("SIMULATIONS", "MORE_SIMULATIONS"):
-        small_ones = {name: (1, *rest) for name, (_, *rest) in getattr(recipe, simulations).items()}
-        monkeypatch.setattr(recipe, simulations, small_ones)
-    monkeypatch.setattr(recipe, "SCENE_PX", 128)
-    for name in ("BASE_STEPS", "FURTHER_STEPS", "ADAPT_STEPS", "GATE_STEPS", "REFINE_STEPS"):
-        monkeypatch.setattr(recipe, name, 1)
+    for simulations in ("SIMULATIONS", "MORE_SIMULATIONS", "SEAS"):
+        small_ones = {name: (1, *rest) for name, (_, *rest) in getattr(numbers, simulations).items()}
+        monkeypatch.setattr(numbers, simulations, small_ones)
+    monkeypatch.setattr(numbers, "SCENE_PX", 128)
+    for name in ("BASE_STEPS", "FURTHER_STEPS", "SEA_STEPS", "ADAPT_STEPS", "GATE_STEPS", "REFINE_STEPS"):
+        monkeypatch.setattr(numbers, name, 1)
     ran: list[FitOptions] = []
     whole = train.fit.fit
 
@@ -50,15 +51,15 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
 ) -> None:
     out = tmp_path / "out"
     command = ["--data", str(data), "--out", str(out)]
-    assert recipe.main(command) == 0
+    assert main(command) == 0
     assert "leave-one-tile-out: pooled IoU" in capsys.readouterr().out
     kinds = ["gated", "adapted", "refined"]
     folds = ["without-WTR0", "without-WTR1", "final"]
     assert [str(run.out.relative_to(out)) for run in runs if run.out] == [
-        "base", "further", *(f"{kind}/{fold}" for fold in folds for kind in kinds),
+        "base", "further", "seas", *(f"{kind}/{fold}" for fold in folds for kind in kinds),
     ]  # fmt: skip
 
-    for step in ("base", "further"):
+    for step in ("base", "further", "seas"):
         assert {"WTR0", "WTR1"}.isdisjoint(_seen(out / step / "last.pt"))
     for fold, unseen in zip(folds, (["WTR0"], ["WTR1"], []), strict=True):
         for kind in kinds:
@@ -67,8 +68,7 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
             assert {"WTR0", "WTR1"} & _seen(path) == {"WTR0", "WTR1"}.difference(unseen)
 
     gated, refined, model = (
-        load_checkpoint(out / path).state_dict
-        for path in ("gated/final/last.pt", "refined/final/last.pt", "final/last.pt")
+        load_checkpoint(out / path / "final/last.pt").state_dict for path in ("gated", "refined", ".")
     )
     assert all(
         torch.allclose(model[name], (gated[name] + refined[name]) / 2)
@@ -81,7 +81,7 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     assert metrics["pooled_iou"] == scores["pooled_iou"]
 
     runs.clear()
-    assert recipe.main(command) == 0
+    assert main(command) == 0
     assert runs == []  # all of it is there
 
 

@@ -1,0 +1,187 @@
+"""The numbers of the recipe of the model that ships: what each step trains on, from where, for how long.
+
+`train.default_model` runs them and says what the steps are for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from train.options import FitOptions
+
+MODEL = "hrnet-w18-small"
+SIMULATIONS = {
+    "k5": (120, 1, None, 0.3),
+    "s1": (84, 2, None, 0.25),
+    "k5-dry": (36, 3, "dry", 0.1),
+    "s1-dry": (24, 4, "dry", 0.07),
+}
+"""Simulator mode: scenes, seed, type (None: all in turn), weight. Dry ones again, because a false alarm costs trust."""
+MORE_SIMULATIONS = {
+    "k5-more": (300, 11, None, 0.3),
+    "s1-more": (150, 12, None, 0.25),
+    "k5-dry-more": (90, 13, "dry", 0.12),
+    "s1-dry-more": (60, 14, "dry", 0.08),
+}
+"""Scenes that the base has not seen."""
+SEAS = {"k5-sea": (36, 21, "open-water", 0.1), "s1-sea": (36, 22, "open-water", 0.1)}
+"""Crops are drawn for shorelines, so without these a network sees a whole crop of water too seldom to know one."""
+SCENE_PX = 768
+ETCI_WEIGHT = 0.6
+ETCI_HELD_OUT = "vv@15"
+"""The rows of the ETCI scene that no network trains on."""
+K5_WEIGHT = 1.5
+BASE_STEPS = 3600
+FURTHER_STEPS = 2400
+SEA_STEPS = 600
+ADAPT_STEPS = 400
+GATE_STEPS = 150
+REFINE_STEPS = 300
+COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
+"""Of the simulations, where there are two resolutions; those of the real scenes:"""
+COARSE_K5_WEIGHT = 1.2
+ADAPT_ETCI_WEIGHT = 1.0
+"""In every step with K5 tiles, one resolution or two: at ETCI_WEIGHT the Sentinel-1 scene was half forgotten."""
+THRESHOLD = 0.6
+"""Crops are drawn for shorelines and hold more water than scenes do, so the network expects too much of it."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Where the data is and where the results go."""
+
+    data: Path
+    out: Path
+
+    @property
+    def k5(self) -> str:
+        return str(self.data / "k5")
+
+    @property
+    def etci(self) -> str:
+        return f"{self.data / 'etci' / 'vv.tif'}:{self.data / 'etci' / 'flood_label.tif'}"
+
+    def simulation(self, name: str) -> str:
+        return str(self.out / f"simulation-{name}")
+
+    def simulations(self) -> dict[Path, list[str]]:
+        """Every folder of simulated scenes, and the arguments of train.simulate that fill it."""
+        found = {}
+        for name, (count, seed, kind, _) in (SIMULATIONS | MORE_SIMULATIONS | SEAS).items():
+            size = ["--count", str(count), "--size", str(SCENE_PX), "--seed", str(seed)]
+            mode = ["--mode", name.partition("-")[0]]
+            found[Path(self.simulation(name))] = [*size, *mode, *(["--type", kind] if kind else [])]
+        return found
+
+    def seas(self) -> tuple[str, ...]:
+        return tuple(f"{self.simulation(name)}={weight}" for name, (*_, weight) in SEAS.items())
+
+    def mixture(self, weights: dict[str, float], etci_weight: float) -> tuple[str, ...]:
+        """Everything but the K5 tiles."""
+        simulated = [f"{self.simulation(name)}={weight}" for name, weight in weights.items()]
+        return (*simulated, f"{self.etci}={etci_weight}")
+
+    def base(self) -> FitOptions:
+        return FitOptions(
+            model=MODEL,
+            data=self.mixture({name: weight for name, (*_, weight) in SIMULATIONS.items()}, ETCI_WEIGHT),
+            out=self.out / "base",
+            holdout=(ETCI_HELD_OUT,),
+            contrast=True,
+            gain_db=4.0,
+            steps=BASE_STEPS,
+            learning_rate=2e-3,
+            ema=0.995,
+            threshold=THRESHOLD,
+            evaluate_every=600,
+        )
+
+    def further(self) -> FitOptions:
+        base = self.base()
+        return replace(
+            base,
+            data=self.mixture({name: weight for name, (*_, weight) in MORE_SIMULATIONS.items()}, ETCI_WEIGHT),
+            out=self.out / "further",
+            init=base.out / "last.pt",
+            steps=FURTHER_STEPS,
+            learning_rate=1.5e-3,
+            evaluate_every=1200,
+            seed=1,  # other crops of the Sentinel-1 scene, too
+        )
+
+    def at_sea(self) -> FitOptions:
+        """A sea is told by what it lacks, at any gain; learned alone, that costs rivers, so half of it is taken."""
+        further = self.further()
+        return replace(
+            further,
+            data=(*further.data, *self.seas()),
+            out=self.out / "seas",
+            init=further.out / "last.pt",
+            halfway=True,
+            steps=SEA_STEPS,
+            learning_rate=7e-4,
+            ema=0.99,
+            evaluate_every=300,
+            seed=3,
+        )
+
+    def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
+        """To the K5 tiles but `holdout`; the rest of the base's data stays in, so that it is not forgotten."""
+        base = self.base()
+        weights = {name: weight for name, (*_, weight) in SIMULATIONS.items()}
+        return replace(
+            base,
+            data=(*self.mixture(weights, ADAPT_ETCI_WEIGHT), *self.seas(), f"{self.k5}={K5_WEIGHT}"),
+            out=self.out / "adapted" / name,
+            holdout=(*base.holdout, *holdout),
+            init=self.at_sea().out / "last.pt",
+            steps=ADAPT_STEPS,
+            learning_rate=1e-3,
+            ema=0.99,  # of a short run the average has to forget where it began
+            evaluate_every=ADAPT_STEPS,
+        )
+
+    def gated(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
+        """Weights that have seen no K5 tile, so here the gate learns how the two answers fare on unseen scenes."""
+        base = self.base()
+        return replace(
+            base,
+            data=self._coarse_mixture(),
+            out=self.out / "gated" / name,
+            holdout=(*base.holdout, *holdout),
+            init=self.at_sea().out / "last.pt",
+            coarse=True,
+            gate_only=True,
+            crop_px=SCENE_PX,  # as wide as can be: what is dark in its surroundings depends on how wide they are
+            batch=2,
+            shoreline=0.0,  # land as common as in scenes: there the coarse answer goes wrong
+            steps=GATE_STEPS,
+            learning_rate=1e-2,
+            warmup_steps=20,
+            ema=0.97,
+            evaluate_every=50,
+        )
+
+    def refined(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
+        """From one resolution to two, on crops that show more of a scene, as the windows at run time do."""
+        adapted = self.adapted(name, holdout)
+        return replace(
+            adapted,
+            data=self._coarse_mixture(),
+            out=self.out / "refined" / name,
+            init=adapted.out / "last.pt",
+            coarse=True,
+            frozen_norm=True,  # four crops have statistics of their own, and the two resolutions have two kinds
+            crop_px=384,
+            batch=4,
+            steps=REFINE_STEPS,
+            learning_rate=4e-4,
+            warmup_steps=30,
+            ema=0.98,
+            evaluate_every=100,
+        )
+
+    def _coarse_mixture(self) -> tuple[str, ...]:
+        mixture = self.mixture(COARSE_WEIGHTS, ADAPT_ETCI_WEIGHT)
+        return (*mixture, *self.seas(), f"{self.k5}={COARSE_K5_WEIGHT}")

@@ -9,6 +9,9 @@ as far from their own edge as the plan allows.
     window i+1           |-----[====]------------|
                                ramp, overlap_px long
 
+Where a tile row's measurements begin or end inside the scene, as at the slanting edges of a swath, its windows are
+spread over them alone (`columns_between`): a window that shows little else than nodata has little to go by.
+
 The ramps are raised cosines, and the falling one is `1 - rising`: their float32 sum is exactly 1.
 """
 
@@ -95,6 +98,20 @@ class TilePlan:
     def columns(self) -> tuple[Span, ...]:
         """Tile columns from west to east."""
         return _spans(self.width_px, self.tile_px, self.overlap_px)
+
+    def columns_between(self, first_px: int, end_px: int) -> tuple[Span, ...]:
+        """The columns of a tile row that is nodata but for [first_px, end_px), at most as many as `columns`.
+
+        They answer for `overlap_px` more to either side, so that the ramps of the outer windows fall on nodata.
+        """
+        lo, hi = max(0, first_px - self.overlap_px), min(self.width_px, end_px + self.overlap_px)
+        if (lo, hi) == (0, self.width_px):
+            return self.columns
+        if hi - lo > self.tile_px:
+            spans = _spans(hi - lo, self.tile_px, self.overlap_px)
+            return tuple(Span(lo + span.start, lo + span.lo, lo + span.hi) for span in spans)
+        start = min(max(0, (lo + hi - self.tile_px) // 2), max(0, self.width_px - self.tile_px))
+        return (Span(start, lo, hi),)
 
     @property
     def tiles(self) -> int:

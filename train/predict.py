@@ -1,5 +1,5 @@
-"""A network's mask of a whole tile, with the windows and the blending of the runtime; windows are read as they come, so
-that a scene need not fit into memory."""
+"""A network's mask of a whole tile, with the windows and the blending of the runtime, which moves windows only where a
+swath ends. They are read as they come, so that a scene need not fit into memory."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from runtime.backends.base import BandCounters, FinishedRows, SceneRun
 from runtime.backends.device import BatchNetwork, Device, Event
 from runtime.backends.gpu_memory import RESULT_HEAD_BYTES, Half, SceneMemory
 from runtime.backends.host import as_pixel
+from runtime.backends.windows import windows_with_data
 from sarwater.errors import DeviceOutOfMemory, ModelError
 from sarwater.tiling import Span, TilePlan
 
@@ -30,8 +31,6 @@ Bool = npt.NDArray[np.bool_]
 
 # The `rules` of scene.cu.
 _BLANK_INVALID, _BLANK_NODATA, _HAS_NODATA = 1, 2, 4
-_SPARSE_PX = 16
-"""Every how many pixels a tile is looked at before all of it is, to see whether it holds any measurement."""
 
 
 class Interval(NamedTuple):
@@ -131,7 +130,7 @@ class GpuRun(SceneRun):
             memory.half(number),
             0 if valid is None else memory.valid_ring,
             _rules(nodata, self._channels, valid is not None),
-            [column for column in plan.columns if not _is_nodata(rows, valid, nodata, span, column)],
+            windows_with_data(plan, span, rows, valid, nodata),
         )
 
     def _copy_in(self, memory: SceneMemory, band: _Band, rows: Pixels, valid: Bool | None) -> None:
@@ -266,17 +265,6 @@ def _rules(nodata: np.generic | None, channels: int, valid_given: bool) -> int:
     if nodata is not None and nodata != 0 and channels > 1:
         rules |= _BLANK_NODATA
     return rules
-
-
-def _is_nodata(rows: Pixels, valid: Bool | None, nodata: np.generic | None, span: Span, column: Span) -> bool:
-    """Whether a tile's answer would fall on nodata alone; looks at all its pixels only where a few are all nodata."""
-    window = (slice(span.lo - span.start, span.hi - span.start), slice(column.lo, column.hi))
-    if valid is not None:
-        return not valid[window].any()
-    if nodata is None:
-        return False
-    pixels = rows[:, window[0], window[1]]
-    return not ((pixels[:, ::_SPARSE_PX, ::_SPARSE_PX] != nodata).any() or (pixels != nodata).any())
 
 
 def _batches(tiles: int, most: int) -> list[int]:

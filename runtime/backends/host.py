@@ -6,7 +6,7 @@ blend      sum over windows of probability * column ramp * row ramp, in that ord
 finalise   water where the sum reaches the threshold; confidence = floor(100 * sum + 0.5) percent; nodata stays 255
 
 A pixel is nodata where `valid` says so, or else where every channel equals the nodata value. A tile whose answer
-would fall on nodata alone is never inferred.
+would fall on nodata alone is never inferred (`windows`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.backends.base import BandCounters, FinishedRows, SceneRun
+from runtime.backends.windows import windows_with_data
 from sarwater.errors import ModelError
 from sarwater.metrics import NODATA
 from sarwater.tiling import Span, TilePlan, reflect_indices
@@ -77,12 +78,12 @@ class HostRun(SceneRun):
                 valid = rows[0] != nodata if len(rows) == 1 else (rows != nodata).any(axis=0)
             band = _Band(self._plan, span, valid, self._pushed - 1)
         self._bands.append(band)
-        for column in self._plan.columns:
-            if band.is_nodata(column):
-                self.counters.tiles_skipped += 1
-                self._tick()
-            else:
-                self._start(band, column, rows, valid, nodata)
+        columns = windows_with_data(self._plan, span, rows, valid, nodata)
+        if skipped := len(self._plan.columns) - len(columns):
+            self.counters.tiles_skipped += skipped
+            self._tick()
+        for column in columns:
+            self._start(band, column, rows, valid, nodata)
         band.complete = True
         last = self._pushed == len(self._plan.rows)
         # Not only when a slot is wanted: over nodata none is, and the bands would pile up behind an old tile.
@@ -156,9 +157,6 @@ class _Band:
         self.complete = False
         self._plan = plan
         self._total: Float32 = np.zeros((span.hi - span.lo, plan.width_px), np.float32)
-
-    def is_nodata(self, column: Span) -> bool:
-        return self.valid is not None and not self.valid[:, column.lo : column.hi].any()
 
     def add(self, column: Span, probability: Float32) -> None:
         top, left = self.span.lo - self.span.start, column.lo - column.start

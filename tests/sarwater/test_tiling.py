@@ -45,6 +45,27 @@ def test_a_window_leaves_the_scene_only_where_the_scene_is_smaller_than_a_tile(p
         assert span.start + plan.tile_px <= max(plan.width_px, plan.tile_px)
 
 
+@given(plans(), st.data())
+def test_windows_between_the_ends_of_a_swath_answer_for_every_measured_column(
+    plan: TilePlan, data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(0, plan.width_px - 1))
+    end = data.draw(st.integers(first + 1, plan.width_px))
+    columns = plan.columns_between(first, end)
+    assert 1 <= len(columns) <= len(plan.columns)
+    total = np.zeros(plan.width_px, np.float32)
+    for span in columns:
+        assert 0 <= span.start <= span.lo < span.hi <= span.start + plan.tile_px
+        assert span.start + plan.tile_px <= max(plan.width_px, plan.tile_px)
+        total[span.lo : span.hi] += plan.weights(span, plan.width_px)
+    assert (total[first:end] == 1).all()
+
+
+def test_a_tile_row_without_nodata_has_the_columns_of_the_plan() -> None:
+    plan = TilePlan(100, 1000, 128, 16)
+    assert plan.columns_between(0, 1000) == plan.columns
+
+
 def test_a_27000_px_scene_costs_at_most_15_percent_more_than_its_pixels() -> None:
     assert TilePlan(27_000, 27_000, 1024, 48).waste <= 1.15
 

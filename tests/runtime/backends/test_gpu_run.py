@@ -132,6 +132,33 @@ def test_a_scene_over_the_device_is_the_scene_over_numpy(
     assert run.counters.tiles_skipped == expected_run.counters.tiles_skipped
 
 
+@SCENES
+@given(
+    slant=st.floats(-1, 1),
+    share=st.floats(0.05, 1.2),
+    overlap_px=st.sampled_from([0, 2, 10]),
+    batch=st.integers(1, 5),
+    valid_given=st.booleans(),
+)
+def test_a_slanting_swath_over_the_device_is_the_one_over_numpy(
+    host_kernels: HostKernels, slant: float, share: float, overlap_px: int, batch: int, valid_given: bool
+) -> None:
+    plan = TilePlan(130, 190, TILE_PX, overlap_px)
+    pixels = scene(1, 130, 190, np.uint16, 5, 0)
+    y, x = np.ogrid[:130, :190]
+    pixels[0, np.abs(x - 95 - slant * (y - 65)) > share * 95] = 0
+    valid = pixels[0] != 0 if valid_given else None
+    expected_run, (found_run, device, _) = (
+        HostRun(plan, HostNetwork(1), 0, 0.5),
+        gpu_run(host_kernels, plan, 1, 0, batch=batch),
+    )
+    expected, found = push_all(expected_run, plan, pixels, valid), push_all(found_run, plan, pixels, valid)
+    device.check_guards()
+    assert np.array_equal(found.mask, expected.mask)
+    assert np.abs(found.confidence.astype(int) - expected.confidence.astype(int)).max() <= 1
+    assert found_run.counters.tiles_skipped == expected_run.counters.tiles_skipped
+
+
 def test_validity_may_come_with_later_bands_only(host_kernels: HostKernels) -> None:
     plan = TilePlan(120, 50, TILE_PX, 6)
     pixels = scene(1, 120, 50, np.uint8, 3, 0)

@@ -73,6 +73,26 @@ def test_nodata_stays_nodata_and_its_tiles_are_never_inferred() -> None:
     assert counters.tiles_skipped == 3  # the eastern of three columns
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(20, 150),
+    width=st.integers(20, 200),
+    overlap_px=st.sampled_from([0, 2, 10]),
+    slant=st.floats(-1, 1),
+    share=st.floats(0.05, 1.2),
+    depth=st.integers(1, 5),
+)
+def test_a_slanting_swath_is_given_back_whole(height, width, overlap_px, slant, share, depth) -> None:
+    pixels = np.random.default_rng(height).integers(1, 255, (1, height, width)).astype(np.uint8)
+    y, x = np.ogrid[:height, :width]
+    beyond = np.abs(x - width / 2 - slant * (y - height / 2)) > share * width / 2
+    pixels[0, beyond] = 0
+    mask, confidence, counters = run(pixels, overlap_px, 0, depth)
+    assert np.array_equal(mask == NODATA, pixels[0] == 0)
+    assert np.abs(confidence - pixels[0].astype(np.float64) / 2.56)[~beyond].max(initial=0) <= 0.51
+    assert counters.tiles + counters.tiles_skipped == TilePlan(height, width, TILE_PX, overlap_px).tiles
+
+
 def test_rows_keep_coming_over_nodata() -> None:
     """A tile that nobody waits for must not hold back the bands behind it: memory would grow with the scene."""
     pixels = np.zeros((1, 640, 96), np.uint16)

@@ -74,18 +74,17 @@ class Recipe:
             found[Path(self.simulation(name))] = [*size, *mode, *(["--type", kind] if kind else [])]
         return found
 
-    def seas(self) -> tuple[str, ...]:
-        return tuple(f"{self.simulation(name)}={weight}" for name, (*_, weight) in SEAS.items())
+    def simulated(self, weights: dict[str, float]) -> tuple[str, ...]:
+        return tuple(f"{self.simulation(name)}={weight}" for name, weight in weights.items())
 
     def mixture(self, weights: dict[str, float], etci_weight: float) -> tuple[str, ...]:
-        """Everything but the K5 tiles."""
-        simulated = [f"{self.simulation(name)}={weight}" for name, weight in weights.items()]
-        return (*simulated, f"{self.etci}={etci_weight}")
+        """Everything but the seas and the K5 tiles."""
+        return (*self.simulated(weights), f"{self.etci}={etci_weight}")
 
     def base(self) -> FitOptions:
         return FitOptions(
             model=MODEL,
-            data=self.mixture({name: weight for name, (*_, weight) in SIMULATIONS.items()}, ETCI_WEIGHT),
+            data=self.mixture(_weights(SIMULATIONS), ETCI_WEIGHT),
             out=self.out / "base",
             holdout=(ETCI_HELD_OUT,),
             contrast=True,
@@ -101,7 +100,7 @@ class Recipe:
         base = self.base()
         return replace(
             base,
-            data=self.mixture({name: weight for name, (*_, weight) in MORE_SIMULATIONS.items()}, ETCI_WEIGHT),
+            data=self.mixture(_weights(MORE_SIMULATIONS), ETCI_WEIGHT),
             out=self.out / "further",
             init=base.out / "last.pt",
             steps=FURTHER_STEPS,
@@ -115,7 +114,7 @@ class Recipe:
         further = self.further()
         return replace(
             further,
-            data=(*further.data, *self.seas()),
+            data=(*further.data, *self.simulated(_weights(SEAS))),
             out=self.out / "seas",
             init=further.out / "last.pt",
             halfway=True,
@@ -129,10 +128,9 @@ class Recipe:
     def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
         """To the K5 tiles but `holdout`; the rest of the base's data stays in, so that it is not forgotten."""
         base = self.base()
-        weights = {name: weight for name, (*_, weight) in SIMULATIONS.items()}
         return replace(
             base,
-            data=(*self.mixture(weights, ADAPT_ETCI_WEIGHT), *self.seas(), f"{self.k5}={K5_WEIGHT}"),
+            data=self._with_k5(_weights(SIMULATIONS), K5_WEIGHT),
             out=self.out / "adapted" / name,
             holdout=(*base.holdout, *holdout),
             init=self.at_sea().out / "last.pt",
@@ -147,7 +145,7 @@ class Recipe:
         base = self.base()
         return replace(
             base,
-            data=self._coarse_mixture(),
+            data=self._with_k5(COARSE_WEIGHTS, COARSE_K5_WEIGHT),
             out=self.out / "gated" / name,
             holdout=(*base.holdout, *holdout),
             init=self.at_sea().out / "last.pt",
@@ -168,7 +166,7 @@ class Recipe:
         adapted = self.adapted(name, holdout)
         return replace(
             adapted,
-            data=self._coarse_mixture(),
+            data=self._with_k5(COARSE_WEIGHTS, COARSE_K5_WEIGHT),
             out=self.out / "refined" / name,
             init=adapted.out / "last.pt",
             coarse=True,
@@ -182,6 +180,10 @@ class Recipe:
             evaluate_every=100,
         )
 
-    def _coarse_mixture(self) -> tuple[str, ...]:
-        mixture = self.mixture(COARSE_WEIGHTS, ADAPT_ETCI_WEIGHT)
-        return (*mixture, *self.seas(), f"{self.k5}={COARSE_K5_WEIGHT}")
+    def _with_k5(self, weights: dict[str, float], k5_weight: float) -> tuple[str, ...]:
+        seas = self.simulated(_weights(SEAS))
+        return (*self.mixture(weights, ADAPT_ETCI_WEIGHT), *seas, f"{self.k5}={k5_weight}")
+
+
+def _weights(simulations: dict[str, tuple[int, int, str | None, float]]) -> dict[str, float]:
+    return {name: weight for name, (*_, weight) in simulations.items()}

@@ -29,8 +29,7 @@ def windows_with_data(
         return list(plan.columns)
     row = _TileRow(span, rows, valid, nodata)
     strips = [slice(x, min(x + _STRIP_PX, plan.width_px)) for x in range(0, plan.width_px, _STRIP_PX)]
-    held = (strip for strip in strips if row.any(strip))
-    west = next(held, None)
+    west = next((strip for strip in strips if row.any(strip)), None)
     if west is None:
         return []
     east = next(strip for strip in reversed(strips) if row.any(strip))

@@ -21,13 +21,13 @@ def cut_power(root: Path, count: int, rng: random.Random) -> Result:
     result = Result()
     modelled = powercut.cut_model(root / "model", count, rng)
     result.injected = result.hit = modelled.cuts
-    result.add(modelled.audit)
+    result.audit.add(modelled.audit)
     result.note = f"{modelled.cuts} cuts in the model"
     if powercut_ext4.can_mount():
         real = powercut_ext4.cut_ext4(root / "ext4", count, rng)
         result.injected += real.cuts
         result.hit += real.cuts
-        result.add(real.audit)
+        result.audit.add(real.audit)
         result.note += f", {real.cuts} of ext4"
     return result
 
@@ -63,7 +63,7 @@ def fill_disk(root: Path, count: int, rng: random.Random) -> Result:
                 until(lambda s=station, c=contents: s.published_all(c), 120)  # type: ignore[misc]
                 result.expect(daemon.terminate() == 0, "did not stop cleanly")
             result.expect(station.reasons() == {}, f"quarantined: {station.reasons()}")
-            result.add(station.audit(contents))
+            result.audit.add(station.audit(contents))
     return result
 
 
@@ -111,5 +111,5 @@ def read_only_outgoing(root: Path, count: int, rng: random.Random) -> Result:
             until(lambda s=station: len(s.masks()) == 4)  # type: ignore[misc]
             daemon.terminate()
         result.expect(station.reasons() == {}, f"quarantined: {station.reasons()}")
-        result.add(station.audit(contents))
+        result.audit.add(station.audit(contents))
     return result

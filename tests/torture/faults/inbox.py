@@ -36,7 +36,7 @@ def burst_while_stopped(root: Path, count: int, rng: random.Random) -> Result:
     result.expect(len(names) == len(set(names)) == count, f"{len(names)} rows for {count} files")
     overflows = re.search(r"sarwater_watch_overflows_total (\d+)", (station.state / "metrics.prom").read_text())
     result.note = f"{overflows[1] if overflows else '?'} event overflows"
-    result.add(station.audit(contents))
+    result.audit.add(station.audit(contents))
     return result
 
 
@@ -53,7 +53,7 @@ def folder_without_events(root: Path, count: int, rng: random.Random) -> Result:
         until(lambda: len(station.masks()) == count)
         daemon.terminate()
     result.hit = sum(row.found_by == "scan" for row in station.rows(State.PUBLISHED))
-    result.add(station.audit(contents))
+    result.audit.add(station.audit(contents))
     return result
 
 
@@ -73,7 +73,7 @@ def slow_writers(root: Path, count: int, rng: random.Random) -> Result:
         until(lambda: len(station.masks()) == count, 120 + count)
         daemon.terminate()
     result.expect(station.reasons() == {}, f"quarantined: {station.reasons()}")
-    result.add(station.audit(contents))
+    result.audit.add(station.audit(contents))
     return result
 
 
@@ -111,7 +111,7 @@ def broken_and_hostile_files(root: Path, count: int, rng: random.Random) -> Resu
     peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     result.expect(peak_mb < 1500, f"{peak_mb:.0f} MB")
     result.note = f"peak {peak_mb:.0f} MB"
-    result.add(station.audit(sound))
+    result.audit.add(station.audit(sound))
     return result
 
 
@@ -133,7 +133,7 @@ def same_and_different(root: Path, count: int, rng: random.Random) -> Result:
             until(lambda s=station: len(s.masks()) == 2)  # type: ignore[misc]
             result.hit += 1
             daemon.terminate()
-        result.add(station.audit({"b.tif": station.scene(1), "a.tif": station.scene(2)}))
+        result.audit.add(station.audit({"b.tif": station.scene(1), "a.tif": station.scene(2)}))
     result.expect(result.hit == result.injected, "not as expected")
     return result
 
@@ -161,6 +161,6 @@ def wrong_engines(root: Path, count: int, rng: random.Random) -> Result:
         result.expect(list(contents) == [path.name for path in station.incoming.iterdir()], "the scene was touched")
         station.write_model()
         station.drain()
-        result.add(station.audit(contents))
+        result.audit.add(station.audit(contents))
     result.expect(result.hit == count, f"{count - result.hit} were not refused by their hash")
     return result

@@ -44,7 +44,7 @@ def kill_at_random(root: Path, count: int, rng: random.Random) -> Result:
             result.hit += daemon.process.returncode == -signal.SIGKILL
     deliver(station, dict(waiting))
     result.expect(station.drain(timeout_s=3600).returncode == 0, "the last drain failed")
-    result.add(station.audit(contents, expected))
+    result.audit.add(station.audit(contents, expected))
     return result
 
 
@@ -78,13 +78,13 @@ def _at_each_syscall(root: Path, count: int, rng: random.Random, injections: lis
         recorded = (root / "strace.log").read_text()
         result.hit += "INJECTED" in recorded or "killed by" in recorded
         if (station.state / FILE_NAME).exists():
-            result.add(_false_successes(station, expected))
+            result.audit.add(_false_successes(station, expected))
         drained = station.drain()
         where = f"{name} {at} {injection}"
         result.expect(drained.returncode == 0, f"{where}: no recovery: {drained.stderr[-300:]}")
         audit = station.audit(contents, expected)
         result.expect(not audit, where)
-        result.add(audit)
+        result.audit.add(audit)
         result.expect(list(station.reasons()) == ["broken.tif"], f"{where}: quarantine {station.reasons()}")
         shutil.rmtree(station.root)
     result.note = f"{len(calls)} calls, {len(runs)} possible runs"
@@ -128,7 +128,7 @@ def deadly_inputs(root: Path, count: int, rng: random.Random) -> Result:
     result.expect(station.drain(timeout_s=60 + 20 * count).returncode == 0, "the daemon failed")
     result.hit = sum(row.worker_deaths == 2 for row in station.rows(State.QUARANTINED))
     result.expect(result.hit == count, f"{result.hit} of {count} quarantined after two deaths")
-    result.add(station.audit(sound))
+    result.audit.add(station.audit(sound))
     return result
 
 
@@ -155,7 +155,7 @@ def jump_clock(root: Path, count: int, rng: random.Random) -> Result:
     result.expect(min(seconds) >= 0, "a negative duration")
     metrics = (station.state / "metrics.prom").read_text()
     result.expect(not re.search(r"_(seconds|sum)\S* -", metrics), "a negative metric")
-    result.add(station.audit(contents))
+    result.audit.add(station.audit(contents))
     return result
 
 
@@ -185,7 +185,7 @@ def stop_and_reload(root: Path, count: int, rng: random.Random) -> Result:
     result.expect(slowest_s < 10, f"a stop took {slowest_s:.1f} s")
     result.expect(station.drain(timeout_s=600).returncode == 0, "the last drain failed")
     result.note = f"slowest stop {slowest_s:.1f} s"
-    result.add(station.audit(contents, expected))
+    result.audit.add(station.audit(contents, expected))
     return result
 
 

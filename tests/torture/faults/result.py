@@ -17,9 +17,6 @@ class Result:
     audit: Audit = field(default_factory=Audit)
     note: str = ""
 
-    def add(self, audit: Audit) -> None:
-        self.audit.add(audit)
-
     def expect(self, holds: bool, what: str) -> None:
         """A condition besides the guarantee; where it does not hold, the fault counts as not survived."""
         if not holds:

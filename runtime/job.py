@@ -11,9 +11,14 @@ from pathlib import Path
 
 from sarwater import __version__
 from sarwater.errors import UsageError
-from sarwater.manifest import UNITS
 
 PRODUCTS = ("mask", "confidence", "polygons", "quicklook", "stac")
+POWER_UNITS = tuple(
+    quantity + scale for quantity in ("sigma0", "gamma0", "beta0", "intensity") for scale in ("_linear", "_db")
+)
+"""Squares of an amplitude, calibrated (the first three) or not."""
+SCENE_UNITS = ("amplitude_dn", *POWER_UNITS)
+"""What pixels can be in."""
 MAX_SIEVE_PX = 2000
 """A sieve holds twice as many rows as the smallest region it keeps has pixels."""
 _MAX_STEM_BYTES = 120
@@ -60,7 +65,7 @@ class SceneOptions:
     polarisations: tuple[str, ...] = ()
     """What feeds the model's `sar` channels, by name (`vv`) or band number (`2`); empty takes the obvious ones."""
     unit: str | None = None
-    """Unit of the scene's pixels, one of manifest.UNITS, where the scene does not say it (or not rightly)."""
+    """Unit of the scene's pixels, one of SCENE_UNITS, where the scene does not say it (or not rightly)."""
     nodata: float | None = None
     """Pixel value that means nothing was measured; None takes what the scene says."""
     sieve_px: int = 0
@@ -77,8 +82,8 @@ class SceneOptions:
             raise UsageError(f"product {unknown[0]!r} is unknown; expected some of: {','.join(PRODUCTS)}")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise UsageError(f"threshold {self.threshold}: expected a probability between 0 and 1")
-        if self.unit is not None and self.unit not in UNITS:
-            raise UsageError(f"unit {self.unit!r} is unknown; expected one of: {', '.join(UNITS)}")
+        if self.unit is not None and self.unit not in SCENE_UNITS:
+            raise UsageError(f"unit {self.unit!r} is unknown; expected one of: {', '.join(SCENE_UNITS)}")
         if not 0 <= self.sieve_px <= MAX_SIEVE_PX:
             raise UsageError(f"sieve of {self.sieve_px} pixels: expected 0 (none) to {MAX_SIEVE_PX}")
         if min(self.minimum_area_m2, self.simplify_m) < 0:

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.job import PRODUCTS, SceneOptions, Window, job_key, mask_name, product_stem
+from runtime.job import PRODUCTS, SCENE_UNITS, SceneOptions, Window, job_key, mask_name, product_stem
 from sarwater.command import run_command
 from sarwater.errors import ConfigurationError, DeviceLost, SarwaterError, UsageError
-from sarwater.manifest import UNITS
 from sarwater.models import resolve_onnx
 
 if TYPE_CHECKING:
@@ -30,10 +29,13 @@ examples:
   sarwater-predict K5_20240726_HH_GTC.tif -o products
   sarwater-predict K5_20240726.h5 S1A_IW_GRDH.SAFE -o products --polarisation vv
   sarwater-predict *.tif -o products --model unet --threshold 0.4 --products mask,polygons --minimum-area 500
+  sarwater-predict S1_RTC_VV.tif -o products --unit gamma0_linear
   sarwater-predict scene.tif -o products --window 4096,8192,2048,2048 --sieve 25
 
 A SCENE is a GeoTIFF, a KOMPSAT-5 or COSMO-SkyMed HDF5 file, or a product folder (KOMPSAT-5 with _Aux.xml and GIM,
-Sentinel-1 GRD SAFE). Its products, beside each other in DIR:
+Sentinel-1 GRD SAFE). Integers are taken for amplitude. Floats are what their band's name or unit says (Sigma0_VV_db);
+what says nothing and cannot be amplitude is refused until --unit says what it is. A model of amplitudes takes
+backscatter, too: 1 (0 dB) becomes 400 DN. The products of a SCENE, beside each other in DIR:
 
   mask        SCENE_water.tif        0 land, 1 water, 2 radar shadow or layover, 255 no data; cloud-optimised GeoTIFF
   confidence  SCENE_confidence.tif   probability of water in percent, 255 no data
@@ -74,7 +76,7 @@ def add_scene_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--polarisation", default="", metavar="NAMES", help="channels to use, as vv or vv,vh, or as band numbers"
     )
-    group.add_argument("--unit", help=f"unit of the pixels, where the scene does not say it: {', '.join(UNITS)}")
+    group.add_argument("--unit", help=f"unit of the pixels, where the scene does not say it: {', '.join(SCENE_UNITS)}")
     group.add_argument(
         "--nodata",
         type=float,
@@ -107,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="GeoTIFF of SAR amplitude")
+    parser.add_argument("scenes", nargs="+", type=Path, metavar="SCENE", help="GeoTIFF of SAR amplitude or backscatter")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the products")
     add_scene_options(parser)
     group = parser.add_argument_group("products")

@@ -22,6 +22,7 @@ from runtime.formats.georeference import Georeference
 from runtime.formats.layer import UNKNOWN_UNIT, Layer
 from runtime.formats.product import Product
 from runtime.job import SceneOptions, Window
+from sarwater.amplitude import unlike_amplitude
 from sarwater.errors import UnitMismatch, UsageError
 from sarwater.manifest import Channel
 from sarwater.swath import beyond_swath, is_empty, measured_columns
@@ -82,6 +83,9 @@ class Scene:
         notes = list(self.product.notes)
         if not self.georeference.known:
             notes.append("the scene has no georeference: products are in rows and columns")
+        for layer in self.layers:
+            if layer.converted:
+                notes.append(f"{layer.label}: {layer.unit} was converted to {layer.delivered_unit}")
         if self._cleared:
             notes.append(
                 "zeros that reach in from the left or right edge were taken for nodata; --nodata says otherwise"
@@ -92,7 +96,8 @@ class Scene:
         """Rows [row, row + count) of the window: (C, count, W) pixels, and (count, W) validity where it takes more
         than `nodata` to tell.
 
-        Raises SceneUnreadable where a block cannot be decoded, UnitMismatch for negative amplitudes.
+        Raises SceneUnreadable where a block cannot be decoded, UnitMismatch where the pixels cannot be the amplitudes
+        that they are taken for.
         """
         rows = np.empty((len(self.layers), count, self.width_px), self.dtype)
         return rows, self._read_into(rows, row)
@@ -104,8 +109,8 @@ class Scene:
         valid: Bool | None = self.product.read_mask(window)
         if self.zero_beyond_swath:
             self._clear_beyond_swath(rows, window)
+        self._refuse_other_units(rows)
         if rows.dtype.kind == "f":
-            self._refuse_negative_amplitude(rows)
             finite: Bool = np.asarray(np.isfinite(rows).all(axis=0))
             rows[:, ~finite] = 0
             valid = finite if valid is None else finite & valid
@@ -169,15 +174,16 @@ class Scene:
             rows, valid, end = band, fresh_valid, stop
             yield rows, valid
 
-    def _refuse_negative_amplitude(self, rows: Pixels) -> None:
+    def _refuse_other_units(self, rows: Pixels) -> None:
+        """What has not said that it is no amplitude, and is none."""
         first = self.layers[self.sar_channels[0]]
         if first.converted or first.unit not in ("amplitude_dn", UNKNOWN_UNIT):
             return
-        lowest = float(np.min(rows, initial=0, where=np.isfinite(rows) & (rows != self.sar_nodata)))
-        if lowest < 0:
+        pixels = rows[self.sar_channels[0]]
+        if why := unlike_amplitude(pixels, np.isfinite(pixels) & (pixels != self.sar_nodata)):
             raise UnitMismatch(
-                f"{self.path.name}: holds {lowest:.4g}, but an amplitude is never negative; "
-                "it looks like decibels: use a model for sigma0_db, or give the scene as amplitude"
+                f"{self.path.name}: {why}: state that with --unit, as sigma0_db or sigma0_linear, or the value of its "
+                "nodata with --nodata (in the daemon: `unit`, `nodata`)"
             )
 
     def close(self) -> None:
@@ -219,7 +225,7 @@ def open_scene(path: Path, channels: Sequence[Channel], options: SceneOptions | 
 def _zero_beyond_swath(layer: Layer, nodata: float | None, options: SceneOptions) -> bool:
     """Not where zeros are nodata anyway, not where zero is a level (decibels), and not where somebody has said what
     nodata is."""
-    in_db = (layer.wanted_unit or layer.unit).endswith("_db")
+    in_db = layer.delivered_unit.endswith("_db")
     float_without_nodata = nodata is None and layer.dtype.kind == "f"
     return options.nodata is None and not in_db and (bool(nodata) or float_without_nodata)
 

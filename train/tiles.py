@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sarwater.amplitude import AMPLITUDE_DN_AT_0_DB, unlike_amplitude
 from sarwater.errors import DataError, DependencyMissing, UsageError
 from sarwater.metrics import LAND, NODATA, WATER
 from sarwater.swath import beyond_swath, is_empty, measured_columns
@@ -161,8 +162,11 @@ def _open_tile(files: LabelledFiles, bands: tuple[int, ...]) -> Tile:
 def _look_through(
     path: Path, scene: Any, bands: tuple[int, ...], declared: float | None
 ) -> npt.NDArray[np.intp] | None:
-    """Read everything once: damage shows, and NaN, which is nodata where the file says so and anywhere else a fault
-    upstream that no training survives. (2, height) as in Tile.swath; None where zeros are nodata wherever they lie."""
+    """Read everything once: damage shows, what is no amplitude, and NaN, which is nodata where the file says so and
+    anywhere else a fault upstream that no training survives.
+
+    (2, height) as in Tile.swath; None where zeros are nodata wherever they lie.
+    """
     nan_is_nodata = declared is not None and np.isnan(declared)
     swath = []
     for blocks in zip(*(_blocks(path, scene, band) for band in bands), strict=True):
@@ -172,6 +176,13 @@ def _look_through(
             raise DataError(
                 f"{path}: {np.count_nonzero(~finite)} pixels are NaN or infinite, first at row {y + row}, column "
                 f"{column}; mask them, or declare NaN as nodata: gdal_edit.py -a_nodata nan"
+            )
+        measured = np.isfinite(pixels[0]) & (pixels[0] != (declared or 0))
+        if why := unlike_amplitude(pixels[0], measured):
+            scale = f"{AMPLITUDE_DN_AT_0_DB:.0f}"
+            raise DataError(
+                f"{path}: {why}; expected amplitude, or a declared nodata value. Backscatter becomes amplitude by "
+                f'gdal_calc.py -A IN.tif --outfile OUT.tif --calc="{scale}*sqrt(A)", decibels by "{scale}*10**(A/20.)"'
             )
         if declared:
             swath.append(np.stack(measured_columns(is_empty(pixels, declared))))

@@ -14,8 +14,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from runtime.job import SCENE_UNITS
 from sarwater.errors import ConfigurationError
 
 if sys.version_info >= (3, 11):
@@ -72,6 +73,10 @@ class Config(_Frozen):
     """What is made of each scene; the mask always is."""
     polarisations: tuple[str, ...] = ()
     """What feeds the model's `sar` channels, by name (`vv`) or band number; none means the obvious ones."""
+    unit: str | None = None
+    """Unit of every scene's pixels, such as `sigma0_db`, where they do not say it; none means what each says."""
+    nodata: float | None = None
+    """Pixel value without a measurement in every scene; none means what each says, else 0."""
 
     ignore: tuple[str, ...] = (".*", "*.tmp", "*.part", "*.filepart", "*.crdownload", "*~")
     """Names that are still being written; a rename from one of them to another name completes a file."""
@@ -137,6 +142,13 @@ class Config(_Frozen):
     """Prometheus text file for the node exporter's textfile collector; none means state/metrics.prom."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Loopback port that serves the same metrics; none opens no port."""
+
+    @field_validator("unit")
+    @classmethod
+    def _known_unit(cls, unit: str | None) -> str | None:
+        if unit is not None and unit not in SCENE_UNITS:
+            raise ValueError(f"expected one of: {', '.join(SCENE_UNITS)}")
+        return unit
 
     @model_validator(mode="after")
     def _folders_apart(self) -> Config:

@@ -107,6 +107,8 @@ def _open(message: Message) -> tuple[Backend, SceneOptions]:
         products=tuple(settings["products"]),
         threshold=settings["threshold"],
         polarisations=tuple(settings["polarisations"]),
+        unit=settings["unit"],
+        nodata=settings["nodata"],
         limits=SceneLimits(**settings["limits"]),
     )
     backend = open_backend(model, message["device"])

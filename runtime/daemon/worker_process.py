@@ -96,6 +96,8 @@ def scene_options(config: Config) -> dict[str, Any]:
         "products": list(config.products),
         "threshold": config.threshold,
         "polarisations": list(config.polarisations),
+        "unit": config.unit,
+        "nodata": config.nodata,
         "limits": {
             "file_bytes": config.max_input_bytes,
             "pixels": config.max_pixels,

@@ -107,16 +107,11 @@ def _unit_of(band: Any) -> str:
     if _dtype_of(band).kind != "f":
         return "amplitude_dn"
     text = " ".join((band.GetUnitType(), band.GetDescription(), *band.GetMetadata().values())).lower()
-    for quantity in ("sigma0", "gamma0", "beta0"):
+    in_db = re.search(r"(?<![a-z])db(?![a-z])", text.replace("_", " "))
+    for quantity in ("sigma0", "gamma0", "beta0", "intensity"):
         if quantity in text or quantity.replace("0", "_0") in text:
-            return (
-                f"{quantity}_db"
-                if re.search(r"(?<![a-z])db(?![a-z])", text.replace("_", " "))
-                else f"{quantity}_linear"
-            )
-    if "amplitude" in text:
-        return "amplitude_dn"
-    return "intensity" if "intensity" in text else UNKNOWN_UNIT
+            return f"{quantity}_db" if in_db else f"{quantity}_linear"
+    return "amplitude_dn" if "amplitude" in text else UNKNOWN_UNIT
 
 
 def _dtype_of(band: Any) -> np.dtype[np.generic]:

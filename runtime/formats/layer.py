@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.job import Window
+from runtime.job import POWER_UNITS, Window
 from runtime.raster import gdal_array
-from sarwater.errors import SceneUnreadable
+from sarwater.amplitude import AMPLITUDE_DN_AT_0_DB, unlike_power
+from sarwater.errors import SceneUnreadable, UnitMismatch
 
 Pixels = npt.NDArray[np.generic]
 Float32 = npt.NDArray[np.float32]
@@ -21,6 +22,8 @@ Calibration = Callable[[Float32, Window], Float32]
 
 UNKNOWN_UNIT = "unknown"
 """Of float pixels that do not say what they are; taken as amplitude, and refused by models for sigma0."""
+_DERIVED_ROWS = 256
+"""Rows whose values are derived at a time: what that takes beside the pixels does not grow with the tile."""
 _KEPT_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
 
 
@@ -32,7 +35,7 @@ class Layer:
     band: int
     """GDAL's number, from 1."""
     unit: str
-    """Of the pixels as stored (of their amplitude, where they are complex): one of manifest.UNITS, or another."""
+    """Of the pixels as stored (of their amplitude, where they are complex): one of job.SCENE_UNITS, or another."""
     polarisation: str | None = None
     """`hh`, `hv`, `vh`, `vv`, or None where the product does not say."""
     quadrature: Layer | None = None
@@ -52,6 +55,11 @@ class Layer:
         return self.wanted_unit is not None
 
     @property
+    def delivered_unit(self) -> str:
+        """Of what `read` gives."""
+        return self.wanted_unit or self.unit
+
+    @property
     def dtype(self) -> np.dtype[np.generic]:
         stored = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType))
         kept = stored in _KEPT_DTYPES and self.quadrature is None and not self.converted
@@ -62,12 +70,16 @@ class Layer:
         if self.unit == unit or (self.unit == UNKNOWN_UNIT and unit == "amplitude_dn"):
             return self
         from_amplitude = self.unit == "amplitude_dn" and self.calibration is not None
-        if unit.startswith("sigma0") and (from_amplitude or self.unit.startswith("sigma0")):
+        to_sigma0 = unit.startswith("sigma0") and (from_amplitude or self.unit.startswith("sigma0"))
+        if to_sigma0 or (unit == "amplitude_dn" and self.unit in POWER_UNITS):
             return replace(self, wanted_unit=unit, nodata=nodata)
         return None
 
     def read(self, window: Window) -> Pixels:
-        """(H, W) in `dtype`; complex pixels as their amplitude. Raises SceneUnreadable."""
+        """(H, W) in `dtype`; complex pixels as their amplitude.
+
+        Raises SceneUnreadable, and UnitMismatch for pixels that cannot be in `unit`.
+        """
         pixels: Pixels = self._stored(window)
         if self.quadrature is not None:
             pixels = np.hypot(pixels.astype(np.float32), self.quadrature.read(window).astype(np.float32))
@@ -82,19 +94,39 @@ class Layer:
         stored = gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType)
         if out.dtype == stored and self.quadrature is None and not self.converted:
             self._stored(window, out)
-        else:
-            out[...] = self.read(window)
+            return
+        for first in range(0, window.height_px, _DERIVED_ROWS):
+            part = out[first : first + _DERIVED_ROWS]
+            part[...] = self.read(replace(window, y_px=window.y_px + first, height_px=len(part)))
 
     def _converted(self, values: Float32, window: Window) -> Float32:
         missing = values == self.nodata
+        in_db = self.unit.endswith("_db")
+        if self.unit in POWER_UNITS and (why := unlike_power(values, np.isfinite(values) & ~missing, in_db=in_db)):
+            raise UnitMismatch(
+                f"{Path(self.dataset.GetDescription()).name}: as {self.unit} ({self.label}), {why}; state the right "
+                "--unit, or convert the scene"
+            )
         with np.errstate(divide="ignore", invalid="ignore"):
-            if self.unit == "sigma0_db":
+            if in_db:
                 linear = np.power(np.float32(10), values / 10)
+            elif self.unit == "amplitude_dn" and self.calibration:
+                linear = self.calibration(values, window)
             else:
-                linear = self.calibration(values, window) if self.calibration else values
+                linear = values
             result: Float32 = 10 * np.log10(linear) if self.wanted_unit == "sigma0_db" else linear
+        if self.wanted_unit == "amplitude_dn":
+            result = self._amplitude(linear)
         result[missing] = np.nan
         return result
+
+    def _amplitude(self, power: Float32) -> Float32:
+        """The root of `power`, (H, W) float32. What is not above 0 once noise is subtracted is dark, not nodata."""
+        scale = 1.0 if self.unit.startswith("intensity") else AMPLITUDE_DN_AT_0_DB
+        dark = power < 0
+        amplitude: Float32 = np.sqrt(np.where(dark, 0, power)) * np.float32(scale)
+        amplitude[dark] = 1
+        return amplitude
 
     def _stored(self, window: Window, out: Pixels | None = None) -> Any:
         try:

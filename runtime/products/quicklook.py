@@ -53,7 +53,7 @@ class Quicklook(Product):
 
     def see(self, row: int, rows: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_] | None) -> None:
         """Pixels (C, n, W) of the scene from `row` on; the first channel is shown."""
-        unit, nodata = self._scene.layers[0].unit, self._scene.nodata
+        unit, nodata = self._scene.layers[0].delivered_unit, self._scene.nodata
         for line, part in self._lines(row, rows.shape[1]):
             values = rows[0, part, :: self._step].astype(np.float32)
             known = np.ones(values.shape, bool) if valid is None else valid[part, :: self._step]

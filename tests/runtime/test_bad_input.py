@@ -149,8 +149,8 @@ def hostile(folder: Path, pixels: np.ndarray) -> Iterator[tuple[Path, set[str]]]
 def wrong_content(folder: Path, pixels: np.ndarray) -> Iterator[tuple[Path, set[str]]]:
     yield write_geotiff(folder / "rgb.tif", np.stack([pixels] * 3)), {"channel_missing"}
     yield write_geotiff(folder / "db.tif", -pixels.astype(np.float32)), {"unit_mismatch"}
-    named = write_geotiff(folder / "sigma0.tif", pixels.astype(np.float32), descriptions=["Sigma0_VV"])
-    yield named, {"unit_mismatch"}
+    yield write_geotiff(folder / "power.tif", pixels.astype(np.float32) ** 2 / 1e6), {"unit_mismatch"}
+    yield write_geotiff(folder / "db-integers.tif", -pixels.astype(np.int16)), {"unit_mismatch"}
     with h5py.File(folder / "other.h5", "w") as file:
         file["temperature"] = np.zeros((4, 4))
     yield folder / "other.h5", {"scene_unreadable"}

@@ -14,7 +14,7 @@ import pytest
 from runtime.predict import main
 from sarwater.command import run_command
 from sarwater.models import Model
-from tests.runtime.rasters import lake_scene, write_geotiff
+from tests.runtime.rasters import lake_scene, read_raster, write_geotiff
 
 
 def predict(*arguments: object) -> int:
@@ -48,6 +48,31 @@ def test_a_bad_scene_is_one_line_and_the_next_one_runs(
     assert "bad.tif" in lines[0]
     assert "absent.tif" in lines[1]
     assert (out / "a_water.tif").is_file()
+
+
+@pytest.mark.parametrize(("unit", "in_db"), [("sigma0_linear", False), ("gamma0_db", True)])
+def test_calibrated_backscatter_gets_the_mask_of_its_amplitude(
+    tmp_path: Path, out: Path, model: Model, unit: str, in_db: bool
+) -> None:
+    amplitude = lake_scene(100, 120)
+    power = (amplitude / np.float32(400)) ** 2
+    write_geotiff(tmp_path / "dn.tif", amplitude)
+    write_geotiff(tmp_path / "power.tif", 10 * np.log10(power) if in_db else power)
+    assert predict(tmp_path / "dn.tif", "-o", out, "--model", model.path) == 0
+    assert predict(tmp_path / "power.tif", "-o", out, "--model", model.path, "--unit", unit) == 0
+    masks = [read_raster(out / f"{name}_water.tif") for name in ("dn", "power")]
+    assert np.mean(masks[0] == masks[1]) > 0.999
+    item = json.loads((out / "power_water.json").read_text())
+    assert f"{unit} was converted to amplitude_dn" in " ".join(item["properties"]["sarwater:notes"])
+
+
+def test_backscatter_without_a_unit_is_no_amplitude(
+    tmp_path: Path, out: Path, model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_geotiff(tmp_path / "power.tif", (lake_scene(100, 120) / np.float32(400)) ** 2)
+    assert predict(tmp_path / "power.tif", "-o", out, "--model", model.path) == 1
+    assert "looks like linear backscatter: state that with --unit" in capsys.readouterr().err
+    assert not list(out.glob("power*"))
 
 
 def test_a_second_run_adopts_what_is_there(

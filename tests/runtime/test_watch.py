@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from runtime.daemon.ledger import State
+from tests.runtime.rasters import lake_scene, read_raster, write_geotiff
 from tests.torture.station import CHECKOUT, Station, until
 
 
@@ -44,6 +46,20 @@ def test_bad_scenes_go_to_quarantine_and_the_next_scene_runs(station: Station) -
     lines = [line for line in done.stderr.splitlines() if "b-cut.tif" in line]
     assert len(lines) == 1
     assert "kept in" in lines[0]
+
+
+def test_a_station_may_say_the_unit_and_the_nodata_value_of_its_scenes(station: Station, tmp_path: Path) -> None:
+    decibels = 20 * np.log10(lake_scene(96, 96) / np.float32(400))
+    decibels[:10] = -9999
+    content = write_geotiff(tmp_path / "db.tif", decibels).read_bytes()
+    station.drop("unsaid.tif", content)
+    assert station.drain().returncode == 0
+    assert station.reasons() == {"unsaid.tif": "unit_mismatch"}
+    station.drop("said.tif", content)
+    assert station.drain(unit="sigma0_db", nodata="-9999").returncode == 0
+    mask = read_raster(station.outgoing / "said_water.tif")
+    assert (mask[:10] == 255).all()
+    assert set(np.unique(mask[10:])) == {0, 1}
 
 
 def test_same_bytes_under_another_name_give_one_mask(station: Station) -> None:

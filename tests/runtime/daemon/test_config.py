@@ -44,6 +44,11 @@ def test_a_wrong_value_names_the_variable_it_came_from() -> None:
         load(None, FOLDERS, {"SARWATER_SETTLE_S": "soon"})
 
 
+def test_an_unknown_unit_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r"unit = 'decibel'.*sigma0_db"):
+        load(None, {**FOLDERS, "unit": "decibel"}, {})
+
+
 def test_a_missing_folder_says_how_to_set_it() -> None:
     with pytest.raises(ConfigurationError, match="SARWATER_INCOMING"):
         load(None, {"outgoing": "out", "state": "state"}, {})

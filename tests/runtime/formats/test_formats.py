@@ -173,9 +173,9 @@ def test_an_uncalibrated_scene_is_refused_by_a_model_for_sigma0(tmp_path: Path) 
     [("Sigma0_VV_db", "sigma0_db"), ("Sigma0_VV", "sigma0_linear"), ("Amplitude_VV", "amplitude_dn")],
 )
 def test_float_bands_say_their_unit_by_name(tmp_path: Path, description: str, unit: str) -> None:
-    path = write_geotiff(tmp_path / "a.tif", np.full((8, 8), 0.5, np.float32), descriptions=[description])
+    path = write_geotiff(tmp_path / "a.tif", np.full((8, 8), 1.5, np.float32), descriptions=[description])
     with open_scene(path, (Channel("vv", unit),)) as scene:
-        assert whole(scene) == pytest.approx(0.5)
+        assert whole(scene) == pytest.approx(1.5)
 
 
 def test_float_pixels_without_a_unit_must_be_stated_for_sigma0(tmp_path: Path) -> None:
@@ -189,10 +189,93 @@ def test_float_pixels_without_a_unit_must_be_stated_for_sigma0(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("quantity", ["Gamma0_VV", "Intensity_VV"])
-def test_other_quantities_are_refused(tmp_path: Path, quantity: str) -> None:
+def test_other_quantities_are_refused_by_a_model_for_sigma0(tmp_path: Path, quantity: str) -> None:
     path = write_geotiff(tmp_path / "a.tif", np.full((8, 8), 0.5, np.float32), descriptions=[quantity])
     with pytest.raises(UnitMismatch):
-        open_scene(path, SAR)
+        open_scene(path, SIGMA0)
+
+
+@pytest.mark.parametrize(
+    ("description", "stored", "amplitude"),
+    [
+        ("Sigma0_VV", 0.01, 40),  # 400 DN at 0 dB
+        ("Sigma0_VV_db", -20, 40),
+        ("Gamma0_VV", 0.0625, 100),
+        ("Beta0_VH_db", 0, 400),
+        ("Intensity_VV", 900, 30),
+        ("Intensity_VV_db", 20, 10),
+        ("Sigma0_VV", -0.001, 1),  # noise was subtracted: dark, not nodata
+    ],
+)
+def test_backscatter_becomes_amplitude_by_hand(
+    tmp_path: Path, description: str, stored: float, amplitude: float
+) -> None:
+    pixels = np.full((8, 8), stored, np.float32)
+    pixels[2, 3] = np.nan
+    path = write_geotiff(tmp_path / "a.tif", pixels, descriptions=[description])
+    with open_scene(path, SAR) as scene:
+        rows, valid = scene.read(0, 8)
+        notes = " ".join(scene.notes)
+    assert valid is not None
+    assert np.array_equal(valid, np.isfinite(pixels))
+    assert rows[0][valid] == pytest.approx(amplitude, rel=1e-5)
+    assert "was converted to amplitude_dn" in notes
+
+
+def test_declared_nodata_of_backscatter_stays_nodata(tmp_path: Path) -> None:
+    pixels = np.full((8, 8), -12, np.float32)
+    pixels[:3] = -9999
+    path = write_geotiff(tmp_path / "a.tif", pixels, nodata=-9999)
+    with open_scene(path, SAR, SceneOptions(unit="gamma0_db")) as scene:
+        _, valid = scene.read(0, 8)
+    assert valid is not None
+    assert np.array_equal(valid, pixels == -12)
+
+
+def test_backscatter_that_does_not_say_so_is_refused_with_the_option_to_give(tmp_path: Path) -> None:
+    """As amplitude, all of it would be water."""
+    path = write_geotiff(tmp_path / "a.tif", (lake_scene(60, 70) / np.float32(400)) ** 2)
+    with (
+        open_scene(path, SAR) as scene,
+        pytest.raises(UnitMismatch, match="linear backscatter: state that with --unit"),
+    ):
+        whole(scene)
+    with open_scene(path, SAR, SceneOptions(unit="sigma0_linear")) as scene:
+        assert whole(scene)[0] == pytest.approx(lake_scene(60, 70), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stored", "stated", "reason"),
+    [
+        (np.full((8, 8), -1234, np.int16), "sigma0_db", "decibels times 100"),
+        (np.full((8, 8), -12.5, np.float32), "sigma0_linear", "looks like decibels"),
+    ],
+)
+def test_a_unit_that_cannot_be_is_refused(tmp_path: Path, stored: np.ndarray, stated: str, reason: str) -> None:
+    path = write_geotiff(tmp_path / "a.tif", stored)
+    with open_scene(path, SAR, SceneOptions(unit=stated)) as scene, pytest.raises(UnitMismatch, match=reason):
+        whole(scene)
+
+
+def test_decibels_as_integers_are_refused(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", np.full((8, 8), -1234, np.int16))
+    with open_scene(path, SAR) as scene, pytest.raises(UnitMismatch, match="-1234"):
+        whole(scene)
+
+
+def test_a_few_integers_that_have_overflowed_are_no_decibels(tmp_path: Path) -> None:
+    pixels = np.full((8, 8), 120, np.int16)
+    pixels[0, :3] = -32000
+    with open_scene(write_geotiff(tmp_path / "a.tif", pixels), SAR) as scene:
+        assert np.array_equal(whole(scene)[0], pixels)
+
+
+def test_dark_water_is_still_an_amplitude(tmp_path: Path) -> None:
+    """A float product in DN whose open water is below 1 here and there."""
+    pixels = np.full((8, 8), 7, np.float32)
+    pixels[:, :3] = 0.4
+    with open_scene(write_geotiff(tmp_path / "a.tif", pixels), SAR) as scene:
+        assert np.array_equal(whole(scene)[0], pixels)
 
 
 def test_shadow_and_layover_are_marked_apart(tmp_path: Path, backend: Backend, out: Path) -> None:

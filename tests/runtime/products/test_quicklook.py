@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +9,19 @@ from osgeo import gdal
 from PIL import Image
 
 import runtime.products.quicklook
-from runtime.backends.fake import FakeBackend
+from runtime.backends import Backend
+from runtime.backends.fake import FAKE_MANIFEST, FakeBackend
 from runtime.job import SceneOptions
 from runtime.pipeline import process_scene
 from runtime.products.publish import publish
 from runtime.products.quicklook import round_length
+from sarwater.manifest import Channel
 from tests.runtime.formats.files import write_safe
 from tests.runtime.rasters import lake_scene, write_geotiff
 
 
-def picture_of(path: Path, out: Path) -> np.ndarray:
-    publish(process_scene(path, FakeBackend(), out, SceneOptions(("mask", "quicklook"))))
+def picture_of(path: Path, out: Path, backend: Backend | None = None) -> np.ndarray:
+    publish(process_scene(path, backend or FakeBackend(), out, SceneOptions(("mask", "quicklook"))))
     return np.asarray(Image.open(out / f"{path.stem}_quicklook.png")).astype(int)
 
 
@@ -77,6 +80,16 @@ def test_a_sentinel1_scene_gets_a_scale_bar(tmp_path: Path, out: Path) -> None:
     with_place = picture_of(write_safe(tmp_path / "a.SAFE", {"vv": lake_scene(300, 300)}), out)
     footer = with_place[-runtime.products.quicklook._FOOTER_PX :]
     assert np.any(np.all(footer[:, -200:] == runtime.products.quicklook._INK, axis=2))
+
+
+def test_backscatter_looks_the_same_in_either_scale(tmp_path: Path, out: Path) -> None:
+    """Stored linear, shown as the decibels that the model wants."""
+    power = (lake_scene(200, 300) / np.float32(400)) ** 2
+    backend = FakeBackend(replace(FAKE_MANIFEST, channels=(Channel("sar", "sigma0_db"),)))
+    linear = write_geotiff(tmp_path / "linear.tif", power, descriptions=["Sigma0_VV"])
+    decibels = write_geotiff(tmp_path / "db.tif", 10 * np.log10(power), descriptions=["Sigma0_VV_db"])
+    first, second = picture_of(linear, out, backend), picture_of(decibels, out, backend)
+    assert np.abs(first - second)[:200, :300].max() <= 1
 
 
 @pytest.mark.parametrize(("metres", "expected"), [(999, 500), (1000, 1000), (2300, 2000), (7, 5), (0.3, 0.2)])

@@ -1,0 +1,50 @@
+"""What the unit `amplitude_dn` means: what calibrated backscatter becomes in it, and which pixels cannot be in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Bool = npt.NDArray[np.bool_]
+
+AMPLITUDE_DN_AT_0_DB = 400.0
+"""The amplitude that calibrated backscatter of 1 stands for. What models of amplitudes learn from lies around it: the
+simulator's sensors have 300 (KOMPSAT-5) and 450 (Sentinel-1), each varied by 3 dB and more."""
+
+FARTHEST_DB = 100.0
+"""From 0 dB: no backscatter is so dark, and no intensity in DN so bright."""
+
+
+def unlike_amplitude(pixels: npt.NDArray[Any], measured: Bool) -> str | None:
+    """Why the `measured` ones of `pixels`, both of one shape, are no amplitudes in DN; None where they may be.
+
+    Taken for amplitudes, decibels and linear backscatter are so dark that all of it would be water. Floats may hold no
+    negative value; of integers a few have overflowed, so most of them have to be negative.
+    """
+    kind = pixels.dtype.kind
+    if kind == "u":
+        return None
+    lowest = float(np.min(pixels, initial=0, where=measured))
+    if lowest < 0 and (kind == "f" or _most(pixels < 0, measured)):
+        return f"holds {lowest:.4g}, but an amplitude is never negative; it looks like decibels"
+    if kind == "f" and _most(pixels < 1, measured & (pixels > 0)):
+        return "most of its pixels are below 1, where an amplitude in DN is not; it looks like linear backscatter"
+    return None
+
+
+def unlike_power(values: npt.NDArray[Any], measured: Bool, *, in_db: bool) -> str | None:
+    """Why the `measured` ones of `values` are no power in the scale that they are said to be in; else None.
+
+    Power whose noise was subtracted is negative here and there, but only by a little.
+    """
+    if in_db and _most(np.abs(values) > FARTHEST_DB, measured):
+        return f"most of its pixels would be beyond {FARTHEST_DB:.0f} dB; they may be decibels times 100"
+    if not in_db and _most(values < -1, measured):
+        return "most of its pixels are below -1, where no power is; it looks like decibels"
+    return None
+
+
+def _most(such: Bool, of: Bool) -> bool:
+    return 2 * int(np.count_nonzero(such & of)) > int(np.count_nonzero(of))

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from sarwater.amplitude import AMPLITUDE_DN_AT_0_DB, unlike_amplitude
+
+
+def everywhere(pixels: np.ndarray) -> np.ndarray:
+    return np.ones(pixels.shape, bool)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+@given(data=st.data())
+def test_amplitudes_of_any_type_pass(dtype: type, data: st.DataObject) -> None:
+    pixels = data.draw(arrays.arrays(dtype, (5, 7), elements=st.integers(0, 250)))
+    assert unlike_amplitude(pixels, everywhere(pixels)) is None
+
+
+@given(st.floats(-35, 15), st.floats(0, 3))
+def test_backscatter_is_told_from_amplitude_in_either_scale(mean_db: float, spread_db: float) -> None:
+    """Of any scene whose median is below 0 dB, as land and water are."""
+    level_db = np.random.default_rng(0).normal(min(mean_db, -4), spread_db, (20, 30)).astype(np.float32)
+    assert "decibels" in (unlike_amplitude(level_db, everywhere(level_db)) or "")
+    linear = 10 ** (level_db / 10)
+    assert "linear" in (unlike_amplitude(linear, everywhere(linear)) or "")
+    amplitude = AMPLITUDE_DN_AT_0_DB * np.sqrt(linear)
+    assert unlike_amplitude(amplitude, everywhere(amplitude)) is None
+
+
+def test_what_was_not_measured_does_not_count() -> None:
+    pixels = np.array([[-9999, 50, 60]], np.float32)
+    assert unlike_amplitude(pixels, pixels != -9999) is None
+    assert "-9999" in (unlike_amplitude(pixels, everywhere(pixels)) or "")
+    assert unlike_amplitude(pixels, np.zeros(pixels.shape, bool)) is None

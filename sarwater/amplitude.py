@@ -13,6 +13,10 @@ AMPLITUDE_DN_AT_0_DB = 400.0
 """The amplitude that calibrated backscatter of 1 stands for. What models of amplitudes learn from lies around it: the
 simulator's sensors have 300 (KOMPSAT-5) and 450 (Sentinel-1), each varied by 3 dB and more."""
 
+MOST_NEGATIVE = 0.1
+"""Share of the pixels. Lanczos made it 2 % of speckle that was resampled to a quarter of its size."""
+FILLED = 16
+"""Pixels of one value that may be chance."""
 FARTHEST_DB = 100.0
 """From 0 dB: no backscatter is so dark, and no intensity in DN so bright."""
 
@@ -20,16 +24,20 @@ FARTHEST_DB = 100.0
 def unlike_amplitude(pixels: npt.NDArray[Any], measured: Bool) -> str | None:
     """Why the `measured` ones of `pixels`, both of one shape, are no amplitudes in DN; None where they may be.
 
-    Taken for amplitudes, decibels and linear backscatter are so dark that all of it would be water. Floats may hold no
-    negative value; of integers a few have overflowed, so most of them have to be negative.
+    Taken for amplitudes, decibels and linear backscatter are so dark that all of it would be water. A few negative
+    values are none of these: resampling by cubic convolution or Lanczos leaves them beside bright targets, and 16 bits
+    overflow there.
     """
-    kind = pixels.dtype.kind
-    if kind == "u":
+    if pixels.dtype.kind == "u":
         return None
-    lowest = float(np.min(pixels, initial=0, where=measured))
-    if lowest < 0 and (kind == "f" or _most(pixels < 0, measured)):
-        return f"holds {lowest:.4g}, but an amplitude is never negative; it looks like decibels"
-    if kind == "f" and _most(pixels < 1, measured & (pixels > 0)):
+    negative = pixels[measured & (pixels < 0)]
+    if negative.size:
+        lowest, count = negative.min(), int(np.count_nonzero(measured))
+        if negative.size < count and FILLED < 2 * np.count_nonzero(negative == lowest) > negative.size:
+            return f"holds {lowest:.4g} again and again; it looks like a value for nodata that is not declared"
+        if negative.size > MOST_NEGATIVE * count:
+            return f"holds {lowest:.4g}, but an amplitude is never negative; it looks like decibels"
+    if pixels.dtype.kind == "f" and _most(pixels < 1, measured & (pixels > 0)):
         return "most of its pixels are below 1, where an amplitude in DN is not; it looks like linear backscatter"
     return None
 

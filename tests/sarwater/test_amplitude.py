@@ -31,8 +31,16 @@ def test_backscatter_is_told_from_amplitude_in_either_scale(mean_db: float, spre
     assert unlike_amplitude(amplitude, everywhere(amplitude)) is None
 
 
-def test_what_was_not_measured_does_not_count() -> None:
-    pixels = np.array([[-9999, 50, 60]], np.float32)
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_a_fill_value_that_is_not_declared_is_named(dtype: type) -> None:
+    pixels = np.full((40, 50), 60, dtype)
+    pixels[:2] = -9999
+    assert "holds -9999 again and again" in (unlike_amplitude(pixels, everywhere(pixels)) or "")
     assert unlike_amplitude(pixels, pixels != -9999) is None
-    assert "-9999" in (unlike_amplitude(pixels, everywhere(pixels)) or "")
     assert unlike_amplitude(pixels, np.zeros(pixels.shape, bool)) is None
+
+
+def test_what_resampling_leaves_beside_bright_targets_is_no_decibel() -> None:
+    pixels = np.full((40, 50), 60, np.float32)
+    pixels[::8, ::9] = -np.arange(1, 31).reshape(5, 6)
+    assert unlike_amplitude(pixels, everywhere(pixels)) is None

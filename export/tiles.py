@@ -68,7 +68,7 @@ def folder_tiles(folder: Path, channels: Sequence[Channel], tile_px: int, limit:
     from runtime.scene import open_scene
 
     images = folder / "img" if (folder / "img").is_dir() else folder
-    paths = sorted(path for path in images.glob("*") if path.suffix.lower() in SCENE_SUFFIXES)
+    paths = sorted(path for path in images.glob("[!.]*") if path.suffix.lower() in SCENE_SUFFIXES)
     tiles: list[Float32] = []
     for path in paths:
         with open_scene(path, channels) as scene:

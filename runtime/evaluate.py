@@ -107,7 +107,7 @@ def read_label(path: Path) -> UInt8:
 
 
 def _rasters(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.name[0] != ".")
 
 
 def _tile(name: str, counts: Confusion) -> dict[str, Any]:

@@ -100,7 +100,8 @@ def _partner(image: Path, candidates: list[Path], images: list[Path]) -> Path | 
 
 
 def _rasters(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    """Not the hidden ones: they are still being written, or an operating system's own (`._NAME.tif`)."""
+    return sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in SUFFIXES)
 
 
 def stem(path: Path) -> str:

@@ -29,6 +29,14 @@ def test_a_folder_in_the_k5_layout_is_found_without_lists(tmp_path: Path) -> Non
     assert names(write_lakes(tmp_path)) == ["WTR0", "WTR1"]
 
 
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    write_lakes(tmp_path)
+    known = names(tmp_path)
+    (tmp_path / "img" / "._WTR1_K5_T.tif").write_bytes(b"what a Mac writes beside a file")
+    (tmp_path / "img" / ".WTR9_K5_T.tmp.tif").write_bytes(b"half a file")
+    assert names(tmp_path) == known
+
+
 def test_a_list_file_decides_what_is_used_and_a_val_list_what_is_held_out(tmp_path: Path) -> None:
     write_lakes(tmp_path, 3)
     (tmp_path / "train.txt").write_text(

@@ -117,13 +117,14 @@ def at_precision(source: Path, precision: str, workshop: Workshop, progress: Pro
             f"--precision {graph.manifest.precision}"
         )
     from export.accuracy import Accuracy
-    from export.precision import library_versions
+    from export.precision import METHOD, library_versions
 
     path = workshop.path(graph.manifest, precision)
     recipe = {
         "source": sha256_of(source),
         "precision": precision,
         "tiles": _folder_digest(workshop.calibration),
+        "method": METHOD,
         "libraries": library_versions(),
     }
     manifest = made(path, recipe, workshop)

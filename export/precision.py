@@ -2,6 +2,7 @@
 Runtime then compute the same thing.
 
 The pixels' way to the first convolution and the last sigmoid stay float32: a 16-bit DN has more digits than a half.
+The first convolution itself is never int8: its input spans 100 dB, which 256 steps do not resolve.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ LARGEST_FP16_ACTIVATION = 4096.0
 """A layer whose input or output passes this on the calibration tiles stays fp32. Half a float16 ends at 65,504: the
 factor of 16 is room for pixels that no calibration tile shows."""
 
+METHOD = 2
+"""Goes into every recipe; a file that was made by another is made again. Raise it when the same input and options give
+another graph."""
 CALIBRATION_METHODS = ("entropy", "max")
 INT8_OPSET = 19
 """The first whose QuantizeLinear takes float16."""
@@ -87,15 +91,27 @@ def to_int8(graph: Graph, tiles: Float32, probes: Sequence[Tile], recipe: dict[s
 def float32_nodes(proto: onnx.ModelProto) -> list[str]:
     """Nodes that stay float32 in every precision, by name: those between `sar` and the first convolution, and the last
     sigmoid."""
-    raw = {INPUT_NAME}  # tensors that come from the pixels and from no convolution
-    names = []
+    last = [node.name for node in proto.graph.node if node.output[0] == proto.graph.output[0].name]
+    before = [node.name for node in _before_convolutions(proto)[0]]
+    return [*before, *(name for name in last if name not in before)]
+
+
+def first_convolutions(proto: onnx.ModelProto) -> list[str]:
+    """Convolutions that read what comes from the pixels and from no other convolution, by name: those of both
+    resolutions, and the gate's."""
+    raw = _before_convolutions(proto)[1]
+    return [node.name for node in proto.graph.node if node.op_type == "Conv" and node.input[0] in raw]
+
+
+def _before_convolutions(proto: onnx.ModelProto) -> tuple[list[onnx.NodeProto], set[str]]:
+    """(nodes, their outputs and the pixels): those that the pixels reach without passing through a convolution."""
+    raw = {INPUT_NAME}
+    nodes = []
     for node in proto.graph.node:
         if node.op_type not in ("Conv", "QuantizeLinear") and raw.intersection(node.input):
             raw.update(node.output)
-            names.append(node.name)
-        elif node.output[0] == proto.graph.output[0].name:
-            names.append(node.name)
-    return names
+            nodes.append(node)
+    return nodes, raw
 
 
 def folded(graph: Graph) -> onnx.ModelProto:
@@ -183,7 +199,7 @@ def _quantised(proto: onnx.ModelProto, tiles: Float32, method: str) -> onnx.Mode
             calibration_data={INPUT_NAME: tiles},
             calibration_method=method,
             calibration_eps=["cpu"],
-            nodes_to_exclude=_exactly(float32_nodes(proto)),
+            nodes_to_exclude=_exactly([*float32_nodes(proto), *first_convolutions(proto)]),
             high_precision_dtype="fp32",
             output_path=str(target),
         )

@@ -81,7 +81,8 @@ def folder_tiles(folder: Path, channels: Sequence[Channel], tile_px: int, limit:
 def simulated_tiles(channels: Sequence[Channel], tile_px: int, count: int, seed: int = 0) -> list[Tile]:
     """Simulated scenes of all kinds in turn, one tile each, every third with a slanted nodata edge as at a scene's rim.
 
-    The same arguments give the same pixels. Raises DependencyMissing without scipy.
+    Where the channels do not tell the sensor, single-look X band and multi-look C band take turns. The same arguments
+    give the same pixels. Raises DependencyMissing without scipy.
     """
     try:
         from train.radar import SENSORS
@@ -92,11 +93,13 @@ def simulated_tiles(channels: Sequence[Channel], tile_px: int, count: int, seed:
             f"tiles to measure with are simulated, which needs {error.name}: `pip install {error.name}`; or give real "
             "ones with --calibration DIR"
         ) from error
-    mode = "s1" if any(channel.name in ("vv", "vh") for channel in channels) else "k5"
+    named = {channel.name for channel in channels}
+    modes = ["s1"] if named & {"vv", "vh"} else ["k5"] if named & {"hh", "hv"} else ["k5", "s1"]
     kinds = list(SCENE_TYPES)
     tiles = []
     for index in range(count):
         kind = kinds[(index + seed) % len(kinds)]
+        mode = modes[(index + index // len(kinds)) % len(modes)]  # each kind of both, once all have had their turn
         scene = simulate_scene((tile_px, tile_px), mode, np.random.default_rng([seed, index]), kind)
         pixels = _in_units(scene.amplitude.astype(np.float32), channels, SENSORS[mode].dn_at_0_db)
         truth = np.where(scene.water == 1, WATER, LAND).astype(np.uint8)

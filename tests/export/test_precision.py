@@ -14,7 +14,7 @@ from export.bisect import worst_layers
 from export.emulate import emulated
 from export.graph import Graph, read_graph, with_tile, write_graph
 from export.inspect import onnx_layers
-from export.precision import CALIBRATION_METHODS, float32_nodes, folded, to_fp16, to_int8
+from export.precision import CALIBRATION_METHODS, first_convolutions, float32_nodes, folded, to_fp16, to_int8
 from export.runners import onnxruntime_runner, probabilities
 from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
 from export.tiles import Tile, simulated_tiles
@@ -136,6 +136,7 @@ def test_int8_quantises_convolutions_and_leaves_the_pixels_alone(int8: Graph) ->
     assert "int8" in found.values()
     for name in ("/Clip", "/Log", "/Sigmoid"):
         assert found[name] == "fp32"
+    assert {found[name] for name in first_convolutions(int8.proto)} == {"fp16"}, "100 dB are too much for 256 steps"
     assert int8.manifest.recipe["outcome"]["calibration"] in CALIBRATION_METHODS
 
 
@@ -265,4 +266,7 @@ def test_the_pixels_way_to_the_first_convolution_is_found(name: str, make_onnx: 
     assert set(found) == {*names, graph.node[-1].name}
     assert {"Clip", "Log"} <= {kinds[item] for item in found}
     assert kinds[found[-1]] == "Sigmoid"
+    first = first_convolutions(folded(read_graph(make_onnx(name))))
+    assert {kinds[item] for item in first} == {"Conv"}
+    assert len(first) == (3 if name == "hrnet-w18-small" else 1), "at both resolutions, and in the gate"
     assert ("AveragePool" in map(kinds.get, found)) == (name == "hrnet-w18-small"), "contrast stays in float32, too"

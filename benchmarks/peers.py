@@ -1,11 +1,12 @@
 """The same network, scene and tile size, run four ways: seconds, peak memory, IoU and visible seams of each.
 
-    benchmarks/peers.sh [--model MODEL] [--size WxH]
+    benchmarks/peers.sh [--model MODEL] [--int8 FILE.onnx] [--size WxH]
 
 `torch` is a plain sliding window in PyTorch over an array held in memory; `onnxruntime` a rasterio loop, window by
 window, as most people write it; `torchgeo` the same PyTorch network fed by torchgeo's grid sampler. None of them
 blends. Each runs in a process of its own, one after the other. The weights are the same everywhere: the PyTorch ones
-come from the ONNX file.
+come from the ONNX file. --int8 adds a row: ours with that graph, which `sarwater-build-engine hrnet --precision int8`
+makes of the same weights.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(name)
         truth = folder / "truth.tif"
         scene = write_scene(folder / "scene.tif", height, width, truth=truth)
-        report = {"sarwater": _ours(model, scene, folder)}
+        report = {"sarwater": _ours(model, scene, folder, "sarwater")}
+        if arguments.int8:
+            report["sarwater int8"] = _ours(resolve_onnx(str(arguments.int8)), scene, folder, "sarwater int8")
         for peer in arguments.only.split(","):
             report[peer] = _peer(arguments.peers, peer, model, scene, folder)
         for name, figures in report.items():
@@ -62,10 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _ours(model: Model, scene: Path, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "runtime.predict", str(scene), "-o", str(folder / "ours")]
+def _ours(model: Model, scene: Path, folder: Path, name: str) -> dict[str, Any]:
+    products = folder / f"products of {name}"
+    command = [sys.executable, "-m", "runtime.predict", str(scene), "-o", str(products)]
     figures = _measured([*command, "--model", str(model.path), "--products", "mask", "--json"])
-    (folder / "ours" / "scene_water.tif").rename(folder / "sarwater.tif")
+    (products / "scene_water.tif").rename(folder / f"{name}.tif")
     return figures
 
 
@@ -122,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.peers", description="The same network run four ways.")
     parser.add_argument("--peers", type=Path, required=True, help="interpreter of the peers' environment")
     parser.add_argument("--model", default="hrnet", help="an .onnx file or a model name (default: %(default)s)")
+    parser.add_argument("--int8", type=Path, metavar="FILE.onnx", help="the same model in int8, for a row of its own")
     parser.add_argument(
         "--size", default="4096x4096", metavar="WxH", help="of the simulated scene (default: %(default)s)"
     )

@@ -208,7 +208,7 @@ def _convert(
     from export.calibration import TILE_PX as CALIBRATION_TILE_PX
     from export.calibration import calibration_tiles
     from export.graph import with_tile
-    from export.precision import to_fp16, to_int8
+    from export.precision import packed, to_fp16, to_int8
     from export.runners import onnxruntime_runner, probabilities
 
     calibration = calibration_tiles(graph.manifest.channels, workshop.calibration)
@@ -218,7 +218,7 @@ def _convert(
         converted = to_fp16(graph, calibration, recipe)
     else:
         probes = proof_tiles(graph, workshop, CALIBRATION_TILE_PX, PROBE_TILES)
-        converted = to_int8(graph, calibration, probes, recipe, progress)
+        converted = packed(to_int8(graph, calibration, probes, recipe, progress))
     answers = []
     for done, each in enumerate((graph, converted)):
         progress("measuring", done, 2)

@@ -14,7 +14,7 @@ from export.bisect import worst_layers
 from export.emulate import emulated
 from export.graph import Graph, read_graph, with_tile, write_graph
 from export.inspect import onnx_layers
-from export.precision import CALIBRATION_METHODS, first_convolutions, float32_nodes, folded, to_fp16, to_int8
+from export.precision import CALIBRATION_METHODS, first_convolutions, float32_nodes, folded, packed, to_fp16, to_int8
 from export.runners import onnxruntime_runner, probabilities
 from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
 from export.tiles import Tile, simulated_tiles
@@ -148,6 +148,15 @@ def test_int8_is_explicit_symmetric_and_per_channel(int8: Graph) -> None:
     weights = [node for node in quantise if node.input[0] in constants]
     assert weights
     assert all(constants[node.input[1]].size == constants[node.input[0]].shape[0] for node in weights)
+
+
+def test_packed_weights_are_smaller_and_compute_the_same(int8: Graph) -> None:
+    small = packed(int8)
+    assert small.proto.ByteSize() < 0.8 * int8.proto.ByteSize()
+    constants = {item.name for item in small.proto.graph.initializer}
+    assert not any(node.op_type == "QuantizeLinear" and node.input[0] in constants for node in small.proto.graph.node)
+    pixels = speckle(1, TILE_PX)
+    assert np.array_equal(answer(small, pixels), answer(int8, pixels))
 
 
 def test_the_same_input_gives_the_same_int8_file(

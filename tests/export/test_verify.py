@@ -14,13 +14,15 @@ import onnx
 import pytest
 from osgeo import gdal
 
-from export.accuracy import LARGEST_IOU_LOSS
+from export.accuracy import LARGEST_IOU_LOSS, compare
 from export.artefacts import Workshop
 from export.graph import read_graph, write_graph
+from export.tiles import simulated_tiles
 from export.verify import find_files, main, verify
+from runtime.backends import open_backend
 from sarwater.errors import DataError, ExportError, ModelNotFound
 from sarwater.manifest import Engine, sha256_of
-from sarwater.models import resolve_onnx
+from sarwater.models import resolve_onnx, shipped_model
 from tests.export.conftest import SMALL, TILE_PX, be_quick, speckle
 
 gdal.UseExceptions()
@@ -182,6 +184,16 @@ def test_data_without_labels_is_an_error(workplace: Path, tmp_path: Path) -> Non
 def test_an_unknown_file_is_an_error(workplace: Path, data: Path) -> None:
     with pytest.raises(ModelNotFound, match="no such model file"):
         run("engines/none.onnx", "--data", str(data))
+
+
+def test_the_int8_model_that_ships_is_inside_its_gate_on_both_kinds_of_sensor() -> None:
+    tiles = simulated_tiles(shipped_model().manifest.channels, 384, 14)
+    answers = []
+    for precision in ("fp32", "int8"):
+        with open_backend(shipped_model(precision), "cpu") as backend:
+            answers.append([backend.infer(tile.pixels[None])[0, 0] for tile in tiles])
+    accuracy = compare(answers[1], answers[0], tiles, shipped_model().manifest.threshold)
+    assert accuracy.passes("int8"), accuracy
 
 
 @pytest.mark.realdata

@@ -30,7 +30,24 @@ def test_hrnet_without_any_export_is_the_model_that_ships(tmp_path: Path) -> Non
     assert resolve_onnx("hrnet", tmp_path) == shipped_model()
     shipped = shipped_model()
     assert shipped.manifest.verify(shipped.path)
-    assert shipped.path.stat().st_size < 10_000_000
+    fast = shipped_model("int8")
+    assert fast.manifest.verify(fast.path)
+    assert shipped.path.stat().st_size + fast.path.stat().st_size < 10_000_000
+
+
+def test_a_name_that_ends_in_int8_means_that_precision(tmp_path: Path) -> None:
+    assert (
+        resolve_onnx("hrnet-int8", tmp_path) == resolve_onnx("hrnet-w18-small-int8", tmp_path) == shipped_model("int8")
+    )
+    with pytest.raises(ModelNotFound, match="unet-int8: no model of that name"):
+        resolve_onnx("unet-int8", tmp_path)
+
+
+def test_the_int8_model_that_ships_is_that_of_the_fp32_one() -> None:
+    fast, master = (shipped_model(precision).manifest for precision in ("int8", "fp32"))
+    for part in ("training", "threshold", "channels", "tile_px", "overlap_px"):
+        assert getattr(fast, part) == getattr(master, part)
+    assert fast.precision == "int8"
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         raise DependencyMissing("training needs torch: pip install 'sarwater[train]'") from error
     final = make(Recipe(arguments.data, arguments.out))
-    print(f"ship it with: python -m export.to_onnx {final} -o engines/{MODEL}.onnx; docs/default-model has the INT8 one")
+    print(f"ship it with: python -m export.to_onnx {final} -o engines/{MODEL}.onnx (INT8: docs/default-model)")
     return 0
 
 

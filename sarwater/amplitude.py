@@ -33,7 +33,8 @@ def unlike_amplitude(pixels: npt.NDArray[Any], measured: Bool) -> str | None:
     negative = pixels[measured & (pixels < 0)]
     if negative.size:
         lowest, count = negative.min(), int(np.count_nonzero(measured))
-        if negative.size < count and FILLED < 2 * np.count_nonzero(negative == lowest) > negative.size:
+        repeated = int(np.count_nonzero(negative == lowest))
+        if negative.size < count and repeated > max(FILLED, negative.size / 2):
             return f"holds {lowest:.4g} again and again; it looks like a value for nodata that is not declared"
         if negative.size > MOST_NEGATIVE * count:
             return f"holds {lowest:.4g}, but an amplitude is never negative; it looks like decibels"

@@ -19,7 +19,7 @@ from sarwater.atomic import replacing
 from sarwater.command import run_command
 from sarwater.errors import DataError, UsageError
 from sarwater.manifest import ModelManifest
-from sarwater.models import Model, open_model, shipped_model
+from sarwater.models import SHIPPED, Model, open_model, shipped_model
 
 Document = Mapping[str, Any]
 
@@ -34,8 +34,9 @@ OWNERS = {
 
 USE = """\
 Water masks of amplitude SAR images (detected, ground range or geocoded), without calibration, from about 1 to 30 m
-pixel spacing; for mapping floods and inland water where a person looks at the result. It was not made for, and must not
-alone decide on, warnings, evacuation, navigation or insurance."""
+pixel spacing, and of calibrated backscatter, which the runtime turns into amplitude (400 DN at 0 dB); for mapping
+floods and inland water where a person looks at the result. It was not made for, and must not alone decide on,
+warnings, evacuation, navigation or insurance."""
 
 LIMITS = """\
 - Radar shadow, smooth sand, tarmac and wet bare soil can be as dark as water; where a product brings its incidence
@@ -77,6 +78,7 @@ def _what(model: Model, figures: Document) -> str:
     rows = [
         ["file", f"`{model.path.name}`, {model.path.stat().st_size / 1e6:.1f} MB, {manifest.precision}"],
         ["sha256", f"`{manifest.files[model.path.name]}`"],
+        *_other_precisions(model),
         ["parameters", f"{figures['model']['parameters'] / 1e6:.1f} M"],
         ["input", f"{channels}; nodata 0; preprocessing inside the graph"],
         ["output", f"probability of water; water from {manifest.threshold:g}"],
@@ -86,14 +88,25 @@ def _what(model: Model, figures: Document) -> str:
     return table(["", ""], rows)
 
 
+def _other_precisions(model: Model) -> list[list[str]]:
+    """Where the model is the one that ships: the other files of it."""
+    others = [shipped_model(precision) for precision in SHIPPED] if model.path.name in SHIPPED.values() else []
+    return [
+        [f"in {other.manifest.precision.upper()}", f"`{other.path.name}`, {other.path.stat().st_size / 1e6:.1f} MB"]
+        for other in others
+        if other.path.name != model.path.name
+    ]
+
+
 def _training(manifest: ModelManifest) -> str:
     rows = []
     for key, step in (("data", ""), ("earlier_data", " of a step before")):
         sources = manifest.training.get(key, [])
         total = sum(source["weight"] for source in sources)
-        for source in sources:
-            share = f"{source['weight'] / total:.0%}{step}"
-            rows.append([_owner(source["tiles"][0]), str(source["count"]), share])
+        for owner in dict.fromkeys(_owner(source["tiles"][0]) for source in sources):
+            theirs = [source for source in sources if _owner(source["tiles"][0]) == owner]
+            count, weight = (sum(source[part] for source in theirs) for part in ("count", "weight"))
+            rows.append([owner, str(count), f"{weight / total:.0%}{step}"])
     held_out = ", ".join(manifest.training.get("held_out", [])) or "nothing"
     return f"{table(['data', 'scenes', 'share of training'], rows)}\n\nHeld out: {held_out}."
 

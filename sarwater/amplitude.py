@@ -19,6 +19,8 @@ FILLED = 16
 """Pixels of one value that may be chance."""
 FARTHEST_DB = 100.0
 """From 0 dB: no backscatter is so dark, and no intensity in DN so bright."""
+BRIGHTEST = 10.0
+"""Calibrated backscatter above it, which is 10 dB in either scale, is a bright target, not a scene."""
 
 
 def unlike_amplitude(pixels: npt.NDArray[Any], measured: Bool) -> str | None:
@@ -43,15 +45,19 @@ def unlike_amplitude(pixels: npt.NDArray[Any], measured: Bool) -> str | None:
     return None
 
 
-def unlike_power(values: npt.NDArray[Any], measured: Bool, *, in_db: bool) -> str | None:
+def unlike_power(values: npt.NDArray[Any], measured: Bool, *, in_db: bool, calibrated: bool = True) -> str | None:
     """Why the `measured` ones of `values` are no power in the scale that they are said to be in; else None.
 
     Power whose noise was subtracted is negative here and there, but only by a little.
     """
     if in_db and _most(np.abs(values) > FARTHEST_DB, measured):
         return f"most of its pixels would be beyond {FARTHEST_DB:.0f} dB; they may be decibels times 100"
+    if in_db and _most((values > 0) & (values < 1), measured):
+        return "most of its pixels would be between 0 and 1 dB; it looks like linear backscatter"
     if not in_db and _most(values < -1, measured):
         return "most of its pixels are below -1, where no power is; it looks like decibels"
+    if calibrated and _most(values > BRIGHTEST, measured):
+        return "most of its pixels would be above 10 dB, where no scene is; it looks like amplitude"
     return None
 
 

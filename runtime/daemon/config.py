@@ -74,7 +74,7 @@ class Config(_Frozen):
     polarisations: tuple[str, ...] = ()
     """What feeds the model's `sar` channels, by name (`vv`) or band number; none means the obvious ones."""
     unit: str | None = None
-    """Unit of every scene's pixels, such as `sigma0_db`, where they do not say it; none means what each says."""
+    """Unit of the pixels of every scene, such as `sigma0_db`; none means what each says. Others are refused."""
     nodata: float | None = None
     """Pixel value without a measurement in every scene; none means what each says, else 0."""
 

@@ -102,11 +102,8 @@ class Layer:
     def _converted(self, values: Float32, window: Window) -> Float32:
         missing = values == self.nodata
         in_db = self.unit.endswith("_db")
-        if self.unit in POWER_UNITS and (why := unlike_power(values, np.isfinite(values) & ~missing, in_db=in_db)):
-            raise UnitMismatch(
-                f"{Path(self.dataset.GetDescription()).name}: as {self.unit} ({self.label}), {why}; state the right "
-                "--unit, or convert the scene"
-            )
+        if self.unit in POWER_UNITS:
+            self._refuse_other_units(values, np.isfinite(values) & ~missing, in_db=in_db)
         with np.errstate(divide="ignore", invalid="ignore"):
             if in_db:
                 linear = np.power(np.float32(10), values / 10)
@@ -119,6 +116,15 @@ class Layer:
             result = self._amplitude(linear)
         result[missing] = np.nan
         return result
+
+    def _refuse_other_units(self, values: Float32, measured: npt.NDArray[np.bool_], *, in_db: bool) -> None:
+        """Said to be power, by the product or with --unit, and none: the mask would be all water, or all land."""
+        why = unlike_power(values, measured, in_db=in_db, calibrated=not self.unit.startswith("intensity"))
+        if why is not None:
+            raise UnitMismatch(
+                f"{Path(self.dataset.GetDescription()).name}: as {self.unit} ({self.label}), {why}; state the right "
+                "--unit, or convert the scene"
+            )
 
     def _amplitude(self, power: Float32) -> Float32:
         """The root of `power`, (H, W) float32. What is not above 0 once noise is subtracted is dark, not nodata."""

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -206,18 +207,20 @@ def test_an_interrupted_build_leaves_nothing_half_written(built: BuildOptions, m
     assert names(built.workshop.folder) == before
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow past 100 kB: writing more fails as on a full disk."""
+    """No file may grow past 100 kB: writing more fails as on a full disk. Only for so long: the log of the tests may be
+    a file, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(options: BuildOptions) -> None:
-    with pytest.raises(OutputError, match=r"cannot be written .*free some space"):
+    with full_disk(), pytest.raises(OutputError, match=r"cannot be written .*free some space"):
         build_engine(options)
     assert names(options.workshop.folder) == set()
 

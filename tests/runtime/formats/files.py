@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from osgeo import gdal
 
+from runtime.scene import Scene
 from tests.runtime.rasters import write_geotiff
 
 CORNERS = {
@@ -101,3 +102,9 @@ def write_safe(folder: Path, bands: dict[str, np.ndarray], *, calibrated: bool =
                 f"<calibration><calibrationVectorList>{text}</calibrationVectorList></calibration>"
             )
     return folder
+
+
+def whole(scene: Scene) -> np.ndarray:
+    """All pixels of an open scene, (C, H, W)."""
+    rows, _ = scene.read(0, scene.height_px)
+    return rows

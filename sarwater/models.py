@@ -14,7 +14,7 @@ from sarwater.errors import ManifestInvalid, ModelNotFound
 from sarwater.manifest import FAMILIES, ModelManifest, manifest_path
 
 SHIPPED = {"fp32": "hrnet-w18-small.onnx", "int8": "hrnet-w18-small-int8.onnx"}
-"""By precision: the master, and what a CPU computes twice as fast."""
+"""By precision: the master, and what a CPU computes nearly twice as fast."""
 RUNS = Path("runs")
 ENGINES = Path("engines")
 

@@ -1,12 +1,11 @@
 """The same network, scene and tile size, run four ways: seconds, peak memory, IoU and visible seams of each.
 
-    benchmarks/peers.sh [--model MODEL] [--int8 FILE.onnx] [--size WxH]
+    benchmarks/peers.sh [--model MODEL] [--int8 hrnet-int8] [--size WxH]
 
 `torch` is a plain sliding window in PyTorch over an array held in memory; `onnxruntime` a rasterio loop, window by
 window, as most people write it; `torchgeo` the same PyTorch network fed by torchgeo's grid sampler. None of them
 blends. Each runs in a process of its own, one after the other. The weights are the same everywhere: the PyTorch ones
-come from the ONNX file. --int8 adds a row: ours with that graph, which `sarwater-build-engine hrnet --precision int8`
-makes of the same weights.
+come from the ONNX file. --int8 adds a row: ours with that graph of the same weights.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         scene = write_scene(folder / "scene.tif", height, width, truth=truth)
         report = {"sarwater": _ours(model, scene, folder, "sarwater")}
         if arguments.int8:
-            report["sarwater int8"] = _ours(resolve_onnx(str(arguments.int8)), scene, folder, "sarwater int8")
+            report["sarwater int8"] = _ours(resolve_onnx(arguments.int8), scene, folder, "sarwater int8")
         for peer in arguments.only.split(","):
             report[peer] = _peer(arguments.peers, peer, model, scene, folder)
         for name, figures in report.items():
@@ -126,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.peers", description="The same network run four ways.")
     parser.add_argument("--peers", type=Path, required=True, help="interpreter of the peers' environment")
     parser.add_argument("--model", default="hrnet", help="an .onnx file or a model name (default: %(default)s)")
-    parser.add_argument("--int8", type=Path, metavar="FILE.onnx", help="the same model in int8, for a row of its own")
+    parser.add_argument("--int8", metavar="MODEL", help="the same model in int8, for a row of its own")
     parser.add_argument(
         "--size", default="4096x4096", metavar="WxH", help="of the simulated scene (default: %(default)s)"
     )

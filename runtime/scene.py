@@ -179,8 +179,7 @@ class Scene:
         first = self.layers[self.sar_channels[0]]
         if first.converted or first.unit not in ("amplitude_dn", UNKNOWN_UNIT):
             return
-        pixels = rows[self.sar_channels[0]]
-        if why := unlike_amplitude(pixels, np.isfinite(pixels) & (pixels != self.sar_nodata)):
+        if why := unlike_amplitude(rows[self.sar_channels[0]], self.sar_nodata):
             raise UnitMismatch(
                 f"{self.path.name}: {why}: state that with --unit, as sigma0_db or sigma0_linear, or the value of its "
                 "nodata with --nodata (in the daemon: `unit`, `nodata`)"

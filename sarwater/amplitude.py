@@ -23,8 +23,8 @@ BRIGHTEST = 10.0
 """Calibrated backscatter above it, which is 10 dB in either scale, is a bright target, not a scene."""
 
 
-def unlike_amplitude(pixels: npt.NDArray[Any], measured: Bool) -> str | None:
-    """Why the `measured` ones of `pixels`, both of one shape, are no amplitudes in DN; None where they may be.
+def unlike_amplitude(pixels: npt.NDArray[Any], nodata: float | None = None) -> str | None:
+    """Why `pixels`, but for those of value `nodata` and NaN, are no amplitudes in DN; None where they may be.
 
     Taken for amplitudes, decibels and linear backscatter are so dark that all of it would be water. A few negative
     values are none of these: resampling by cubic convolution or Lanczos leaves them beside bright targets, and 16 bits
@@ -32,6 +32,9 @@ def unlike_amplitude(pixels: npt.NDArray[Any], measured: Bool) -> str | None:
     """
     if pixels.dtype.kind == "u":
         return None
+    measured = np.isfinite(pixels)
+    if nodata is not None:  # numpy compares with None object by object
+        measured &= pixels != nodata
     negative = pixels[measured & (pixels < 0)]
     if negative.size:
         lowest, count = negative.min(), int(np.count_nonzero(measured))

@@ -177,8 +177,7 @@ def _look_through(
                 f"{path}: {np.count_nonzero(~finite)} pixels are NaN or infinite, first at row {y + row}, column "
                 f"{column}; mask them, or declare NaN as nodata: gdal_edit.py -a_nodata nan"
             )
-        measured = np.isfinite(pixels[0]) & (pixels[0] != (declared or 0))
-        if why := unlike_amplitude(pixels[0], measured):
+        if why := unlike_amplitude(pixels[0], declared or 0):
             scale = f"{AMPLITUDE_DN_AT_0_DB:.0f}"
             raise DataError(
                 f"{path}: {why}; expected amplitude, or a declared nodata value. Backscatter becomes amplitude by "

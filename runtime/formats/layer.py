@@ -100,7 +100,7 @@ class Layer:
             part[...] = self.read(replace(window, y_px=window.y_px + first, height_px=len(part)))
 
     def _converted(self, values: Float32, window: Window) -> Float32:
-        missing = values == self.nodata
+        missing = np.isnan(values) if self.nodata is None else values == self.nodata
         in_db = self.unit.endswith("_db")
         if self.unit in POWER_UNITS:
             self._refuse_other_units(values, np.isfinite(values) & ~missing, in_db=in_db)

@@ -115,7 +115,7 @@ class FitOptions:
     precision: str = _option(
         "auto",
         "machine",
-        "of the arithmetic; auto: bf16 on a GPU that has it, else fp32",
+        "of the arithmetic; auto: bf16 on a GPU or processor that has it, else fp32",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     seed: int = _option(0, "machine", "a run is a function of its options, data and seed")

@@ -63,7 +63,7 @@ def as_arguments(options: FitOptions) -> list[str]:
         *(options.model, "--data", options.data[0], "--holdout", "WTR2", "--crop", "32", "--batch", str(options.batch)),
         *("--steps", str(options.steps), "--warmup", "2", "--evaluate-every", "3", "--log-every", "2"),
         *("--workers", str(options.workers), "--learning-rate", "0.003", "--ema", "0.5", "--no-tensorboard"),
-        *("--out", str(options.out)),
+        *("--precision", options.precision, "--out", str(options.out)),
     ]
 
 

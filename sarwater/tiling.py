@@ -2,8 +2,8 @@
 
 Along each axis the windows are spread evenly from edge to edge, so only a scene smaller than one tile is ever
 padded. Neighbours overlap by at least `overlap_px`; the cross-fade between them is always exactly `overlap_px`
-long and centred in their overlap, so each pixel is answered by at most two windows per axis, both of which see it
-as far from their own edge as the plan allows.
+long and centred in their overlap, so each pixel is answered by at most two windows per axis. Spread windows mostly
+share more than they have to, and `with_wide_fades` uses all of it.
 
     window i      |------------[====]-----|
     window i+1           |-----[====]------------|
@@ -18,7 +18,7 @@ The ramps are raised cosines, and the falling one is `1 - rising`: their float32
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -88,6 +88,17 @@ class TilePlan:
         plans = [*smaller, full, *larger]
         least_px = min(plan.computed_px for plan in plans)
         return [plan for plan in plans if plan.computed_px <= (1 + WORTH_SHARE) * least_px][-1]
+
+    def with_wide_fades(self) -> TilePlan:
+        """The same windows, cross-faded over all that neighbours share: the slower the change from one window's answer
+        to the next, the less of it can be seen, and nothing more is computed (but `columns_between` reaches further
+        beyond a slanting swath)."""
+        shared_px = [
+            before.start + self.tile_px - after.start
+            for spans in (self.rows, self.columns)
+            for before, after in itertools.pairwise(spans)
+        ]
+        return replace(self, overlap_px=min([*shared_px, self.tile_px // 3]) // 2 * 2) if shared_px else self
 
     @cached_property
     def rows(self) -> tuple[Span, ...]:

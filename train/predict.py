@@ -28,7 +28,7 @@ def probability(segmenter: Segmenter, tile: Tile) -> Float32:
     """Blended probability of water, (rows, width) float32; 0 where a whole window is nodata."""
     device = next(segmenter.parameters()).device
     height, width = tile.rows_px, tile.width_px
-    plan = TilePlan(height, width, _window_px(segmenter, max(height, width)), OVERLAP_PX)
+    plan = TilePlan(height, width, _window_px(segmenter, max(height, width)), OVERLAP_PX).with_wide_fades()
     blended = np.zeros((height, width), np.float32)
     for row in plan.rows:
         weight_y = plan.weights(row, height)[:, None]

@@ -78,7 +78,7 @@ class Backend(ABC):
 
     def plan(self, height_px: int, width_px: int) -> TilePlan:
         """Where the windows of such a scene lie: the same for every run with this backend and model."""
-        return TilePlan(height_px, width_px, self.manifest.tile_px, self.manifest.overlap_px)
+        return TilePlan(height_px, width_px, self.manifest.tile_px, self.manifest.overlap_px).with_wide_fades()
 
     @abstractmethod
     def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:

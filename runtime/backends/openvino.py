@@ -71,7 +71,8 @@ class OpenVinoBackend(Backend):
     def plan(self, height_px: int, width_px: int) -> TilePlan:
         if not self._fits:
             return super().plan(height_px, width_px)
-        return TilePlan.fitted(height_px, width_px, self.manifest.tile_px, self.manifest.overlap_px)
+        fitted = TilePlan.fitted(height_px, width_px, self.manifest.tile_px, self.manifest.overlap_px)
+        return fitted.with_wide_fades()
 
     def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
         network = self._network_for(plan.tile_px)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +17,7 @@ def plans(draw: st.DrawFn) -> TilePlan:
     return TilePlan(draw(st.integers(1, 400)), draw(st.integers(1, 400)), tile, overlap)
 
 
-@given(plans())
+@given(plans() | plans().map(TilePlan.with_wide_fades))
 def test_blend_weights_of_all_windows_sum_to_exactly_one_on_every_pixel(plan: TilePlan) -> None:
     total = np.zeros(plan.height_px, np.float32)
     for span in plan.rows:
@@ -23,7 +25,7 @@ def test_blend_weights_of_all_windows_sum_to_exactly_one_on_every_pixel(plan: Ti
     assert (total == 1).all()
 
 
-@given(plans())
+@given(plans() | plans().map(TilePlan.with_wide_fades))
 def test_every_pixel_is_answered_by_at_most_two_windows_per_axis(plan: TilePlan) -> None:
     answers = np.zeros(plan.width_px, int)
     for span in plan.columns:
@@ -32,7 +34,7 @@ def test_every_pixel_is_answered_by_at_most_two_windows_per_axis(plan: TilePlan)
     assert answers.max() <= 2
 
 
-@given(plans())
+@given(plans() | plans().map(TilePlan.with_wide_fades))
 def test_a_window_answers_only_for_pixels_that_it_sees(plan: TilePlan) -> None:
     for span in plan.rows:
         assert span.start <= span.lo < span.hi <= span.start + plan.tile_px
@@ -45,7 +47,7 @@ def test_a_window_leaves_the_scene_only_where_the_scene_is_smaller_than_a_tile(p
         assert span.start + plan.tile_px <= max(plan.width_px, plan.tile_px)
 
 
-@given(plans(), st.data())
+@given(plans() | plans().map(TilePlan.with_wide_fades), st.data())
 def test_windows_between_the_ends_of_a_swath_answer_for_every_measured_column(
     plan: TilePlan, data: st.DataObject
 ) -> None:
@@ -94,6 +96,22 @@ def test_the_tile_fits_the_scene(side_px: int, tile_px: int) -> None:
     plan = TilePlan.fitted(side_px, side_px, 1024, 48)
     assert plan.tile_px == tile_px
     assert side_px <= 1024 or plan.waste < 1.27
+
+
+@given(plans())
+def test_wide_fades_leave_the_windows_where_they_are_and_use_all_that_they_share(plan: TilePlan) -> None:
+    wide = plan.with_wide_fades()
+    for spans, wide_spans in ((plan.rows, wide.rows), (plan.columns, wide.columns)):
+        assert [span.start for span in wide_spans] == [span.start for span in spans]
+    assert wide.overlap_px >= plan.overlap_px
+    assert wide.computed_px == plan.computed_px
+    if wide.tiles > 1 and wide.overlap_px + 2 <= plan.tile_px // 3:
+        assert replace(wide, overlap_px=wide.overlap_px + 2).tiles > plan.tiles
+
+
+def test_a_scene_of_one_tile_has_no_fades_to_widen() -> None:
+    plan = TilePlan(100, 100, 128, 16)
+    assert plan.with_wide_fades() == plan
 
 
 def test_a_fitted_tile_leaves_room_for_a_wide_overlap() -> None:

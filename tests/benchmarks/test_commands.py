@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -24,7 +25,9 @@ def test_the_whole_scene(capsys: pytest.CaptureFixture[str]) -> None:
     assert scene.main(["--size", "1300x1024"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["tiles"] == 2
-    assert 0 < report["share_of_raw_processor"] < 1
+    # How large the share is, is for the benchmark to say: two tiles on a busy machine may take less than alone.
+    assert len(report["shares_processor"]) == report["rounds"]
+    assert report["share_of_raw_processor"] == median(report["shares_processor"]) > 0
 
 
 def test_seams(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

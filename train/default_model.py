@@ -12,7 +12,7 @@ DIR holds k5/ (img, mask) and etci/ (vv.tif, flood_label.tif). In order, each st
      gated    those weights as they are, answering at two resolutions: only the gate between the answers learns
      adapted  those weights trained on, at one resolution
      refined  the adapted ones trained on, at both
-     without-TILE   the mean of the weights of gated and refined
+     without-TILE   the mean of the weights of gated and refined, with the level of several looks under control
 6. final      the same with all of them
 
 Every step ends after a fixed number of updates, never at the one where a held-out tile scored best.
@@ -60,7 +60,10 @@ def _simulate(folder: Path, arguments: Sequence[str]) -> None:
 
 def _averaged(recipe: Recipe, name: str, holdout: tuple[str, ...]) -> Path:
     """What never saw a K5 tile finds unseen ones' fields to be land, what did finds their shadows to be: the mean of
-    both weights does both."""
+    both weights does both.
+
+    The level is controlled from here on only: weights that have seen it vary by 4 dB bear what the control leaves.
+    """
     from train.checkpoint import halfway, load_checkpoint, save_checkpoint
 
     gated = load_checkpoint(_fit(recipe.gated(name, holdout)))
@@ -68,9 +71,10 @@ def _averaged(recipe: Recipe, name: str, holdout: tuple[str, ...]) -> Path:
     refined = load_checkpoint(_fit(recipe.refined(name, holdout)))
     earlier = load_checkpoint(recipe.at_sea().out / "last.pt").training["data"]
     training = {**refined.training, "earlier_data": earlier, "averaged_with": "the base with a gate", "metrics": {}}
+    architecture = replace(refined.architecture, level_control=True)
     path = recipe.out / name / "last.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, replace(halfway(gated, refined), training=training))
+    save_checkpoint(path, replace(halfway(gated, refined), architecture=architecture, training=training))
     return path
 
 

@@ -154,6 +154,7 @@ def _options(start: Start, split: Split, replay: Sequence[str], crop_px: int, ou
         batch_norm=start.arch.batch_norm,
         contrast=start.arch.contrast,
         coarse=start.arch.coarse,
+        level_control=start.arch.level_control,
         init=start.path,
         # Batches of a few tiles have statistics of their own: with these the old skill is gone in ten steps.
         frozen_norm=useful,

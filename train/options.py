@@ -75,6 +75,11 @@ class FitOptions:
         "network",
         "also answer at a quarter of the resolution, and learn which answer to believe where: for single-look speckle",
     )
+    level_control: bool = _option(
+        False,
+        "network",
+        "bring windows of several looks to the usual level first: a calibration a few decibels off changes nothing",
+    )
     frozen_norm: bool = _option(
         False,
         "network",

@@ -52,7 +52,12 @@ def make_plan(options: FitOptions, team: Team) -> Plan:
     device = choose_device(options.device, team.local_rank)
     channels = _channels(options.channels)
     arch = architecture(
-        options.model, channels, batch_norm=options.batch_norm, contrast=options.contrast, coarse=options.coarse
+        options.model,
+        channels,
+        batch_norm=options.batch_norm,
+        contrast=options.contrast,
+        coarse=options.coarse,
+        level_control=options.level_control,
     )
     _check_crop(options.crop_px, options.batch, arch)
     loss = Loss(options.loss, (options.class_weights[0], options.class_weights[1]))

@@ -52,7 +52,12 @@ def open_start(path: Path) -> Start:
             f"--channels {','.join(names)}`"
         )
     if arch != architecture(
-        arch.name, arch.channels, batch_norm=arch.batch_norm, contrast=arch.contrast, coarse=arch.coarse
+        arch.name,
+        arch.channels,
+        batch_norm=arch.batch_norm,
+        contrast=arch.contrast,
+        coarse=arch.coarse,
+        level_control=arch.level_control,
     ):
         raise CheckpointInvalid(
             f"{path}: prepares its pixels otherwise than this version does; adapt a model of this version"

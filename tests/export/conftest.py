@@ -44,9 +44,11 @@ def speckle(channels: int, side_px: int, count: int = 1, seed: int = 0) -> Float
 
 def random_segmenter(name: str, channels: tuple[Channel, ...] = (Channel("sar", "amplitude_dn"),)) -> Segmenter:
     torch.manual_seed(0)
-    # As the model that ships: with contrast and coarse, so that their pooling and resizing go through everything, too.
+    # As the model that ships, so that the pooling and resizing of its preprocessing go through everything, too.
     as_shipped = name == "hrnet-w18-small"
-    segmenter = Segmenter(architecture(name, channels, contrast=as_shipped, coarse=as_shipped))
+    segmenter = Segmenter(
+        architecture(name, channels, contrast=as_shipped, coarse=as_shipped, level_control=as_shipped)
+    )
     if as_shipped:
         torch.nn.init.normal_(segmenter.net.gate[2].weight)
     segmenter.train()

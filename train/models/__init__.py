@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from sarwater.errors import UsageError
 from sarwater.manifest import Channel
-from train.models import deepunet, fcn, hrnet, unet
+from train.models import deepunet, fcn, hrnet, preprocessing, unet
 from train.models.layers import enlarge_plane
+from train.models.preprocessing import COARSE, CONTRAST_CELL_PX, LEVEL_CELL_PX, SPECKLE_CELL_PX
 
 FAMILIES: dict[str, ModuleType] = {"fcn": fcn, "unet": unet, "deepunet": deepunet, "hrnet": hrnet}
 """Each module has VARIANTS and DEFAULT_VARIANT."""
@@ -26,14 +27,6 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "hrnet": hrnet.HRNet,
 }
 MAX_CHANNELS = 3
-CONTRAST_CELL_PX = 32
-CONTRAST_CELLS = 9
-"""The local mean is that of so many cells, across and down."""
-CONTRAST_DB = 5.0
-COARSE = 4
-"""Pixels along one of a coarse pixel, in networks that also look from further away."""
-SPECKLE_CELL_PX = 32
-"""Coarse pixels; the speckle of a place is told from so many, across and down."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +60,9 @@ class Architecture:
     """True: the network also sees decibels above the local mean of the first channel, which must be an amplitude."""
     coarse: bool = False
     """True: the network answers at a quarter of the resolution, too, and a gate weighs the two answers."""
+    level_control: bool = False
+    """True: windows of several looks are brought to the usual level first, so that a calibration that is off by a few
+    decibels changes nothing."""
 
     @property
     def planes(self) -> tuple[str, ...]:
@@ -83,6 +79,8 @@ class Architecture:
         stride_px: int = NETWORKS[self.family].stride_px
         if self.contrast:
             stride_px = math.lcm(stride_px, CONTRAST_CELL_PX)
+        if self.level_control:
+            stride_px = math.lcm(stride_px, LEVEL_CELL_PX)
         return math.lcm(COARSE * stride_px, COARSE * SPECKLE_CELL_PX) if self.coarse else stride_px
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,6 +96,7 @@ class Architecture:
             document.get("batch_norm", True),
             document.get("contrast", False),
             document.get("coarse", False),
+            document.get("level_control", False),
         )
 
 
@@ -108,6 +107,7 @@ def architecture(
     batch_norm: bool = True,
     contrast: bool = False,
     coarse: bool = False,
+    level_control: bool = False,
 ) -> Architecture:
     """`hrnet` (its default variant) or `hrnet-w48`. Raises UsageError with the choices."""
     family, _, variant = name.partition("-")
@@ -123,12 +123,16 @@ def architecture(
     if family == "hrnet" and not batch_norm:
         raise UsageError("hrnet without batch normalisation does not exist; expected fcn, unet or deepunet")
     norms = tuple(NORMALISATIONS[channel.unit] for channel in channels)
-    for wanted, feature in ((contrast, "contrast"), (coarse, "the coarse answer")):
+    for wanted, feature in (
+        (contrast, "contrast"),
+        (coarse, "the coarse answer"),
+        (level_control, "the control of the level"),
+    ):
         if wanted and not norms[0].decibel:
             raise UsageError(
                 f"{feature} needs an amplitude as the first channel; {channels[0].name} is {channels[0].unit}"
             )
-    return Architecture(family, variant, channels, norms, batch_norm, contrast, coarse)
+    return Architecture(family, variant, channels, norms, batch_norm, contrast, coarse, level_control)
 
 
 class Segmenter(nn.Module):
@@ -146,21 +150,27 @@ class Segmenter(nn.Module):
     def logits(self, raw: Tensor) -> Tensor:
         if not torch.jit.is_tracing():  # a tracer would take the check for part of the network
             self._check(raw)
-        if not self.arch.coarse:
+        if not (self.arch.coarse or self.arch.level_control):
             return self._answer(raw)
-        fine, coarse_raw = self._answer(raw), self._coarse(raw)
-        coarse = enlarge_plane(self._answer(coarse_raw, against_all=True), COARSE)
-        return coarse + self._gate(fine, coarse, raw, coarse_raw) * (fine - coarse)  # (N, 1, H, W)
+        coarse_raw = self._coarse(raw)
+        speckle = preprocessing.speckle(raw[:, :1], coarse_raw[:, :1])
+        gain = preprocessing.levelling_gain(raw[:, :1], speckle) if self.arch.level_control else None
+        fine = self._answer(raw, gain)
+        if not self.arch.coarse:
+            return fine
+        coarse = enlarge_plane(self._answer(coarse_raw, gain, against_all=True), COARSE)
+        return coarse + self._gate(fine, coarse, speckle) * (fine - coarse)  # (N, 1, H, W)
 
-    def _answer(self, raw: Tensor, *, against_all: bool = False) -> Tensor:
-        """Logit at the resolution of `raw`, (N, 1, H, W); `against_all`: the contrast is that with all of `raw`."""
+    def _answer(self, raw: Tensor, gain: Tensor | None = None, *, against_all: bool = False) -> Tensor:
+        """Logit at the resolution of `raw`, (N, 1, H, W), whose amplitudes are first multiplied by `gain`,
+        (N, 1, 1, 1); `against_all`: the contrast is that with all of `raw`."""
         planes = []
         for index, norm in enumerate(self.arch.normalisation):
             plane = raw[:, index : index + 1] if raw.shape[1] > 1 else raw
             if norm.decibel:
-                plane = _decibel(plane)
+                plane = preprocessing.decibel(plane if gain is None else plane * gain)
             if self.arch.contrast and index == 0:
-                contrast = _contrast(plane, (plane > 0).to(plane.dtype), against_all=against_all)
+                contrast = preprocessing.contrast(plane, (plane > 0).to(plane.dtype), against_all=against_all)
             planes.append((plane - norm.mean) / norm.std)
         if self.arch.contrast:
             planes.append(contrast)
@@ -179,9 +189,8 @@ class Segmenter(nn.Module):
         ]
         return torch.cat(planes, dim=1)
 
-    def _gate(self, fine: Tensor, coarse: Tensor, raw: Tensor, coarse_raw: Tensor) -> Tensor:
+    def _gate(self, fine: Tensor, coarse: Tensor, speckle: Tensor) -> Tensor:
         """How far to believe the fine answer, 0 to 1, (N, 1, H, W): by both answers and by the speckle."""
-        speckle = _speckle(raw[:, :1], coarse_raw[:, :1])
         around = functional.interpolate(
             functional.avg_pool2d(speckle, SPECKLE_CELL_PX),
             scale_factor=float(SPECKLE_CELL_PX),
@@ -209,41 +218,6 @@ class Segmenter(nn.Module):
                 f"input is {height} x {width} px, {self.arch.name} takes multiples of {stride_px}: "
                 f"pad it to {padded[0]} x {padded[1]}"
             )
-
-
-def _decibel(amplitude: Tensor) -> Tensor:
-    return torch.log10(amplitude.clamp(min=1.0)) * 20.0
-
-
-def _speckle(amplitude: Tensor, coarse_amplitude: Tensor) -> Tensor:
-    """Decibels by which the mean of a coarse pixel exceeds the mean of its decibels, (N, 1, H / COARSE, W / COARSE).
-
-    1.5 dB for the speckle of a single look, a quarter of that for four; 0 where a pixel is not valid.
-    """
-    complete = (-functional.max_pool2d(-amplitude, COARSE) > 0).to(amplitude.dtype)
-    return (_decibel(coarse_amplitude) - functional.avg_pool2d(_decibel(amplitude), COARSE)) * complete
-
-
-def _contrast(level_db: Tensor, valid: Tensor, *, against_all: bool = False) -> Tensor:
-    """Decibels above the mean of some 300 px around, in units of CONTRAST_DB; 0 where not valid. All (N, 1, H, W).
-
-    Calibrations and products differ by more than water and land do: what is water in one is as bright as land in
-    another. Against its surroundings water is dark in all of them.
-
-    `against_all`: above the mean of the whole input. At the coarse resolution the surroundings are wider than a crop
-    in training and about as wide as a window at run time, where a mean that ends with the window shows as a seam.
-    """
-    level_db = level_db * valid
-    cells = [functional.avg_pool2d(plane, CONTRAST_CELL_PX) for plane in (level_db, valid)]
-    if against_all:
-        total, count = (functional.adaptive_avg_pool2d(plane, 1) for plane in cells)
-        return (level_db - total / count.clamp(min=1e-3) * valid) / CONTRAST_DB
-    total, count = (functional.avg_pool2d(plane, CONTRAST_CELLS, 1, CONTRAST_CELLS // 2) for plane in cells)
-    mean_db = functional.interpolate(
-        total / count.clamp(min=1e-3), scale_factor=CONTRAST_CELL_PX / 4, mode="bilinear", align_corners=False
-    )
-    mean_db = enlarge_plane(mean_db, 4)
-    return (level_db - mean_db * valid) / CONTRAST_DB
 
 
 def _network(arch: Architecture) -> nn.Module:

@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from sarwater.errors import UsageError
 from sarwater.manifest import Channel
-from train.models import Architecture, Segmenter, _speckle, architecture
+from train.models import Architecture, Segmenter, architecture
 from train.models.layers import enlarge_plane
+from train.models.preprocessing import USUAL_LEVEL_DB, levelling_gain, speckle
 
 SAR = Channel("sar", "amplitude_dn")
 GIM = Channel("gim", "incidence_dn")
@@ -229,9 +230,9 @@ def test_a_coarse_pixel_is_the_mean_amplitude_of_the_valid_ones() -> None:
 def test_speckle_is_told_by_the_decibels_that_the_mean_gains(looks: int, expected_db: float) -> None:
     power = np.random.default_rng(0).gamma(looks, 1 / looks, (1, 1, 512, 512))
     amplitude = torch.from_numpy(200 * np.sqrt(power)).float()
-    assert _speckle(amplitude, functional.avg_pool2d(amplitude, 4)).mean().item() == pytest.approx(expected_db, abs=0.1)
+    assert speckle(amplitude, functional.avg_pool2d(amplitude, 4)).mean().item() == pytest.approx(expected_db, abs=0.1)
     amplitude[..., 1] = 0
-    assert _speckle(amplitude, functional.avg_pool2d(amplitude, 4))[..., 0].abs().max() == 0
+    assert speckle(amplitude, functional.avg_pool2d(amplitude, 4))[..., 0].abs().max() == 0
 
 
 def test_the_coarse_answer_needs_an_amplitude() -> None:
@@ -239,7 +240,71 @@ def test_the_coarse_answer_needs_an_amplitude() -> None:
         architecture("hrnet", (GIM, SAR), coarse=True)
 
 
+def land(level_db: float, looks: float, side_px: int = 256) -> torch.Tensor:
+    """Bare land in speckle whose mean amplitude is `level_db`, (1, 1, side_px, side_px)."""
+    amplitude = np.sqrt(np.random.default_rng(0).gamma(looks, 1 / looks, (1, 1, side_px, side_px)))
+    return torch.from_numpy(amplitude / amplitude.mean() * 10 ** (level_db / 20)).float()
+
+
+def levelled_db(amplitude: torch.Tensor) -> float:
+    coarse = functional.avg_pool2d(amplitude, 4)
+    return float(20 * torch.log10(levelling_gain(amplitude, speckle(amplitude, coarse))).squeeze())
+
+
+@pytest.mark.parametrize("off_db", [-4.0, -3.0, 0.0, 3.0, 4.0])
+def test_several_looks_are_brought_to_the_usual_level(off_db: float) -> None:
+    assert levelled_db(land(USUAL_LEVEL_DB + off_db, looks=16)) == pytest.approx(-off_db, abs=0.2)
+
+
+@pytest.mark.parametrize("off_db", [-30.0, -10.0, 9.0])
+def test_a_level_far_away_is_that_of_a_sea_or_of_another_product_and_stays(off_db: float) -> None:
+    assert levelled_db(land(USUAL_LEVEL_DB + off_db, looks=16)) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_level_further_off_than_calibrations_are_is_brought_back_in_part() -> None:
+    assert levelled_db(land(USUAL_LEVEL_DB - 6, looks=16)) == pytest.approx(3, abs=0.3)
+
+
+def test_a_single_look_keeps_its_level() -> None:
+    scene = land(USUAL_LEVEL_DB - 3, looks=1)
+    assert levelled_db(scene) == 0
+    scene[..., 64:] = 0
+    assert levelled_db(scene) == 0, "what is not valid does not count as smooth"
+
+
+def test_the_level_is_that_of_the_land_beside_a_flood_and_of_the_valid_part() -> None:
+    scene = land(USUAL_LEVEL_DB + 3, looks=16)
+    scene[..., 128:] *= 0.25
+    assert levelled_db(scene) == pytest.approx(-3, abs=0.3)
+    scene[..., 96:] = 0
+    assert levelled_db(scene) == pytest.approx(-3, abs=0.3)
+    assert levelled_db(torch.zeros(1, 1, 64, 64)) == 0
+    assert levelled_db(torch.full((1, 1, 64, 64), 10 ** ((USUAL_LEVEL_DB + 2) / 20))) == pytest.approx(-2, abs=1e-3)
+
+
+def test_each_window_of_a_batch_has_a_level_of_its_own() -> None:
+    windows = torch.cat([land(USUAL_LEVEL_DB - 3, looks=16), land(USUAL_LEVEL_DB + 3, looks=16)])
+    gain = levelling_gain(windows, speckle(windows, functional.avg_pool2d(windows, 4)))
+    assert gain.shape == (2, 1, 1, 1)
+    assert gain[0] > 1 > gain[1]
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_calibration_that_is_off_changes_nothing_where_the_level_is_controlled(coarse: bool) -> None:
+    torch.manual_seed(0)
+    arch = architecture("hrnet-w18-small", (SAR, GIM), contrast=True, coarse=coarse, level_control=True)
+    segmenter = Segmenter(arch).eval()
+    raw = torch.cat([land(USUAL_LEVEL_DB, looks=16), torch.full((1, 1, 256, 256), 90.0)], dim=1)
+    louder = raw.clone()
+    louder[:, 0] *= 10 ** (3 / 20)
+    with torch.no_grad():
+        torch.testing.assert_close(segmenter(louder), segmenter(raw), atol=1e-4, rtol=0)
+        without = Segmenter(architecture("hrnet-w18-small", (SAR, GIM), contrast=True, coarse=coarse)).eval()
+        without.load_state_dict(segmenter.state_dict())
+        assert (without(louder) - without(raw)).abs().mean() > 1e-4
+
+
 def test_contrast_and_channels_survive_the_description() -> None:
-    arch = architecture("hrnet", (SAR, GIM), contrast=True, coarse=True)
+    arch = architecture("hrnet", (SAR, GIM), contrast=True, coarse=True, level_control=True)
     assert Architecture.from_dict(arch.to_dict()) == arch
     assert arch.planes == ("sar", "gim", "contrast")

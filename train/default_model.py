@@ -12,8 +12,10 @@ DIR holds k5/ (img, mask) and etci/ (vv.tif, flood_label.tif). In order, each st
      gated    those weights as they are, answering at two resolutions: only the gate between the answers learns
      adapted  those weights trained on, at one resolution
      refined  the adapted ones trained on, at both
-     without-TILE   the mean of the weights of gated and refined, with the level of several looks under control
+     without-TILE   the mean of the weights of gated and refined
 6. final      the same with all of them
+7. levelled   that learns how far scenes of several looks lie off their usual level; K5 tiles have a single one, so the
+              folds are as good without
 
 Every step ends after a fixed number of updates, never at the one where a held-out tile scored best.
 """
@@ -47,7 +49,8 @@ def make(recipe: Recipe) -> Path:
     for tile in k5:
         _averaged(recipe, f"without-{tile.name}", (tile.name,))
     final = _averaged(recipe, "final", ())
-    return _with_scores(recipe, final, _leave_one_out(recipe, [tile.name for tile in k5]))
+    levelled = _fit(recipe.levelled())
+    return _with_scores(recipe, final, levelled, _leave_one_out(recipe, [tile.name for tile in k5]))
 
 
 def _simulate(folder: Path, arguments: Sequence[str]) -> None:
@@ -60,10 +63,7 @@ def _simulate(folder: Path, arguments: Sequence[str]) -> None:
 
 def _averaged(recipe: Recipe, name: str, holdout: tuple[str, ...]) -> Path:
     """What never saw a K5 tile finds unseen ones' fields to be land, what did finds their shadows to be: the mean of
-    both weights does both.
-
-    The level is controlled from here on only: weights that have seen it vary by 4 dB bear what the control leaves.
-    """
+    both weights does both."""
     from train.checkpoint import halfway, load_checkpoint, save_checkpoint
 
     gated = load_checkpoint(_fit(recipe.gated(name, holdout)))
@@ -71,10 +71,9 @@ def _averaged(recipe: Recipe, name: str, holdout: tuple[str, ...]) -> Path:
     refined = load_checkpoint(_fit(recipe.refined(name, holdout)))
     earlier = load_checkpoint(recipe.at_sea().out / "last.pt").training["data"]
     training = {**refined.training, "earlier_data": earlier, "averaged_with": "the base with a gate", "metrics": {}}
-    architecture = replace(refined.architecture, level_control=True)
     path = recipe.out / name / "last.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, replace(halfway(gated, refined), architecture=architecture, training=training))
+    save_checkpoint(path, replace(halfway(gated, refined), training=training))
     return path
 
 
@@ -89,14 +88,15 @@ def _fit(options: FitOptions) -> Path:
     return last
 
 
-def _with_scores(recipe: Recipe, final: Path, leave_one_out: dict[str, Any]) -> Path:
-    """The final checkpoint with what the folds say of it."""
+def _with_scores(recipe: Recipe, final: Path, levelled: Path, leave_one_out: dict[str, Any]) -> Path:
+    """The network that knows the level, with what was said of the one before, and what the folds say of it."""
     from train.checkpoint import load_checkpoint, save_checkpoint
 
-    checkpoint = load_checkpoint(final)
-    metrics = {**checkpoint.training["metrics"], "k5_leave_one_out": leave_one_out}
+    checkpoint, training = load_checkpoint(levelled), load_checkpoint(final).training
+    training["metrics"] = {**checkpoint.training["metrics"], "k5_leave_one_out": leave_one_out}
+    training["level"] = {key: checkpoint.training[key] for key in ("data", "held_out", "commit", "date", "options")}
     path = recipe.out / "model.pt"
-    save_checkpoint(path, replace(checkpoint, training={**checkpoint.training, "metrics": metrics}))
+    save_checkpoint(path, replace(checkpoint, training=training, resume=None))
     return path
 
 

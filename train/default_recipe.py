@@ -38,9 +38,12 @@ SEA_STEPS = 600
 ADAPT_STEPS = 400
 GATE_STEPS = 150
 REFINE_STEPS = 300
+LEVEL_STEPS = 600
 COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
 """Of the simulations, where there are two resolutions; those of the real scenes:"""
 COARSE_K5_WEIGHT = 1.2
+LEVEL_WEIGHTS = {"s1": 0.25, "s1-more": 0.25, "s1-dry": 0.15, "s1-dry-more": 0.15, "s1-sea": 0.4}
+"""Of several looks all of them, where the level is learned."""
 ADAPT_ETCI_WEIGHT = 1.0
 """In every step with K5 tiles, one resolution or two: at ETCI_WEIGHT the Sentinel-1 scene was half forgotten."""
 THRESHOLD = 0.6
@@ -150,7 +153,7 @@ class Recipe:
             holdout=(*base.holdout, *holdout),
             init=self.at_sea().out / "last.pt",
             coarse=True,
-            gate_only=True,
+            part="gate",
             crop_px=SCENE_PX,  # as wide as can be: what is dark in its surroundings depends on how wide they are
             batch=2,
             shoreline=0.0,  # land as common as in scenes: there the coarse answer goes wrong
@@ -178,6 +181,28 @@ class Recipe:
             warmup_steps=30,
             ema=0.98,
             evaluate_every=100,
+        )
+
+    def levelled(self) -> FitOptions:
+        """Of scenes of several looks the level is estimated: all but that stays as it is, and single looks do."""
+        base = self.base()
+        return replace(
+            base,
+            data=self.mixture(LEVEL_WEIGHTS, ADAPT_ETCI_WEIGHT),
+            out=self.out / "levelled",
+            init=self.out / "final" / "last.pt",
+            coarse=True,
+            level_control=True,
+            part="level",
+            gain_db=4.5,  # calibrations are off by 3, and lands differ by some more
+            crop_px=512,
+            batch=4,
+            shoreline=0.0,  # seas and dry land as common as can be: there the level is hard to tell
+            steps=LEVEL_STEPS,
+            warmup_steps=20,
+            ema=0.98,
+            evaluate_every=200,
+            seed=4,
         )
 
     def _with_k5(self, weights: dict[str, float], k5_weight: float) -> tuple[str, ...]:

@@ -78,17 +78,19 @@ class FitOptions:
     level_control: bool = _option(
         False,
         "network",
-        "bring windows of several looks to the usual level first: a calibration a few decibels off changes nothing",
+        "with --coarse: also estimate how far a window of several looks is off its usual level, and take that away",
     )
     frozen_norm: bool = _option(
         False,
         "network",
         "normalise by the running statistics of --init and leave them: for few tiles, whose own would mislead",
     )
-    gate_only: bool = _option(
-        False,
+    part: str = _option(
+        "all",
         "network",
-        "train the gate of --coarse alone, on answers of --init as it is: learned from scenes that it has not seen",
+        "train the gate of --coarse alone, on answers of --init as it is: learned from scenes that it has not seen; or "
+        "what estimates the level alone, from crops whose --gain it is told",
+        choices=("all", "gate", "level"),
     )
     halfway: bool = _option(
         False,
@@ -152,9 +154,14 @@ class FitOptions:
             raise UsageError("--frozen-norm keeps the running statistics of --init FILE; say which")
         if self.halfway and self.init is None:
             raise UsageError("--halfway keeps the mean of the weights of --init FILE and those learned; say which")
-        if self.gate_only and (self.init is None or not self.coarse):
+        if self.part == "gate" and (self.init is None or not self.coarse):
             raise UsageError(
-                "--gate-only trains the gate between the two answers of --init FILE with --coarse; give both"
+                "--part gate trains the gate between the two answers of --init FILE with --coarse; give both"
+            )
+        if self.part == "level" and (self.init is None or not self.level_control or self.gain_db == 0):
+            raise UsageError(
+                "--part level trains the estimate of the level for the answers of --init FILE with --level-control, on "
+                "crops of which the level varies by --gain; give all three"
             )
         if self.precision == "fp16" and self.device == "cpu":
             raise UsageError("--precision fp16 needs a GPU; a CPU computes in fp32 or bf16")

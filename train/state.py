@@ -15,6 +15,10 @@ from train.optimise import learning_rate, make_optimiser, update_average
 from train.plan import Plan, differing_option
 from train.scores import Scores
 
+LEVEL_WEIGHT = 0.03
+"""Of the squared error of the estimated level in dB, beside the loss of the answer: that of a river can tell the level
+and profits little from it, and a sea cannot and would lose all."""
+
 
 class State:
     """A run at one step, on the plan's device: fresh, started from --init, or resumed from last.pt.
@@ -36,9 +40,9 @@ class State:
         if plan.options.init and last is None:
             self.init_report = initialise(self.segmenter, plan.options.init)
         self._begun = _begun(plan) if plan.options.halfway else None
-        if plan.options.gate_only:
+        if plan.options.part != "all":
             for name, parameter in self.segmenter.net.named_parameters():
-                parameter.requires_grad_(name.startswith("gate."))
+                parameter.requires_grad_(name.startswith(f"{plan.options.part}."))
         self.segmenter.to(device=plan.device, memory_format=torch.channels_last)
         self.average = Segmenter(plan.arch).to(device=plan.device, memory_format=torch.channels_last)
         self.average.load_state_dict(self.segmenter.state_dict())
@@ -65,16 +69,14 @@ class State:
         """One step: pixels (N, C, H, W) float32 and truth (N, H, W) uint8, from any device."""
         plan = self.plan
         self.segmenter.train()
-        if plan.options.frozen_norm or plan.options.gate_only:
+        if plan.options.frozen_norm or plan.options.part != "all":
             for module in self.segmenter.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
         pixels = pixels.to(plan.device, non_blocking=True, memory_format=torch.channels_last)
-        with torch.autocast(plan.device.type, plan.precision, enabled=plan.precision != torch.float32):
-            logits = self._network(pixels)
-        loss = plan.loss(logits, truth.to(plan.device, non_blocking=True))
+        loss = self._level_loss(pixels, truth) if plan.options.part == "level" else self._loss(pixels, truth)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if plan.options.clip:
@@ -86,6 +88,28 @@ class State:
         self._loss_sum += loss.detach()
         self._loss_steps += 1
         self.step += 1
+
+    def _loss(self, pixels: Tensor, truth: Tensor) -> Tensor:
+        with self._autocast():
+            logits = self._network(pixels)
+        return self.plan.loss(logits, truth.to(self.plan.device, non_blocking=True))
+
+    def _level_loss(self, pixels: Tensor, truth: Tensor) -> Tensor:
+        """With amplitudes whose level is varied here, crop by crop, so that what is to be estimated is known."""
+        options, team = self.plan.options, self.plan.team
+        # The same for a resumed run, and another for each process.
+        generator = torch.Generator().manual_seed((options.seed * 2**20 + self.step) * team.size + team.rank)
+        gain_db = (2 * torch.rand(len(pixels), 1, 1, 1, generator=generator) - 1) * options.gain_db
+        gain_db = gain_db.to(self.plan.device)
+        amplitudes = torch.tensor([norm.decibel for norm in self.plan.arch.normalisation], device=self.plan.device)
+        pixels = pixels * torch.where(amplitudes[:, None, None], 10 ** (gain_db / 20), 1.0)
+        with self._autocast():
+            off_db = self.segmenter.off_level_db(pixels)
+        return self._loss(pixels, truth) + LEVEL_WEIGHT * (off_db.float() - gain_db).square().mean()
+
+    def _autocast(self) -> torch.autocast:
+        plan = self.plan
+        return torch.autocast(plan.device.type, plan.precision, enabled=plan.precision != torch.float32)
 
     @property
     def kept(self) -> Checkpoint:

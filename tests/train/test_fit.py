@@ -225,7 +225,7 @@ def test_the_gate_alone_is_trained_on_the_answers_of_a_network_that_stays_as_it_
 ) -> None:
     begun_with = whole_run / "last.pt"
     lakes = write_lakes(tmp_path / "larger", 3, 160)
-    fit(options_for(lakes, tmp_path / "run", init=begun_with, coarse=True, gate_only=True, crop_px=128, steps=3))
+    fit(options_for(lakes, tmp_path / "run", init=begun_with, coarse=True, part="gate", crop_px=128, steps=3))
     assert "4 start fresh" in capsys.readouterr().err
     before, after = (load_checkpoint(path).state_dict for path in (begun_with, tmp_path / "run" / "last.pt"))
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
@@ -234,8 +234,8 @@ def test_the_gate_alone_is_trained_on_the_answers_of_a_network_that_stays_as_it_
 
 def test_the_gate_alone_needs_a_network_and_two_answers() -> None:
     for options in ({"coarse": True}, {"init": Path("best.pt")}):
-        with pytest.raises(UsageError, match="--gate-only"):
-            FitOptions("unet", data=("lakes",), gate_only=True, **options)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="--part gate"):
+            FitOptions("unet", data=("lakes",), part="gate", **options)  # type: ignore[arg-type]
 
 
 def test_halfway_is_what_is_scored_and_kept_also_by_a_resumed_run(

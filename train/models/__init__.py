@@ -16,7 +16,8 @@ from sarwater.errors import UsageError
 from sarwater.manifest import Channel
 from train.models import deepunet, fcn, hrnet, preprocessing, unet
 from train.models.layers import enlarge_plane
-from train.models.preprocessing import COARSE, CONTRAST_CELL_PX, LEVEL_CELL_PX, SPECKLE_CELL_PX
+from train.models.level import LevelEstimator, levelling_gain
+from train.models.preprocessing import COARSE, CONTRAST_CELL_PX, SPECKLE_CELL_PX
 
 FAMILIES: dict[str, ModuleType] = {"fcn": fcn, "unet": unet, "deepunet": deepunet, "hrnet": hrnet}
 """Each module has VARIANTS and DEFAULT_VARIANT."""
@@ -61,8 +62,8 @@ class Architecture:
     coarse: bool = False
     """True: the network answers at a quarter of the resolution, too, and a gate weighs the two answers."""
     level_control: bool = False
-    """True: windows of several looks are brought to the usual level first, so that a calibration that is off by a few
-    decibels changes nothing."""
+    """True: how far windows of several looks lie off their usual level is estimated and taken away before the fine
+    answer, so that a calibration that is off by a few decibels changes little; with `coarse` only."""
 
     @property
     def planes(self) -> tuple[str, ...]:
@@ -79,8 +80,6 @@ class Architecture:
         stride_px: int = NETWORKS[self.family].stride_px
         if self.contrast:
             stride_px = math.lcm(stride_px, CONTRAST_CELL_PX)
-        if self.level_control:
-            stride_px = math.lcm(stride_px, LEVEL_CELL_PX)
         return math.lcm(COARSE * stride_px, COARSE * SPECKLE_CELL_PX) if self.coarse else stride_px
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,11 +122,9 @@ def architecture(
     if family == "hrnet" and not batch_norm:
         raise UsageError("hrnet without batch normalisation does not exist; expected fcn, unet or deepunet")
     norms = tuple(NORMALISATIONS[channel.unit] for channel in channels)
-    for wanted, feature in (
-        (contrast, "contrast"),
-        (coarse, "the coarse answer"),
-        (level_control, "the control of the level"),
-    ):
+    if level_control and not coarse:
+        raise UsageError("the control of the level goes by the coarse answer; expected both or neither")
+    for wanted, feature in ((contrast, "contrast"), (coarse, "the coarse answer")):
         if wanted and not norms[0].decibel:
             raise UsageError(
                 f"{feature} needs an amplitude as the first channel; {channels[0].name} is {channels[0].unit}"
@@ -138,8 +135,8 @@ def architecture(
 class Segmenter(nn.Module):
     """A network with its preprocessing: raw pixels (N, C, H, W) float32 in, logit or probability (N, 1, H, W) out.
 
-    `net` holds the trained tensors under their official names, and a gate where there are two answers; the
-    normalisation is part of the exported graph.
+    `net` holds the trained tensors under their official names, and a gate where there are two answers, and what
+    estimates the level; the normalisation is part of the exported graph.
     """
 
     def __init__(self, arch: Architecture) -> None:
@@ -150,16 +147,26 @@ class Segmenter(nn.Module):
     def logits(self, raw: Tensor) -> Tensor:
         if not torch.jit.is_tracing():  # a tracer would take the check for part of the network
             self._check(raw)
-        if not (self.arch.coarse or self.arch.level_control):
+        if not self.arch.coarse:
             return self._answer(raw)
+        coarse_raw, speckle, coarse = self._coarse_answer(raw)
+        gain = None
+        if self.arch.level_control:
+            gain = levelling_gain(self.net.level(coarse_raw[:, :1], coarse, speckle), speckle)
+        fine, coarse = self._answer(raw, gain), enlarge_plane(coarse, COARSE)
+        return coarse + self._gate(fine, coarse, speckle) * (fine - coarse)  # (N, 1, H, W)
+
+    def off_level_db(self, raw: Tensor) -> Tensor:
+        """By how many decibels each window is brighter than it should be, as the network estimates it, (N, 1, 1, 1)."""
+        coarse_raw, speckle, coarse = self._coarse_answer(raw)
+        off_db: Tensor = self.net.level(coarse_raw[:, :1], coarse, speckle)
+        return off_db
+
+    def _coarse_answer(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Means of COARSE x COARSE pixels, their speckle, and the logit at their resolution."""
         coarse_raw = self._coarse(raw)
         speckle = preprocessing.speckle(raw[:, :1], coarse_raw[:, :1])
-        gain = preprocessing.levelling_gain(raw[:, :1], speckle) if self.arch.level_control else None
-        fine = self._answer(raw, gain)
-        if not self.arch.coarse:
-            return fine
-        coarse = enlarge_plane(self._answer(coarse_raw, gain, against_all=True), COARSE)
-        return coarse + self._gate(fine, coarse, speckle) * (fine - coarse)  # (N, 1, H, W)
+        return coarse_raw, speckle, self._answer(coarse_raw, against_all=True)
 
     def _answer(self, raw: Tensor, gain: Tensor | None = None, *, against_all: bool = False) -> Tensor:
         """Logit at the resolution of `raw`, (N, 1, H, W), whose amplitudes are first multiplied by `gain`,
@@ -224,6 +231,8 @@ def _network(arch: Architecture) -> nn.Module:
     net = _family(arch)
     if arch.coarse:  # inside `net`, so that all trained tensors are in one place
         net.add_module("gate", _gate_network())
+    if arch.level_control:
+        net.add_module("level", LevelEstimator())
     return net
 
 

@@ -5,8 +5,6 @@ All of it is part of the exported graph. Amplitudes are DN, 0 where there is no 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -21,14 +19,6 @@ COARSE = 4
 """Pixels along one of a coarse pixel, in networks that also look from further away."""
 SPECKLE_CELL_PX = 32
 """Coarse pixels; the speckle of a place is told from so many, across and down."""
-LEVEL_CELL_PX = 32
-"""The level of a scene is told from means of so many pixels, across and down."""
-USUAL_LEVEL_DB = 44.0
-"""Of land in scenes of several looks, in decibels of DN: 43.9 in the middle of the windows of the Sentinel-1 scene that
-training sees (42.5 to 44.7), 44 in the simulated ones with more land than water."""
-LEVEL_REACH_DB = (4.0, 8.0)
-"""A level so far off is brought back to the usual one, and from there on less and less, until from the second on it is
-left alone: calibrations differ by some 3 dB and lands by another; a sea lies 10 dB below."""
 SEVERAL_LOOKS_DB = (0.8, 1.2)
 """Speckle below the first is of several looks, above the second of a single one."""
 
@@ -46,28 +36,16 @@ def speckle(amplitude: Tensor, coarse_amplitude: Tensor) -> Tensor:
     return (decibel(coarse_amplitude) - functional.avg_pool2d(decibel(amplitude), COARSE)) * complete
 
 
-def levelling_gain(amplitude: Tensor, speckle: Tensor) -> Tensor:
-    """Factor that brings each window to the usual level, (N, 1, 1, 1); 1 for a single look, and far from that level.
-
-    The level is that of the brighter half: with a river or a flood in the window still that of its land. All of a
-    window is changed alike, so what is told by contrast stays as it is. The amplitude is (N, 1, H, W), its speckle that
-    of `speckle`.
-    """
-    share = functional.avg_pool2d((amplitude > 0).to(amplitude.dtype), LEVEL_CELL_PX)
-    level_db = decibel(functional.avg_pool2d(amplitude, LEVEL_CELL_PX) / share.clamp(min=1e-3))
-    valid = (share > 0.5).to(amplitude.dtype)
-    bright = valid * (level_db > _mean_where(level_db, valid) - 0.01).to(amplitude.dtype)
-    off_db = _mean_where(level_db, bright) - USUAL_LEVEL_DB
-    near_db, far_db = LEVEL_REACH_DB
+def several_looks(speckle: Tensor) -> Tensor:
+    """1 for windows of several looks, 0 for those of a single one, (N, 1, 1, 1), from what `speckle` says of them."""
     several_db, single_db = SEVERAL_LOOKS_DB
-    speckle_db = _mean_where(speckle, (speckle > 0).to(speckle.dtype))
-    looks = ((single_db - speckle_db) / (single_db - several_db)).clamp(0.0, 1.0)
-    reach = ((far_db - off_db.abs()) / (far_db - near_db)).clamp(0.0, 1.0)
-    return torch.exp(off_db * reach * looks * (-math.log(10) / 20))
+    mean_db = mean_where(speckle, (speckle > 0).to(speckle.dtype))
+    return ((single_db - mean_db) / (single_db - several_db)).clamp(0.0, 1.0)
 
 
-def _mean_where(plane: Tensor, inside: Tensor) -> Tensor:
-    """Mean of (N, 1, h, w) where `inside` is 1, (N, 1, 1, 1); 0 where it is nowhere."""
+def mean_where(plane: Tensor, inside: Tensor) -> Tensor:
+    """Mean of (N, C, h, w) where `inside`, (N, 1, h, w), is not 0, and as far as it is not, (N, C, 1, 1); 0 where it is
+    nowhere."""
     total, count = (functional.adaptive_avg_pool2d(part, 1) for part in (plane * inside, inside))
     return total / count.clamp(min=1e-6)
 

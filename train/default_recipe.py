@@ -38,11 +38,11 @@ SEA_STEPS = 600
 ADAPT_STEPS = 400
 GATE_STEPS = 150
 REFINE_STEPS = 300
-LEVEL_STEPS = 600
+LEVEL_STEPS = 1000
 COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
 """Of the simulations, where there are two resolutions; those of the real scenes:"""
 COARSE_K5_WEIGHT = 1.2
-LEVEL_WEIGHTS = {"s1": 0.25, "s1-more": 0.25, "s1-dry": 0.15, "s1-dry-more": 0.15, "s1-sea": 0.4}
+LEVEL_WEIGHTS = {"s1": 0.25, "s1-more": 0.25, "s1-dry": 0.15, "s1-dry-more": 0.15, "s1-sea": 0.5}
 """Of several looks all of them, where the level is learned."""
 ADAPT_ETCI_WEIGHT = 1.0
 """In every step with K5 tiles, one resolution or two: at ETCI_WEIGHT the Sentinel-1 scene was half forgotten."""
@@ -201,7 +201,7 @@ class Recipe:
             steps=LEVEL_STEPS,
             warmup_steps=20,
             ema=0.98,
-            evaluate_every=200,
+            evaluate_every=500,
             seed=4,
         )
 

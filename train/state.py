@@ -15,9 +15,11 @@ from train.optimise import learning_rate, make_optimiser, update_average
 from train.plan import Plan, differing_option
 from train.scores import Scores
 
+LEVEL_FIRST = 0.5
+"""Share of the steps in which the level alone is learned, in decibels; in the others, what it is good for, too."""
 LEVEL_WEIGHT = 0.03
-"""Of the squared error of the estimated level in dB, beside the loss of the answer: that of a river can tell the level
-and profits little from it, and a sea cannot and would lose all."""
+"""Then, of its squared error beside the loss of the answer: scenes that tell their level profit little from it, and a
+sea, which does not, would lose all by a wrong guess."""
 
 
 class State:
@@ -105,7 +107,10 @@ class State:
         pixels = pixels * torch.where(amplitudes[:, None, None], 10 ** (gain_db / 20), 1.0)
         with self._autocast():
             off_db = self.segmenter.off_level_db(pixels)
-        return self._loss(pixels, truth) + LEVEL_WEIGHT * (off_db.float() - gain_db).square().mean()
+        error = (off_db.float() - gain_db).square().mean()
+        if self.step < LEVEL_FIRST * self.plan.steps:
+            return error
+        return self._loss(pixels, truth) + LEVEL_WEIGHT * error
 
     def _autocast(self) -> torch.autocast:
         plan = self.plan

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from sarwater.errors import CheckpointInvalid, DataError, OutputError, UsageError
-from tests.train.lakes import write_lakes
+from tests.train.lakes import lake, write_lakes
 from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.fit import fit
 from train.machine import choose_precision
@@ -236,6 +236,57 @@ def test_the_gate_alone_needs_a_network_and_two_answers() -> None:
     for options in ({"coarse": True}, {"init": Path("best.pt")}):
         with pytest.raises(UsageError, match="--part gate"):
             FitOptions("unet", data=("lakes",), part="gate", **options)  # type: ignore[arg-type]
+
+
+def test_the_level_alone_is_learned_from_crops_whose_gain_it_is_told(
+    whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_with = whole_run / "last.pt"
+    lakes = write_lakes(tmp_path / "larger", 3, 160)
+    options = {"coarse": True, "level_control": True, "part": "level", "gain_db": 6.0, "shoreline": 0.0}
+    run = options_for(
+        lakes,
+        tmp_path / "run",
+        init=begun_with,
+        crop_px=128,
+        steps=60,
+        learning_rate=1e-2,
+        evaluate_every=60,
+        **options,
+    )
+    fit(run)
+    before, after = (load_checkpoint(path).state_dict for path in (begun_with, tmp_path / "run" / "last.pt"))
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert after.keys() - before.keys() > {"level.readout.2.weight"}
+    segmenter = load_checkpoint(tmp_path / "run" / "last.pt").segmenter()
+    amplitude = torch.from_numpy(lake(128, seed=3)[0].astype("float32"))[None, None]
+    with torch.no_grad():
+        off_db = [float(segmenter.off_level_db(amplitude * 10 ** (gain_db / 20))) for gain_db in (-5, 0, 5)]
+    assert off_db[0] < off_db[1] < off_db[2]
+    assert off_db[2] - off_db[0] > 5
+
+    update = State.update
+
+    def interrupted(state: State, pixels: torch.Tensor, truth: torch.Tensor) -> None:
+        if state.step == 45:
+            raise KeyboardInterrupt
+        update(state, pixels, truth)
+
+    cut = replace(run, out=tmp_path / "cut", evaluate_every=30)
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(cut)
+    fit(replace(cut, resume=True))
+    resumed = load_checkpoint(tmp_path / "cut" / "last.pt").state_dict
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in after.items())
+
+
+def test_the_level_alone_needs_a_network_its_control_and_a_gain() -> None:
+    whole = {"coarse": True, "level_control": True, "init": Path("best.pt"), "gain_db": 3.0}
+    for missing in ({"level_control": False}, {"init": None}, {"gain_db": 0.0}):
+        with pytest.raises(UsageError, match="--part level"):
+            FitOptions("unet", data=("lakes",), part="level", **{**whole, **missing})  # type: ignore[arg-type]
 
 
 def test_halfway_is_what_is_scored_and_kept_also_by_a_resumed_run(

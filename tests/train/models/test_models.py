@@ -13,7 +13,8 @@ from sarwater.errors import UsageError
 from sarwater.manifest import Channel
 from train.models import Architecture, Segmenter, architecture
 from train.models.layers import enlarge_plane
-from train.models.preprocessing import USUAL_LEVEL_DB, levelling_gain, speckle
+from train.models.level import LevelEstimator, levelling_gain
+from train.models.preprocessing import several_looks, speckle
 
 SAR = Channel("sar", "amplitude_dn")
 GIM = Channel("gim", "incidence_dn")
@@ -246,62 +247,74 @@ def land(level_db: float, looks: float, side_px: int = 256) -> torch.Tensor:
     return torch.from_numpy(amplitude / amplitude.mean() * 10 ** (level_db / 20)).float()
 
 
-def levelled_db(amplitude: torch.Tensor) -> float:
-    coarse = functional.avg_pool2d(amplitude, 4)
-    return float(20 * torch.log10(levelling_gain(amplitude, speckle(amplitude, coarse))).squeeze())
+def speckle_of(amplitude: torch.Tensor) -> torch.Tensor:
+    return speckle(amplitude, functional.avg_pool2d(amplitude, 4))
 
 
-@pytest.mark.parametrize("off_db", [-4.0, -3.0, 0.0, 3.0, 4.0])
-def test_several_looks_are_brought_to_the_usual_level(off_db: float) -> None:
-    assert levelled_db(land(USUAL_LEVEL_DB + off_db, looks=16)) == pytest.approx(-off_db, abs=0.2)
+def estimating(off_db: float) -> Segmenter:
+    """With an estimate of the level that is `off_db` for everything."""
+    torch.manual_seed(0)
+    segmenter = Segmenter(architecture("hrnet-w18-small", contrast=True, coarse=True, level_control=True)).eval()
+    torch.nn.init.constant_(segmenter.net.level.readout[2].bias, off_db)
+    torch.nn.init.normal_(segmenter.net.gate[2].weight)
+    return segmenter
 
 
-@pytest.mark.parametrize("off_db", [-30.0, -10.0, 9.0])
-def test_a_level_far_away_is_that_of_a_sea_or_of_another_product_and_stays(off_db: float) -> None:
-    assert levelled_db(land(USUAL_LEVEL_DB + off_db, looks=16)) == pytest.approx(0, abs=1e-5)
-
-
-def test_a_level_further_off_than_calibrations_are_is_brought_back_in_part() -> None:
-    assert levelled_db(land(USUAL_LEVEL_DB - 6, looks=16)) == pytest.approx(3, abs=0.3)
+def test_the_estimated_level_is_taken_off_the_fine_answer() -> None:
+    raw = land(43, looks=16)
+    louder = raw * 10 ** (3 / 20)
+    with torch.no_grad():
+        right, off = estimating(0), estimating(3)
+        assert off.off_level_db(louder).tolist() == [[[[3.0]]]]
+        coarse = right._coarse_answer(raw)[1:]
+        right._coarse_answer = off._coarse_answer = lambda raw: (raw[..., ::4, ::4], *coarse)  # type: ignore[method-assign]
+        torch.testing.assert_close(off(louder), right(raw), atol=1e-4, rtol=0)
+        assert (right(louder) - right(raw)).abs().mean() > 1e-4
 
 
 def test_a_single_look_keeps_its_level() -> None:
-    scene = land(USUAL_LEVEL_DB - 3, looks=1)
-    assert levelled_db(scene) == 0
-    scene[..., 64:] = 0
-    assert levelled_db(scene) == 0, "what is not valid does not count as smooth"
+    for scene in (land(40, looks=1), torch.cat([land(40, looks=1)[..., :64], torch.zeros(1, 1, 256, 192)], dim=3)):
+        assert several_looks(speckle_of(scene)) == 0, "what is not valid does not count as smooth"
+        with torch.no_grad():
+            assert torch.equal(estimating(3)(scene), estimating(0)(scene))
+    assert several_looks(speckle_of(land(40, looks=16))) == 1
+    assert 0 < several_looks(speckle_of(land(40, looks=1.5))) < 1
 
 
-def test_the_level_is_that_of_the_land_beside_a_flood_and_of_the_valid_part() -> None:
-    scene = land(USUAL_LEVEL_DB + 3, looks=16)
-    scene[..., 128:] *= 0.25
-    assert levelled_db(scene) == pytest.approx(-3, abs=0.3)
-    scene[..., 96:] = 0
-    assert levelled_db(scene) == pytest.approx(-3, abs=0.3)
-    assert levelled_db(torch.zeros(1, 1, 64, 64)) == 0
-    assert levelled_db(torch.full((1, 1, 64, 64), 10 ** ((USUAL_LEVEL_DB + 2) / 20))) == pytest.approx(-2, abs=1e-3)
-
-
-def test_each_window_of_a_batch_has_a_level_of_its_own() -> None:
-    windows = torch.cat([land(USUAL_LEVEL_DB - 3, looks=16), land(USUAL_LEVEL_DB + 3, looks=16)])
-    gain = levelling_gain(windows, speckle(windows, functional.avg_pool2d(windows, 4)))
-    assert gain.shape == (2, 1, 1, 1)
-    assert gain[0] > 1 > gain[1]
-
-
-@pytest.mark.parametrize("coarse", [False, True])
-def test_a_calibration_that_is_off_changes_nothing_where_the_level_is_controlled(coarse: bool) -> None:
+def test_a_level_that_has_not_been_learned_changes_nothing() -> None:
+    raw = land(43, looks=16)
     torch.manual_seed(0)
-    arch = architecture("hrnet-w18-small", (SAR, GIM), contrast=True, coarse=coarse, level_control=True)
-    segmenter = Segmenter(arch).eval()
-    raw = torch.cat([land(USUAL_LEVEL_DB, looks=16), torch.full((1, 1, 256, 256), 90.0)], dim=1)
-    louder = raw.clone()
-    louder[:, 0] *= 10 ** (3 / 20)
+    without = Segmenter(architecture("hrnet-w18-small", contrast=True, coarse=True)).eval()
+    with_control = Segmenter(architecture("hrnet-w18-small", contrast=True, coarse=True, level_control=True)).eval()
+    with_control.net.load_state_dict(without.net.state_dict(), strict=False)
     with torch.no_grad():
-        torch.testing.assert_close(segmenter(louder), segmenter(raw), atol=1e-4, rtol=0)
-        without = Segmenter(architecture("hrnet-w18-small", (SAR, GIM), contrast=True, coarse=coarse)).eval()
-        without.load_state_dict(segmenter.state_dict())
-        assert (without(louder) - without(raw)).abs().mean() > 1e-4
+        torch.testing.assert_close(with_control(raw), without(raw))
+
+
+def test_each_window_of_a_batch_has_a_level_of_its_own_by_its_valid_part() -> None:
+    torch.manual_seed(0)
+    estimator = LevelEstimator().eval()
+    torch.nn.init.normal_(estimator.readout[2].weight)
+    dark, bright = land(38, looks=16), land(44, looks=16)
+    cut = dark.clone()
+    cut[..., 128:] = 0
+
+    def estimate(raw: torch.Tensor) -> torch.Tensor:
+        means = functional.avg_pool2d(raw, 4)
+        with torch.no_grad():
+            off_db: torch.Tensor = estimator(means, torch.zeros_like(means), speckle_of(raw))
+        return off_db.flatten()
+
+    together = estimate(torch.cat([dark, bright, cut, torch.zeros_like(dark)]))
+    torch.testing.assert_close(together[:2], torch.cat([estimate(dark), estimate(bright)]))
+    assert abs(together[0] - together[2]) < 0.2 * abs(together[0] - together[1])
+    assert together.isfinite().all()
+    assert levelling_gain(together[:, None, None, None], torch.zeros(4, 1, 8, 8)).shape == (4, 1, 1, 1)
+
+
+def test_the_control_of_the_level_goes_by_the_coarse_answer() -> None:
+    with pytest.raises(UsageError, match="coarse"):
+        architecture("hrnet", level_control=True)
 
 
 def test_contrast_and_channels_survive_the_description() -> None:

@@ -11,7 +11,8 @@ network stand the two thresholds of train.baseline. Peers are trained at equal b
 
 Writes the report, its figures as JSON beside it, and pictures of what fails. Masks are kept under --cache, so that a
 second run computes only what has changed. What is missing (a fold, the data) is reported as not measured, or, with
---keep, kept from the report that is there if that is of the same training, with its date and the file of then.
+--keep, kept from the report that is there if that is of the same training, with its date and the file of then; the
+peers, too.
 """
 
 from __future__ import annotations
@@ -209,16 +210,19 @@ def _peers(peers: Mapping[str, Network], data: Mapping[str, list[Sample]], sizes
 
 
 def _keep(figures: dict[str, Any], before: Mapping[str, Any]) -> None:
-    """Take from an earlier report of the same model what this run could not measure, and say when that was and of
-    which file: weights that were trained once may have been exported twice."""
-    if not _same_training(before["model"], figures["model"]):
-        return
+    """Take from an earlier report what this run could not measure, and say when that was and of which file: the sets
+    where it is of the same model, for weights that were trained once may have been exported twice; the peers, which
+    have nothing to do with the model, where the scenes are the same."""
     run = {**{key: before["run"][key] for key in ("date", "commit")}, "sha256": before["model"]["sha256"]}
-    for name, entry in figures["sets"].items():
-        if "missing" in entry and "missing" not in before["sets"][name]:
-            figures["sets"][name] = {"kept_from": run, **before["sets"][name]}
-            if name == "k5":
-                figures["folds"] = before["folds"]
+    if _same_training(before["model"], figures["model"]):
+        for name, entry in figures["sets"].items():
+            if "missing" in entry and "missing" not in before["sets"][name]:
+                figures["sets"][name] = {"kept_from": run, **before["sets"][name]}
+                if name == "k5":
+                    figures["folds"] = before["folds"]
+    scenes = ("scene_seeds", "scene_px", "quick")
+    if not figures["peers"] and all(before["run"][key] == figures["run"][key] for key in scenes):
+        figures["peers"] = [{"kept_from": run, **peer} for peer in before["peers"]]
 
 
 def _same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

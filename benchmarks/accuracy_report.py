@@ -164,7 +164,12 @@ def _peers(peers: Sequence[Document]) -> str:
     budgets = {peer["pixels_seen"] for peer in peers}
     equal = "Each has seen as many pixels" if len(budgets) == 1 else "**The budgets differ**, see the table"
     k5 = f"; KOMPSAT-5 is {', '.join(peers[0]['sets']['k5']['tiles'])}" if "k5" in names else ""
-    return f"{equal}, from the same data{k5}, which none of them was trained on. Pooled IoU:\n\n{table(heads, rows)}"
+    kept = peers[0].get("kept_from")
+    measured = f" Measured on {kept['date']} at commit {kept['commit']}." if kept else ""
+    return (
+        f"{equal}, from the same data{k5}, which none of them was trained on.{measured} Pooled IoU:\n\n"
+        f"{table(heads, rows)}"
+    )
 
 
 def _failures(pictures: Document, folder: Path) -> str:

@@ -106,7 +106,7 @@ class State:
         amplitudes = torch.tensor([norm.decibel for norm in self.plan.arch.normalisation], device=self.plan.device)
         pixels = pixels * torch.where(amplitudes[:, None, None], 10 ** (gain_db / 20), 1.0)
         with self._autocast():
-            off_db = self.segmenter.off_level_db(pixels)
+            off_db = self._network(pixels, level=True)
         error = (off_db.float() - gain_db).square().mean()
         if self.step < LEVEL_FIRST * self.plan.steps:
             return error
@@ -201,14 +201,15 @@ def _last_checkpoint(plan: Plan) -> Checkpoint | None:
 
 
 class _Logits(nn.Module):
-    """The segmenter's logits as a module's forward, which is what DistributedDataParallel wraps."""
+    """The segmenter's logits, or its estimate of the level, as a module's forward: that is what
+    DistributedDataParallel wraps."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         self.segmenter = segmenter
 
-    def forward(self, raw: Tensor) -> Tensor:
-        return self.segmenter.logits(raw)
+    def forward(self, raw: Tensor, *, level: bool = False) -> Tensor:
+        return self.segmenter.off_level_db(raw) if level else self.segmenter.logits(raw)
 
 
 def _joined(segmenter: Segmenter, plan: Plan) -> nn.Module:

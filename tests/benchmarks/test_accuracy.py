@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def measure(folder: Path, *more: str) -> dict[str, Any]:
+def measure(folder: Path, *more: str, peers: Sequence[str] = ("a", "b")) -> dict[str, Any]:
     places = {"--data": "data", "--folds": "folds", "--model": "model.pt", "--cache": "cache", "--pictures": "pictures"}
     arguments = [text for flag, place in places.items() for text in (flag, str(folder / place))]
-    peers = [text for name in ("a", "b") for text in ("--peer", f"{name}={folder / 'model.pt'}")]
-    assert main([*arguments, *peers, "--quick", "-o", str(folder / "accuracy.md"), *more]) == 0
+    given = [text for name in peers for text in ("--peer", f"{name}={folder / 'model.pt'}")]
+    assert main([*arguments, *given, "--quick", "-o", str(folder / "accuracy.md"), *more]) == 0
     figures: dict[str, Any] = json.loads((folder / "accuracy.json").read_text())
     return figures
 
@@ -125,6 +126,16 @@ def test_what_cannot_be_measured_is_kept_if_it_is_of_the_same_model(figures: dic
     assert measure(folder, *without_folds, "--keep")["sets"]["k5"] == kept["sets"]["k5"]  # the first date stays
     other = ("--model", str(write_network(folder / "other.pt", 5)))
     assert "missing" in measure(folder, *without_folds, "--keep", *other)["sets"]["k5"]
+    measure(folder)
+
+
+def test_peers_that_are_not_given_are_kept_whatever_the_model_is(figures: dict[str, Any], folder: Path) -> None:
+    other = ("--keep", "--model", str(write_network(folder / "other.pt", 5)))
+    kept = measure(folder, *other, peers=())
+    assert [peer.pop("kept_from")["date"] for peer in kept["peers"]] == [figures["run"]["date"]] * 2
+    assert kept["peers"] == figures["peers"]
+    page = (folder / "accuracy.md").read_text()
+    assert f"Measured on {figures['run']['date']}" in page.split("## The four families")[1]
     measure(folder)
 
 

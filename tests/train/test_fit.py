@@ -249,9 +249,10 @@ def test_the_level_alone_is_learned_from_crops_whose_gain_it_is_told(
         tmp_path / "run",
         init=begun_with,
         crop_px=128,
-        steps=60,
+        steps=120,
+        batch=4,
         learning_rate=1e-2,
-        evaluate_every=60,
+        evaluate_every=120,
         **options,
     )
     fit(run)
@@ -268,11 +269,11 @@ def test_the_level_alone_is_learned_from_crops_whose_gain_it_is_told(
     update = State.update
 
     def interrupted(state: State, pixels: torch.Tensor, truth: torch.Tensor) -> None:
-        if state.step == 45:
+        if state.step == 75:
             raise KeyboardInterrupt
         update(state, pixels, truth)
 
-    cut = replace(run, out=tmp_path / "cut", evaluate_every=30)
+    cut = replace(run, out=tmp_path / "cut", evaluate_every=60)
     with monkeypatch.context() as patched:
         patched.setattr(State, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):

@@ -38,12 +38,13 @@ SEA_STEPS = 600
 ADAPT_STEPS = 400
 GATE_STEPS = 150
 REFINE_STEPS = 300
-LEVEL_STEPS = 1000
+LEVEL_STEPS = 1200
 COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
 """Of the simulations, where there are two resolutions; those of the real scenes:"""
 COARSE_K5_WEIGHT = 1.2
-LEVEL_WEIGHTS = {"s1": 0.25, "s1-more": 0.25, "s1-dry": 0.15, "s1-dry-more": 0.15, "s1-sea": 0.5}
-"""Of several looks all of them, where the level is learned."""
+LEVEL_WEIGHTS = {"s1": 0.25, "s1-more": 0.25, "s1-dry": 0.3, "s1-dry-more": 0.3, "s1-sea": 0.8}
+"""Where the level is learned, of several looks: seas and dry land often, for those are what a wrong level costs."""
+LEVEL_ETCI_WEIGHT = 1.5
 ADAPT_ETCI_WEIGHT = 1.0
 """In every step with K5 tiles, one resolution or two: at ETCI_WEIGHT the Sentinel-1 scene was half forgotten."""
 THRESHOLD = 0.6
@@ -188,20 +189,19 @@ class Recipe:
         base = self.base()
         return replace(
             base,
-            data=self.mixture(LEVEL_WEIGHTS, ADAPT_ETCI_WEIGHT),
+            data=self.mixture(LEVEL_WEIGHTS, LEVEL_ETCI_WEIGHT),
             out=self.out / "levelled",
             init=self.out / "final" / "last.pt",
             coarse=True,
             level_control=True,
             part="level",
             gain_db=4.5,  # calibrations are off by 3, and lands differ by some more
-            crop_px=512,
-            batch=4,
+            crop_px=384,  # a level that can be told from little is told from more as well
             shoreline=0.0,  # seas and dry land as common as can be: there the level is hard to tell
             steps=LEVEL_STEPS,
             warmup_steps=20,
             ema=0.98,
-            evaluate_every=500,
+            evaluate_every=600,
             seed=4,
         )
 

@@ -62,9 +62,8 @@ def make_plan(options: FitOptions, team: Team) -> Plan:
     _check_crop(options.crop_px, options.batch, arch)
     loss = Loss(options.loss, (options.class_weights[0], options.class_weights[1]))
     sources, held_out, dropped = _sources(options, arch)
-    gain_db = (
-        0.0 if options.part == "level" else options.gain_db
-    )  # there, the run itself varies it and knows by how much
+    # Where the level is learned, the run itself varies it, and knows by how much.
+    gain_db = 0.0 if options.part == "level" else options.gain_db
     augmentation = Augmentation(options.flips, options.rotation_deg, gain_db, options.zoom, options.speckle)
     return Plan(
         options=options,

@@ -33,7 +33,15 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
         small_ones = {name: (1, *rest) for name, (_, *rest) in getattr(numbers, simulations).items()}
         monkeypatch.setattr(numbers, simulations, small_ones)
     monkeypatch.setattr(numbers, "SCENE_PX", 128)
-    for name in ("BASE_STEPS", "FURTHER_STEPS", "SEA_STEPS", "ADAPT_STEPS", "GATE_STEPS", "REFINE_STEPS"):
+    for name in (
+        "BASE_STEPS",
+        "FURTHER_STEPS",
+        "SEA_STEPS",
+        "ADAPT_STEPS",
+        "GATE_STEPS",
+        "REFINE_STEPS",
+        "LEVEL_STEPS",
+    ):
         monkeypatch.setattr(numbers, name, 1)
     ran: list[FitOptions] = []
     whole = train.fit.fit
@@ -56,10 +64,10 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     kinds = ["gated", "adapted", "refined"]
     folds = ["without-WTR0", "without-WTR1", "final"]
     assert [str(run.out.relative_to(out)) for run in runs if run.out] == [
-        "base", "further", "seas", *(f"{kind}/{fold}" for fold in folds for kind in kinds),
+        "base", "further", "seas", *(f"{kind}/{fold}" for fold in folds for kind in kinds), "levelled",
     ]  # fmt: skip
 
-    for step in ("base", "further", "seas"):
+    for step in ("base", "further", "seas", "levelled"):
         assert {"WTR0", "WTR1"}.isdisjoint(_seen(out / step / "last.pt"))
     for fold, unseen in zip(folds, (["WTR0"], ["WTR1"], []), strict=True):
         for kind in kinds:
@@ -67,15 +75,17 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
             assert [name.split()[0] for name in load_checkpoint(path).training["held_out"]] == ["vv", *unseen]
             assert {"WTR0", "WTR1"} & _seen(path) == {"WTR0", "WTR1"}.difference(unseen)
 
-    gated, refined, model = (
-        load_checkpoint(out / path / "final/last.pt").state_dict for path in ("gated", "refined", ".")
-    )
+    gated, refined = (load_checkpoint(out / path / "final/last.pt").state_dict for path in ("gated", "refined"))
+    model = load_checkpoint(out / "model.pt")
+    assert model.architecture.level_control
     assert all(
-        torch.allclose(model[name], (gated[name] + refined[name]) / 2)
-        for name in model
-        if model[name].is_floating_point()
+        torch.allclose(model.state_dict[name], (gated[name] + refined[name]) / 2)
+        for name in gated
+        if gated[name].is_floating_point()
     )
-    metrics = load_checkpoint(out / "model.pt").training["metrics"]["k5_leave_one_out"]
+    assert model.training["level"]["options"]["part"] == "level"
+    assert {"WTR0", "WTR1"} <= {name for source in model.training["data"] for name in source["tiles"]}
+    metrics = model.training["metrics"]["k5_leave_one_out"]
     scores = json.loads((out / "leave_one_out.json").read_text())
     assert set(metrics["tiles"]) == {"WTR0", "WTR1"}
     assert metrics["pooled_iou"] == scores["pooled_iou"]

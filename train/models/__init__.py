@@ -123,7 +123,7 @@ def architecture(
         raise UsageError("hrnet without batch normalisation does not exist; expected fcn, unet or deepunet")
     norms = tuple(NORMALISATIONS[channel.unit] for channel in channels)
     if level_control and not coarse:
-        raise UsageError("the control of the level goes by the coarse answer; expected both or neither")
+        raise UsageError("--level-control goes by the coarse answer; expected --coarse with it")
     for wanted, feature in ((contrast, "contrast"), (coarse, "the coarse answer")):
         if wanted and not norms[0].decibel:
             raise UsageError(
@@ -135,8 +135,8 @@ def architecture(
 class Segmenter(nn.Module):
     """A network with its preprocessing: raw pixels (N, C, H, W) float32 in, logit or probability (N, 1, H, W) out.
 
-    `net` holds the trained tensors under their official names, and a gate where there are two answers, and what
-    estimates the level; the normalisation is part of the exported graph.
+    `net` holds the trained tensors under their official names, a gate where there are two answers, and what estimates
+    the level; the preprocessing is part of the exported graph.
     """
 
     def __init__(self, arch: Architecture) -> None:

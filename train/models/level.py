@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +28,8 @@ class LevelEstimator(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (5, *WIDTHS)
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths, WIDTHS, strict=False):
+        for inputs, outputs in pairwise((5, *WIDTHS)):
             layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
         self.readout = nn.Sequential(

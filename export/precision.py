@@ -39,7 +39,7 @@ LARGEST_FP16_ACTIVATION = 4096.0
 """A layer whose input or output passes this on the calibration tiles stays fp32. Half a float16 ends at 65,504: the
 factor of 16 is room for pixels that no calibration tile shows."""
 
-METHOD = 2
+METHOD = 3
 """Goes into every recipe; a file that was made by another is made again. Raise it when the same input and options give
 another graph."""
 CALIBRATION_METHODS = ("entropy", "max")
@@ -97,10 +97,17 @@ def float32_nodes(proto: onnx.ModelProto) -> list[str]:
 
 
 def first_convolutions(proto: onnx.ModelProto) -> list[str]:
-    """Convolutions that read what comes from the pixels and from no other convolution, by name: those of both
-    resolutions, and the gate's."""
+    """Convolutions that read what comes from the pixels through no other convolution, by name: those of both
+    resolutions, of the gate and of the estimate of the level."""
     raw = _before_convolutions(proto)[1]
     return [node.name for node in proto.graph.node if node.op_type == "Conv" and node.input[0] in raw]
+
+
+def level_convolutions(proto: onnx.ModelProto) -> list[str]:
+    """Convolutions that estimate the level, by name: what they round moves every pixel of a window alike, so they are
+    never int8."""
+    convolutions = (node for node in proto.graph.node if node.op_type == "Conv")
+    return [node.name for node in convolutions if node.input[1].startswith("level.")]
 
 
 def _before_convolutions(proto: onnx.ModelProto) -> tuple[list[onnx.NodeProto], set[str]]:
@@ -199,7 +206,7 @@ def _quantised(proto: onnx.ModelProto, tiles: Float32, method: str) -> onnx.Mode
             calibration_data={INPUT_NAME: tiles},
             calibration_method=method,
             calibration_eps=["cpu"],
-            nodes_to_exclude=_exactly([*float32_nodes(proto), *first_convolutions(proto)]),
+            nodes_to_exclude=_exactly([*float32_nodes(proto), *first_convolutions(proto), *level_convolutions(proto)]),
             high_precision_dtype="fp32",
             output_path=str(target),
         )

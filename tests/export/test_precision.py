@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,21 @@ from export.bisect import worst_layers
 from export.emulate import emulated
 from export.graph import Graph, read_graph, with_tile, write_graph
 from export.inspect import onnx_layers
-from export.precision import CALIBRATION_METHODS, first_convolutions, float32_nodes, folded, packed, to_fp16, to_int8
+from export.precision import (
+    CALIBRATION_METHODS,
+    first_convolutions,
+    float32_nodes,
+    folded,
+    level_convolutions,
+    packed,
+    to_fp16,
+    to_int8,
+)
 from export.runners import onnxruntime_runner, probabilities
 from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
 from export.tiles import Tile, simulated_tiles
 from sarwater.errors import DependencyMissing
-from sarwater.manifest import Channel, sha256_of
+from sarwater.manifest import INPUT_NAME, Channel, sha256_of
 from sarwater.models import ENGINES
 from tests.export.conftest import TILE_PX, speckle
 from tests.runtime.models import box_model
@@ -140,6 +150,17 @@ def test_int8_quantises_convolutions_and_leaves_the_pixels_alone(int8: Graph) ->
     assert int8.manifest.recipe["outcome"]["calibration"] in CALIBRATION_METHODS
 
 
+def test_the_level_is_never_estimated_in_int8(make_onnx: Callable[[str], Path]) -> None:
+    """What it rounds moves every pixel of a window alike."""
+    graph = read_graph(make_onnx("hrnet-w18-small"))
+    level = level_convolutions(folded(graph))
+    assert len(level) == 5
+    int8 = to_int8(graph, speckle(1, 128, count=2), simulated_tiles(graph.manifest.channels, 128, 2), {}, ignore)
+    found = precisions(int8)
+    assert {found[name] for name in level} == {"fp16"}
+    assert "int8" in found.values()
+
+
 def test_int8_is_explicit_symmetric_and_per_channel(int8: Graph) -> None:
     """What TensorRT asks of Q/DQ: zero points of 0, one scale per output channel of the weights."""
     constants = {item.name: onnx.numpy_helper.to_array(item) for item in int8.proto.graph.initializer}
@@ -255,21 +276,15 @@ def test_the_pixels_way_to_the_first_convolution_is_found(name: str, make_onnx: 
     graph = folded(read_graph(make_onnx(name))).graph
     made_by = {output: node for node in graph.node for output in node.output}
 
-    convolved: set[str] = set()
-    names: set[str] = set()
-    # Tensors that come from a convolution; nodes that the pixels reach before one.
-    for node in graph.node:
-        if node.op_type == "Conv" or convolved.intersection(node.input):
-            convolved.update(node.output)
-        else:
-            names.add(node.name)
-    # What the gate sees: the answers, which are convolved, beside the speckle, which is not.
-    names |= {
-        node.name
-        for node in graph.node
-        if node.op_type == "Concat"
-        and any(source in made_by and made_by[source].name in names for source in node.input)
-    }
+    @cache
+    def sees_pixels(tensor: str) -> bool:
+        """Whether the pixels come here without passing a convolution; what is convolved may come here, too."""
+        node = made_by.get(tensor)
+        if node is None or node.op_type == "Conv":
+            return tensor == INPUT_NAME
+        return any(sees_pixels(source) for source in node.input)
+
+    names = {node.name for node in graph.node if sees_pixels(node.output[0])}
     kinds = {node.name: node.op_type for node in graph.node}
     found = float32_nodes(folded(read_graph(make_onnx(name))))
     assert set(found) == {*names, graph.node[-1].name}
@@ -277,5 +292,6 @@ def test_the_pixels_way_to_the_first_convolution_is_found(name: str, make_onnx: 
     assert kinds[found[-1]] == "Sigmoid"
     first = first_convolutions(folded(read_graph(make_onnx(name))))
     assert {kinds[item] for item in first} == {"Conv"}
-    assert len(first) == (3 if name == "hrnet-w18-small" else 1), "at both resolutions, and in the gate"
+    count = 5 if name == "hrnet-w18-small" else 1
+    assert len(first) == count, "at both resolutions, in the gate, and where the level's estimate begins and ends"
     assert ("AveragePool" in map(kinds.get, found)) == (name == "hrnet-w18-small"), "contrast stays in float32, too"

@@ -17,45 +17,17 @@ import pytest
 import torch
 
 from sarwater.errors import CheckpointInvalid, DataError, OutputError, UsageError
-from tests.train.lakes import lake, write_lakes
+from tests.train.lakes import write_lakes
+from tests.train.runs import options_for, same_tensors
 from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.fit import fit
 from train.machine import choose_precision
 from train.models import Segmenter, architecture
 from train.options import FitOptions
 from train.plan import check_room
-from train.predict import water_mask
-from train.scores import score_tile
 from train.state import State
-from train.tiles import find_tiles
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def lakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_lakes(tmp_path_factory.mktemp("lakes"), 3)
-
-
-def options_for(lakes: Path, out: Path, **changes: Any) -> FitOptions:
-    options = FitOptions(
-        "unet-w16",
-        data=(str(lakes),),
-        holdout=("WTR2",),
-        crop_px=32,
-        batch=2,
-        steps=8,
-        warmup_steps=2,
-        evaluate_every=3,
-        log_every=2,
-        workers=0,
-        learning_rate=3e-3,
-        ema=0.5,
-        precision="fp32",  # so that sums come out alike on every processor
-        tensorboard=False,
-        out=out,
-    )
-    return replace(options, **changes)
 
 
 def as_arguments(options: FitOptions) -> list[str]:
@@ -69,19 +41,6 @@ def as_arguments(options: FitOptions) -> list[str]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
-
-
-def same_tensors(a: Path, b: Path) -> bool:
-    first, second = (load_checkpoint(path).state_dict for path in (a, b))
-    return all(torch.equal(first[name], second[name]) for name in first)
-
-
-@pytest.fixture(scope="module")
-def whole_run(lakes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody interrupted."""
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    fit(options_for(lakes, out))
-    return out
 
 
 def test_the_loss_falls_and_the_curve_has_a_row_per_interval(lakes: Path, tmp_path: Path) -> None:
@@ -197,135 +156,6 @@ def test_gim_is_a_second_channel(lakes: Path, tmp_path: Path) -> None:
         ("sar", "amplitude_dn"),
         ("gim", "incidence_dn"),
     ]
-
-
-def test_a_run_starts_from_another_ones_weights(lakes: Path, whole_run: Path, tmp_path: Path, capsys: Any) -> None:
-    fit(options_for(lakes, tmp_path / "run", steps=1, init=whole_run / "best.pt", channels="sar,gim"))
-    assert "1 adapted, 0 skipped, 0 start fresh" in capsys.readouterr().err
-    assert load_checkpoint(tmp_path / "run" / "best.pt").training["init"]["name"] == "best.pt"
-
-
-@pytest.mark.parametrize("frozen", [True, False])
-def test_frozen_normalisation_keeps_its_statistics_and_nothing_else(
-    lakes: Path, whole_run: Path, tmp_path: Path, frozen: bool
-) -> None:
-    begun_with = whole_run / "last.pt"
-    fit(options_for(lakes, tmp_path / "run", init=begun_with, frozen_norm=frozen, steps=2))
-    before, after = (load_checkpoint(path).state_dict for path in (begun_with, tmp_path / "run" / "last.pt"))
-    statistics = {name for name in before if "running_" in name}
-    assert statistics
-    assert all(torch.equal(before[name], after[name]) for name in statistics) == frozen
-    kernels = {name for name in before if before[name].dim() == 4}
-    assert kernels
-    assert not any(torch.equal(before[name], after[name]) for name in kernels)
-
-
-def test_the_gate_alone_is_trained_on_the_answers_of_a_network_that_stays_as_it_is(
-    whole_run: Path, tmp_path: Path, capsys: Any
-) -> None:
-    begun_with = whole_run / "last.pt"
-    lakes = write_lakes(tmp_path / "larger", 3, 160)
-    fit(options_for(lakes, tmp_path / "run", init=begun_with, coarse=True, part="gate", crop_px=128, steps=3))
-    assert "4 start fresh" in capsys.readouterr().err
-    before, after = (load_checkpoint(path).state_dict for path in (begun_with, tmp_path / "run" / "last.pt"))
-    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
-    assert all(after[name].abs().sum() > 0 for name in after.keys() - before.keys())
-
-
-def test_the_gate_alone_needs_a_network_and_two_answers() -> None:
-    for options in ({"coarse": True}, {"init": Path("best.pt")}):
-        with pytest.raises(UsageError, match="--part gate"):
-            FitOptions("unet", data=("lakes",), part="gate", **options)  # type: ignore[arg-type]
-
-
-def test_the_level_alone_is_learned_from_crops_whose_gain_it_is_told(
-    whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun_with = whole_run / "last.pt"
-    lakes = write_lakes(tmp_path / "larger", 3, 160)
-    options = {"coarse": True, "level_control": True, "part": "level", "gain_db": 6.0, "shoreline": 0.0}
-    run = options_for(
-        lakes,
-        tmp_path / "run",
-        init=begun_with,
-        crop_px=128,
-        steps=120,
-        batch=4,
-        learning_rate=1e-2,
-        evaluate_every=120,
-        **options,
-    )
-    fit(run)
-    before, after = (load_checkpoint(path).state_dict for path in (begun_with, tmp_path / "run" / "last.pt"))
-    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
-    assert after.keys() - before.keys() > {"level.readout.2.weight"}
-    segmenter = load_checkpoint(tmp_path / "run" / "last.pt").segmenter()
-    amplitude = torch.from_numpy(lake(128, seed=3)[0].astype("float32"))[None, None]
-    with torch.no_grad():
-        off_db = [float(segmenter.off_level_db(amplitude * 10 ** (gain_db / 20))) for gain_db in (-5, 0, 5)]
-    assert off_db[0] < off_db[1] < off_db[2]
-    assert off_db[2] - off_db[0] > 5
-
-    update = State.update
-
-    def interrupted(state: State, pixels: torch.Tensor, truth: torch.Tensor) -> None:
-        if state.step == 75:
-            raise KeyboardInterrupt
-        update(state, pixels, truth)
-
-    cut = replace(run, out=tmp_path / "cut", evaluate_every=60)
-    with monkeypatch.context() as patched:
-        patched.setattr(State, "update", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fit(cut)
-    fit(replace(cut, resume=True))
-    resumed = load_checkpoint(tmp_path / "cut" / "last.pt").state_dict
-    assert all(torch.equal(tensor, resumed[name]) for name, tensor in after.items())
-
-
-def test_the_level_alone_needs_a_network_its_control_and_a_gain() -> None:
-    whole = {"coarse": True, "level_control": True, "init": Path("best.pt"), "gain_db": 3.0}
-    for missing in ({"level_control": False}, {"init": None}, {"gain_db": 0.0}):
-        with pytest.raises(UsageError, match="--part level"):
-            FitOptions("unet", data=("lakes",), part="level", **{**whole, **missing})  # type: ignore[arg-type]
-
-
-def test_halfway_is_what_is_scored_and_kept_also_by_a_resumed_run(
-    lakes: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = options_for(lakes, tmp_path / "run", init=whole_run / "last.pt", halfway=True, steps=4, evaluate_every=2)
-    fit(options)
-    last = load_checkpoint(tmp_path / "run" / "last.pt")
-    assert last.resume is not None
-    assert last.training["averaged_with"] == "last.pt"
-    begun, learned = load_checkpoint(whole_run / "last.pt").state_dict, last.resume["average"]
-    for name, tensor in last.state_dict.items():
-        if tensor.is_floating_point():
-            torch.testing.assert_close(tensor, (begun[name] + learned[name]) / 2)
-    (scored,) = last.training["metrics"]["held_out"]["tiles"]
-    (tile,) = (tile for tile in find_tiles(str(lakes)) if tile.name == scored["name"])
-    mask = water_mask(last.segmenter(), tile, last.threshold)
-    assert score_tile(tile.name, mask, tile.truth()).confusion.iou == scored["iou"]
-
-    update = State.update
-
-    def interrupted(state: State, pixels: torch.Tensor, truth: torch.Tensor) -> None:
-        if state.step == 2:
-            raise KeyboardInterrupt
-        update(state, pixels, truth)
-
-    again = replace(options, out=tmp_path / "again")
-    with monkeypatch.context() as patch:
-        patch.setattr(State, "update", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fit(again)
-    fit(replace(again, resume=True))
-    assert same_tensors(tmp_path / "again" / "last.pt", tmp_path / "run" / "last.pt")
-
-
-def test_halfway_needs_a_beginning() -> None:
-    with pytest.raises(UsageError, match="--halfway"):
-        FitOptions("unet", data=("lakes",), halfway=True)
 
 
 def test_the_threshold_is_the_models_own_and_that_of_its_evaluation(lakes: Path, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ MORE_SIMULATIONS = {
 """Scenes that the base has not seen."""
 SEAS = {"k5-sea": (36, 21, "open-water", 0.1), "s1-sea": (36, 22, "open-water", 0.1)}
 """Crops are drawn for shorelines, so without these a network sees a whole crop of water too seldom to know one."""
+LEVEL_SEAS = {"s1-sea-more": (200, 23, "open-water", 0.65)}
+"""Where the level is learned: of 36 seas it was learned by heart, and unseen ones were taken for dark land."""
 SCENE_PX = 768
 ETCI_WEIGHT = 0.6
 ETCI_HELD_OUT = "vv@15"
@@ -42,8 +44,8 @@ LEVEL_STEPS = 1200
 COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
 """Of the simulations, where there are two resolutions; those of the real scenes:"""
 COARSE_K5_WEIGHT = 1.2
-LEVEL_WEIGHTS = {"s1": 0.25, "s1-more": 0.25, "s1-dry": 0.3, "s1-dry-more": 0.3, "s1-sea": 0.8}
-"""Where the level is learned, of several looks: seas and dry land often, for those are what a wrong level costs."""
+LEVEL_WEIGHTS = {"s1": 0.25, "s1-more": 0.25, "s1-dry": 0.3, "s1-dry-more": 0.3, "s1-sea": 0.15}
+"""Of other scenes of several looks there: seas and dry land often, for those are what a wrong level costs."""
 LEVEL_ETCI_WEIGHT = 1.5
 ADAPT_ETCI_WEIGHT = 1.0
 """In every step with K5 tiles, one resolution or two: at ETCI_WEIGHT the Sentinel-1 scene was half forgotten."""
@@ -72,7 +74,7 @@ class Recipe:
     def simulations(self) -> dict[Path, list[str]]:
         """Every folder of simulated scenes, and the arguments of train.simulate that fill it."""
         found = {}
-        for name, (count, seed, kind, _) in (SIMULATIONS | MORE_SIMULATIONS | SEAS).items():
+        for name, (count, seed, kind, _) in (SIMULATIONS | MORE_SIMULATIONS | SEAS | LEVEL_SEAS).items():
             size = ["--count", str(count), "--size", str(SCENE_PX), "--seed", str(seed)]
             mode = ["--mode", name.partition("-")[0]]
             found[Path(self.simulation(name))] = [*size, *mode, *(["--type", kind] if kind else [])]
@@ -189,7 +191,7 @@ class Recipe:
         base = self.base()
         return replace(
             base,
-            data=self.mixture(LEVEL_WEIGHTS, LEVEL_ETCI_WEIGHT),
+            data=self.mixture(LEVEL_WEIGHTS | _weights(LEVEL_SEAS), LEVEL_ETCI_WEIGHT),
             out=self.out / "levelled",
             init=self.out / "final" / "last.pt",
             coarse=True,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sarwater.errors import CheckpointInvalid, UsageError
+from sarwater.metrics import LAND
 from train.checkpoint import Checkpoint, halfway, load_checkpoint, save_checkpoint
 from train.init import Report, initialise
 from train.models import Segmenter
@@ -17,6 +18,8 @@ from train.scores import Scores
 
 LEVEL_FIRST = 0.5
 """Share of the steps in which the level alone is learned, in decibels; in the others, what it is good for, too."""
+LEVEL_LAND = 0.1
+"""Share of a crop that is land from which on its level can be told."""
 LEVEL_WEIGHT = 0.03
 """Then, of its squared error beside the loss of the answer: scenes that tell their level profit little from it, and a
 sea, which does not, would lose all by a wrong guess."""
@@ -107,10 +110,12 @@ class State:
         pixels = pixels * torch.where(amplitudes[:, None, None], 10 ** (gain_db / 20), 1.0)
         with self._autocast():
             off_db = self._network(pixels, level=True)
-        error = (off_db.float() - gain_db).square().mean()
+        known = level_known(truth.to(self.plan.device))
         if self.step < LEVEL_FIRST * self.plan.steps:
-            return error
-        return self._loss(pixels, truth) + LEVEL_WEIGHT * error
+            # A sea has a level of its own: it is left as it is, for a guess would make land of it.
+            return (off_db.float() - known * gain_db).square().mean()
+        error = known * (off_db.float() - gain_db).square()
+        return self._loss(pixels, truth) + LEVEL_WEIGHT * error.mean()
 
     def _autocast(self) -> torch.autocast:
         plan = self.plan
@@ -168,6 +173,12 @@ class State:
             "stale_evaluations": self.stale_evaluations,
         }
         save_checkpoint(plan.out / "last.pt", replace(checkpoint, resume=resume))
+
+
+def level_known(truth: Tensor) -> Tensor:
+    """How far the level of each crop can be told from its land, 0 to 1, (N, 1, 1, 1), by the truth, (N, H, W)."""
+    land = (truth == LAND).float().mean(dim=(1, 2))[:, None, None, None]
+    return (land / LEVEL_LAND).clamp(max=1)
 
 
 def _begun(plan: Plan) -> Checkpoint:

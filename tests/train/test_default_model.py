@@ -29,7 +29,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
     """One step each, on small crops; what was run, in order."""
-    for simulations in ("SIMULATIONS", "MORE_SIMULATIONS", "SEAS"):
+    for simulations in ("SIMULATIONS", "MORE_SIMULATIONS", "SEAS", "LEVEL_SEAS"):
         small_ones = {name: (1, *rest) for name, (_, *rest) in getattr(numbers, simulations).items()}
         monkeypatch.setattr(numbers, simulations, small_ones)
     monkeypatch.setattr(numbers, "SCENE_PX", 128)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sarwater.errors import UsageError
+from sarwater.metrics import LAND, NODATA, WATER
 from tests.train.lakes import lake, write_lakes
 from tests.train.runs import options_for, same_tensors
 from train.checkpoint import load_checkpoint
@@ -17,7 +18,7 @@ from train.fit import fit
 from train.options import FitOptions
 from train.predict import water_mask
 from train.scores import score_tile
-from train.state import State
+from train.state import State, level_known
 from train.tiles import find_tiles
 
 
@@ -103,6 +104,14 @@ def test_the_level_alone_is_learned_from_crops_whose_gain_it_is_told(
     fit(replace(cut, resume=True))
     resumed = load_checkpoint(tmp_path / "cut" / "last.pt").state_dict
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in after.items())
+
+
+def test_the_level_is_told_by_land() -> None:
+    truth = torch.full((4, 10, 10), WATER, dtype=torch.uint8)
+    truth[1] = LAND
+    truth[2, 0, :5] = LAND
+    truth[3] = NODATA
+    torch.testing.assert_close(level_known(truth).flatten(), torch.tensor([0.0, 1.0, 0.5, 0.0]))
 
 
 def test_the_level_alone_needs_a_network_its_control_and_a_gain() -> None:

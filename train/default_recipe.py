@@ -41,6 +41,7 @@ ADAPT_STEPS = 400
 GATE_STEPS = 150
 REFINE_STEPS = 300
 LEVEL_STEPS = 1200
+LEVEL_ANSWER_STEPS = 450
 COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
 """Of the simulations, where there are two resolutions; those of the real scenes:"""
 COARSE_K5_WEIGHT = 1.2
@@ -205,6 +206,20 @@ class Recipe:
             ema=0.98,
             evaluate_every=600,
             seed=4,
+        )
+
+    def level_answered(self) -> FitOptions:
+        """Begun anew: Adam measures steps by the gradients before, and those of decibels are far larger. In one run,
+        what the answer has to say of seas is hardly learned."""
+        levelled = self.levelled()
+        return replace(
+            levelled,
+            out=self.out / "level-answered",
+            init=levelled.out / "last.pt",
+            steps=LEVEL_ANSWER_STEPS,
+            learning_rate=1e-3,
+            evaluate_every=LEVEL_ANSWER_STEPS,
+            seed=5,
         )
 
     def _with_k5(self, weights: dict[str, float], k5_weight: float) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +14,33 @@ from torch import distributed as dist
 
 from sarwater.errors import DeviceUnavailable, UsageError
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""As in malloc.h."""
+
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """`auto`, `cpu` or `cuda`. Raises DeviceUnavailable for a GPU that is not there."""
+    """`auto`, `cpu` or `cuda`; on a CPU, this process keeps the memory it frees from here on.
+
+    Raises DeviceUnavailable for a GPU that is not there.
+    """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        _keep_freed_memory()
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise DeviceUnavailable("--device cuda: PyTorch finds no GPU; check nvidia-smi, or leave --device at auto")
     return torch.device("cuda", local_rank)
+
+
+def _keep_freed_memory() -> None:
+    """Up to a gigabyte, where glibc manages it.
+
+    Each step wants blocks as large as those of the last. Given back in between, as they are by default, their pages
+    have to be found and cleared again every time: mallopt(3), M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            mallopt(parameter, 2**30)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

@@ -17,7 +17,8 @@ from train.plan import Plan, differing_option
 from train.scores import Scores
 
 LEVEL_FIRST = 0.5
-"""Share of the steps in which the level alone is learned, in decibels; in the others, what it is good for, too."""
+"""Share of the steps in which the level alone is learned, in decibels, where --init does not tell it yet; in the
+others, what it is good for, too."""
 LEVEL_LAND = 0.1
 """Share of a crop that is land from which on its level can be told."""
 LEVEL_WEIGHT = 0.03
@@ -44,6 +45,9 @@ class State:
         self.init_report: Report | None = None
         if plan.options.init and last is None:
             self.init_report = initialise(self.segmenter, plan.options.init)
+        fresh = self.init_report.fresh if self.init_report else ()
+        self.level_first = any(name.startswith("level.") for name in fresh)
+        """Whether the level is learned from nothing, and so at first alone."""
         self._begun = _begun(plan) if plan.options.halfway else None
         if plan.options.part != "all":
             for name, parameter in self.segmenter.net.named_parameters():
@@ -61,6 +65,7 @@ class State:
             self.scaler.load_state_dict(last.resume["scaler"])
             self.step, self.best_iou = last.resume["step"], last.resume["best_iou"]
             self.stale_evaluations = last.resume.get("stale_evaluations", 0)  # files of 0.1.0 lack it
+            self.level_first = last.resume.get("level_first", True)
         self._network = _joined(self.segmenter, plan)
         self._loss_sum = torch.zeros((), device=plan.device)
         self._loss_steps = 0
@@ -111,7 +116,7 @@ class State:
         with self._autocast():
             off_db = self._network(pixels, level=True)
         known = level_known(truth.to(self.plan.device))
-        if self.step < LEVEL_FIRST * self.plan.steps:
+        if self.level_first and self.step < LEVEL_FIRST * self.plan.steps:
             # A sea has a level of its own: it is left as it is, for a guess would make land of it.
             return (off_db.float() - known * gain_db).square().mean()
         error = known * (off_db.float() - gain_db).square()
@@ -171,6 +176,7 @@ class State:
             "step": self.step,
             "best_iou": self.best_iou,
             "stale_evaluations": self.stale_evaluations,
+            "level_first": self.level_first,
         }
         save_checkpoint(plan.out / "last.pt", replace(checkpoint, resume=resume))
 

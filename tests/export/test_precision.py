@@ -17,10 +17,10 @@ from export.graph import Graph, read_graph, with_tile, write_graph
 from export.inspect import onnx_layers
 from export.precision import (
     CALIBRATION_METHODS,
+    after_enlarged_maps,
     first_convolutions,
     float32_nodes,
     folded,
-    level_convolutions,
     packed,
     to_fp16,
     to_int8,
@@ -150,15 +150,24 @@ def test_int8_quantises_convolutions_and_leaves_the_pixels_alone(int8: Graph) ->
     assert int8.manifest.recipe["outcome"]["calibration"] in CALIBRATION_METHODS
 
 
-def test_the_level_is_never_estimated_in_int8(make_onnx: Callable[[str], Path]) -> None:
-    """What it rounds moves every pixel of a window alike."""
+def test_int8_is_for_the_network_and_not_for_what_is_around_it(make_onnx: Callable[[str], Path]) -> None:
+    """What the estimate of the level rounds moves all pixels of a window, what weighs two answers rounds is in each."""
     graph = read_graph(make_onnx("hrnet-w18-small"))
-    level = level_convolutions(folded(graph))
-    assert len(level) == 5
+    proto = folded(graph)
+    around = [node.name for node in proto.graph.node if not node.name.startswith("/net")]
+    convolved = [name for name in around if name.endswith("Conv")]
+    assert len(convolved) == 5 + 2, "the estimate of the level, and the gate"
     int8 = to_int8(graph, speckle(1, 128, count=2), simulated_tiles(graph.manifest.channels, 128, 2), {}, ignore)
     found = precisions(int8)
-    assert {found[name] for name in level} == {"fp16"}
+    assert {found[name] for name in convolved} == {"fp16"}
     assert "int8" in found.values()
+    quantised = {
+        output for node in int8.proto.graph.node if node.op_type == "DequantizeLinear" for output in node.output
+    }
+    assert not [node.name for node in int8.proto.graph.node if node.name in around and quantised & set(node.input)]
+    last = after_enlarged_maps(proto)
+    assert len(last) == 2, "the last layer but one, at both resolutions"
+    assert {found[name] for name in last} == {"fp16"}
 
 
 def test_int8_is_explicit_symmetric_and_per_channel(int8: Graph) -> None:

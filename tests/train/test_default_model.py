@@ -41,6 +41,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
         "GATE_STEPS",
         "REFINE_STEPS",
         "LEVEL_STEPS",
+        "LEVEL_ANSWER_STEPS",
     ):
         monkeypatch.setattr(numbers, name, 1)
     ran: list[FitOptions] = []
@@ -64,10 +65,11 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     kinds = ["gated", "adapted", "refined"]
     folds = ["without-WTR0", "without-WTR1", "final"]
     assert [str(run.out.relative_to(out)) for run in runs if run.out] == [
-        "base", "further", "seas", *(f"{kind}/{fold}" for fold in folds for kind in kinds), "levelled",
+        "base", "further", "seas", *(f"{kind}/{fold}" for fold in folds for kind in kinds),
+        "levelled", "level-answered",
     ]  # fmt: skip
 
-    for step in ("base", "further", "seas", "levelled"):
+    for step in ("base", "further", "seas", "levelled", "level-answered"):
         assert {"WTR0", "WTR1"}.isdisjoint(_seen(out / step / "last.pt"))
     for fold, unseen in zip(folds, (["WTR0"], ["WTR1"], []), strict=True):
         for kind in kinds:

@@ -15,7 +15,9 @@ from tests.train.lakes import lake, write_lakes
 from tests.train.runs import options_for, same_tensors
 from train.checkpoint import load_checkpoint
 from train.fit import fit
+from train.machine import Team
 from train.options import FitOptions
+from train.plan import make_plan
 from train.predict import water_mask
 from train.scores import score_tile
 from train.state import State, level_known
@@ -104,6 +106,16 @@ def test_the_level_alone_is_learned_from_crops_whose_gain_it_is_told(
     fit(replace(cut, resume=True))
     resumed = load_checkpoint(tmp_path / "cut" / "last.pt").state_dict
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in after.items())
+
+
+def test_who_tells_the_level_already_learns_from_the_answer_at_once(whole_run: Path, tmp_path: Path) -> None:
+    lakes = write_lakes(tmp_path / "larger", 3, 160)
+    options = {"coarse": True, "level_control": True, "part": "level", "gain_db": 6.0, "crop_px": 128, "steps": 1}
+    first = options_for(lakes, tmp_path / "first", init=whole_run / "last.pt", **options)
+    second = options_for(lakes, tmp_path / "second", init=tmp_path / "first" / "last.pt", **options)
+    for run, alone_at_first in ((first, True), (second, False)):
+        assert State(make_plan(run, Team())).level_first == alone_at_first
+        fit(run)
 
 
 def test_the_level_is_told_by_land() -> None:

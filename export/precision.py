@@ -48,10 +48,10 @@ INT8_OPSET = 19
 INT8_TARGET_LOSS = LARGEST_IOU_LOSS["int8"] / 2
 """Layers go back to fp16 until the loss is inside half of the gate: the tiles of tomorrow are others."""
 SWEEP_TILES = 8
-_AROUND = re.compile(r"/(gate|level)/.*|/[^/]+")
-"""Names that the export gives to nodes outside of `Segmenter.net`."""
 GUARD_TILES = 8
 """Calibration tiles that look for overflow: the first are the extremes (see export.calibration)."""
+_AROUND = re.compile(r"/(gate|level)/.*|/[^/]+")
+"""Names that the export gives to nodes outside of `Segmenter.net`."""
 
 
 def to_fp16(graph: Graph, tiles: Float32, recipe: dict[str, Any]) -> Graph:

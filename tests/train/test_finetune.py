@@ -19,6 +19,7 @@ from sarwater.errors import CheckpointInvalid, DataError, UsageError
 from sarwater.manifest import Channel
 from sarwater.models import shipped_model
 from tests.train.lakes import lake, write_lakes, write_raster
+from tests.train.runs import options_for
 from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.finetune import finetune, main, steps_in
 from train.models import Segmenter, architecture
@@ -166,19 +167,8 @@ def test_training_stops_when_the_held_out_score_no_longer_rises(
 
     perfect = Scores((score_tile("WTR0", *[np.ones((2, 2), np.uint8)] * 2, 1),))
     monkeypatch.setattr(fit, "_held_out_scores", lambda plan, state: perfect)
-    options = FitOptions(
-        "unet-w16",
-        data=(str(lakes),),
-        holdout=("WTR0",),
-        crop_px=32,
-        batch=2,
-        steps=20,
-        evaluate_every=2,
-        patience=3,
-        workers=0,
-        tensorboard=False,
-        out=tmp_path / "run",
-    )
+    out = tmp_path / "run"
+    options = options_for(lakes, out, holdout=("WTR0",), steps=20, evaluate_every=2, log_every=10, patience=3)
     fit.fit(options)
     last = load_checkpoint(tmp_path / "run" / "last.pt")
     assert last.training["step"] == 2 + 3 * 2

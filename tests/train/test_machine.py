@@ -13,9 +13,13 @@ from train.machine import choose_device
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # no huge pages: which of them there are is chance
 if {prepared}:
     choose_device("cpu")
-for _ in range(20):
+def faulted_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize() // 2**20
+for step in range(70):
+    if step == 50:  # aligned blocks leave crumbs in the heap at first, and push it on a few times before one fits
+        settled = faulted_mib()
     torch.ones(2**24)  # 64 MiB
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize() // 2**20)
+print(faulted_mib() - settled)
 """
 
 
@@ -29,5 +33,5 @@ def test_memory_that_one_step_frees_is_there_for_the_next() -> None:
         )
         for prepared in (True, False)
     ]
-    # The interpreter and PyTorch are the same in both; of the 20 blocks all but one are spared.
-    assert faulted_mib[1] - faulted_mib[0] > 15 * 64
+    assert faulted_mib[0] <= 5 * 64, "of the last 20 blocks nearly all stand where one was before"
+    assert faulted_mib[1] >= 20 * 64 - 1, "else this measures nothing"

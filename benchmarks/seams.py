@@ -5,7 +5,8 @@
 Both runs see parts of the same size, so their windows lie exactly half a tile apart in each direction. What is nearer
 than half a tile to the end of either part is not compared: there, the scene ends for one of the two. Borders are the
 cross-fades between the windows of either run. Without --size, the part is as large as the scene allows. --picture draws
-the difference of the two confidences, where a seam would show as a line.
+the difference of the two confidences, where a seam would show as a line: a step of that difference from before a fade
+to behind it, in the means of 16 x 64 px. Steps are measured over every fade, and as far apart everywhere else.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from sarwater.tiling import Span
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
 
+NEAR_PX, ALONG_PX = 16, 64
+"""The means between which a step is measured."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -41,17 +45,27 @@ class Comparison:
     valid: Bool
     classes_differ: Bool
     difference: npt.NDArray[np.int16]
-    border: Bool
+    fade_rows: Bool
+    fade_columns: Bool
+    """(h,) and (w,) True where two windows are blended, or meet."""
+    fade_px: int
 
-    def figures(self) -> dict[str, float | int]:
+    def figures(self) -> dict[str, float | int | None]:
+        """None for a step where there is no place to measure it: small tiles have fades everywhere."""
         apart = np.abs(self.difference)
-        on, off = self.valid & self.border, self.valid & ~self.border
+        border = self.fade_rows[:, None] | self.fade_columns
+        on, off = self.valid & border, self.valid & ~border
+        rows = _steps(self.difference, self.valid, self.fade_rows, self.fade_px)
+        columns = _steps(self.difference.T, self.valid.T, self.fade_columns, self.fade_px)
+        across, elsewhere = (np.concatenate(steps) for steps in zip(rows, columns, strict=True))
         return {
             "tile_px": self.tile_px,
             "pixels": int(np.count_nonzero(self.valid)),
             "classes_differ_percent": 100 * float(self.classes_differ[self.valid].mean()),
             "difference_on_borders_points": float(apart[on].mean()),
             "difference_elsewhere_points": float(apart[off].mean()),
+            "step_across_borders_points": float(across.mean()) if across.size else None,
+            "step_elsewhere_points": float(elsewhere.mean()) if elsewhere.size else None,
         }
 
 
@@ -74,7 +88,9 @@ def compare(scene: Path, backend: Backend, part: Window) -> Comparison:
         valid=valid,
         classes_differ=(mask != other_mask) & valid,
         difference=np.where(valid, confidence.astype(np.int16) - other, 0).astype(np.int16),
-        border=(rows[inner[0]] | rows[same[0]])[:, None] | columns[inner[1]] | columns[same[1]],
+        fade_rows=rows[inner[0]] | rows[same[0]],
+        fade_columns=columns[inner[1]] | columns[same[1]],
+        fade_px=max(1, plan.overlap_px),
     )
 
 
@@ -91,6 +107,30 @@ def _fades(spans: Sequence[Span], length_px: int, overlap_px: int) -> Bool:
     for span in spans[1:]:
         fades[span.lo : span.lo + max(1, overlap_px)] = True
     return fades
+
+
+def _steps(
+    difference: npt.NDArray[np.int16], valid: Bool, fades: Bool, fade_px: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Steps along the first axis, in points: those over a whole fade, and those that no fade touches.
+
+    A step is from the mean of NEAR_PX before to that of NEAR_PX behind, over ALONG_PX across; none with nodata.
+    """
+    height, width = difference.shape[0], difference.shape[1] // ALONG_PX * ALONG_PX
+    strips = [np.where(valid, plane, 0)[:, :width].reshape(height, -1, ALONG_PX) for plane in (difference, valid)]
+    totals, counts = (
+        np.pad(np.cumsum(strip.sum(axis=2, dtype=np.int64), axis=0), ((1, 0), (0, 0))) for strip in strips
+    )
+    first = np.arange(height - 2 * NEAR_PX - fade_px + 1)
+    second = first + NEAR_PX + fade_px
+    before, behind = (totals[at + NEAR_PX] - totals[at] for at in (first, second))
+    whole = np.minimum(*(counts[at + NEAR_PX] - counts[at] for at in (first, second))) == NEAR_PX * ALONG_PX
+    steps = np.abs(behind - before) / (NEAR_PX * ALONG_PX)
+    faded = np.pad(np.cumsum(fades), (1, 0))
+    within = faded[second] - faded[first + NEAR_PX]
+    over = (within == fade_px) & (faded[second + NEAR_PX] - faded[first] == fade_px)
+    untouched = faded[second + NEAR_PX] == faded[first]
+    return steps[over][whole[over]], steps[untouched][whole[untouched]]
 
 
 def _largest(backend: Backend, width_px: int, height_px: int) -> tuple[tuple[int, int], int]:

@@ -1,4 +1,4 @@
-"""Where the network's windows lie in a scene, and how their answers are blended.
+"""Where the network's windows lie in a scene, and where their answers meet (how: sarwater/blending.py).
 
 Along each axis the windows are spread evenly from edge to edge, so only a scene smaller than one tile is ever
 padded. Neighbours overlap by at least `overlap_px`; the cross-fade between them is always exactly `overlap_px`
@@ -11,8 +11,6 @@ share more than they have to, and `with_wide_fades` uses all of it.
 
 Where a tile row's measurements begin or end inside the scene, as at the slanting edges of a swath, its windows are
 spread over them alone (`columns_between`): a window that shows little else than nodata has little to go by.
-
-The ramps are raised cosines, and the falling one is `1 - rising`: their float32 sum is exactly 1.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ WORTH_SHARE = 0.03
 class Span:
     """One window along one axis, in scene pixels. It reads [start, start + tile_px) and answers for [lo, hi).
 
-    `lo..hi` lies inside the scene and inside the window; only there is its blend weight above zero.
+    `lo..hi` lies inside the scene and inside the window; beyond, what it says is not used.
     """
 
     start: int
@@ -137,25 +135,24 @@ class TilePlan:
         """Computed pixels over scene pixels, at least 1."""
         return self.computed_px / (self.height_px * self.width_px)
 
-    def weights(self, span: Span, length_px: int) -> Float32:
-        """Blend weight of a window along its axis, (hi - lo,) float32; `length_px` is the scene's size along it.
-
-        A window at a scene edge has no ramp on that side. Over every pixel the weights of all windows sum to
-        exactly 1 in float32.
-        """
-        weight = np.ones(span.hi - span.lo, np.float32)
-        ramp = self.ramp
-        if self.overlap_px and span.lo > 0:
-            weight[: self.overlap_px] = ramp
-        if self.overlap_px and span.hi < length_px:
-            weight[-self.overlap_px :] = np.float32(1) - ramp
-        return weight
-
     @cached_property
     def ramp(self) -> Float32:
         """The rising half of a cross-fade, (overlap_px,) float32; the falling one is `1 - ramp`."""
-        phase = (np.arange(self.overlap_px) + 0.5) / max(self.overlap_px, 1)
-        return (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)
+        return _raised_cosine(self.overlap_px)
+
+    @property
+    def balance_px(self) -> int:
+        """How far to either side of a fade two windows are balanced: to the next fade at most half the way.
+
+        0, not at all, where fades are as wide as that, or there are none.
+        """
+        reach_px = (self.tile_px - 3 * self.overlap_px) // 4 - 1
+        return reach_px if reach_px >= self.overlap_px > 0 else 0
+
+    @cached_property
+    def decline(self) -> Float32:
+        """How much of the balance is left with growing distance from a fade, (balance_px,) float32 from 1 to 0."""
+        return np.ascontiguousarray(_raised_cosine(self.balance_px)[::-1])
 
 
 def _spans(length_px: int, tile_px: int, overlap_px: int) -> tuple[Span, ...]:
@@ -169,6 +166,12 @@ def _spans(length_px: int, tile_px: int, overlap_px: int) -> tuple[Span, ...]:
     los = [0, *(cut - half for cut in cuts)]
     his = [*(cut + half for cut in cuts), length_px]
     return tuple(Span(*span) for span in zip(starts, los, his, strict=True))
+
+
+def _raised_cosine(length_px: int) -> Float32:
+    """From 0 to 1, (length_px,) float32."""
+    phase = (np.arange(length_px) + 0.5) / max(length_px, 1)
+    return (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)
 
 
 def reflect_indices(start: int, count: int, length: int) -> npt.NDArray[np.intp]:

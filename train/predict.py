@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sarwater.blending import Mosaic, TileRow
 from sarwater.metrics import LAND, WATER
 from sarwater.tiling import TilePlan, reflect_indices
 from train.models import Segmenter
@@ -30,15 +31,19 @@ def probability(segmenter: Segmenter, tile: Tile) -> Float32:
     height, width = tile.rows_px, tile.width_px
     plan = TilePlan(height, width, _window_px(segmenter, max(height, width)), OVERLAP_PX).with_wide_fades()
     blended = np.zeros((height, width), np.float32)
+    mosaic = Mosaic(plan)
     for row in plan.rows:
-        weight_y = plan.weights(row, height)[:, None]
+        valid = np.zeros((row.hi - row.lo, width), bool)
+        tile_row = TileRow(plan, row, valid)
         for column in plan.columns:
             window = _window(tile, row.start, column.start, plan.tile_px)
             if not window.any():
                 continue
-            answer = segmenter(torch.from_numpy(window)[None].to(device))[0, 0].cpu().numpy()
-            part = answer[row.lo - row.start : row.hi - row.start, column.lo - column.start : column.hi - column.start]
-            blended[row.lo : row.hi, column.lo : column.hi] += part * weight_y * plan.weights(column, width)
+            measured = window[:, row.lo - row.start : row.hi - row.start].any(axis=0)
+            valid[:, column.lo : column.hi] = measured[:, column.lo - column.start : column.hi - column.start]
+            tile_row.add(column, segmenter(torch.from_numpy(window)[None].to(device))[0, 0].cpu().numpy())
+        for finished in mosaic.push(tile_row):
+            blended[finished.row : finished.row + len(finished.probability)] = finished.probability
     return blended
 
 

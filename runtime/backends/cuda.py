@@ -20,7 +20,8 @@ from sarwater.errors import DependencyMissing, DeviceLost, DeviceOutOfMemory, De
 
 _NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: no waiting for the default stream, which libraries use without being asked."""
-_BLOCK = (128, 2, 1)
+BLOCK = (128, 1, 1)
+"""Along x alone, as the kernels of scene.cu have it: what has no thread's number would be done twice."""
 _MOST_BLOCKS = 65535
 """Of a grid's second and third dimension on every GPU; the kernels stride over what is left."""
 
@@ -121,9 +122,9 @@ class CudaDevice:
         function = self._functions.get(kernel)
         if function is None:
             function = self._functions[kernel] = self._call(self._module.get_function, kernel)
-        blocks = [-(-count // size) for count, size in zip(pixels, _BLOCK, strict=True)]
+        blocks = [-(-count // size) for count, size in zip(pixels, BLOCK, strict=True)]
         grid = (blocks[0], *(min(count, _MOST_BLOCKS) for count in blocks[1:]))
-        self._call(function, *arguments, block=_BLOCK, grid=grid, stream=stream)
+        self._call(function, *arguments, block=BLOCK, grid=grid, stream=stream)
 
     def record(self, stream: Stream) -> Event:
         event = self._call(self._drv.Event, self._drv.event_flags.BLOCKING_SYNC)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.backends.device import Array, Device
+from sarwater.blending import BLOCK_PX
 from sarwater.tiling import TilePlan
 
 Pixels = npt.NDArray[np.generic]
@@ -15,14 +16,18 @@ RESULT_HEAD_BYTES = 256
 """Before mask and confidence: the `unsound` flag, and room so that they begin aligned."""
 
 
+_ODDS_BYTES = 16
+"""The two sums of an odds ratio, uint64."""
+
+
 class Half:
     """What two tile rows at work must not share."""
 
     def __init__(self, number: int, device: Device, plan: TilePlan, channels: int, dtype: np.dtype[np.generic]) -> None:
         height, width, columns = min(plan.tile_px, plan.height_px), plan.width_px, len(plan.columns)
-        result_bytes = RESULT_HEAD_BYTES + 2 * height * width
-        self.total = device.memory(f"total {number}", height * width * 4)
-        """(height, W) float32: blended sums of the rows that the tile row answers for."""
+        result_bytes = RESULT_HEAD_BYTES + 2 * (height + plan.balance_px) * width
+        self.answers = device.memory(f"answers {number}", height * width * 4)
+        """(height, W) float32: of the rows that the tile row answers for."""
         self.columns = device.memory(f"columns {number}", columns * 12)
         """(tiles, 3) int32: start, lo, hi of the windows that are inferred."""
         self.result = device.memory(f"result {number}", result_bytes)
@@ -38,18 +43,28 @@ class SceneMemory:
 
     def __init__(self, device: Device, plan: TilePlan, channels: int, dtype: np.dtype[np.generic]) -> None:
         self.uploaded_bytes = 0
-        self.ring_rows = min(2 * plan.tile_px, plan.height_px)
+        # `balance_px` rows of the tile row before are finished last, when the next one is coming in.
+        self.ring_rows = min(2 * plan.tile_px + plan.balance_px, plan.height_px)
         self.ring = device.memory("ring", channels * self.ring_rows * plan.width_px * dtype.itemsize)
         """(C, ring_rows, W) pixels: scene row y at y % ring_rows."""
         self.valid_ring = device.memory("valid ring", self.ring_rows * -(-plan.width_px // 8))
         """(ring_rows, W / 8) bits."""
-        self.ramp = device.memory("ramp", 4 * max(1, plan.overlap_px))
-        self._host_ramp = device.pinned("ramp", (plan.overlap_px,), np.float32)
+        height, columns = min(plan.tile_px, plan.height_px), len(plan.columns)
+        self.ends = device.memory("ends", 4 * max(1, columns * height * plan.overlap_px))
+        """(tiles, height, overlap) float32: what each window says of its last columns."""
+        self.column_odds_bytes = _ODDS_BYTES * (columns - 1) * -(-height // BLOCK_PX)
+        self.row_odds_bytes = _ODDS_BYTES * -(-plan.width_px // BLOCK_PX)
+        self.odds = device.memory("odds", max(self.column_odds_bytes, self.row_odds_bytes))
+        """(borders, blocks, 2) uint64 along the borders of windows, or (blocks, 2) along that of two tile rows."""
+        fades = np.concatenate([plan.ramp, plan.decline])
+        self.ramp = device.memory("fades", 4 * max(1, len(fades)))
+        self.decline = self.ramp + 4 * plan.overlap_px
+        host_fades = device.pinned("fades", fades.shape, np.float32)
         self._halves = [Half(number, device, plan, channels, dtype) for number in range(2)]
         self._device = device
-        self._host_ramp[...] = plan.ramp
-        if plan.overlap_px:
-            self.upload(self.ramp, self._host_ramp)
+        if len(fades):
+            host_fades[...] = fades
+            self.upload(self.ramp, host_fades)
 
     def half(self, number: int) -> Half:
         """For tile row `number`; whoever takes it knows that tile row `number - 2` is done."""

@@ -1,13 +1,13 @@
 """One scene over a GPU: raw rows go up once, finished rows come down once, and the network is never kept waiting.
 
-    copy-in   | rows 1 | rows 2 |                                  | rows 3 |
-    compute            | tiles 1: gather, infer, blend ... finalise | tiles 2 ...                | tiles 3 ...
-    copy-out                                                       | mask 1 |                   | mask 2 |
+    copy-in   | rows 1 | rows 2 |                                         | rows 3 |
+    compute            | tiles 1: gather, infer, place ... join, finalise | tiles 2 ...         | tiles 3 ...
+    copy-out                                                              | mask 1 |            | mask 2 |
 
-Scene rows live in a ring of two tiles' height on the device: a tile row reads what the one before it brought, and only
-its new rows are copied, while the one before it is still at work. All else is double: tile row n uses half n % 2.
-`push` hands tile row n to the device, then waits for tile row n - 1; so when n comes, n - 2 has left its half, and
-the ring's rows that n overwrites.
+Scene rows live in a ring on the device, of a little more than two tiles' height: a tile row reads what the one before
+it brought, and only its new rows are copied, while the one before it is still at work. All else is double: tile row n
+uses half n % 2. `push` hands tile row n to the device, then waits for tile row n - 1; so when n comes, n - 2 has left
+its half, and the ring's rows that n overwrites.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from runtime.backends.device import BatchNetwork, Device, Event
 from runtime.backends.gpu_memory import RESULT_HEAD_BYTES, Half, SceneMemory
 from runtime.backends.host import as_pixel
 from runtime.backends.windows import windows_with_data
+from sarwater.blending import prior_of
 from sarwater.errors import DeviceOutOfMemory, ModelError
 from sarwater.tiling import Span, TilePlan
 
@@ -37,7 +38,7 @@ class Interval(NamedTuple):
     """Some work of one stream, in seconds since the run's start on the device's clock."""
 
     stage: str
-    """h2d, gather, infer, blend (with finalise) or d2h."""
+    """h2d, gather, infer, blend (with all that follows on the network) or d2h."""
     start_s: float
     end_s: float
 
@@ -48,8 +49,9 @@ class _Band:
 
     number: int
     span: Span
+    done_from: int
     done_to: int
-    """Scene row before which nothing more is added by later tile rows."""
+    """The scene rows that are finished with this tile row."""
     half: Half
     valid: int
     """Address of the validity ring; 0 where nodata alone decides."""
@@ -126,7 +128,8 @@ class GpuRun(SceneRun):
         return _Band(
             number,
             span,
-            plan.rows[number + 1].lo if number + 1 < len(plan.rows) else span.hi,
+            span.lo - plan.balance_px if number else 0,
+            plan.rows[number + 1].lo - plan.balance_px if number + 1 < len(plan.rows) else span.hi,
             memory.half(number),
             0 if valid is None else memory.valid_ring,
             _rules(nodata, self._channels, valid is not None),
@@ -152,9 +155,10 @@ class GpuRun(SceneRun):
         band.stages.append(("h2d", before, after))
 
     def _infer(self, memory: SceneMemory, band: _Band, dtype: np.dtype[np.generic]) -> None:
-        """Gather, infer and blend the band's tiles, batch by batch from west to east."""
+        """Gather and infer the band's tiles and place their answers, batch by batch from west to east."""
         device, plan, span, network = self._device, self._plan, band.span, self._network
-        device.fill(band.half.total, 0, (span.hi - span.lo) * plan.width_px * 4, device.compute)
+        rows = span.hi - span.lo
+        device.fill(band.half.answers, 0, rows * plan.width_px * 4, device.compute)
         done = 0
         for count in _batches(len(band.columns), network.batch):
             columns = band.half.columns + 12 * done
@@ -171,12 +175,12 @@ class GpuRun(SceneRun):
             times.append(device.record(device.compute))
             network.enqueue(count, device.compute)
             times.append(device.record(device.compute))
+            ends = memory.ends + 4 * done * rows * plan.overlap_px
             self._launch(
-                "blend",
-                (min(plan.width_px, count * plan.tile_px), span.hi - span.lo, 1),
-                *_addresses(band.half.total, network.output, columns, memory.ramp),
-                *_ints(count, plan.tile_px, plan.overlap_px, span.start, span.lo, span.hi),
-                *_ints(plan.height_px, plan.width_px),
+                "place",
+                (min(plan.width_px, count * plan.tile_px), rows, 1),
+                *_addresses(band.half.answers, ends, network.output, columns),
+                *_ints(count, plan.tile_px, plan.overlap_px, span.start, span.lo, span.hi, plan.width_px),
             )
             times.append(device.record(device.compute))
             band.stages += zip(("gather", "infer", "blend"), times, times[1:])  # noqa: B905 - pairs of neighbours
@@ -184,19 +188,26 @@ class GpuRun(SceneRun):
             done += count
 
     def _finalise(self, memory: SceneMemory, band: _Band, dtype: np.dtype[np.generic]) -> None:
-        device, plan, span, half = self._device, self._plan, band.span, band.half
-        north = plan.rows[band.number - 1] if band.number else Span(0, 0, 0)
-        carried = north.hi - span.lo if band.number else 0
-        carry = memory.half(band.number - 1).total + 4 * (span.lo - north.lo) * plan.width_px
-        count = band.done_to - span.lo
-        mask = half.result + RESULT_HEAD_BYTES
+        """Join the band's windows, and the band with the one before; threshold what is finished."""
+        device, plan, half = self._device, self._plan, band.half
         before = device.record(device.compute)
+        if plan.overlap_px and len(band.columns) > 1:
+            self._join_columns(memory, band, dtype)
+        left, north = 0, 0
+        if band.number:
+            left = band.span.lo - band.done_from
+            other = memory.half(band.number - 1)
+            north = other.answers + 4 * (band.done_from - plan.rows[band.number - 1].lo) * plan.width_px
+            if plan.overlap_px:
+                self._join_rows(memory, band, north, dtype)
+        count = band.done_to - band.done_from
+        mask = half.result + RESULT_HEAD_BYTES
         device.fill(half.result, 0, RESULT_HEAD_BYTES, device.compute)
         self._launch(
             f"finalise_{dtype}",
             (plan.width_px, count, 1),
-            *_addresses(mask, mask + count * plan.width_px, half.result, half.total, carry, memory.ring, band.valid),
-            *_ints(span.lo, band.done_to, carried, self._channels, memory.ring_rows, plan.width_px),
+            *_addresses(mask, mask + count * plan.width_px, half.result, half.answers, north, memory.ring, band.valid),
+            *_ints(band.done_from, band.done_to, left, self._channels, memory.ring_rows, plan.width_px),
             self._threshold,
             *_ints(band.rules),
             self._nodata_value(band),
@@ -205,9 +216,52 @@ class GpuRun(SceneRun):
         device.order(device.copy_out, after)
         band.stages.append(("blend", before, after))
 
+    def _join_columns(self, memory: SceneMemory, band: _Band, dtype: np.dtype[np.generic]) -> None:
+        plan, span, columns = self._plan, band.span, band.half.columns
+        borders, rows = len(band.columns) - 1, span.hi - span.lo
+        answers_and_ends = _addresses(band.half.answers, memory.ends)
+        if plan.balance_px:
+            self._device.fill(memory.odds, 0, memory.column_odds_bytes, self._device.compute)
+            self._launch(
+                f"compare_columns_{dtype}",
+                (rows, 1, borders),
+                *_addresses(memory.odds),
+                *answers_and_ends,
+                *_addresses(memory.ring, band.valid, columns),
+                *_ints(borders, plan.overlap_px, span.lo, span.hi, self._channels, memory.ring_rows, plan.width_px),
+                *_ints(band.rules),
+                self._nodata_value(band),
+            )
+        self._launch(
+            "join_columns",
+            (plan.overlap_px + 2 * plan.balance_px, rows, borders),
+            *answers_and_ends,
+            *_addresses(memory.odds, columns, memory.ramp, memory.decline),
+            *_ints(borders, plan.overlap_px, plan.balance_px, prior_of(plan.overlap_px), rows, plan.width_px),
+        )
+
+    def _join_rows(self, memory: SceneMemory, band: _Band, north: int, dtype: np.dtype[np.generic]) -> None:
+        plan, south = self._plan, band.half.answers
+        if plan.balance_px:
+            self._device.fill(memory.odds, 0, memory.row_odds_bytes, self._device.compute)
+            self._launch(
+                f"compare_rows_{dtype}",
+                (plan.width_px, 1, 1),
+                *_addresses(memory.odds, north + 4 * plan.balance_px * plan.width_px, south, memory.ring, band.valid),
+                *_ints(plan.overlap_px, band.span.lo, self._channels, memory.ring_rows, plan.width_px, band.rules),
+                self._nodata_value(band),
+            )
+        self._launch(
+            "join_rows",
+            (plan.width_px, plan.overlap_px + 2 * plan.balance_px, 1),
+            *_addresses(north, south, memory.odds, memory.ramp, memory.decline),
+            *_ints(plan.overlap_px, plan.balance_px, prior_of(plan.overlap_px), band.span.hi - band.span.lo),
+            *_ints(plan.width_px),
+        )
+
     def _copy_out(self, band: _Band) -> None:
         device = self._device
-        size_bytes = RESULT_HEAD_BYTES + 2 * (band.done_to - band.span.lo) * self._plan.width_px
+        size_bytes = RESULT_HEAD_BYTES + 2 * (band.done_to - band.done_from) * self._plan.width_px
         before = device.record(device.copy_out)
         device.download(band.half.host_result[:size_bytes], band.half.result, device.copy_out)
         band.stages.append(("d2h", before, device.record(device.copy_out)))
@@ -230,10 +284,10 @@ class GpuRun(SceneRun):
                 "the network's answer holds NaN or infinity; expected probabilities: "
                 "use the fp32 model, or export this precision again and verify it"
             )
-        shape = (2, band.done_to - band.span.lo, self._plan.width_px)
+        shape = (2, band.done_to - band.done_from, self._plan.width_px)
         size_bytes = shape[0] * shape[1] * shape[2]
         mask, confidence = result[RESULT_HEAD_BYTES : RESULT_HEAD_BYTES + size_bytes].reshape(shape).copy()
-        return FinishedRows(band.span.lo, mask, confidence)
+        return FinishedRows(band.done_from, mask, confidence)
 
     def _launch(self, kernel: str, pixels: tuple[int, int, int], *arguments: Any) -> None:
         self._device.launch(kernel, pixels, arguments, self._device.compute)

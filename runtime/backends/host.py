@@ -1,9 +1,8 @@
 """Gather, blend and finalise in numpy: the reference semantics of every backend, and the CPU's own.
 
 gather     a window's pixels as float32, reflected at the edges of a scene smaller than a tile; nodata becomes 0
-blend      sum over windows of probability * column ramp * row ramp, in that order of multiplication, rounded to
-           float32 after each step; a pixel's windows are added west to east, then north to south
-finalise   water where the sum reaches the threshold; confidence = floor(100 * sum + 0.5) percent; nodata stays 255
+blend      windows are joined from west to east, then tile rows from north to south (sarwater/blending.py)
+finalise   water where the blend reaches the threshold; confidence = floor(100 * blend + 0.5) percent; nodata stays 255
 
 A pixel is nodata where `valid` says so, or else where every channel equals the nodata value. A tile whose answer
 would fall on nodata alone is never inferred (`windows`).
@@ -22,6 +21,7 @@ import numpy.typing as npt
 
 from runtime.backends.base import BandCounters, FinishedRows, SceneRun
 from runtime.backends.windows import windows_with_data
+from sarwater.blending import Mosaic, TileRow
 from sarwater.errors import ModelError
 from sarwater.metrics import NODATA
 from sarwater.tiling import Span, TilePlan, reflect_indices
@@ -66,7 +66,7 @@ class HostRun(SceneRun):
         self._most_bands = 1 + -(-network.depth // len(plan.columns))
         """Bands held at a time: this one, and as many before it as the network's slots reach back."""
         self._next_slot = 0
-        self._carry: Float32 = np.zeros((0, plan.width_px), np.float32)
+        self._mosaic = Mosaic(plan)
         self._busy_since = 0.0
 
     def push(self, rows: Pixels, valid: Bool | None = None) -> FinishedRows:
@@ -105,8 +105,7 @@ class HostRun(SceneRun):
         band.pending += 1
 
     def _collect(self) -> None:
-        """Wait for the oldest tile and add it to its band: always in the order of submission, so that the sums,
-        and with them the bytes of the mask, are the same on every run."""
+        """Wait for the oldest tile and add it to its band: always in the order of submission, from west to east."""
         slot, band, column = self._started.popleft()
         probability = self._network.result(slot)
         now = time.perf_counter()
@@ -123,9 +122,8 @@ class HostRun(SceneRun):
         parts: list[FinishedRows] = []
         with self._timed("blend"):
             while self._bands and self._bands[0].complete and not self._bands[0].pending:
-                band = self._bands.popleft()
-                done, self._carry = band.finish(self._carry)
-                parts.append(finalise(band.span.lo, done, band.valid, self._threshold))
+                for answers in self._mosaic.push(self._bands.popleft()):
+                    parts.append(finalise(*answers, self._threshold))
             if not parts:
                 nothing = np.zeros((0, self._plan.width_px), np.uint8)
                 return FinishedRows(0, nothing, nothing)
@@ -146,37 +144,14 @@ class HostRun(SceneRun):
         self.counters.seconds[stage] += time.perf_counter() - start
 
 
-class _Band:
-    """The sums of one tile row, for the rows it answers for."""
+class _Band(TileRow):
+    """A tile row on its way through the network."""
 
     def __init__(self, plan: TilePlan, span: Span, valid: Bool | None, number: int) -> None:
-        self.span = span
+        super().__init__(plan, span, None if valid is None else valid[span.lo - span.start : span.hi - span.start])
         self.number = number
-        self.valid = None if valid is None else valid[span.lo - span.start : span.hi - span.start]
         self.pending = 0
         self.complete = False
-        self._plan = plan
-        self._total: Float32 = np.zeros((span.hi - span.lo, plan.width_px), np.float32)
-
-    def add(self, column: Span, probability: Float32) -> None:
-        top, left = self.span.lo - self.span.start, column.lo - column.start
-        answer = probability[top : top + self.span.hi - self.span.lo, left : left + column.hi - column.lo]
-        ramp = self._plan.overlap_px
-        across = self._plan.weights(column, self._plan.width_px)
-        down = self._plan.weights(self.span, self._plan.height_px)[:, None]
-        # Only the ramps: everywhere else the weight is 1.
-        for ends in (slice(0, ramp), slice(max(ramp, answer.shape[1] - ramp), None)):
-            answer[:, ends] *= across[ends]
-        for ends in (slice(0, ramp), slice(max(ramp, answer.shape[0] - ramp), None)):
-            answer[ends] *= down[ends]
-        self._total[:, column.lo : column.hi] += answer
-
-    def finish(self, carry: Float32) -> tuple[Float32, Float32]:
-        """Add what the band to the north left over; give back the finished rows and what is left for the south."""
-        self._total[: carry.shape[0]] += carry
-        following = self._plan.rows[self._plan.rows.index(self.span) + 1 :]
-        done = (following[0].lo if following else self.span.hi) - self.span.lo
-        return self._total[:done], self._total[done:]
 
 
 def as_pixel(value: float | None, dtype: np.dtype[np.generic]) -> np.generic | None:
@@ -211,7 +186,7 @@ def gather(rows: Pixels, valid: Bool | None, nodata: np.generic | None, start: i
 
 
 def finalise(row: int, probability: Float32, valid: Bool | None, threshold: np.float32) -> FinishedRows:
-    """(n, W) float32 probability -> mask and confidence; `valid` may reach further south than the rows.
+    """(n, W) float32 probability -> mask and confidence, 255 where not `valid`.
 
     Raises ModelError where the network answered with something that is no number.
     """
@@ -229,7 +204,7 @@ def finalise(row: int, probability: Float32, valid: Bool | None, threshold: np.f
             )
         confidence[part] = percent
     if valid is not None:
-        missing = ~valid[: len(mask)]
+        missing = ~valid
         np.copyto(mask, np.uint8(NODATA), where=missing)
         np.copyto(confidence, np.uint8(NODATA), where=missing)
     return FinishedRows(row, mask, confidence)

@@ -48,6 +48,24 @@ def test_tiles_without_overlap_would_be_seen(tmp_path: Path) -> None:
     assert figures["classes_differ_percent"] > 2
 
 
+def test_a_line_is_seen_that_the_mean_difference_would_hide() -> None:
+    """Over both windows the difference is as large, but for its sign."""
+    fades = np.zeros(600, bool)
+    fades[290:310] = True
+    nodata = np.zeros((600, 600), bool)
+    nodata[:50] = True
+    noise = np.random.default_rng(2).normal(0, 5, (600, 600))
+    found = []
+    for line in (0, 3):
+        difference = (noise + np.where(np.arange(600) < 300, line / 2, -line / 2)[:, None]).round().astype(np.int16)
+        found.append(Comparison(256, ~nodata, nodata, difference, fades, np.zeros(600, bool), 20).figures())
+    plain, lined = found
+    assert lined["difference_on_borders_points"] == pytest.approx(lined["difference_elsewhere_points"], abs=0.2)
+    assert plain["step_across_borders_points"] < 2 * plain["step_elsewhere_points"]
+    assert lined["step_across_borders_points"] == pytest.approx(3, abs=0.3)
+    assert lined["step_elsewhere_points"] < 0.5
+
+
 @pytest.mark.realdata
 @pytest.mark.timeout(900)
 def test_the_model_that_ships_hardly_shows_its_tiles_on_a_real_scene(
@@ -55,6 +73,7 @@ def test_the_model_that_ships_hardly_shows_its_tiles_on_a_real_scene(
 ) -> None:
     assert main([str(realdata / "etci" / "vv.tif")]) == 0
     figures = json.loads(capsys.readouterr().out)
-    # Measured: 0.31 (benchmarks/cpu-2core-epyc.md).
+    # Measured: 0.28 %, 0.54 and 0.45, 0.63 and 0.53 (benchmarks/cpu-2core-epyc.md); unbalanced, 0.91 and 0.59.
     assert figures["classes_differ_percent"] < 0.5
-    assert figures["difference_on_borders_points"] < 1.5 * figures["difference_elsewhere_points"]
+    assert figures["difference_on_borders_points"] < 1.4 * figures["difference_elsewhere_points"]
+    assert figures["step_across_borders_points"] < 1.4 * figures["step_elsewhere_points"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from runtime.backends.base import FinishedRows, SceneRun
 from runtime.backends.gpu_run import GpuRun, _batches
 from runtime.backends.host import HostRun
+from sarwater.blending import BLOCK_PX
 from sarwater.errors import DeviceOutOfMemory, ModelError
 from sarwater.metrics import NODATA
 from sarwater.tiling import TilePlan
@@ -25,9 +26,16 @@ SCENES = settings(max_examples=40, deadline=None, suppress_health_check=[HealthC
 
 def formula(tile: np.ndarray) -> np.ndarray:
     """Probability from the pixel, its neighbours and its place in the tile, so that nothing can be exchanged unseen."""
-    place = np.arange(TILE_PX, dtype=np.float32)
+    place = np.arange(tile.shape[-1], dtype=np.float32)
     mixed = np.abs(tile).sum(axis=0, dtype=np.float32) + np.roll(tile[0], 1) + 3 * place[:, None] + 5 * place
     return ((mixed % np.float32(251)) / np.float32(251)).astype(np.float32)
+
+
+def leaning(tile: np.ndarray) -> np.ndarray:
+    """Every other window sees much more water in the same pixels."""
+    probability = formula(tile)
+    odds = np.float32(0.05 if int(tile[0, 0, 0]) % 2 else 20)
+    return probability * odds / (1 + probability * (odds - 1))
 
 
 class HostNetwork:
@@ -35,8 +43,11 @@ class HostNetwork:
 
     depth = 2
 
-    def __init__(self, channels: int) -> None:
-        self._tiles = np.zeros((2, channels, TILE_PX, TILE_PX), np.float32)
+    def __init__(
+        self, channels: int, answer: Callable[[np.ndarray], np.ndarray] = formula, tile_px: int = TILE_PX
+    ) -> None:
+        self._answer = answer
+        self._tiles = np.zeros((2, channels, tile_px, tile_px), np.float32)
 
     def input(self, slot: int) -> np.ndarray:
         return self._tiles[slot]
@@ -44,13 +55,13 @@ class HostNetwork:
     def start(self, slot: int) -> None: ...
 
     def result(self, slot: int) -> np.ndarray:
-        return formula(self._tiles[slot])
+        return self._answer(self._tiles[slot])
 
 
 def push_all(run: SceneRun, plan: TilePlan, pixels: np.ndarray, valid: np.ndarray | None = None) -> FinishedRows:
     parts = []
     for span in plan.rows:
-        stop = min(span.start + TILE_PX, plan.height_px)
+        stop = min(span.start + plan.tile_px, plan.height_px)
         parts.append(run.push(pixels[:, span.start : stop], None if valid is None else valid[span.start : stop]))
     parts = [part for part in parts if part.mask.size]
     assert [part.row for part in parts] == list(np.cumsum([0, *(len(part.mask) for part in parts[:-1])]))
@@ -72,7 +83,7 @@ def gpu_run(
 ) -> tuple[GpuRun, HostDevice, FormulaNetwork]:
     kernels.seed = grid
     device = HostDevice(kernels, limit_bytes)
-    network = FormulaNetwork(device, answer, channels, TILE_PX, batch)
+    network = FormulaNetwork(device, answer, channels, plan.tile_px, batch)
     return GpuRun(plan, device, network, channels, nodata, 0.5), device, network
 
 
@@ -93,7 +104,8 @@ def scene(channels: int, height: int, width: int, dtype: type, seed: int, holes:
     height=st.integers(1, 150),
     width=st.integers(1, 150),
     channels=st.integers(1, 3),
-    overlap_px=st.sampled_from([0, 2, 6, 10]),
+    overlap_px=st.sampled_from([0, 2, 4, 10]),
+    answer=st.sampled_from([formula, leaning]),
     dtype=st.sampled_from(DTYPES),
     nodata=st.sampled_from([None, 0, 7, -3, 0.5, 70000]),
     given_valid=st.sampled_from(["no", "some", "all"]),
@@ -108,6 +120,7 @@ def test_a_scene_over_the_device_is_the_scene_over_numpy(
     width: int,
     channels: int,
     overlap_px: int,
+    answer: Callable[[np.ndarray], np.ndarray],
     dtype: type,
     nodata: float | None,
     given_valid: str,
@@ -121,9 +134,9 @@ def test_a_scene_over_the_device_is_the_scene_over_numpy(
     valid = None
     if given_valid != "no":
         valid = (pixels != 0).any(axis=0) if given_valid == "some" else np.ones((height, width), bool)
-    expected_run = HostRun(plan, HostNetwork(channels), nodata, 0.5)
+    expected_run = HostRun(plan, HostNetwork(channels, answer), nodata, 0.5)
     expected = push_all(expected_run, plan, pixels, valid)
-    run, device, _ = gpu_run(host_kernels, plan, channels, nodata, batch=batch, grid=grid)
+    run, device, _ = gpu_run(host_kernels, plan, channels, nodata, batch=batch, grid=grid, answer=answer)
     found = push_all(run, plan, pixels, valid)
     device.check_guards()
     assert np.array_equal(found.mask, expected.mask)
@@ -132,11 +145,30 @@ def test_a_scene_over_the_device_is_the_scene_over_numpy(
     assert run.counters.tiles_skipped == expected_run.counters.tiles_skipped
 
 
+@pytest.mark.parametrize("grid", [None, 1])
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_windows_are_balanced_over_the_device_as_over_numpy(
+    host_kernels: HostKernels, nodata: float | None, grid: int | None
+) -> None:
+    """Windows so large that their borders have several blocks, each with an odds ratio of its own."""
+    plan = TilePlan(500, 700, 224, 10)
+    assert plan.balance_px > plan.overlap_px
+    assert plan.tile_px > 2 * BLOCK_PX
+    pixels = scene(1, 500, 700, np.uint16, 11, 0.5)
+    pixels[:, :250] = pixels[:, :250] // 4 + 1
+    expected = push_all(HostRun(plan, HostNetwork(1, leaning, 224), nodata, 0.5), plan, pixels)
+    run, device, _ = gpu_run(host_kernels, plan, 1, nodata, batch=2, grid=grid, answer=leaning)
+    found = push_all(run, plan, pixels)
+    device.check_guards()
+    assert np.array_equal(found.mask, expected.mask)
+    assert np.array_equal(found.confidence, expected.confidence)
+
+
 @SCENES
 @given(
     slant=st.floats(-1, 1),
     share=st.floats(0.05, 1.2),
-    overlap_px=st.sampled_from([0, 2, 10]),
+    overlap_px=st.sampled_from([0, 2, 4, 10]),
     batch=st.integers(1, 5),
     valid_given=st.booleans(),
 )
@@ -149,8 +181,8 @@ def test_a_slanting_swath_over_the_device_is_the_one_over_numpy(
     pixels[0, np.abs(x - 95 - slant * (y - 65)) > share * 95] = 0
     valid = pixels[0] != 0 if valid_given else None
     expected_run, (found_run, device, _) = (
-        HostRun(plan, HostNetwork(1), 0, 0.5),
-        gpu_run(host_kernels, plan, 1, 0, batch=batch),
+        HostRun(plan, HostNetwork(1, leaning), 0, 0.5),
+        gpu_run(host_kernels, plan, 1, 0, batch=batch, answer=leaning),
     )
     expected, found = push_all(expected_run, plan, pixels, valid), push_all(found_run, plan, pixels, valid)
     device.check_guards()

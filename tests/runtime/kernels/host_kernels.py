@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime.backends.cuda import BLOCK
 from runtime.kernels.compile import SOURCE
 
 FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-ffp-contract=off")
@@ -40,7 +41,7 @@ class HostKernels:
         function.argtypes = [_C_TYPES[argument.dtype.name] for argument in arguments]
         function.restype = None
         values = [argument.item() for argument in arguments]
-        grid, block = ((1, 1, 1), (1, 1, 1)) if self.seed is None else ((2, 3, min(2, pixels[2])), (5, 1, 1))
+        grid, block = ((1, 1, 1), (1, 1, 1)) if self.seed is None else ((2, 3, min(2, pixels[2])), (5, *BLOCK[1:]))
         threads = list(itertools.product(*(range(count) for count in (*grid, *block))))
         random.Random(self.seed).shuffle(threads)
         self._set(gridDim=grid, blockDim=block)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from runtime.daemon.ledger import State
-from runtime.daemon.worker import main as worker_main
 from tests.torture.station import Station, until
 
 
@@ -132,5 +134,5 @@ def test_a_reload_takes_all_of_the_new_settings_or_none(station: Station) -> Non
 
 
 def test_a_worker_whose_supervisor_is_gone_does_not_start() -> None:
-    with pytest.raises(SystemExit):
-        worker_main(["0", "1"])
+    arguments = [sys.executable, "-m", "runtime.daemon.worker", "0", str(os.getppid())]
+    assert subprocess.run(arguments, stdin=subprocess.DEVNULL, timeout=60, check=False).returncode == 1

@@ -19,7 +19,7 @@ one operation in float32: every backend can do it to the same bytes.
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -190,11 +190,18 @@ def _along(factors: Float32, rows: slice) -> Float32:
     return along[:, None]
 
 
-def _multiplied(probability: Float32, factor: Float32) -> Any:
+def _multiplied(probability: Float32, factor: Float32) -> Float32:
     """The probability whose odds are `factor` times as large."""
-    return probability * factor / (np.float32(1) + probability * (factor - np.float32(1)))
+    below = probability * (factor - np.float32(1))
+    below += np.float32(1)
+    result: Float32 = probability * factor
+    result /= below
+    return result
 
 
 def _approach(probability: Float32, factor: Float32, share: Float32) -> None:
     """Go `share` of the way there, in place."""
-    probability += share * (_multiplied(probability, factor) - probability)
+    way = _multiplied(probability, factor)
+    way -= probability
+    way *= share
+    probability += way

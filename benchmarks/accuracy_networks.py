@@ -35,7 +35,9 @@ class Network:
 
     def mask(self, sample: Sample) -> UInt8:
         """(H, W) uint8 of LAND and WATER, as the runtime would tile and blend it."""
-        code = source_digest(CHECKOUT / "train" / "predict.py", *sorted((CHECKOUT / "train" / "models").glob("*.py")))
+        shared = [CHECKOUT / "sarwater" / name for name in ("blending.py", "tiling.py")]
+        models = sorted((CHECKOUT / "train" / "models").glob("*.py"))
+        code = source_digest(CHECKOUT / "train" / "predict.py", *shared, *models)
         parts = (self.sha256, code, str(self.threshold), str(sample.truth.shape))
         key = hashlib.sha256(" ".join(parts).encode() + sample.amplitude.tobytes()).hexdigest()
         path = self.cache / "masks" / f"{key}.npy"

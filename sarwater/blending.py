@@ -146,14 +146,15 @@ def odds_factors(first: Float32, second: Float32, valid: Bool | None = None) -> 
 
     Both are (n, w) float32 probabilities of the same pixels, n along the border; `valid` as large.
     """
-    p, q = _fixed_point(first), _fixed_point(second)
-    rising, falling = q * (_ONE - p), p * (_ONE - q)
-    if valid is not None:
-        rising, falling = rising * valid, falling * valid
+    p, q = _fixed_point(first, valid), _fixed_point(second, valid)
     starts = np.arange(0, len(first), BLOCK_PX)
-    more, less = (np.add.reduceat(each.sum(axis=1, dtype=np.int64), starts) for each in (rising, falling))
+    both, either_p, either_q = (
+        np.add.reduceat(line.astype(np.int64), starts)
+        for line in (np.einsum("ij,ij->i", p, q), p.sum(axis=1), q.sum(axis=1))
+    )
     prior = prior_of(first.shape[1])
-    ratio = (more + prior).astype(np.float32) / (less + prior).astype(np.float32)
+    more, less = _ONE * either_q - both + prior, _ONE * either_p - both + prior
+    ratio = more.astype(np.float32) / less.astype(np.float32)
     factors: Float32 = np.clip(np.sqrt(ratio), 1 / _MOST, _MOST)
     factors[(factors < _LEAST) & (factors > 1 / _LEAST)] = 1
     return factors
@@ -164,10 +165,15 @@ def prior_of(overlap_px: int) -> int:
     return int(_PRIOR_SHARE * BLOCK_PX * overlap_px * _ONE**2)
 
 
-def _fixed_point(probability: Float32) -> npt.NDArray[np.int32]:
-    """0.._ONE; what is no number counts as 0, and is refused later on."""
-    clipped = np.fmin(np.fmax(probability, np.float32(0)), np.float32(1))
-    fixed: npt.NDArray[np.int32] = (clipped * np.float32(_ONE) + np.float32(0.5)).astype(np.int32)
+def _fixed_point(probability: Float32, valid: Bool | None) -> npt.NDArray[np.int32]:
+    """0.._ONE, 0 where not valid; what is no number counts as 0, and is refused later on."""
+    clipped = np.fmax(probability, np.float32(0))
+    np.fmin(clipped, np.float32(1), out=clipped)
+    clipped *= np.float32(_ONE)
+    clipped += np.float32(0.5)
+    fixed: npt.NDArray[np.int32] = clipped.astype(np.int32)
+    if valid is not None:
+        fixed *= valid
     return fixed
 
 

@@ -142,18 +142,32 @@ class ModelManifest:
 
     def verify(self, path: Path) -> str:
         """Return the sha256 of the model file at `path`; raises HashMismatch unless it is the one named here."""
+        expected = self._sha256_named(path)
+        return _matching(path, sha256_of(path), expected)
+
+    def read_verified(self, path: Path) -> tuple[bytes, str]:
+        """The model file's bytes and their sha256: what runs is what was verified, whatever becomes of the file
+        meanwhile. Raises HashMismatch."""
+        expected = self._sha256_named(path)
+        content = path.read_bytes()
+        return content, _matching(path, hashlib.sha256(content).hexdigest(), expected)
+
+    def _sha256_named(self, path: Path) -> str:
         expected = self.files.get(path.name)
         if expected is None:
             raise HashMismatch(
                 f"{path}: its manifest describes {', '.join(self.files) or 'no file'}, not {path.name}; export it again"
             )
-        found = sha256_of(path)
-        if found != expected:
-            raise HashMismatch(
-                f"{path}: sha256 is {found[:12]}…, its manifest expects {expected[:12]}…; "
-                "the file was changed or damaged: copy it again with its manifest, or export it again"
-            )
-        return found
+        return expected
+
+
+def _matching(path: Path, found: str, expected: str) -> str:
+    if found != expected:
+        raise HashMismatch(
+            f"{path}: sha256 is {found[:12]}…, its manifest expects {expected[:12]}…; "
+            "the file was changed or damaged: copy it again with its manifest, or export it again"
+        )
+    return found
 
 
 def manifest_path(model_path: Path) -> Path:

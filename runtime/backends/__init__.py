@@ -23,13 +23,9 @@ def open_backend(model: Model, device: str = "auto", tile_px: int | None = None)
     """
     if device not in DEVICES:
         raise UsageError(f"device {device!r} is unknown; expected one of: {', '.join(DEVICES)}")
-    digest = model.manifest.verify(model.path)
-    if device == "fake":
-        from runtime.backends.fake import FakeBackend
-
-        return FakeBackend(model.manifest if tile_px is None else model.manifest.with_tile(tile_px), digest)
     kind = model.path.suffix
-    if kind == ".engine" and device != "cpu":
+    if kind == ".engine" and device not in ("cpu", "fake"):
+        plan, digest = model.manifest.read_verified(model.path)
         if tile_px not in (None, model.manifest.tile_px):
             raise UsageError(
                 f"{model.path}: built for a tile of {model.manifest.tile_px} px, asked for {tile_px}; build another: "
@@ -37,7 +33,12 @@ def open_backend(model: Model, device: str = "auto", tile_px: int | None = None)
             )
         from runtime.backends.tensorrt import TensorRtBackend
 
-        return TensorRtBackend(model.path, model.manifest, digest)
+        return TensorRtBackend(model.path, model.manifest, plan, digest)
+    digest = model.manifest.verify(model.path)
+    if device == "fake":
+        from runtime.backends.fake import FakeBackend
+
+        return FakeBackend(model.manifest if tile_px is None else model.manifest.with_tile(tile_px), digest)
     if kind == ".onnx" and device != "gpu":
         from runtime.backends.openvino import OpenVinoBackend
 

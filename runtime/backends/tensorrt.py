@@ -20,13 +20,15 @@ Float32 = npt.NDArray[np.float32]
 
 
 class TensorRtBackend(Backend):
-    """An engine file that its manifest vouches for; only the thread that opens it may use it.
+    """An engine, `plan` its bytes as its manifest vouches for them; only the thread that opens it may use it.
 
     `graphs`: replay the network as a CUDA graph. Raises DeviceUnavailable (no driver or GPU, engine of another GPU or
     version, no room), DependencyMissing (TensorRT, PyCUDA, a compiler), ManifestInvalid, DeviceLost.
     """
 
-    def __init__(self, path: Path, manifest: ModelManifest, model_sha256: str, graphs: bool = True) -> None:
+    def __init__(
+        self, path: Path, manifest: ModelManifest, plan: bytes, model_sha256: str, graphs: bool = True
+    ) -> None:
         if manifest.engine is None:
             raise ManifestInvalid(f"{path}: its manifest does not say what engine it is; build it again")
         self.manifest = manifest
@@ -39,7 +41,7 @@ class TensorRtBackend(Backend):
             library = find_library(manifest.engine, version_compatible)
             check_engine(manifest.engine, version_compatible, library, self._gpu.name, self._gpu.compute_capability)
             cache_name = f"rtx-{library.version}-sm_{self._gpu.compute_capability}-{model_sha256[:16]}.cache"
-            self.network = EngineNetwork(library, path.read_bytes(), manifest, self._gpu, cache_name, graphs)
+            self.network = EngineNetwork(library, plan, manifest, self._gpu, cache_name, graphs)
         except BaseException:
             self._gpu.close()
             raise

@@ -77,8 +77,8 @@ def open_gpu(engine_model: Model) -> Iterator[Opened]:
     opened: list[TensorRtBackend] = []
 
     def open_backend(graphs: bool = True) -> TensorRtBackend:
-        digest = engine_model.manifest.verify(engine_model.path)
-        opened.append(TensorRtBackend(engine_model.path, engine_model.manifest, digest, graphs))
+        plan, digest = engine_model.manifest.read_verified(engine_model.path)
+        opened.append(TensorRtBackend(engine_model.path, engine_model.manifest, plan, digest, graphs))
         return opened[-1]
 
     yield open_backend

@@ -193,7 +193,7 @@ def test_an_engine_of_another_machine_is_refused(engine_model: Model, change: di
     assert manifest.engine is not None
     other = dataclasses.replace(manifest, engine=dataclasses.replace(manifest.engine, **change))
     with pytest.raises(DeviceUnavailable) as caught:
-        TensorRtBackend(engine_model.path, other, "0" * 64)
+        TensorRtBackend(engine_model.path, other, engine_model.path.read_bytes(), "0" * 64)
     assert caught.value.exit_code == 78
 
 

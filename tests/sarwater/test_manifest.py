@@ -100,14 +100,18 @@ def test_a_changed_model_file_does_not_match_its_manifest(tmp_path: Path) -> Non
     model.write_bytes(b"graph")
     described = manifest(files={"m.onnx": sha256_of(model)})
     assert described.verify(model) == sha256_of(model)
+    assert described.read_verified(model) == (b"graph", sha256_of(model))
     model.write_bytes(b"grapf")
-    with pytest.raises(HashMismatch, match="changed or damaged"):
-        described.verify(model)
+    for check in (described.verify, described.read_verified):
+        with pytest.raises(HashMismatch, match="changed or damaged"):
+            check(model)
 
 
 def test_a_file_that_the_manifest_does_not_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HashMismatch, match=r"describes m\.onnx, not other\.onnx"):
         manifest().verify(tmp_path / "other.onnx")
+    with pytest.raises(HashMismatch, match=r"describes m\.onnx, not other\.onnx"):
+        manifest().read_verified(tmp_path / "other.onnx")
 
 
 def test_the_manifest_lies_beside_the_model() -> None:

@@ -141,3 +141,19 @@ def test_without_a_gpu_one_clear_line_and_exit_78(engine_model: Model, tmp_path:
     assert len(errors) == 1
     assert "NVIDIA" in errors[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_run_is_what_was_verified(engine_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is exchanged in between is an engine that nobody vouches for."""
+    read_bytes = Path.read_bytes
+
+    def read_and_exchange(path: Path) -> bytes:
+        content = read_bytes(path)
+        path.write_bytes(b"another plan")
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_exchange)
+    monkeypatch.setattr("runtime.backends.tensorrt.TensorRtBackend", lambda *arguments: arguments)
+    _, manifest, plan, digest = open_backend(engine_model)  # type: ignore[misc]
+    assert plan == b"a plan"
+    assert digest == manifest.files[engine_model.path.name]

@@ -57,8 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             report["sarwater int8"] = _ours(resolve_onnx(arguments.int8), scene, folder, "sarwater int8")
         for peer in arguments.only.split(","):
             report[peer] = _peer(arguments.peers, peer, model, scene, folder)
+        edge_to_edge = list(range(model.manifest.tile_px, width, model.manifest.tile_px))
+        ours = _borders(model, height, width)
         for name, figures in report.items():
-            figures |= _quality(folder / f"{name}.tif", truth, model.manifest.tile_px)
+            borders = ours if name.startswith("sarwater") else edge_to_edge
+            figures |= _quality(folder / f"{name}.tif", truth, borders)
     print(json.dumps(report, indent=2))
     _print_table(report)
     return 0
@@ -95,19 +98,28 @@ def _measured(command: Sequence[str]) -> dict[str, Any]:
     return figures
 
 
-def _quality(output: Path, truth: Path, tile_px: int) -> dict[str, float]:
+def _borders(model: Model, height_px: int, width_px: int) -> list[int]:
+    """The columns in the middle of what two of our windows share."""
+    from runtime.backends import open_backend
+
+    with open_backend(model, "cpu") as backend:
+        plan = backend.plan(height_px, width_px)
+    return [span.lo + plan.overlap_px // 2 for span in plan.columns[1:]]
+
+
+def _quality(output: Path, truth: Path, borders: Sequence[int]) -> dict[str, float]:
     """IoU against the truth, and how much more often the class changes across a tile's border than elsewhere."""
     from runtime.evaluate import read_label
 
     mask, label = read_label(output), read_label(truth)
-    return {"iou": confusion(mask, label).iou, "seam_ratio": _seam_ratio(mask, tile_px)}
+    return {"iou": confusion(mask, label).iou, "seam_ratio": _seam_ratio(mask, borders)}
 
 
-def _seam_ratio(mask: npt.NDArray[np.uint8], tile_px: int) -> float:
-    """Share of class changes from one column to the next at multiples of the tile size, over that at other columns."""
+def _seam_ratio(mask: npt.NDArray[np.uint8], borders: Sequence[int]) -> float:
+    """Share of class changes from the column before a border to the one at it, over that at other columns."""
     changes = (mask[:, 1:] != mask[:, :-1]).mean(axis=0)
     at_border = np.zeros(changes.size, bool)
-    at_border[tile_px - 1 :: tile_px] = True
+    at_border[np.asarray(borders) - 1] = True
     return float(changes[at_border].mean() / max(changes[~at_border].mean(), 1e-9))
 
 

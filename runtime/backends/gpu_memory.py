@@ -16,6 +16,8 @@ RESULT_HEAD_BYTES = 256
 """Before mask and confidence: the `unsound` flag, and room so that they begin aligned."""
 
 
+COLUMN_BYTES = 12
+"""Of a window: start, lo and hi, int32."""
 _ODDS_BYTES = 16
 """The two sums of an odds ratio, uint64."""
 
@@ -28,7 +30,7 @@ class Half:
         result_bytes = RESULT_HEAD_BYTES + 2 * (height + plan.balance_px) * width
         self.answers = device.memory(f"answers {number}", height * width * 4)
         """(height, W) float32: of the rows that the tile row answers for."""
-        self.columns = device.memory(f"columns {number}", columns * 12)
+        self.columns = device.memory(f"columns {number}", columns * COLUMN_BYTES)
         """(tiles, 3) int32: start, lo, hi of the windows that are inferred."""
         self.result = device.memory(f"result {number}", result_bytes)
         """The flag, then (n, W) uint8 mask and (n, W) uint8 confidence, one behind the other."""
@@ -43,6 +45,7 @@ class SceneMemory:
 
     def __init__(self, device: Device, plan: TilePlan, channels: int, dtype: np.dtype[np.generic]) -> None:
         self.uploaded_bytes = 0
+        self.channels, self.dtype = channels, dtype
         # `balance_px` rows of the tile row before are finished last, when the next one is coming in.
         self.ring_rows = min(2 * plan.tile_px + plan.balance_px, plan.height_px)
         self.ring = device.memory("ring", channels * self.ring_rows * plan.width_px * dtype.itemsize)

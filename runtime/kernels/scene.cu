@@ -68,7 +68,7 @@ static __device__ bool is_valid(const Pixel *ring, const unsigned char *valid, i
  * scene row `start`. A float32 pixel holds every value of the other types exactly. */
 template <typename Pixel>
 static __device__ void gather(float *tiles, const Pixel *ring, const unsigned char *valid, const Column *columns,
-                              int count, int tile_px, int start, int channels, int ring_rows, int height, int width,
+                              int count, int tile_px, int start, int height, int channels, int ring_rows, int width,
                               int rules, float nodata)
 {
     int planes = count * channels;
@@ -295,8 +295,8 @@ extern "C" __global__ void join_rows(float *north, float *south, const Odds *sum
  * left over (`north`), all others from the tile row's own (`answers`). `unsound` becomes 1 where one is no number. */
 template <typename Pixel>
 static __device__ void finalise(unsigned char *mask, unsigned char *confidence, int *unsound, const float *answers,
-                                const float *north, const Pixel *ring, const unsigned char *valid, int lo, int hi,
-                                int left, int channels, int ring_rows, int width, float threshold, int rules,
+                                const float *north, const Pixel *ring, const unsigned char *valid, float threshold,
+                                int lo, int hi, int left, int channels, int ring_rows, int width, int rules,
                                 float nodata)
 {
     for (int row = blockIdx.y; row < hi - lo; row += gridDim.y) {
@@ -319,10 +319,10 @@ static __device__ void finalise(unsigned char *mask, unsigned char *confidence, 
 
 #define FOR_PIXELS(Pixel, name)                                                                                        \
     extern "C" __global__ void gather_##name(float *tiles, const Pixel *ring, const unsigned char *valid,              \
-                                             const Column *columns, int count, int tile_px, int start, int channels,   \
-                                             int ring_rows, int height, int width, int rules, float nodata)            \
+                                             const Column *columns, int count, int tile_px, int start, int height,     \
+                                             int channels, int ring_rows, int width, int rules, float nodata)          \
     {                                                                                                                  \
-        gather(tiles, ring, valid, columns, count, tile_px, start, channels, ring_rows, height, width, rules, nodata); \
+        gather(tiles, ring, valid, columns, count, tile_px, start, height, channels, ring_rows, width, rules, nodata); \
     }                                                                                                                  \
     extern "C" __global__ void compare_columns_##name(                                                                 \
         Odds *sums, const float *answers, const float *ends, const Pixel *ring, const unsigned char *valid,            \
@@ -340,11 +340,11 @@ static __device__ void finalise(unsigned char *mask, unsigned char *confidence, 
     }                                                                                                                  \
     extern "C" __global__ void finalise_##name(                                                                        \
         unsigned char *mask, unsigned char *confidence, int *unsound, const float *answers, const float *north,        \
-        const Pixel *ring, const unsigned char *valid, int lo, int hi, int left, int channels, int ring_rows,          \
-        int width, float threshold, int rules, float nodata)                                                           \
+        const Pixel *ring, const unsigned char *valid, float threshold, int lo, int hi, int left, int channels,        \
+        int ring_rows, int width, int rules, float nodata)                                                             \
     {                                                                                                                  \
-        finalise(mask, confidence, unsound, answers, north, ring, valid, lo, hi, left, channels, ring_rows, width,     \
-                 threshold, rules, nodata);                                                                            \
+        finalise(mask, confidence, unsound, answers, north, ring, valid, threshold, lo, hi, left, channels, ring_rows, \
+                 width, rules, nodata);                                                                                \
     }
 
 FOR_PIXELS(unsigned char, uint8)

@@ -111,7 +111,7 @@ class TilePlan:
     def columns_between(self, first_px: int, end_px: int) -> tuple[Span, ...]:
         """The columns of a tile row that is nodata but for [first_px, end_px), at most as many as `columns`.
 
-        They answer for `overlap_px` more to either side, so that the ramps of the outer windows fall on nodata.
+        They reach `overlap_px` beyond it to either side.
         """
         lo, hi = max(0, first_px - self.overlap_px), min(self.width_px, end_px + self.overlap_px)
         if (lo, hi) == (0, self.width_px):

@@ -8,7 +8,7 @@ from pathlib import Path
 from sarwater.errors import CheckpointInvalid, UsageError
 from sarwater.models import looks_like_path, newest_checkpoint, resolve_onnx, shipped_model
 from train.init import initialise, read_weights
-from train.models import Architecture, Segmenter, architecture
+from train.models import Architecture, Segmenter, normalisations
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,7 @@ def open_start(path: Path) -> Start:
             f"scenes to rehearse have no other. Train on: `sarwater-fit {arch.name} --init {path} "
             f"--channels {','.join(names)}`"
         )
-    if arch != architecture(
-        arch.name,
-        arch.channels,
-        batch_norm=arch.batch_norm,
-        contrast=arch.contrast,
-        coarse=arch.coarse,
-        level_control=arch.level_control,
-    ):
+    if arch.normalisation != normalisations(arch.channels):
         raise CheckpointInvalid(
             f"{path}: prepares its pixels otherwise than this version does; adapt a model of this version"
         )

@@ -47,6 +47,11 @@ NORMALISATIONS = {
 }
 
 
+def normalisations(channels: tuple[Channel, ...]) -> tuple[Normalisation, ...]:
+    """Those of this version, for each channel by its unit."""
+    return tuple(NORMALISATIONS[channel.unit] for channel in channels)
+
+
 @dataclass(frozen=True)
 class Architecture:
     """All that is needed to build a network again; stored in every checkpoint."""
@@ -121,7 +126,7 @@ def architecture(
         raise UsageError(f"{len(channels)} input channels; expected 1 to {MAX_CHANNELS}")
     if family == "hrnet" and not batch_norm:
         raise UsageError("hrnet without batch normalisation does not exist; expected fcn, unet or deepunet")
-    norms = tuple(NORMALISATIONS[channel.unit] for channel in channels)
+    norms = normalisations(channels)
     if level_control and not coarse:
         raise UsageError("--level-control goes by the coarse answer; expected --coarse with it")
     for wanted, feature in ((contrast, "contrast"), (coarse, "the coarse answer")):

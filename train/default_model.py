@@ -6,17 +6,16 @@ DIR holds k5/ (img, mask) and etci/ (vv.tif, flood_label.tif). In order, each st
 
 1. simulate   scenes with known water, X-band single-look and C-band multi-look
 2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
-3. further    the base trained on, on other simulated scenes
-4. seas       that trained on with scenes of nothing but open water, and the mean of its weights before and after
-5. folds      all K5 tiles but one, once for each tile: the honest figure
+3. wider      the base trained on, on crops that show more of a scene
+4. folds      all K5 tiles but one, once for each tile: the honest figure
      gated    those weights as they are, answering at two resolutions: only the gate between the answers learns
      adapted  those weights trained on, at one resolution
      refined  the adapted ones trained on, at both
      without-TILE   the mean of the weights of gated and refined
-6. final      the same with all of them
-7. levelled   that learns how far scenes of several looks lie off their usual level; K5 tiles have a single one, so the
+5. final      the same with all of them
+6. levelled   that learns how far scenes of several looks lie off their usual level; K5 tiles have a single one, so the
               folds are as good without
-8. level-answered  that learned on, from the answer first of all
+7. level-answered  that learned on, from the answer first of all
 
 Every step ends after a fixed number of updates, never at the one where a held-out tile scored best.
 """
@@ -44,8 +43,7 @@ def make(recipe: Recipe) -> Path:
     for folder, arguments in recipe.simulations().items():
         _simulate(folder, arguments)
     _fit(recipe.base())
-    _fit(recipe.further())
-    _fit(recipe.at_sea())
+    _fit(recipe.wider())
     k5 = find_tiles(recipe.k5)
     for tile in k5:
         _averaged(recipe, f"without-{tile.name}", (tile.name,))
@@ -71,7 +69,7 @@ def _averaged(recipe: Recipe, name: str, holdout: tuple[str, ...]) -> Path:
     gated = load_checkpoint(_fit(recipe.gated(name, holdout)))
     _fit(recipe.adapted(name, holdout))
     refined = load_checkpoint(_fit(recipe.refined(name, holdout)))
-    earlier = load_checkpoint(recipe.at_sea().out / "last.pt").training["data"]
+    earlier = load_checkpoint(recipe.wider().out / "last.pt").training["data"]
     training = {**refined.training, "earlier_data": earlier, "averaged_with": "the base with a gate", "metrics": {}}
     path = recipe.out / name / "last.pt"
     path.parent.mkdir(parents=True, exist_ok=True)

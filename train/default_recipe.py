@@ -12,40 +12,36 @@ from train.options import FitOptions
 
 MODEL = "hrnet-w18-small"
 SIMULATIONS = {
-    "k5": (120, 1, None, 0.3),
-    "s1": (84, 2, None, 0.25),
-    "k5-dry": (36, 3, "dry", 0.1),
-    "s1-dry": (24, 4, "dry", 0.07),
+    "k5": (300, 11, None, 0.35),
+    "s1": (150, 12, None, 0.25),
+    "k5-dry": (120, 13, "dry", 0.15),
+    "s1-dry": (60, 14, "dry", 0.1),
+    "k5-sea": (60, 21, "open-water", 0.06),
+    "s1-sea": (60, 22, "open-water", 0.06),
 }
-"""Simulator mode: scenes, seed, type (None: all in turn), weight. Dry ones again, because a false alarm costs trust."""
-MORE_SIMULATIONS = {
-    "k5-more": (300, 11, None, 0.3),
-    "s1-more": (150, 12, None, 0.25),
-    "k5-dry-more": (90, 13, "dry", 0.12),
-    "s1-dry-more": (60, 14, "dry", 0.08),
-}
-"""Scenes that the base has not seen."""
-SEAS = {"k5-sea": (36, 21, "open-water", 0.1), "s1-sea": (36, 22, "open-water", 0.1)}
-"""Crops are drawn for shorelines, so without these a network sees a whole crop of water too seldom to know one."""
+"""Simulator mode: scenes, seed, type (None: all in turn), weight. Dry ones again, because a false alarm costs trust;
+seas again, because crops are drawn for shorelines and hardly ever show a whole crop of water."""
 LEVEL_SEAS = {"s1-sea-more": (200, 23, "open-water", 0.65)}
 """Where the level is learned: of 36 seas it was learned by heart, and unseen ones were taken for dark land."""
 SCENE_PX = 768
-ETCI_WEIGHT = 0.6
+ETCI_WEIGHT = 0.8
 ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
+CROSS_POLARISED_HELD_OUT = "vh@15"
+CROSS_POLARISED_SHARE = 0.25
+"""Of the weight of the ETCI scene: its VH beside its VV, as one more kind of image of the same ground."""
 K5_WEIGHT = 1.5
-BASE_STEPS = 3600
-FURTHER_STEPS = 2400
-SEA_STEPS = 600
+BASE_STEPS = 3000
+WIDER_STEPS = 1200
 ADAPT_STEPS = 400
 GATE_STEPS = 150
 REFINE_STEPS = 300
 LEVEL_STEPS = 1200
 LEVEL_ANSWER_STEPS = 450
-COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
+COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1, "k5-sea": 0.1, "s1-sea": 0.1}
 """Of the simulations, where there are two resolutions; those of the real scenes:"""
 COARSE_K5_WEIGHT = 1.2
-LEVEL_WEIGHTS = {"s1": 0.25, "s1-more": 0.25, "s1-dry": 0.3, "s1-dry-more": 0.3, "s1-sea": 0.15}
+LEVEL_WEIGHTS = {"s1": 0.5, "s1-dry": 0.6, "s1-sea": 0.15}
 """Of other scenes of several looks there: seas and dry land often, for those are what a wrong level costs."""
 LEVEL_ETCI_WEIGHT = 1.5
 ADAPT_ETCI_WEIGHT = 1.0
@@ -65,9 +61,11 @@ class Recipe:
     def k5(self) -> str:
         return str(self.data / "k5")
 
-    @property
-    def etci(self) -> str:
-        return f"{self.data / 'etci' / 'vv.tif'}:{self.data / 'etci' / 'flood_label.tif'}"
+    def etci(self, weight: float) -> tuple[str, ...]:
+        """Both polarisations of the scene, with the labels that they share."""
+        folder, cross = self.data / "etci", CROSS_POLARISED_SHARE * weight
+        bands = {"vv": weight - cross, "vh": cross}
+        return tuple(f"{folder / band}.tif:{folder / 'flood_label.tif'}={share:g}" for band, share in bands.items())
 
     def simulation(self, name: str) -> str:
         return str(self.out / f"simulation-{name}")
@@ -75,7 +73,7 @@ class Recipe:
     def simulations(self) -> dict[Path, list[str]]:
         """Every folder of simulated scenes, and the arguments of train.simulate that fill it."""
         found = {}
-        for name, (count, seed, kind, _) in (SIMULATIONS | MORE_SIMULATIONS | SEAS | LEVEL_SEAS).items():
+        for name, (count, seed, kind, _) in (SIMULATIONS | LEVEL_SEAS).items():
             size = ["--count", str(count), "--size", str(SCENE_PX), "--seed", str(seed)]
             mode = ["--mode", name.partition("-")[0]]
             found[Path(self.simulation(name))] = [*size, *mode, *(["--type", kind] if kind else [])]
@@ -85,15 +83,15 @@ class Recipe:
         return tuple(f"{self.simulation(name)}={weight}" for name, weight in weights.items())
 
     def mixture(self, weights: dict[str, float], etci_weight: float) -> tuple[str, ...]:
-        """Everything but the seas and the K5 tiles."""
-        return (*self.simulated(weights), f"{self.etci}={etci_weight}")
+        """Everything but the K5 tiles."""
+        return (*self.simulated(weights), *self.etci(etci_weight))
 
     def base(self) -> FitOptions:
         return FitOptions(
             model=MODEL,
             data=self.mixture(_weights(SIMULATIONS), ETCI_WEIGHT),
             out=self.out / "base",
-            holdout=(ETCI_HELD_OUT,),
+            holdout=(ETCI_HELD_OUT, CROSS_POLARISED_HELD_OUT),
             contrast=True,
             gain_db=4.0,
             steps=BASE_STEPS,
@@ -103,33 +101,20 @@ class Recipe:
             evaluate_every=600,
         )
 
-    def further(self) -> FitOptions:
+    def wider(self) -> FitOptions:
+        """On crops that show more of a scene: what is a sea and what a bare plain is told from further away."""
         base = self.base()
         return replace(
             base,
-            data=self.mixture(_weights(MORE_SIMULATIONS), ETCI_WEIGHT),
-            out=self.out / "further",
+            out=self.out / "wider",
             init=base.out / "last.pt",
-            steps=FURTHER_STEPS,
-            learning_rate=1.5e-3,
-            evaluate_every=1200,
-            seed=1,  # other crops of the Sentinel-1 scene, too
-        )
-
-    def at_sea(self) -> FitOptions:
-        """A sea is told by what it lacks, at any gain; learned alone, that costs rivers, so half of it is taken."""
-        further = self.further()
-        return replace(
-            further,
-            data=(*further.data, *self.simulated(_weights(SEAS))),
-            out=self.out / "seas",
-            init=further.out / "last.pt",
-            halfway=True,
-            steps=SEA_STEPS,
-            learning_rate=7e-4,
+            crop_px=512,
+            batch=4,
+            steps=WIDER_STEPS,
+            learning_rate=1.2e-3,
             ema=0.99,
-            evaluate_every=300,
-            seed=3,
+            evaluate_every=400,
+            seed=1,
         )
 
     def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
@@ -140,7 +125,7 @@ class Recipe:
             data=self._with_k5(_weights(SIMULATIONS), K5_WEIGHT),
             out=self.out / "adapted" / name,
             holdout=(*base.holdout, *holdout),
-            init=self.at_sea().out / "last.pt",
+            init=self.wider().out / "last.pt",
             steps=ADAPT_STEPS,
             learning_rate=1e-3,
             ema=0.99,  # of a short run the average has to forget where it began
@@ -155,7 +140,7 @@ class Recipe:
             data=self._with_k5(COARSE_WEIGHTS, COARSE_K5_WEIGHT),
             out=self.out / "gated" / name,
             holdout=(*base.holdout, *holdout),
-            init=self.at_sea().out / "last.pt",
+            init=self.wider().out / "last.pt",
             coarse=True,
             part="gate",
             crop_px=SCENE_PX,  # as wide as can be: what is dark in its surroundings depends on how wide they are
@@ -165,7 +150,7 @@ class Recipe:
             learning_rate=1e-2,
             warmup_steps=20,
             ema=0.97,
-            evaluate_every=50,
+            evaluate_every=GATE_STEPS,
         )
 
     def refined(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
@@ -184,7 +169,7 @@ class Recipe:
             learning_rate=4e-4,
             warmup_steps=30,
             ema=0.98,
-            evaluate_every=100,
+            evaluate_every=REFINE_STEPS,
         )
 
     def levelled(self) -> FitOptions:
@@ -223,8 +208,7 @@ class Recipe:
         )
 
     def _with_k5(self, weights: dict[str, float], k5_weight: float) -> tuple[str, ...]:
-        seas = self.simulated(_weights(SEAS))
-        return (*self.mixture(weights, ADAPT_ETCI_WEIGHT), *seas, f"{self.k5}={k5_weight}")
+        return (*self.mixture(weights, ADAPT_ETCI_WEIGHT), f"{self.k5}={k5_weight}")
 
 
 def _weights(simulations: dict[str, tuple[int, int, str | None, float]]) -> dict[str, float]:

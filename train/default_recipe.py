@@ -25,6 +25,7 @@ LEVEL_SEAS = {"s1-sea-more": (200, 23, "open-water", 0.65)}
 """Where the level is learned: of 36 seas it was learned by heart, and unseen ones were taken for dark land."""
 SCENE_PX = 768
 ETCI_WEIGHT = 0.8
+FURTHER_ETCI_WEIGHT = 1.6
 ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
 CROSS_POLARISED_HELD_OUT = "vh@15"
@@ -33,6 +34,7 @@ CROSS_POLARISED_SHARE = 0.25
 K5_WEIGHT = 1.5
 BASE_STEPS = 3000
 WIDER_STEPS = 1200
+FURTHER_STEPS = 1200
 ADAPT_STEPS = 400
 GATE_STEPS = 150
 REFINE_STEPS = 300
@@ -46,7 +48,7 @@ LEVEL_WEIGHTS = {"s1": 0.5, "s1-dry": 0.6, "s1-sea": 0.15}
 LEVEL_ETCI_WEIGHT = 1.5
 ADAPT_ETCI_WEIGHT = 1.0
 """In every step with K5 tiles, one resolution or two: at ETCI_WEIGHT the Sentinel-1 scene was half forgotten."""
-THRESHOLD = 0.6
+THRESHOLD = 0.5
 """Crops are drawn for shorelines and hold more water than scenes do, so the network expects too much of it."""
 
 
@@ -115,6 +117,21 @@ class Recipe:
             ema=0.99,
             evaluate_every=400,
             seed=1,
+        )
+
+    def further(self) -> FitOptions:
+        """More of the Sentinel-1 scene, of which there is one: its narrow rivers are learned last."""
+        wider = self.wider()
+        return replace(
+            wider,
+            data=self.mixture(_weights(SIMULATIONS), FURTHER_ETCI_WEIGHT),
+            out=self.out / "further",
+            init=wider.out / "last.pt",
+            crop_px=384,
+            batch=6,
+            steps=FURTHER_STEPS,
+            evaluate_every=600,
+            seed=2,
         )
 
     def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:

@@ -2,22 +2,22 @@
 
     python -m train.default_model --data DIR [--out runs/default]
 
-DIR holds k5/ (img, mask) and etci/ (vv.tif, flood_label.tif). In order, each step skipped where its result is there:
+DIR holds k5/ (img, mask) and etci/ (vv.tif, vh.tif, flood_label.tif). In order, each step skipped where its result is
+there:
 
 1. simulate   scenes with known water, X-band single-look and C-band multi-look
 2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
 3. wider      the base trained on, on crops that show more of a scene
-4. folds      all K5 tiles but one, once for each tile: the honest figure
-     gated    those weights as they are, answering at two resolutions: only the gate between the answers learns
-     adapted  those weights trained on, at one resolution
-     refined  the adapted ones trained on, at both
-     without-TILE   the mean of the weights of gated and refined
-5. final      the same with all of them
-6. levelled   that learns how far scenes of several looks lie off their usual level; K5 tiles have a single one, so the
+4. further    that trained on with more of the Sentinel-1 scene
+5. without-TILE   those weights as they are, answering at two resolutions: the gate between the answers learns, from
+              the K5 tiles but one, too; once for each tile, the honest figure
+6. final      the same with all of them
+7. levelled   that learns how far scenes of several looks lie off their usual level; K5 tiles have a single one, so the
               folds are as good without
-7. level-answered  that learned on, from the answer first of all
+8. level-answered  that learned on, from the answer first of all
 
-Every step ends after a fixed number of updates, never at the one where a held-out tile scored best.
+No weight outside of the gate ever sees a K5 tile. Every step ends after a fixed number of updates, never at the one
+where a held-out tile scored best.
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ def make(recipe: Recipe) -> Path:
         _simulate(folder, arguments)
     _fit(recipe.base())
     _fit(recipe.wider())
+    _fit(recipe.further())
     k5 = find_tiles(recipe.k5)
     for tile in k5:
-        _averaged(recipe, f"without-{tile.name}", (tile.name,))
-    final = _averaged(recipe, "final", ())
+        _fit(recipe.gated(f"without-{tile.name}", (tile.name,)))
+    _fit(recipe.gated("final"))
     _fit(recipe.levelled())
     levelled = _fit(recipe.level_answered())
-    return _with_scores(recipe, final, levelled, _leave_one_out(recipe, [tile.name for tile in k5]))
+    return _with_scores(recipe, levelled, _leave_one_out(recipe, [tile.name for tile in k5]))
 
 
 def _simulate(folder: Path, arguments: Sequence[str]) -> None:
@@ -59,22 +60,6 @@ def _simulate(folder: Path, arguments: Sequence[str]) -> None:
     from train.simulate import main as simulate
 
     simulate(["--out", str(folder), *arguments])
-
-
-def _averaged(recipe: Recipe, name: str, holdout: tuple[str, ...]) -> Path:
-    """What never saw a K5 tile finds unseen ones' fields to be land, what did finds their shadows to be: the mean of
-    both weights does both."""
-    from train.checkpoint import halfway, load_checkpoint, save_checkpoint
-
-    gated = load_checkpoint(_fit(recipe.gated(name, holdout)))
-    _fit(recipe.adapted(name, holdout))
-    refined = load_checkpoint(_fit(recipe.refined(name, holdout)))
-    earlier = load_checkpoint(recipe.wider().out / "last.pt").training["data"]
-    training = {**refined.training, "earlier_data": earlier, "averaged_with": "the base with a gate", "metrics": {}}
-    path = recipe.out / name / "last.pt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, replace(halfway(gated, refined), training=training))
-    return path
 
 
 def _fit(options: FitOptions) -> Path:
@@ -88,11 +73,13 @@ def _fit(options: FitOptions) -> Path:
     return last
 
 
-def _with_scores(recipe: Recipe, final: Path, levelled: Path, leave_one_out: dict[str, Any]) -> Path:
-    """The network that knows the level, with what was said of the one before, and what the folds say of it."""
+def _with_scores(recipe: Recipe, levelled: Path, leave_one_out: dict[str, Any]) -> Path:
+    """The network that knows the level, with what was said of the ones before, and what the folds say of it."""
     from train.checkpoint import load_checkpoint, save_checkpoint
 
-    checkpoint, training = load_checkpoint(levelled), load_checkpoint(final).training
+    checkpoint = load_checkpoint(levelled)
+    training, earlier = (load_checkpoint(recipe.out / name / "last.pt").training for name in ("final", "further"))
+    training["earlier_data"] = earlier["data"]
     training["metrics"] = {**checkpoint.training["metrics"], "k5_leave_one_out": leave_one_out}
     training["level"] = {key: checkpoint.training[key] for key in ("data", "held_out", "commit", "date", "options")}
     path = recipe.out / "model.pt"

@@ -31,25 +31,20 @@ ETCI_HELD_OUT = "vv@15"
 CROSS_POLARISED_HELD_OUT = "vh@15"
 CROSS_POLARISED_SHARE = 0.25
 """Of the weight of the ETCI scene: its VH beside its VV, as one more kind of image of the same ground."""
-K5_WEIGHT = 1.5
 BASE_STEPS = 3000
 WIDER_STEPS = 1200
 FURTHER_STEPS = 1200
-ADAPT_STEPS = 400
 GATE_STEPS = 150
-REFINE_STEPS = 300
 LEVEL_STEPS = 1200
 LEVEL_ANSWER_STEPS = 450
-COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1, "k5-sea": 0.1, "s1-sea": 0.1}
-"""Of the simulations, where there are two resolutions; those of the real scenes:"""
-COARSE_K5_WEIGHT = 1.2
+GATE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1, "k5-sea": 0.1, "s1-sea": 0.1}
+"""Of the simulations, where the gate is learned; those of the real scenes:"""
+GATE_ETCI_WEIGHT = 1.0
+GATE_K5_WEIGHT = 1.2
 LEVEL_WEIGHTS = {"s1": 0.5, "s1-dry": 0.6, "s1-sea": 0.15}
 """Of other scenes of several looks there: seas and dry land often, for those are what a wrong level costs."""
 LEVEL_ETCI_WEIGHT = 1.5
-ADAPT_ETCI_WEIGHT = 1.0
-"""In every step with K5 tiles, one resolution or two: at ETCI_WEIGHT the Sentinel-1 scene was half forgotten."""
 THRESHOLD = 0.5
-"""Crops are drawn for shorelines and hold more water than scenes do, so the network expects too much of it."""
 
 
 @dataclass(frozen=True)
@@ -134,30 +129,15 @@ class Recipe:
             seed=2,
         )
 
-    def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
-        """To the K5 tiles but `holdout`; the rest of the base's data stays in, so that it is not forgotten."""
+    def gated(self, name: str, holdout: tuple[str, ...] = ()) -> FitOptions:
+        """Weights that have seen no K5 tile, so here the gate learns how the two answers fare on an unseen sensor."""
         base = self.base()
         return replace(
             base,
-            data=self._with_k5(_weights(SIMULATIONS), K5_WEIGHT),
-            out=self.out / "adapted" / name,
+            data=(*self.mixture(GATE_WEIGHTS, GATE_ETCI_WEIGHT), f"{self.k5}={GATE_K5_WEIGHT}"),
+            out=self.out / name,
             holdout=(*base.holdout, *holdout),
-            init=self.wider().out / "last.pt",
-            steps=ADAPT_STEPS,
-            learning_rate=1e-3,
-            ema=0.99,  # of a short run the average has to forget where it began
-            evaluate_every=ADAPT_STEPS,
-        )
-
-    def gated(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
-        """Weights that have seen no K5 tile, so here the gate learns how the two answers fare on unseen scenes."""
-        base = self.base()
-        return replace(
-            base,
-            data=self._with_k5(COARSE_WEIGHTS, COARSE_K5_WEIGHT),
-            out=self.out / "gated" / name,
-            holdout=(*base.holdout, *holdout),
-            init=self.wider().out / "last.pt",
+            init=self.further().out / "last.pt",
             coarse=True,
             part="gate",
             crop_px=SCENE_PX,  # as wide as can be: what is dark in its surroundings depends on how wide they are
@@ -170,25 +150,6 @@ class Recipe:
             evaluate_every=GATE_STEPS,
         )
 
-    def refined(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
-        """From one resolution to two, on crops that show more of a scene, as the windows at run time do."""
-        adapted = self.adapted(name, holdout)
-        return replace(
-            adapted,
-            data=self._with_k5(COARSE_WEIGHTS, COARSE_K5_WEIGHT),
-            out=self.out / "refined" / name,
-            init=adapted.out / "last.pt",
-            coarse=True,
-            frozen_norm=True,  # four crops have statistics of their own, and the two resolutions have two kinds
-            crop_px=384,
-            batch=4,
-            steps=REFINE_STEPS,
-            learning_rate=4e-4,
-            warmup_steps=30,
-            ema=0.98,
-            evaluate_every=REFINE_STEPS,
-        )
-
     def levelled(self) -> FitOptions:
         """Of scenes of several looks the level is estimated: all but that stays as it is, and single looks do."""
         base = self.base()
@@ -196,7 +157,7 @@ class Recipe:
             base,
             data=self.mixture(LEVEL_WEIGHTS | _weights(LEVEL_SEAS), LEVEL_ETCI_WEIGHT),
             out=self.out / "levelled",
-            init=self.out / "final" / "last.pt",
+            init=self.gated("final").out / "last.pt",
             coarse=True,
             level_control=True,
             part="level",
@@ -223,9 +184,6 @@ class Recipe:
             evaluate_every=LEVEL_ANSWER_STEPS,
             seed=5,
         )
-
-    def _with_k5(self, weights: dict[str, float], k5_weight: float) -> tuple[str, ...]:
-        return (*self.mixture(weights, ADAPT_ETCI_WEIGHT), f"{self.k5}={k5_weight}")
 
 
 def _weights(simulations: dict[str, tuple[int, int, str | None, float]]) -> dict[str, float]:

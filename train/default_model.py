@@ -8,7 +8,7 @@ there:
 1. simulate   scenes with known water, X-band single-look and C-band multi-look
 2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
 3. wider      the base trained on, on crops that show more of a scene
-4. further    that trained on with more of the Sentinel-1 scene
+4. further    that trained on with more of the Sentinel-1 scene, three times
 5. without-TILE   those weights as they are, answering at two resolutions: the gate between the answers learns, from
               the K5 tiles but one, too; once for each tile, the honest figure
 6. final      the same with all of them
@@ -44,7 +44,8 @@ def make(recipe: Recipe) -> Path:
         _simulate(folder, arguments)
     _fit(recipe.base())
     _fit(recipe.wider())
-    _fit(recipe.further())
+    for run in recipe.further():
+        _fit(run)
     k5 = find_tiles(recipe.k5)
     for tile in k5:
         _fit(recipe.gated(f"without-{tile.name}", (tile.name,)))
@@ -78,7 +79,8 @@ def _with_scores(recipe: Recipe, levelled: Path, leave_one_out: dict[str, Any]) 
     from train.checkpoint import load_checkpoint, save_checkpoint
 
     checkpoint = load_checkpoint(levelled)
-    training, earlier = (load_checkpoint(recipe.out / name / "last.pt").training for name in ("final", "further"))
+    training = load_checkpoint(recipe.out / "final" / "last.pt").training
+    earlier = load_checkpoint(_fit(recipe.further()[-1])).training
     training["earlier_data"] = earlier["data"]
     training["metrics"] = {**checkpoint.training["metrics"], "k5_leave_one_out": leave_one_out}
     training["level"] = {key: checkpoint.training[key] for key in ("data", "held_out", "commit", "date", "options")}

@@ -25,7 +25,6 @@ LEVEL_SEAS = {"s1-sea-more": (200, 23, "open-water", 0.65)}
 """Where the level is learned: of 36 seas it was learned by heart, and unseen ones were taken for dark land."""
 SCENE_PX = 768
 ETCI_WEIGHT = 0.8
-FURTHER_ETCI_WEIGHT = 1.6
 ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
 CROSS_POLARISED_HELD_OUT = "vh@15"
@@ -33,7 +32,9 @@ CROSS_POLARISED_SHARE = 0.25
 """Of the weight of the ETCI scene: its VH beside its VV, as one more kind of image of the same ground."""
 BASE_STEPS = 3000
 WIDER_STEPS = 1200
-FURTHER_STEPS = 1200
+FURTHER = ((1200, 1.6, 2), (1300, 1.6, 6), (900, 2.0, 7))
+"""Steps, weight of the ETCI scene, seed. In each the rate rises and falls again (warm restarts, Loshchilov and Hutter
+2017): of the one real scene the narrow rivers are learned last, and at a low rate."""
 GATE_STEPS = 150
 LEVEL_STEPS = 1200
 LEVEL_ANSWER_STEPS = 450
@@ -58,11 +59,8 @@ class Recipe:
     def k5(self) -> str:
         return str(self.data / "k5")
 
-    def etci(self, weight: float) -> tuple[str, ...]:
-        """Both polarisations of the scene, with the labels that they share."""
-        folder, cross = self.data / "etci", CROSS_POLARISED_SHARE * weight
-        bands = {"vv": weight - cross, "vh": cross}
-        return tuple(f"{folder / band}.tif:{folder / 'flood_label.tif'}={share:g}" for band, share in bands.items())
+    def etci(self, band: str) -> str:
+        return f"{self.data / 'etci' / band}.tif:{self.data / 'etci' / 'flood_label.tif'}"
 
     def simulation(self, name: str) -> str:
         return str(self.out / f"simulation-{name}")
@@ -80,8 +78,10 @@ class Recipe:
         return tuple(f"{self.simulation(name)}={weight}" for name, weight in weights.items())
 
     def mixture(self, weights: dict[str, float], etci_weight: float) -> tuple[str, ...]:
-        """Everything but the K5 tiles."""
-        return (*self.simulated(weights), *self.etci(etci_weight))
+        """Everything but the K5 tiles; both polarisations of the ETCI scene have the same labels."""
+        cross = CROSS_POLARISED_SHARE * etci_weight
+        etci = {"vv": etci_weight - cross, "vh": cross}
+        return (*self.simulated(weights), *(f"{self.etci(band)}={weight:g}" for band, weight in etci.items()))
 
     def base(self) -> FitOptions:
         return FitOptions(
@@ -104,7 +104,7 @@ class Recipe:
         return replace(
             base,
             out=self.out / "wider",
-            init=base.out / "last.pt",
+            init=_last(base),
             crop_px=512,
             batch=4,
             steps=WIDER_STEPS,
@@ -114,20 +114,23 @@ class Recipe:
             seed=1,
         )
 
-    def further(self) -> FitOptions:
-        """More of the Sentinel-1 scene, of which there is one: its narrow rivers are learned last."""
-        wider = self.wider()
-        return replace(
-            wider,
-            data=self.mixture(_weights(SIMULATIONS), FURTHER_ETCI_WEIGHT),
-            out=self.out / "further",
-            init=wider.out / "last.pt",
-            crop_px=384,
-            batch=6,
-            steps=FURTHER_STEPS,
-            evaluate_every=600,
-            seed=2,
-        )
+    def further(self) -> list[FitOptions]:
+        """More of the Sentinel-1 scene, one run after the other, each from the weights of the one before."""
+        before, runs = self.wider(), []
+        for number, (steps, etci_weight, seed) in enumerate(FURTHER, 1):
+            before = replace(
+                before,
+                data=self.mixture(_weights(SIMULATIONS), etci_weight),
+                out=self.out / f"further-{number}",
+                init=_last(before),
+                crop_px=384,
+                batch=6,
+                steps=steps,
+                evaluate_every=steps,
+                seed=seed,
+            )
+            runs.append(before)
+        return runs
 
     def gated(self, name: str, holdout: tuple[str, ...] = ()) -> FitOptions:
         """Weights that have seen no K5 tile, so here the gate learns how the two answers fare on an unseen sensor."""
@@ -137,7 +140,7 @@ class Recipe:
             data=(*self.mixture(GATE_WEIGHTS, GATE_ETCI_WEIGHT), f"{self.k5}={GATE_K5_WEIGHT}"),
             out=self.out / name,
             holdout=(*base.holdout, *holdout),
-            init=self.further().out / "last.pt",
+            init=_last(self.further()[-1]),
             coarse=True,
             part="gate",
             crop_px=SCENE_PX,  # as wide as can be: what is dark in its surroundings depends on how wide they are
@@ -155,9 +158,11 @@ class Recipe:
         base = self.base()
         return replace(
             base,
-            data=self.mixture(LEVEL_WEIGHTS | _weights(LEVEL_SEAS), LEVEL_ETCI_WEIGHT),
+            # VH is brighter than VV by 3 dB in these images, which is what is to be told: so of VV alone.
+            data=(*self.simulated(LEVEL_WEIGHTS | _weights(LEVEL_SEAS)), f"{self.etci('vv')}={LEVEL_ETCI_WEIGHT}"),
+            holdout=(ETCI_HELD_OUT,),
             out=self.out / "levelled",
-            init=self.gated("final").out / "last.pt",
+            init=_last(self.gated("final")),
             coarse=True,
             level_control=True,
             part="level",
@@ -178,7 +183,7 @@ class Recipe:
         return replace(
             levelled,
             out=self.out / "level-answered",
-            init=levelled.out / "last.pt",
+            init=_last(levelled),
             steps=LEVEL_ANSWER_STEPS,
             learning_rate=1e-3,
             evaluate_every=LEVEL_ANSWER_STEPS,
@@ -188,3 +193,9 @@ class Recipe:
 
 def _weights(simulations: dict[str, tuple[int, int, str | None, float]]) -> dict[str, float]:
     return {name: weight for name, (*_, weight) in simulations.items()}
+
+
+def _last(run: FitOptions) -> Path:
+    """The weights that a run ends with."""
+    assert run.out is not None
+    return run.out / "last.pt"

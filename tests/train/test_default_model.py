@@ -33,8 +33,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
         small_ones = {name: (1, *rest) for name, (_, *rest) in getattr(numbers, simulations).items()}
         monkeypatch.setattr(numbers, simulations, small_ones)
     monkeypatch.setattr(numbers, "SCENE_PX", 128)
-    for part in ("BASE", "WIDER", "FURTHER", "GATE", "LEVEL", "LEVEL_ANSWER"):
+    for part in ("BASE", "WIDER", "GATE", "LEVEL", "LEVEL_ANSWER"):
         monkeypatch.setattr(numbers, f"{part}_STEPS", 1)
+    monkeypatch.setattr(numbers, "FURTHER", ((1, 1.6, 2), (1, 2.0, 3)))
     ran: list[FitOptions] = []
     whole = train.fit.fit
 
@@ -53,7 +54,7 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     command = ["--data", str(data), "--out", str(out)]
     assert main(command) == 0
     assert "leave-one-tile-out: pooled IoU" in capsys.readouterr().out
-    learning = ["base", "wider", "further"]
+    learning = ["base", "wider", "further-1", "further-2"]
     folds = ["without-WTR0", "without-WTR1", "final"]
     level = ["levelled", "level-answered"]
     assert [run.out.name for run in runs if run.out] == [*learning, *folds, *level]
@@ -65,7 +66,7 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
         assert [name.split()[0] for name in load_checkpoint(path).training["held_out"]] == ["vv", "vh", *unseen]
         assert {"WTR0", "WTR1"} & _seen(path) == {"WTR0", "WTR1"}.difference(unseen)
 
-    further, model = load_checkpoint(out / "further/last.pt"), load_checkpoint(out / "model.pt")
+    further, model = load_checkpoint(out / "further-2/last.pt"), load_checkpoint(out / "model.pt")
     assert model.architecture.level_control
     assert all(torch.equal(model.state_dict[name], further.state_dict[name]) for name in further.state_dict)
     assert model.training["level"]["options"]["part"] == "level"

@@ -9,15 +9,16 @@ there:
 2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
 3. wider      the base trained on, on crops that show more of a scene
 4. further    that trained on with more of the Sentinel-1 scene, three times
-5. without-TILE   those weights as they are, answering at two resolutions: the gate between the answers learns, from
-              the K5 tiles but one, too; once for each tile, the honest figure
+5. folds      all K5 tiles but one, once for each tile: the honest figure
+     gated    those weights as they are, answering at two resolutions: only the gate between the answers learns
+     without-TILE   all of that trained on, and the mean of its weights before and after
 6. final      the same with all of them
 7. levelled   that learns how far scenes of several looks lie off their usual level; K5 tiles have a single one, so the
               folds are as good without
 8. level-answered  that learned on, from the answer first of all
 
-No weight outside of the gate ever sees a K5 tile. Every step ends after a fixed number of updates, never at the one
-where a held-out tile scored best.
+Every step ends after a fixed number of updates, never at the one where a held-out tile scored best. Up to the folds no
+weight has seen a K5 tile.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ def make(recipe: Recipe) -> Path:
     k5 = find_tiles(recipe.k5)
     for tile in k5:
         _fit(recipe.gated(f"without-{tile.name}", (tile.name,)))
+        _fit(recipe.refined(f"without-{tile.name}", (tile.name,)))
     _fit(recipe.gated("final"))
+    final = _fit(recipe.refined("final"))
     _fit(recipe.levelled())
     levelled = _fit(recipe.level_answered())
-    return _with_scores(recipe, levelled, _leave_one_out(recipe, [tile.name for tile in k5]))
+    return _with_scores(recipe, final, levelled, _leave_one_out(recipe, [tile.name for tile in k5]))
 
 
 def _simulate(folder: Path, arguments: Sequence[str]) -> None:
@@ -74,12 +77,12 @@ def _fit(options: FitOptions) -> Path:
     return last
 
 
-def _with_scores(recipe: Recipe, levelled: Path, leave_one_out: dict[str, Any]) -> Path:
+def _with_scores(recipe: Recipe, final: Path, levelled: Path, leave_one_out: dict[str, Any]) -> Path:
     """The network that knows the level, with what was said of the ones before, and what the folds say of it."""
     from train.checkpoint import load_checkpoint, save_checkpoint
 
     checkpoint = load_checkpoint(levelled)
-    training = load_checkpoint(recipe.out / "final" / "last.pt").training
+    training = load_checkpoint(final).training
     earlier = load_checkpoint(_fit(recipe.further()[-1])).training
     training["earlier_data"] = earlier["data"]
     training["metrics"] = {**checkpoint.training["metrics"], "k5_leave_one_out": leave_one_out}

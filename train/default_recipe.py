@@ -43,6 +43,11 @@ GATE_WEIGHTS = {"k5": 0.1, "s1": 0.25, "k5-dry": 0.2, "s1-dry": 0.1, "k5-sea": 0
 the fine answer is always good, and what is to be learned is how it fares on a sensor that they have never seen."""
 GATE_ETCI_WEIGHT = 1.0
 GATE_K5_WEIGHT = 2.4
+REFINE_STEPS = 300
+REFINE_WEIGHTS = {"k5": 0.3, "k5-dry": 0.2, "s1": 0.25, "s1-dry": 0.1, "k5-sea": 0.05, "s1-sea": 0.1}
+"""Where all weights see the K5 tiles, too."""
+REFINE_ETCI_WEIGHT = 1.4
+REFINE_K5_WEIGHT = 1.2
 LEVEL_WEIGHTS = {"s1": 0.5, "s1-dry": 0.6, "s1-sea": 0.15}
 """Of other scenes of several looks there: seas and dry land often, for those are what a wrong level costs."""
 LEVEL_ETCI_WEIGHT = 1.5
@@ -139,7 +144,7 @@ class Recipe:
         return replace(
             base,
             data=(*self.mixture(GATE_WEIGHTS, GATE_ETCI_WEIGHT), f"{self.k5}={GATE_K5_WEIGHT}"),
-            out=self.out / name,
+            out=self.out / "gated" / name,
             holdout=(*base.holdout, *holdout),
             init=_last(self.further()[-1]),
             coarse=True,
@@ -154,6 +159,27 @@ class Recipe:
             evaluate_every=GATE_STEPS,
         )
 
+    def refined(self, name: str, holdout: tuple[str, ...] = ()) -> FitOptions:
+        """What never saw a K5 tile takes valleys for rivers, what did forgets other lands: halfway does both."""
+        gated = self.gated(name, holdout)
+        return replace(
+            gated,
+            data=(*self.mixture(REFINE_WEIGHTS, REFINE_ETCI_WEIGHT), f"{self.k5}={REFINE_K5_WEIGHT}"),
+            out=self.out / name,
+            init=_last(gated),
+            part="all",
+            halfway=True,
+            frozen_norm=True,  # four crops have statistics of their own, and the two resolutions have two kinds
+            crop_px=384,
+            batch=4,
+            shoreline=self.base().shoreline,
+            steps=REFINE_STEPS,
+            learning_rate=4e-4,
+            warmup_steps=30,
+            ema=0.98,
+            evaluate_every=REFINE_STEPS,
+        )
+
     def levelled(self) -> FitOptions:
         """Of scenes of several looks the level is estimated: all but that stays as it is, and single looks do."""
         base = self.base()
@@ -163,7 +189,7 @@ class Recipe:
             data=(*self.simulated(LEVEL_WEIGHTS | _weights(LEVEL_SEAS)), f"{self.etci('vv')}={LEVEL_ETCI_WEIGHT}"),
             holdout=(ETCI_HELD_OUT,),
             out=self.out / "levelled",
-            init=_last(self.gated("final")),
+            init=_last(self.refined("final")),
             coarse=True,
             level_control=True,
             part="level",

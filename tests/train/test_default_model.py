@@ -33,7 +33,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
         small_ones = {name: (1, *rest) for name, (_, *rest) in getattr(numbers, simulations).items()}
         monkeypatch.setattr(numbers, simulations, small_ones)
     monkeypatch.setattr(numbers, "SCENE_PX", 128)
-    for part in ("BASE", "WIDER", "GATE", "LEVEL", "LEVEL_ANSWER"):
+    for part in ("BASE", "WIDER", "GATE", "REFINE", "LEVEL", "LEVEL_ANSWER"):
         monkeypatch.setattr(numbers, f"{part}_STEPS", 1)
     monkeypatch.setattr(numbers, "FURTHER", ((1, 1.6, 2), (1, 2.0, 3)))
     ran: list[FitOptions] = []
@@ -57,18 +57,22 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     learning = ["base", "wider", "further-1", "further-2"]
     folds = ["without-WTR0", "without-WTR1", "final"]
     level = ["levelled", "level-answered"]
-    assert [run.out.name for run in runs if run.out] == [*learning, *folds, *level]
+    of_fold = [path for fold in folds for path in (f"gated/{fold}", fold)]
+    assert [str(run.out.relative_to(out)) for run in runs if run.out] == [*learning, *of_fold, *level]
 
     for step in (*learning, *level):
         assert {"WTR0", "WTR1"}.isdisjoint(_seen(out / step / "last.pt"))
     for fold, unseen in zip(folds, (["WTR0"], ["WTR1"], []), strict=True):
-        path = out / fold / "last.pt"
-        assert [name.split()[0] for name in load_checkpoint(path).training["held_out"]] == ["vv", "vh", *unseen]
-        assert {"WTR0", "WTR1"} & _seen(path) == {"WTR0", "WTR1"}.difference(unseen)
+        for path in (out / "gated" / fold / "last.pt", out / fold / "last.pt"):
+            assert [name.split()[0] for name in load_checkpoint(path).training["held_out"]] == ["vv", "vh", *unseen]
+            assert {"WTR0", "WTR1"} & _seen(path) == {"WTR0", "WTR1"}.difference(unseen)
 
-    further, model = load_checkpoint(out / "further-2/last.pt"), load_checkpoint(out / "model.pt")
+    gated, final, model = (load_checkpoint(out / path) for path in ("gated/final/last.pt", "final/last.pt", "model.pt"))
+    further = load_checkpoint(out / "further-2/last.pt")
+    assert all(torch.equal(gated.state_dict[name], further.state_dict[name]) for name in further.state_dict)
+    assert final.training["averaged_with"] == "last.pt"
     assert model.architecture.level_control
-    assert all(torch.equal(model.state_dict[name], further.state_dict[name]) for name in further.state_dict)
+    assert all(torch.equal(model.state_dict[name], final.state_dict[name]) for name in final.state_dict)
     assert model.training["level"]["options"]["part"] == "level"
     assert {"WTR0", "WTR1"} <= {name for source in model.training["data"] for name in source["tiles"]}
     assert model.training["earlier_data"] == further.training["data"]

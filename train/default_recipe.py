@@ -51,7 +51,7 @@ REFINE_K5_WEIGHT = 1.2
 LEVEL_WEIGHTS = {"s1": 0.5, "s1-dry": 0.6, "s1-sea": 0.15}
 """Of other scenes of several looks there: seas and dry land often, for those are what a wrong level costs."""
 LEVEL_ETCI_WEIGHT = 1.5
-THRESHOLD = 0.65
+THRESHOLD = 0.7
 """Crops are drawn for shorelines and hold more water than scenes do, so the network expects too much of it."""
 
 

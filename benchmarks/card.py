@@ -23,11 +23,15 @@ from sarwater.models import SHIPPED, Model, open_model, shipped_model
 
 Document = Mapping[str, Any]
 
+ETCI = (
+    "One Sentinel-1 scene with labels (C band, VV and VH, Bangladesh, 2017-03-14) of the ETCI 2021 flood detection "
+    "competition (NASA IMPACT, IEEE GRSS); contains modified Copernicus Sentinel data 2017. Not passed on."
+)
 OWNERS = {
     "WTR": "KOMPSAT-5 tiles (X band, HH, 1.1 m, Norway), published with kari_water_seg; copyright KARI. Not passed on "
     "with this project.",
-    "vv": "One Sentinel-1 scene with labels (C band, VV, Bangladesh, 2017-03-14) of the ETCI 2021 flood detection "
-    "competition (NASA IMPACT, IEEE GRSS); contains modified Copernicus Sentinel data 2017. Not passed on.",
+    "vv": ETCI,
+    "vh": ETCI,
     "SIM": "Scenes of this project's own simulator (`sarwater-simulate`), with exact labels.",
 }
 """By how the names of the tiles begin."""
@@ -42,7 +46,7 @@ LIMITS = """\
 - Radar shadow, smooth sand, tarmac and wet bare soil can be as dark as water; where a product brings its incidence
   angle (GIM), the daemon marks shadow and layover instead of guessing.
 - Water roughened by wind or rain and water under vegetation or in narrow streets is bright, and is missed.
-- Seen in training: X band HH and C band VV. L band, cross-polarisation and complex data were not.
+- Seen in training: X band HH, C band VV and VH. L band and complex data were not.
 - The real scenes are few: four tiles of one sensor in one region and parts of one Sentinel-1 scene. The intervals say
   how much the figures hang on parts of these; another region can lie outside of them. Score it on your own tiles first
   (`sarwater-evaluate DIR`), and adapt it to them where it falls short (`sarwater-finetune DIR`)."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sarwater.command import run_command
 from train.checkpoint import load_checkpoint
-from train.default_recipe import ETCI_HELD_OUT, ETCI_WEIGHT, K5_WEIGHT
+from train.default_recipe import ETCI_HELD_OUT
 from train.fit import fit
 from train.options import FitOptions, parse
 from train.simulate import EPSG
@@ -27,7 +27,7 @@ from train.simulate import main as simulate
 NETWORKS = ("fcn-vgg16", "unet-w32", "deepunet", "hrnet-w18-small")
 HELD_OUT = "WTR00003"
 SCENES, SCENE_PX, SEEDS = 56, 512, {"k5": 11, "s1": 12}
-SIMULATED_WEIGHT = 0.25
+K5_WEIGHT, ETCI_WEIGHT, SIMULATED_WEIGHT = 1.5, 0.6, 0.25
 
 
 def options_for(network: str, data: Path, out: Path, steps: int, crop_px: int, held_out: str) -> FitOptions:

@@ -2,23 +2,23 @@
 
     python -m train.default_model --data DIR [--out runs/default]
 
-DIR holds k5/ (img, mask) and etci/ (vv.tif, flood_label.tif). In order, each step skipped where its result is there:
+DIR holds k5/ (img, mask) and etci/ (vv.tif, vh.tif, flood_label.tif). In order, each step skipped where its result is
+there:
 
 1. simulate   scenes with known water, X-band single-look and C-band multi-look
 2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
-3. further    the base trained on, on other simulated scenes
-4. seas       that trained on with scenes of nothing but open water, and the mean of its weights before and after
+3. wider      the base trained on, on crops that show more of a scene
+4. further    that trained on with more of the Sentinel-1 scene, three times
 5. folds      all K5 tiles but one, once for each tile: the honest figure
      gated    those weights as they are, answering at two resolutions: only the gate between the answers learns
-     adapted  those weights trained on, at one resolution
-     refined  the adapted ones trained on, at both
-     without-TILE   the mean of the weights of gated and refined
+     without-TILE   all of that trained on, and the mean of its weights before and after
 6. final      the same with all of them
 7. levelled   that learns how far scenes of several looks lie off their usual level; K5 tiles have a single one, so the
               folds are as good without
 8. level-answered  that learned on, from the answer first of all
 
-Every step ends after a fixed number of updates, never at the one where a held-out tile scored best.
+Every step ends after a fixed number of updates, never at the one where a held-out tile scored best. Up to the folds no
+weight has seen a K5 tile.
 """
 
 from __future__ import annotations
@@ -44,12 +44,15 @@ def make(recipe: Recipe) -> Path:
     for folder, arguments in recipe.simulations().items():
         _simulate(folder, arguments)
     _fit(recipe.base())
-    _fit(recipe.further())
-    _fit(recipe.at_sea())
+    _fit(recipe.wider())
+    for run in recipe.further():
+        _fit(run)
     k5 = find_tiles(recipe.k5)
     for tile in k5:
-        _averaged(recipe, f"without-{tile.name}", (tile.name,))
-    final = _averaged(recipe, "final", ())
+        _fit(recipe.gated(f"without-{tile.name}", (tile.name,)))
+        _fit(recipe.refined(f"without-{tile.name}", (tile.name,)))
+    _fit(recipe.gated("final"))
+    final = _fit(recipe.refined("final"))
     _fit(recipe.levelled())
     levelled = _fit(recipe.level_answered())
     return _with_scores(recipe, final, levelled, _leave_one_out(recipe, [tile.name for tile in k5]))
@@ -61,22 +64,6 @@ def _simulate(folder: Path, arguments: Sequence[str]) -> None:
     from train.simulate import main as simulate
 
     simulate(["--out", str(folder), *arguments])
-
-
-def _averaged(recipe: Recipe, name: str, holdout: tuple[str, ...]) -> Path:
-    """What never saw a K5 tile finds unseen ones' fields to be land, what did finds their shadows to be: the mean of
-    both weights does both."""
-    from train.checkpoint import halfway, load_checkpoint, save_checkpoint
-
-    gated = load_checkpoint(_fit(recipe.gated(name, holdout)))
-    _fit(recipe.adapted(name, holdout))
-    refined = load_checkpoint(_fit(recipe.refined(name, holdout)))
-    earlier = load_checkpoint(recipe.at_sea().out / "last.pt").training["data"]
-    training = {**refined.training, "earlier_data": earlier, "averaged_with": "the base with a gate", "metrics": {}}
-    path = recipe.out / name / "last.pt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, replace(halfway(gated, refined), training=training))
-    return path
 
 
 def _fit(options: FitOptions) -> Path:
@@ -91,10 +78,13 @@ def _fit(options: FitOptions) -> Path:
 
 
 def _with_scores(recipe: Recipe, final: Path, levelled: Path, leave_one_out: dict[str, Any]) -> Path:
-    """The network that knows the level, with what was said of the one before, and what the folds say of it."""
+    """The network that knows the level, with what was said of the ones before, and what the folds say of it."""
     from train.checkpoint import load_checkpoint, save_checkpoint
 
-    checkpoint, training = load_checkpoint(levelled), load_checkpoint(final).training
+    checkpoint = load_checkpoint(levelled)
+    training = load_checkpoint(final).training
+    earlier = load_checkpoint(_fit(recipe.further()[-1])).training
+    training["earlier_data"] = earlier["data"]
     training["metrics"] = {**checkpoint.training["metrics"], "k5_leave_one_out": leave_one_out}
     training["level"] = {key: checkpoint.training[key] for key in ("data", "held_out", "commit", "date", "options")}
     path = recipe.out / "model.pt"

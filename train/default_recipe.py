@@ -12,45 +12,46 @@ from train.options import FitOptions
 
 MODEL = "hrnet-w18-small"
 SIMULATIONS = {
-    "k5": (120, 1, None, 0.3),
-    "s1": (84, 2, None, 0.25),
-    "k5-dry": (36, 3, "dry", 0.1),
-    "s1-dry": (24, 4, "dry", 0.07),
+    "k5": (300, 11, None, 0.35),
+    "s1": (150, 12, None, 0.25),
+    "k5-dry": (120, 13, "dry", 0.15),
+    "s1-dry": (60, 14, "dry", 0.1),
+    "k5-sea": (60, 21, "open-water", 0.06),
+    "s1-sea": (60, 22, "open-water", 0.06),
 }
-"""Simulator mode: scenes, seed, type (None: all in turn), weight. Dry ones again, because a false alarm costs trust."""
-MORE_SIMULATIONS = {
-    "k5-more": (300, 11, None, 0.3),
-    "s1-more": (150, 12, None, 0.25),
-    "k5-dry-more": (90, 13, "dry", 0.12),
-    "s1-dry-more": (60, 14, "dry", 0.08),
-}
-"""Scenes that the base has not seen."""
-SEAS = {"k5-sea": (36, 21, "open-water", 0.1), "s1-sea": (36, 22, "open-water", 0.1)}
-"""Crops are drawn for shorelines, so without these a network sees a whole crop of water too seldom to know one."""
+"""Simulator mode: scenes, seed, type (None: all in turn), weight. Dry ones again, because a false alarm costs trust;
+seas again, because crops are drawn for shorelines and hardly ever show a whole crop of water."""
 LEVEL_SEAS = {"s1-sea-more": (200, 23, "open-water", 0.65)}
 """Where the level is learned: of 36 seas it was learned by heart, and unseen ones were taken for dark land."""
 SCENE_PX = 768
-ETCI_WEIGHT = 0.6
+ETCI_WEIGHT = 0.8
 ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
-K5_WEIGHT = 1.5
-BASE_STEPS = 3600
-FURTHER_STEPS = 2400
-SEA_STEPS = 600
-ADAPT_STEPS = 400
+CROSS_POLARISED_HELD_OUT = "vh@15"
+CROSS_POLARISED_SHARE = 0.25
+"""Of the weight of the ETCI scene: its VH beside its VV, as one more kind of image of the same ground."""
+BASE_STEPS = 3000
+WIDER_STEPS = 1200
+FURTHER = ((1200, 1.6, 2), (1300, 1.6, 6), (900, 2.0, 7))
+"""Steps, weight of the ETCI scene, seed. In each the rate rises and falls again (warm restarts, Loshchilov and Hutter
+2017): of the one real scene the narrow rivers are learned last, and at a low rate."""
 GATE_STEPS = 150
-REFINE_STEPS = 300
 LEVEL_STEPS = 1200
 LEVEL_ANSWER_STEPS = 450
-COARSE_WEIGHTS = {"k5": 0.3, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1}
-"""Of the simulations, where there are two resolutions; those of the real scenes:"""
-COARSE_K5_WEIGHT = 1.2
-LEVEL_WEIGHTS = {"s1": 0.25, "s1-more": 0.25, "s1-dry": 0.3, "s1-dry-more": 0.3, "s1-sea": 0.15}
+GATE_WEIGHTS = {"k5": 0.1, "s1": 0.25, "k5-dry": 0.2, "s1-dry": 0.1, "k5-sea": 0.05, "s1-sea": 0.1}
+"""Where the gate is learned. Few single looks are simulated ones: on the kind of scene that the weights were trained on
+the fine answer is always good, and what is to be learned is how it fares on a sensor that they have never seen."""
+GATE_ETCI_WEIGHT = 1.0
+GATE_K5_WEIGHT = 2.4
+REFINE_STEPS = 300
+REFINE_WEIGHTS = {"k5": 0.3, "k5-dry": 0.2, "s1": 0.25, "s1-dry": 0.1, "k5-sea": 0.05, "s1-sea": 0.1}
+"""Where all weights see the K5 tiles, too."""
+REFINE_ETCI_WEIGHT = 1.4
+REFINE_K5_WEIGHT = 1.2
+LEVEL_WEIGHTS = {"s1": 0.5, "s1-dry": 0.6, "s1-sea": 0.15}
 """Of other scenes of several looks there: seas and dry land often, for those are what a wrong level costs."""
 LEVEL_ETCI_WEIGHT = 1.5
-ADAPT_ETCI_WEIGHT = 1.0
-"""In every step with K5 tiles, one resolution or two: at ETCI_WEIGHT the Sentinel-1 scene was half forgotten."""
-THRESHOLD = 0.6
+THRESHOLD = 0.7
 """Crops are drawn for shorelines and hold more water than scenes do, so the network expects too much of it."""
 
 
@@ -65,9 +66,8 @@ class Recipe:
     def k5(self) -> str:
         return str(self.data / "k5")
 
-    @property
-    def etci(self) -> str:
-        return f"{self.data / 'etci' / 'vv.tif'}:{self.data / 'etci' / 'flood_label.tif'}"
+    def etci(self, band: str) -> str:
+        return f"{self.data / 'etci' / band}.tif:{self.data / 'etci' / 'flood_label.tif'}"
 
     def simulation(self, name: str) -> str:
         return str(self.out / f"simulation-{name}")
@@ -75,7 +75,7 @@ class Recipe:
     def simulations(self) -> dict[Path, list[str]]:
         """Every folder of simulated scenes, and the arguments of train.simulate that fill it."""
         found = {}
-        for name, (count, seed, kind, _) in (SIMULATIONS | MORE_SIMULATIONS | SEAS | LEVEL_SEAS).items():
+        for name, (count, seed, kind, _) in (SIMULATIONS | LEVEL_SEAS).items():
             size = ["--count", str(count), "--size", str(SCENE_PX), "--seed", str(seed)]
             mode = ["--mode", name.partition("-")[0]]
             found[Path(self.simulation(name))] = [*size, *mode, *(["--type", kind] if kind else [])]
@@ -85,15 +85,17 @@ class Recipe:
         return tuple(f"{self.simulation(name)}={weight}" for name, weight in weights.items())
 
     def mixture(self, weights: dict[str, float], etci_weight: float) -> tuple[str, ...]:
-        """Everything but the seas and the K5 tiles."""
-        return (*self.simulated(weights), f"{self.etci}={etci_weight}")
+        """Everything but the K5 tiles; both polarisations of the ETCI scene have the same labels."""
+        cross = CROSS_POLARISED_SHARE * etci_weight
+        etci = {"vv": etci_weight - cross, "vh": cross}
+        return (*self.simulated(weights), *(f"{self.etci(band)}={weight:g}" for band, weight in etci.items()))
 
     def base(self) -> FitOptions:
         return FitOptions(
             model=MODEL,
             data=self.mixture(_weights(SIMULATIONS), ETCI_WEIGHT),
             out=self.out / "base",
-            holdout=(ETCI_HELD_OUT,),
+            holdout=(ETCI_HELD_OUT, CROSS_POLARISED_HELD_OUT),
             contrast=True,
             gain_db=4.0,
             steps=BASE_STEPS,
@@ -103,59 +105,49 @@ class Recipe:
             evaluate_every=600,
         )
 
-    def further(self) -> FitOptions:
+    def wider(self) -> FitOptions:
+        """On crops that show more of a scene: what is a sea and what a bare plain is told from further away."""
         base = self.base()
         return replace(
             base,
-            data=self.mixture(_weights(MORE_SIMULATIONS), ETCI_WEIGHT),
-            out=self.out / "further",
-            init=base.out / "last.pt",
-            steps=FURTHER_STEPS,
-            learning_rate=1.5e-3,
-            evaluate_every=1200,
-            seed=1,  # other crops of the Sentinel-1 scene, too
-        )
-
-    def at_sea(self) -> FitOptions:
-        """A sea is told by what it lacks, at any gain; learned alone, that costs rivers, so half of it is taken."""
-        further = self.further()
-        return replace(
-            further,
-            data=(*further.data, *self.simulated(_weights(SEAS))),
-            out=self.out / "seas",
-            init=further.out / "last.pt",
-            halfway=True,
-            steps=SEA_STEPS,
-            learning_rate=7e-4,
+            out=self.out / "wider",
+            init=_last(base),
+            crop_px=512,
+            batch=4,
+            steps=WIDER_STEPS,
+            learning_rate=1.2e-3,
             ema=0.99,
-            evaluate_every=300,
-            seed=3,
+            evaluate_every=400,
+            seed=1,
         )
 
-    def adapted(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
-        """To the K5 tiles but `holdout`; the rest of the base's data stays in, so that it is not forgotten."""
+    def further(self) -> list[FitOptions]:
+        """More of the Sentinel-1 scene, one run after the other, each from the weights of the one before."""
+        before, runs = self.wider(), []
+        for number, (steps, etci_weight, seed) in enumerate(FURTHER, 1):
+            before = replace(
+                before,
+                data=self.mixture(_weights(SIMULATIONS), etci_weight),
+                out=self.out / f"further-{number}",
+                init=_last(before),
+                crop_px=384,
+                batch=6,
+                steps=steps,
+                evaluate_every=steps,
+                seed=seed,
+            )
+            runs.append(before)
+        return runs
+
+    def gated(self, name: str, holdout: tuple[str, ...] = ()) -> FitOptions:
+        """Weights that have seen no K5 tile, so here the gate learns how the two answers fare on an unseen sensor."""
         base = self.base()
         return replace(
             base,
-            data=self._with_k5(_weights(SIMULATIONS), K5_WEIGHT),
-            out=self.out / "adapted" / name,
-            holdout=(*base.holdout, *holdout),
-            init=self.at_sea().out / "last.pt",
-            steps=ADAPT_STEPS,
-            learning_rate=1e-3,
-            ema=0.99,  # of a short run the average has to forget where it began
-            evaluate_every=ADAPT_STEPS,
-        )
-
-    def gated(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
-        """Weights that have seen no K5 tile, so here the gate learns how the two answers fare on unseen scenes."""
-        base = self.base()
-        return replace(
-            base,
-            data=self._with_k5(COARSE_WEIGHTS, COARSE_K5_WEIGHT),
+            data=(*self.mixture(GATE_WEIGHTS, GATE_ETCI_WEIGHT), f"{self.k5}={GATE_K5_WEIGHT}"),
             out=self.out / "gated" / name,
             holdout=(*base.holdout, *holdout),
-            init=self.at_sea().out / "last.pt",
+            init=_last(self.further()[-1]),
             coarse=True,
             part="gate",
             crop_px=SCENE_PX,  # as wide as can be: what is dark in its surroundings depends on how wide they are
@@ -165,26 +157,28 @@ class Recipe:
             learning_rate=1e-2,
             warmup_steps=20,
             ema=0.97,
-            evaluate_every=50,
+            evaluate_every=GATE_STEPS,
         )
 
-    def refined(self, name: str, holdout: tuple[str, ...]) -> FitOptions:
-        """From one resolution to two, on crops that show more of a scene, as the windows at run time do."""
-        adapted = self.adapted(name, holdout)
+    def refined(self, name: str, holdout: tuple[str, ...] = ()) -> FitOptions:
+        """What never saw a K5 tile takes valleys for rivers, what did forgets other lands: halfway does both."""
+        gated = self.gated(name, holdout)
         return replace(
-            adapted,
-            data=self._with_k5(COARSE_WEIGHTS, COARSE_K5_WEIGHT),
-            out=self.out / "refined" / name,
-            init=adapted.out / "last.pt",
-            coarse=True,
+            gated,
+            data=(*self.mixture(REFINE_WEIGHTS, REFINE_ETCI_WEIGHT), f"{self.k5}={REFINE_K5_WEIGHT}"),
+            out=self.out / name,
+            init=_last(gated),
+            part="all",
+            halfway=True,
             frozen_norm=True,  # four crops have statistics of their own, and the two resolutions have two kinds
             crop_px=384,
             batch=4,
+            shoreline=self.base().shoreline,
             steps=REFINE_STEPS,
             learning_rate=4e-4,
             warmup_steps=30,
             ema=0.98,
-            evaluate_every=100,
+            evaluate_every=REFINE_STEPS,
         )
 
     def levelled(self) -> FitOptions:
@@ -192,9 +186,11 @@ class Recipe:
         base = self.base()
         return replace(
             base,
-            data=self.mixture(LEVEL_WEIGHTS | _weights(LEVEL_SEAS), LEVEL_ETCI_WEIGHT),
+            # VH is brighter than VV by 3 dB in these images, which is what is to be told: so of VV alone.
+            data=(*self.simulated(LEVEL_WEIGHTS | _weights(LEVEL_SEAS)), f"{self.etci('vv')}={LEVEL_ETCI_WEIGHT}"),
+            holdout=(ETCI_HELD_OUT,),
             out=self.out / "levelled",
-            init=self.out / "final" / "last.pt",
+            init=_last(self.refined("final")),
             coarse=True,
             level_control=True,
             part="level",
@@ -215,17 +211,19 @@ class Recipe:
         return replace(
             levelled,
             out=self.out / "level-answered",
-            init=levelled.out / "last.pt",
+            init=_last(levelled),
             steps=LEVEL_ANSWER_STEPS,
             learning_rate=1e-3,
             evaluate_every=LEVEL_ANSWER_STEPS,
             seed=5,
         )
 
-    def _with_k5(self, weights: dict[str, float], k5_weight: float) -> tuple[str, ...]:
-        seas = self.simulated(_weights(SEAS))
-        return (*self.mixture(weights, ADAPT_ETCI_WEIGHT), *seas, f"{self.k5}={k5_weight}")
-
 
 def _weights(simulations: dict[str, tuple[int, int, str | None, float]]) -> dict[str, float]:
     return {name: weight for name, (*_, weight) in simulations.items()}
+
+
+def _last(run: FitOptions) -> Path:
+    """The weights that a run ends with."""
+    assert run.out is not None
+    return run.out / "last.pt"

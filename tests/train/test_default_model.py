@@ -21,7 +21,7 @@ from train.options import FitOptions
 def data(tmp_path: Path) -> Path:
     write_lakes(tmp_path / "data" / "k5", 2, 128)
     amplitude, label = lake(1024, seed=9)
-    for name, pixels in (("vv", amplitude), ("flood_label", label)):
+    for name, pixels in (("vv", amplitude), ("vh", amplitude), ("flood_label", label)):
         write_raster(tmp_path / "data" / "etci" / f"{name}.tif", pixels)
     return tmp_path / "data"
 
@@ -29,21 +29,13 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
     """One step each, on small crops; what was run, in order."""
-    for simulations in ("SIMULATIONS", "MORE_SIMULATIONS", "SEAS", "LEVEL_SEAS"):
+    for simulations in ("SIMULATIONS", "LEVEL_SEAS"):
         small_ones = {name: (1, *rest) for name, (_, *rest) in getattr(numbers, simulations).items()}
         monkeypatch.setattr(numbers, simulations, small_ones)
     monkeypatch.setattr(numbers, "SCENE_PX", 128)
-    for name in (
-        "BASE_STEPS",
-        "FURTHER_STEPS",
-        "SEA_STEPS",
-        "ADAPT_STEPS",
-        "GATE_STEPS",
-        "REFINE_STEPS",
-        "LEVEL_STEPS",
-        "LEVEL_ANSWER_STEPS",
-    ):
-        monkeypatch.setattr(numbers, name, 1)
+    for part in ("BASE", "WIDER", "GATE", "REFINE", "LEVEL", "LEVEL_ANSWER"):
+        monkeypatch.setattr(numbers, f"{part}_STEPS", 1)
+    monkeypatch.setattr(numbers, "FURTHER", ((1, 1.6, 2), (1, 2.0, 3)))
     ran: list[FitOptions] = []
     whole = train.fit.fit
 
@@ -62,31 +54,28 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     command = ["--data", str(data), "--out", str(out)]
     assert main(command) == 0
     assert "leave-one-tile-out: pooled IoU" in capsys.readouterr().out
-    kinds = ["gated", "adapted", "refined"]
+    learning = ["base", "wider", "further-1", "further-2"]
     folds = ["without-WTR0", "without-WTR1", "final"]
-    assert [str(run.out.relative_to(out)) for run in runs if run.out] == [
-        "base", "further", "seas", *(f"{kind}/{fold}" for fold in folds for kind in kinds),
-        "levelled", "level-answered",
-    ]  # fmt: skip
+    level = ["levelled", "level-answered"]
+    of_fold = [path for fold in folds for path in (f"gated/{fold}", fold)]
+    assert [str(run.out.relative_to(out)) for run in runs if run.out] == [*learning, *of_fold, *level]
 
-    for step in ("base", "further", "seas", "levelled", "level-answered"):
+    for step in (*learning, *level):
         assert {"WTR0", "WTR1"}.isdisjoint(_seen(out / step / "last.pt"))
     for fold, unseen in zip(folds, (["WTR0"], ["WTR1"], []), strict=True):
-        for kind in kinds:
-            path = out / kind / fold / "last.pt"
-            assert [name.split()[0] for name in load_checkpoint(path).training["held_out"]] == ["vv", *unseen]
+        for path in (out / "gated" / fold / "last.pt", out / fold / "last.pt"):
+            assert [name.split()[0] for name in load_checkpoint(path).training["held_out"]] == ["vv", "vh", *unseen]
             assert {"WTR0", "WTR1"} & _seen(path) == {"WTR0", "WTR1"}.difference(unseen)
 
-    gated, refined = (load_checkpoint(out / path / "final/last.pt").state_dict for path in ("gated", "refined"))
-    model = load_checkpoint(out / "model.pt")
+    gated, final, model = (load_checkpoint(out / path) for path in ("gated/final/last.pt", "final/last.pt", "model.pt"))
+    further = load_checkpoint(out / "further-2/last.pt")
+    assert all(torch.equal(gated.state_dict[name], further.state_dict[name]) for name in further.state_dict)
+    assert final.training["averaged_with"] == "last.pt"
     assert model.architecture.level_control
-    assert all(
-        torch.allclose(model.state_dict[name], (gated[name] + refined[name]) / 2)
-        for name in gated
-        if gated[name].is_floating_point()
-    )
+    assert all(torch.equal(model.state_dict[name], final.state_dict[name]) for name in final.state_dict)
     assert model.training["level"]["options"]["part"] == "level"
     assert {"WTR0", "WTR1"} <= {name for source in model.training["data"] for name in source["tiles"]}
+    assert model.training["earlier_data"] == further.training["data"]
     metrics = model.training["metrics"]["k5_leave_one_out"]
     scores = json.loads((out / "leave_one_out.json").read_text())
     assert set(metrics["tiles"]) == {"WTR0", "WTR1"}

@@ -38,6 +38,8 @@ FURTHER = ((1200, 1.6, 2), (1300, 1.6, 6), (900, 2.0, 7))
 GATE_STEPS = 150
 LEVEL_STEPS = 1200
 LEVEL_ANSWER_STEPS = 450
+LEVEL_ANSWER_SEAS = ((5, 0.65), (8, 1.3))
+"""Seed, and weight of LEVEL_SEAS, of each run that learns the level from the answer."""
 GATE_WEIGHTS = {"k5": 0.1, "s1": 0.25, "k5-dry": 0.2, "s1-dry": 0.1, "k5-sea": 0.05, "s1-sea": 0.1}
 """Where the gate is learned. Few single looks are simulated ones: on the kind of scene that the weights were trained on
 the fine answer is always good, and what is to be learned is how it fares on a sensor that they have never seen."""
@@ -204,19 +206,24 @@ class Recipe:
             seed=4,
         )
 
-    def level_answered(self) -> FitOptions:
+    def level_answered(self) -> list[FitOptions]:
         """Begun anew: Adam measures steps by the gradients before, and those of decibels are far larger. In one run,
         what the answer has to say of seas is hardly learned."""
-        levelled = self.levelled()
-        return replace(
-            levelled,
-            out=self.out / "level-answered",
-            init=_last(levelled),
-            steps=LEVEL_ANSWER_STEPS,
-            learning_rate=1e-3,
-            evaluate_every=LEVEL_ANSWER_STEPS,
-            seed=5,
-        )
+        before, runs = self.levelled(), []
+        for number, (seed, weight) in enumerate(LEVEL_ANSWER_SEAS, 1):
+            seas = self.simulated(dict.fromkeys(LEVEL_SEAS, weight))
+            before = replace(
+                before,
+                data=(*self.simulated(LEVEL_WEIGHTS), *seas, before.data[-1]),
+                out=self.out / f"level-answered-{number}",
+                init=_last(before),
+                steps=LEVEL_ANSWER_STEPS,
+                learning_rate=1e-3,
+                evaluate_every=LEVEL_ANSWER_STEPS,
+                seed=seed,
+            )
+            runs.append(before)
+        return runs
 
 
 def _weights(simulations: dict[str, tuple[int, int, str | None, float]]) -> dict[str, float]:

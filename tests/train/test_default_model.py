@@ -56,7 +56,7 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     assert "leave-one-tile-out: pooled IoU" in capsys.readouterr().out
     learning = ["base", "wider", "further-1", "further-2"]
     folds = ["without-WTR0", "without-WTR1", "final"]
-    level = ["levelled", "level-answered"]
+    level = ["levelled", "level-answered-1", "level-answered-2"]
     of_fold = [path for fold in folds for path in (f"gated/{fold}", fold)]
     assert [str(run.out.relative_to(out)) for run in runs if run.out] == [*learning, *of_fold, *level]
 

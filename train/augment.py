@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sarwater.metrics import LAND, NODATA, WATER
+from sarwater.metrics import NODATA
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
@@ -77,11 +77,13 @@ def _resample(
     angle = np.deg2rad(rng.uniform(-rotation_deg, rotation_deg)) if rotation_deg and rng.random() < 0.5 else 0.0
     if angle == 0.0 and side == crop_px:
         return pixels, truth
-    if side > crop_px:
+    scale = side / crop_px
+    if scale > 1:
         # Power adds up in a coarser pixel, amplitude does not; an angle is a plain mean.
         amplitude = np.sqrt(_average(pixels[:sar_channels].astype(np.float64) ** 2, crop_px)).astype(np.float32)
         pixels = np.concatenate([amplitude, _average(pixels[sar_channels:], crop_px).astype(np.float32)])
-        truth = _mostly(truth, crop_px)
+        centre = ((np.arange(crop_px) + 0.5) * scale).astype(np.intp)
+        truth = truth[np.ix_(centre, centre)]
     if angle == 0.0:
         return pixels, truth
     offset = np.arange(crop_px) - (crop_px - 1) / 2
@@ -93,12 +95,6 @@ def _resample(
     rows, columns = rows.clip(0, crop_px - 1), columns.clip(0, crop_px - 1)
     # Nearest neighbour keeps the speckle's statistics; interpolation would smooth it.
     return np.where(inside, pixels[:, rows, columns], np.float32(0)), np.where(inside, truth[rows, columns], NODATA)
-
-
-def _mostly(truth: UInt8, crop_px: int) -> UInt8:
-    """Water where most of what is known is water, nodata where less than half is; (S, S) to (crop_px, crop_px)."""
-    water, known = _average(np.stack([truth == WATER, truth != NODATA]).astype(np.float32), crop_px)
-    return np.where(known < 0.5, NODATA, np.where(2 * water >= known, WATER, LAND)).astype(np.uint8)
 
 
 def _average(values: npt.NDArray[Any], crop_px: int) -> npt.NDArray[Any]:

@@ -24,14 +24,6 @@ seas again, because crops are drawn for shorelines and hardly ever show a whole 
 LEVEL_SEAS = {"s1-sea-more": (200, 23, "open-water", 0.65)}
 """Where the level is learned: of 36 seas it was learned by heart, and unseen ones were taken for dark land."""
 SCENE_PX = 768
-AVERAGED = {
-    "k5-averaged": (160, 31, None, 0.4),
-    "k5-averaged-dry": (80, 33, "dry", 0.2),
-    "k5-averaged-sea": (24, 35, "open-water", 0.06),
-}
-"""Single looks as the coarse answer sees them, means of AVERAGED_BY x AVERAGED_BY pixels."""
-AVERAGED_BY = 4
-AVERAGED_PX = 512
 ETCI_WEIGHT = 0.8
 ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
@@ -43,10 +35,6 @@ WIDER_STEPS = 1200
 FURTHER = ((1200, 1.6, 2), (1300, 1.6, 6), (900, 2.0, 7))
 """Steps, weight of the ETCI scene, seed. In each the rate rises and falls again (warm restarts, Loshchilov and Hutter
 2017): of the one real scene the narrow rivers are learned last, and at a low rate."""
-COARSER_STEPS = 1800
-COARSER_ETCI_WEIGHT = 2.8
-COARSER_ZOOM = 4.0
-"""From there on: a Sentinel-1 scene of 10 m stands for products of up to 40 m, too."""
 GATE_STEPS = 150
 LEVEL_STEPS = 1200
 LEVEL_ANSWER_STEPS = 450
@@ -89,11 +77,10 @@ class Recipe:
     def simulations(self) -> dict[Path, list[str]]:
         """Every folder of simulated scenes, and the arguments of train.simulate that fill it."""
         found = {}
-        for sets, size_px, average in ((SIMULATIONS | LEVEL_SEAS, SCENE_PX, 1), (AVERAGED, AVERAGED_PX, AVERAGED_BY)):
-            for name, (count, seed, kind, _) in sets.items():
-                size = ["--count", str(count), "--size", str(size_px), "--seed", str(seed)]
-                mode = ["--mode", name.partition("-")[0], "--average", str(average)]
-                found[Path(self.simulation(name))] = [*size, *mode, *(["--type", kind] if kind else [])]
+        for name, (count, seed, kind, _) in (SIMULATIONS | LEVEL_SEAS).items():
+            size = ["--count", str(count), "--size", str(SCENE_PX), "--seed", str(seed)]
+            mode = ["--mode", name.partition("-")[0]]
+            found[Path(self.simulation(name))] = [*size, *mode, *(["--type", kind] if kind else [])]
         return found
 
     def simulated(self, weights: dict[str, float]) -> tuple[str, ...]:
@@ -154,21 +141,6 @@ class Recipe:
             runs.append(before)
         return runs
 
-    def coarser(self) -> FitOptions:
-        """Also on pixels four times as wide, of single looks, too: at their resolution the coarse answer is given, and
-        until here it has not learned from them."""
-        before = self.further()[-1]
-        return replace(
-            before,
-            data=self.mixture(_weights(SIMULATIONS | AVERAGED), COARSER_ETCI_WEIGHT),
-            out=self.out / "coarser",
-            init=_last(before),
-            zoom=COARSER_ZOOM,
-            steps=COARSER_STEPS,
-            evaluate_every=COARSER_STEPS,
-            seed=8,
-        )
-
     def gated(self, name: str, holdout: tuple[str, ...] = ()) -> FitOptions:
         """Weights that have seen no K5 tile, so here the gate learns how the two answers fare on an unseen sensor."""
         base = self.base()
@@ -177,10 +149,9 @@ class Recipe:
             data=(*self.mixture(GATE_WEIGHTS, GATE_ETCI_WEIGHT), f"{self.k5}={GATE_K5_WEIGHT}"),
             out=self.out / "gated" / name,
             holdout=(*base.holdout, *holdout),
-            init=_last(self.coarser()),
+            init=_last(self.further()[-1]),
             coarse=True,
             part="gate",
-            zoom=COARSER_ZOOM,
             crop_px=SCENE_PX,  # as wide as can be: what is dark in its surroundings depends on how wide they are
             batch=2,
             shoreline=0.0,  # land as common as in scenes: there the coarse answer goes wrong
@@ -217,14 +188,14 @@ class Recipe:
         base = self.base()
         return replace(
             base,
-            data=self._level_data(LEVEL_WEIGHTS | _weights(LEVEL_SEAS)),
+            # VH is brighter than VV by 3 dB in these images, which is what is to be told: so of VV alone.
+            data=(*self.simulated(LEVEL_WEIGHTS | _weights(LEVEL_SEAS)), f"{self.etci('vv')}={LEVEL_ETCI_WEIGHT}"),
             holdout=(ETCI_HELD_OUT,),
             out=self.out / "levelled",
             init=_last(self.refined("final")),
             coarse=True,
             level_control=True,
             part="level",
-            zoom=COARSER_ZOOM,
             gain_db=4.5,  # calibrations are off by 3, and lands differ by some more
             crop_px=384,  # a level that can be told from little is told from more as well
             shoreline=0.0,  # seas and dry land as common as can be: there the level is hard to tell
@@ -240,9 +211,10 @@ class Recipe:
         what the answer has to say of seas is hardly learned."""
         before, runs = self.levelled(), []
         for number, (seed, weight) in enumerate(LEVEL_ANSWER_SEAS, 1):
+            seas = self.simulated(dict.fromkeys(LEVEL_SEAS, weight))
             before = replace(
                 before,
-                data=self._level_data(LEVEL_WEIGHTS | dict.fromkeys(LEVEL_SEAS, weight)),
+                data=(*self.simulated(LEVEL_WEIGHTS), *seas, before.data[-1]),
                 out=self.out / f"level-answered-{number}",
                 init=_last(before),
                 steps=LEVEL_ANSWER_STEPS,
@@ -252,10 +224,6 @@ class Recipe:
             )
             runs.append(before)
         return runs
-
-    def _level_data(self, weights: dict[str, float]) -> tuple[str, ...]:
-        """VH is brighter than VV by 3 dB in the ETCI images, which is what is to be told: so of VV alone."""
-        return (*self.simulated(weights), f"{self.etci('vv')}={LEVEL_ETCI_WEIGHT}")
 
 
 def _weights(simulations: dict[str, tuple[int, int, str | None, float]]) -> dict[str, float]:

@@ -145,12 +145,3 @@ class TestAugmentation:
         assert pixels.shape == (1, 24, 24)
         assert truth.shape == (24, 24)
         assert np.mean(pixels**2) == pytest.approx(np.mean(self.scene**2), rel=0.03)
-
-    def test_a_coarser_pixel_is_water_where_most_of_what_is_known_is_and_nodata_where_most_is(self) -> None:
-        from train.augment import augment
-
-        label = np.zeros((8, 8), np.uint8)
-        label[:4, :2] = label[0, 4] = label[4:6, :4] = label[7, 4] = 1
-        label[2:4, 5:], label[6:, :4], label[4:7, 4:], label[7, 5] = NODATA, NODATA, NODATA, NODATA
-        _, truth = augment(np.ones((1, 8, 8), np.float32), label, 2, NONE, np.random.default_rng(0))
-        assert truth.tolist() == [[1, 0], [1, NODATA]]

@@ -93,7 +93,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "folds": next(iter(folds.values())).description if folds else None,
         "run": _about_the_run(sizes),
         "sets": measured,
-        "dry": {mode: _figures(each, _methods(network.mask), sizes) for mode, each in dry.items()},
+        "dry": {mode: _dry_scenes(each, _methods(network.mask), sizes) for mode, each in dry.items()},
         "peers": _peers(peers, every, sizes),
         "pictures": draw_worst(simulated, k5 if folds else [], network, folds, arguments, sizes.pictures),
     }
@@ -130,7 +130,7 @@ def _measured(samples: Sequence[Sample], mask: Method, sizes: Sizes) -> dict[str
         gains[f"{gain_db:+d}"] = counts["network"].change_of_iou(changed, sizes.resamples).to_dict()
     for factor in SPACINGS:
         coarser = [sample.coarser(factor) for sample in samples]
-        spacings[str(factor)] = _figures(coarser, {name: methods[name] for name in ("network", OTSU)}, sizes)["methods"]
+        spacings[str(factor)] = _figures(coarser, methods, sizes)["methods"]
     return {
         **_figures(samples, counts, sizes),
         "tiles": _tile_by_tile(samples, counts) if not kinds else [],
@@ -143,6 +143,13 @@ def _measured(samples: Sequence[Sample], mask: Method, sizes: Sizes) -> dict[str
         "gain_db": gains,
         "spacing": spacings,
     }
+
+
+def _dry_scenes(samples: Sequence[Sample], methods: Mapping[str, Method], sizes: Sizes) -> dict[str, Any]:
+    """False water on scenes without any: of all, and of each, for few scenes have most of it."""
+    counts = {name: _counts(samples, method) for name, method in methods.items()}
+    by_scene = {name: each.false_shares().tolist() for name, each in counts.items()}
+    return {**_figures(samples, counts, sizes), "by_scene": by_scene}
 
 
 def _dry_blocks(counts: Mapping[str, Counts], sizes: Sizes) -> dict[str, Any]:

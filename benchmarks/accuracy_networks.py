@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.accuracy_sets import Sample, UInt8, source_digest
+from sarwater.enlargement import enlargement
 from sarwater.errors import CheckpointInvalid
 from sarwater.manifest import sha256_of
 from sarwater.metrics import LAND, WATER
@@ -30,21 +31,23 @@ class Network:
     sha256: str
     segmenter: Segmenter
     threshold: float
+    coarsest_m: float | None
     training: dict[str, Any]
     cache: Path
 
     def mask(self, sample: Sample) -> UInt8:
-        """(H, W) uint8 of LAND and WATER, as the runtime would tile and blend it."""
-        shared = [CHECKOUT / "sarwater" / name for name in ("blending.py", "tiling.py")]
+        """(H, W) uint8 of LAND and WATER, as the runtime would enlarge, tile and blend it."""
+        shared = [CHECKOUT / "sarwater" / name for name in ("blending.py", "enlargement.py", "tiling.py")]
         models = sorted((CHECKOUT / "train" / "models").glob("*.py"))
         code = source_digest(CHECKOUT / "train" / "predict.py", *shared, *models)
-        parts = (self.sha256, code, str(self.threshold), str(sample.truth.shape))
+        copies = enlargement(sample.pixel_m, self.coarsest_m)
+        parts = (self.sha256, code, str(self.threshold), str(copies), str(sample.truth.shape))
         key = hashlib.sha256(" ".join(parts).encode() + sample.amplitude.tobytes()).hexdigest()
         path = self.cache / "masks" / f"{key}.npy"
         if path.is_file():
             bits = np.unpackbits(np.load(path), count=sample.truth.size)
             return bits.reshape(sample.truth.shape)
-        water = probability(self.segmenter, cast(Tile, sample)) >= self.threshold
+        water = probability(self.segmenter, cast(Tile, sample), copies) >= self.threshold
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.packbits(water))
         return np.where(water, WATER, LAND).astype(np.uint8)
@@ -78,12 +81,14 @@ def load_network(path: Path, cache: Path) -> Network:
         model = open_model(path)
         sha256 = model.manifest.verify(path)
         segmenter, threshold = open_start(path).segmenter, model.manifest.threshold
+        coarsest_m = model.manifest.coarsest_m
         training = dict(model.manifest.training)
     else:
         checkpoint = load_checkpoint(path)
         sha256, segmenter = sha256_of(path), checkpoint.segmenter()
-        threshold, training = checkpoint.threshold, checkpoint.training
+        threshold, coarsest_m, training = checkpoint.threshold, checkpoint.coarsest_m, checkpoint.training
     if len(segmenter.arch.channels) != 1:
         names = ", ".join(channel.name for channel in segmenter.arch.channels)
         raise CheckpointInvalid(f"{path}: takes {names}; the benchmark's scenes have one SAR channel")
-    return Network(path, sha256, segmenter.to(memory_format=torch.channels_last), threshold, training, cache)
+    segmenter = segmenter.to(memory_format=torch.channels_last)
+    return Network(path, sha256, segmenter, threshold, coarsest_m, training, cache)

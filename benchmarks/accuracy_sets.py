@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.metrics import LAND, NODATA, WATER
-from train.default_recipe import ETCI_HELD_OUT
+from train.default_recipe import COARSEST_M, ETCI_HELD_OUT
+from train.radar import SENSORS
 from train.regions import split_sources
 from train.simulate import EPSG, simulate_scene
 from train.tiles import find_tiles
@@ -35,6 +36,7 @@ class Sample:
     """(H, W) LAND, WATER, NODATA."""
     kind: str = ""
     """Scene type of a simulated scene."""
+    pixel_m: float | None = None
 
     @property
     def rows(self) -> tuple[int, int]:
@@ -73,19 +75,21 @@ class Sample:
         water, known = ((truth == WATER).sum(axis=(1, 3)), (truth != NODATA).sum(axis=(1, 3)))
         label = np.where(2 * water >= np.maximum(known, 1), WATER, LAND)
         label = np.where(2 * known < factor * factor, NODATA, label)
-        return replace(self, amplitude=np.sqrt(power).astype(np.float32), truth=label.astype(np.uint8))
+        pixel_m = self.pixel_m * factor if self.pixel_m else None
+        return replace(self, amplitude=np.sqrt(power).astype(np.float32), truth=label.astype(np.uint8), pixel_m=pixel_m)
 
 
 def kompsat(folder: Path) -> list[Sample]:
     """The tiles of the K5 data set, whole. Raises DataError."""
-    return [Sample(tile.name, tile.amplitude(), tile.truth()) for tile in find_tiles(str(folder))]
+    tiles = find_tiles(str(folder))
+    return [Sample(tile.name, tile.amplitude(), tile.truth(), pixel_m=tile.pixel_m) for tile in tiles]
 
 
 def sentinel(folder: Path) -> list[Sample]:
     """The rows of the ETCI scene that were held out of training. Raises DataError."""
     scene = find_tiles(f"{folder / 'vv.tif'}:{folder / 'flood_label.tif'}")
     (split,) = split_sources([scene], [ETCI_HELD_OUT])
-    return [Sample("ETCI rows", tile.amplitude(), tile.truth()) for tile in split.held_out]
+    return [Sample("ETCI rows", tile.amplitude(), tile.truth(), pixel_m=COARSEST_M) for tile in split.held_out]
 
 
 def label_limits(samples: Sequence[Sample]) -> dict[str, float]:
@@ -138,7 +142,7 @@ def _simulated(kinds: Sequence[str], mode: str, side_px: int, seed: int, cache: 
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(path, amplitude=amplitude, water=water)
         truth = np.where(amplitude == 0, NODATA, np.where(water == 1, WATER, LAND)).astype(np.uint8)
-        yield Sample(f"{mode} {kind} {index}", amplitude.astype(np.float32), truth, kind)
+        yield Sample(f"{mode} {kind} {index}", amplitude.astype(np.float32), truth, kind, SENSORS[mode].pixel_m)
 
 
 def source_digest(*paths: Path) -> str:

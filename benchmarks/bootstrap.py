@@ -60,6 +60,11 @@ class Counts:
         tiles = (tile[(tile[:, 0] + tile[:, 2] == 0) & (tile[:, 1] + tile[:, 3] > 0)] for tile in self.tiles)
         return Counts(tuple(tile for tile in tiles if len(tile)))
 
+    def false_shares(self) -> Float64:
+        """Of each tile the share of its land that is called water, (tiles,)."""
+        false_water, land = (self._as_it_is()[0][:, columns].sum(axis=1) for columns in ([1], [1, 3]))
+        return np.asarray(false_water / np.maximum(land, 1))
+
     def _as_it_is(self) -> Int64:
         """(1, tiles, 8)."""
         return np.stack([tile.sum(axis=0) for tile in self.tiles])[None]

@@ -86,6 +86,11 @@ def _what(model: Model, figures: Document) -> str:
         ["parameters", f"{figures['model']['parameters'] / 1e6:.1f} M"],
         ["input", f"{channels}; nodata 0; preprocessing inside the graph"],
         ["output", f"probability of water; water from {manifest.threshold:g}"],
+        *(
+            [["pixels", f"coarser ones than {manifest.coarsest_m:g} m are enlarged to it"]]
+            if manifest.coarsest_m
+            else []
+        ),
         ["trained", f"commit {manifest.training.get('commit', '?')}, {str(manifest.training.get('date', '?'))[:10]}"],
         ["licence", "Apache-2.0"],
     ]

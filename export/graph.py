@@ -23,15 +23,13 @@ from sarwater.errors import ExportError, ManifestInvalid, ModelNotFound, OutputE
 from sarwater.manifest import (
     ARCHITECTURE_KEY,
     INPUT_NAME,
+    MANIFEST_KEY,
     OUTPUT_NAME,
     THRESHOLD_KEY,
     ModelManifest,
     manifest_path,
     sha256_of,
 )
-
-MANIFEST_KEY = "sarwater"
-"""The `metadata_props` entry that holds, as JSON, what the manifest says, less the hashes."""
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 20
 """Per-channel Q/DQ came with 13; 20 is the newest that the ONNX parser of TensorRT 10.3 (JetPack 6) reads.

@@ -67,6 +67,7 @@ def inspect(path: Path) -> dict[str, Any]:
         "channels": [f"{channel.name} [{channel.unit}]" for channel in manifest.channels],
         "overlap_px": manifest.overlap_px,
         "threshold": manifest.threshold,
+        "coarsest_m": manifest.coarsest_m,
         **more,
         "runs_on": _devices(manifest),
         "accuracy": dict(engine.accuracy) if engine else manifest.recipe.get("outcome", {}).get("accuracy", {}),

@@ -114,6 +114,7 @@ def to_graph(checkpoint: Checkpoint, tile_px: int, overlap_px: int, recipe: dict
         precision="fp32",
         opset=OPSET,
         files={},
+        coarsest_m=checkpoint.coarsest_m,
         training=checkpoint.training,
         recipe=recipe,
     )

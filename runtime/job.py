@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sarwater import __version__
+from sarwater.enlargement import MOST_COPIES
 from sarwater.errors import UsageError
 
 PRODUCTS = ("mask", "confidence", "polygons", "quicklook", "stac")
@@ -68,6 +69,8 @@ class SceneOptions:
     """Unit of the scene's pixels, one of SCENE_UNITS, where the scene does not say it (or not rightly)."""
     nodata: float | None = None
     """Pixel value that means nothing was measured; None takes what the scene says."""
+    enlarge: int | None = None
+    """How many copies of each pixel the network sees along each axis; None goes by the pixel spacing, 1 never does."""
     sieve_px: int = 0
     """Minimum mapping unit: bodies of water, and islands, of fewer pixels are filled in; 0 leaves the mask as it is."""
     minimum_area_m2: float = 0.0
@@ -84,6 +87,8 @@ class SceneOptions:
             raise UsageError(f"threshold {self.threshold}: expected a probability between 0 and 1")
         if self.unit is not None and self.unit not in SCENE_UNITS:
             raise UsageError(f"unit {self.unit!r} is unknown; expected one of: {', '.join(SCENE_UNITS)}")
+        if self.enlarge is not None and not 1 <= self.enlarge <= MOST_COPIES:
+            raise UsageError(f"enlarge {self.enlarge}: expected 1 (never) to {MOST_COPIES} copies along each axis")
         if not 0 <= self.sieve_px <= MAX_SIEVE_PX:
             raise UsageError(f"sieve of {self.sieve_px} pixels: expected 0 (none) to {MAX_SIEVE_PX}")
         if min(self.minimum_area_m2, self.simplify_m) < 0:

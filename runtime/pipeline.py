@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from runtime.backends.base import Backend, FinishedRows
+from runtime.enlarged import ReducedRows
 from runtime.formats import hash_input, input_bytes
 from runtime.job import SceneOptions, Window, job_key, mask_name, product_stem
 from runtime.latency import LatencyRecord, StageClock
@@ -34,6 +35,7 @@ from runtime.products.stac import stac_item
 from runtime.scene import SHADOW, Bool, Pixels, Scene, See, open_scene
 from sarwater import __version__
 from sarwater.atomic import fsync_file, make_folder
+from sarwater.enlargement import enlargement
 from sarwater.errors import OutputError
 from sarwater.manifest import sha256_of
 from sarwater.metrics import NODATA
@@ -152,8 +154,10 @@ def _finish(products: Sequence[Product], tags: Mapping[str, str], clock: StageCl
 
 
 def open_for(backend: Backend, path: Path, options: SceneOptions) -> Scene:
-    """Open a scene for the backend's model; raises as open_scene does."""
-    return open_scene(path, backend.manifest.channels, options)
+    """Open a scene for the backend's model, enlarged to what it knows; raises as open_scene does."""
+    scene = open_scene(path, backend.manifest.channels, options)
+    scene.enlarged_by = options.enlarge or enlargement(scene.pixel_m, backend.manifest.coarsest_m)
+    return scene
 
 
 def infer_scene(
@@ -170,12 +174,15 @@ def infer_scene(
     Fills `record` with what the run was and took; `see` gets every row of pixels as it is read.
     """
     options, clock, record = options or SceneOptions(), clock or StageClock(), record or LatencyRecord()
-    plan = backend.plan(scene.height_px, scene.width_px)
+    copies = scene.enlarged_by
+    plan = backend.plan(copies * scene.height_px, copies * scene.width_px)
     run = backend.begin(plan, scene.nodata, options.threshold)
     counters = run.counters
     if progress:
         run.on_tile = lambda: progress(counters.tiles + counters.tiles_skipped, plan.tiles)
     bands = scene.bands(plan, see)
+    threshold = backend.manifest.threshold if options.threshold is None else options.threshold
+    reduced = ReducedRows(copies, threshold, scene.width_px) if copies > 1 else None
 
     def read() -> tuple[Pixels, Bool | None]:
         with clock.stage("read"):
@@ -189,11 +196,14 @@ def infer_scene(
                 band = reader.submit(read)
             clock.mark("first_tile")
             finished = run.push(rows, valid)
+            if reduced:
+                finished = reduced.push(finished)
             if finished.mask.size:
                 yield finished
     clock.mark("last_tile")
     seconds = counters.seconds
     record.width_px, record.height_px, record.dtype = scene.width_px, scene.height_px, str(scene.dtype)
+    record.enlarged_by = copies
     record.tiles, record.tiles_skipped = counters.tiles, counters.tiles_skipped
     record.backend, record.device, record.engine_sha256 = backend.name, backend.device, backend.model_sha256
     record.read_s = clock.seconds("read")
@@ -257,6 +267,8 @@ def _tags(key: str, input_sha256: str, backend: Backend, options: SceneOptions, 
         "SARWATER_THRESHOLD": f"{threshold:g}",
         "SARWATER_VERSION": __version__,
     }
+    if scene.enlarged_by > 1:
+        tags["SARWATER_ENLARGED_BY"] = str(scene.enlarged_by)
     if options.sieve_px:
         tags["SARWATER_MINIMUM_MAPPING_UNIT_PX"] = str(options.sieve_px)
     if not scene.georeference.known:

@@ -78,6 +78,13 @@ def add_scene_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--unit", help=f"unit of the pixels, where the scene does not say it: {', '.join(SCENE_UNITS)}")
     group.add_argument(
+        "--enlarge",
+        type=int,
+        metavar="N",
+        help="show the network each pixel N times along each axis, 1 to 4 (default: as often as brings a coarser scene "
+        "to the pixel spacing that the model knows)",
+    )
+    group.add_argument(
         "--nodata",
         type=float,
         metavar="VALUE",
@@ -96,6 +103,7 @@ def options_of(arguments: argparse.Namespace) -> SceneOptions:
         polarisations=tuple(filter(None, arguments.polarisation.lower().split(","))),
         unit=arguments.unit,
         nodata=arguments.nodata,
+        enlarge=arguments.enlarge,
         sieve_px=given.get("sieve", 0),
         minimum_area_m2=given.get("minimum_area", 0.0),
         simplify_m=given.get("simplify", 0.0),

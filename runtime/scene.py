@@ -23,6 +23,7 @@ from runtime.formats.layer import UNKNOWN_UNIT, Layer
 from runtime.formats.product import Product
 from runtime.job import SceneOptions, Window
 from sarwater.amplitude import unlike_amplitude
+from sarwater.enlargement import enlarged
 from sarwater.errors import UnitMismatch, UsageError
 from sarwater.manifest import Channel
 from sarwater.swath import beyond_swath, is_empty, measured_columns
@@ -50,6 +51,8 @@ class Scene:
     """Which of them are backscatter; the others (incidence angles) do not tell where something was measured."""
     sar_nodata: float | None
     """Pixel value that means that nothing was measured; None where there is none, or NaN stands for it."""
+    enlarged_by: int = 1
+    """How many copies of each pixel `bands` gives along each axis (sarwater/enlargement.py)."""
     zero_beyond_swath: bool = False
     """Whether zeros that reach in from the left or right edge of the product are taken for nodata."""
     _cleared: bool = False
@@ -78,11 +81,20 @@ class Scene:
         return self.product.georeference.shifted(self.window.x_px, self.window.y_px)
 
     @property
+    def pixel_m(self) -> float | None:
+        """Pixel spacing on the ground; None where it is not known."""
+        return self.product.georeference.pixel_m(self.product.width_px, self.product.height_px)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What whoever uses the products should know, in plain words."""
         notes = list(self.product.notes)
         if not self.georeference.known:
             notes.append("the scene has no georeference: products are in rows and columns")
+        if self.enlarged_by > 1:
+            notes.append(
+                f"pixels are coarser than the model knows: it saw each {self.enlarged_by} times along each axis"
+            )
         for layer in self.layers:
             if layer.converted:
                 notes.append(f"{layer.label}: {layer.unit} was converted to {layer.delivered_unit}")
@@ -157,14 +169,17 @@ class Scene:
     def bands(self, plan: TilePlan, see: See | None = None) -> Iterator[tuple[Pixels, Bool | None]]:
         """The pixels of each tile row of `plan`, north to south; what two of them share is read once.
 
-        `see` is called with every row once: (row, pixels, validity).
+        The plan is that of the enlarged scene, if it is (`enlarged_by`). `see` is called with every row of the scene
+        itself once: (row, pixels, validity).
         """
+        copies = self.enlarged_by
         rows = np.empty((len(self.layers), 0, self.width_px), self.dtype)
         valid: Bool | None = None
         end = 0
         for span in plan.rows:
-            keep, stop = end - span.start, min(span.start + plan.tile_px, self.height_px)
-            band = np.empty((len(self.layers), stop - span.start, self.width_px), self.dtype)
+            start, stop = span.start // copies, min(-(-(span.start + plan.tile_px) // copies), self.height_px)
+            keep = end - start
+            band = np.empty((len(self.layers), stop - start, self.width_px), self.dtype)
             band[:, :keep] = rows[:, rows.shape[1] - keep :]
             fresh_valid = self._read_into(band[:, keep:], end)
             if see:
@@ -172,7 +187,11 @@ class Scene:
             if fresh_valid is not None and valid is not None:
                 fresh_valid = np.concatenate([valid[len(valid) - keep :], fresh_valid])
             rows, valid, end = band, fresh_valid, stop
-            yield rows, valid
+            if copies == 1:
+                yield rows, valid
+                continue
+            part = slice(span.start - start * copies, span.start + plan.tile_px - start * copies)
+            yield enlarged(rows, copies)[:, part], None if valid is None else enlarged(valid, copies)[part]
 
     def _refuse_other_units(self, rows: Pixels) -> None:
         """What has not said that it is no amplitude, and is none."""

@@ -26,6 +26,8 @@ PRECISIONS = ("fp32", "fp16", "int8")
 FLAVORS = ("tensorrt", "tensorrt-rtx")
 INPUT_NAME = "sar"
 OUTPUT_NAME = "water"
+MANIFEST_KEY = "sarwater"
+"""The `metadata_props` entry of an ONNX file that holds, as JSON, what the manifest says, less the hashes."""
 ARCHITECTURE_KEY = "sarwater_architecture"
 """The `metadata_props` entry of an ONNX file that holds `train.models.Architecture`: with it, training can go on."""
 THRESHOLD_KEY = "seg_thresh"
@@ -79,6 +81,8 @@ class ModelManifest:
     opset: int
     files: Mapping[str, str]
     """File name (beside the manifest, no folders) -> sha256 in hexadecimal."""
+    coarsest_m: float | None = None
+    """Pixel spacing of the coarsest scenes that it knows: coarser ones are enlarged to it. None: they are not."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Provenance: data, commit, date, metrics with the data set they were measured on."""
     engine: Engine | None = None
@@ -95,6 +99,8 @@ class ModelManifest:
             raise ManifestInvalid(f"channels lists {len(self.channels)}, expected 1 to 3")
         if not 0 < self.threshold < 1:
             raise ManifestInvalid(f"threshold is {self.threshold}, expected a probability between 0 and 1")
+        if self.coarsest_m is not None and not self.coarsest_m > 0:
+            raise ManifestInvalid(f"coarsest_m is {self.coarsest_m}, expected metres above 0, or null")
         if self.tile_px < 32 or self.tile_px % 32:
             raise ManifestInvalid(f"tile_px is {self.tile_px}, expected a multiple of 32")
         if self.overlap_px < 0 or self.overlap_px % 2 or self.overlap_px * 3 > self.tile_px:

@@ -27,6 +27,8 @@ class Checkpoint:
     """Provenance: data, commit, date, options, metrics with the data set they were measured on."""
     resume: dict[str, Any] | None = None
     """Optimiser, averages and step of an unfinished run; only in `last.pt`."""
+    coarsest_m: float | None = None
+    """Pixel spacing of the coarsest scenes that it knows: coarser ones are enlarged to it. None: they are not."""
 
     def segmenter(self) -> Segmenter:
         """The network in evaluation mode. Raises CheckpointInvalid where the tensors do not fit the architecture."""
@@ -57,6 +59,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "architecture": checkpoint.architecture.to_dict(),
         "state_dict": checkpoint.state_dict,
         "threshold": checkpoint.threshold,
+        "coarsest_m": checkpoint.coarsest_m,
         "training": checkpoint.training,
         "resume": checkpoint.resume,
     }
@@ -88,6 +91,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             document["threshold"],
             document["training"],
             document["resume"],
+            document.get("coarsest_m"),
         )
     except (KeyError, TypeError) as error:
         raise CheckpointInvalid(f"{path}: field {error} is missing or wrong; train again with this version") from error

@@ -28,9 +28,10 @@ class Comparison:
     after: Scores
 
 
-def scores_of(segmenter: Segmenter, tiles: Sequence[Tile], threshold: float) -> Scores:
+def scores_of(segmenter: Segmenter, tiles: Sequence[Tile], threshold: float, coarsest_m: float | None) -> Scores:
+    """As the runtime would answer, which enlarges what is coarser than `coarsest_m`."""
     segmenter = segmenter.to(choose_device("auto"))
-    masks = ((tile, water_mask(segmenter, tile, threshold)) for tile in tiles)
+    masks = ((tile, water_mask(segmenter, tile, threshold, coarsest_m)) for tile in tiles)
     return Scores(tuple(score_tile(tile.name, mask, tile.truth(), BOUNDARY_TOLERANCE_PX) for tile, mask in masks))
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sarwater.enlargement import enlarged, enlargement
 from sarwater.errors import DataError
 from sarwater.metrics import NODATA, WATER
 from train.augment import Augmentation, augment, window_side_px
@@ -41,27 +42,36 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
 
     Inside a source, tiles are drawn in proportion to their area, windows uniformly; a window with almost no valid pixel
     is drawn again, and so, for a share `shoreline` of the crops, is one without water or without land: a shoreline
-    teaches more.
+    teaches more. Tiles of coarser pixels than `coarsest_m` are enlarged to it, as at run time; 0: none.
 
     Raises DataError where there is nothing to train on, or a tile is smaller than the crop.
     """
 
     def __init__(
-        self, sources: Sequence[Source], crop_px: int, seed: int, augmentation: Augmentation, shoreline: float = 0.5
+        self,
+        sources: Sequence[Source],
+        crop_px: int,
+        seed: int,
+        augmentation: Augmentation,
+        shoreline: float = 0.5,
+        coarsest_m: float = 0.0,
     ) -> None:
         self.sources = [source for source in sources if source.tiles]
         if not self.sources:
             raise DataError("no tiles to train on: all of them are held out")
         for tile in (tile for source in self.sources for tile in source.tiles):
-            if min(tile.width_px, tile.rows_px) < crop_px:
+            copies = enlargement(tile.pixel_m, coarsest_m)
+            if copies * min(tile.width_px, tile.rows_px) < crop_px:
+                enlarged_by = f", enlarged {copies} times," if copies > 1 else ""
                 raise DataError(
-                    f"{tile.image}: {tile.width_px} x {tile.rows_px} px is smaller than the crop ({crop_px} px); "
-                    "choose a smaller --crop, or hold out less"
+                    f"{tile.image}: {tile.width_px} x {tile.rows_px} px{enlarged_by} is smaller than the crop "
+                    f"({crop_px} px); choose a smaller --crop, or hold out less"
                 )
         self.crop_px = crop_px
         self.seed = seed
         self.augmentation = augmentation
         self.shoreline = shoreline
+        self.coarsest_m = coarsest_m
         weights = np.array([source.weight for source in self.sources])
         self._source_share = weights / weights.sum()
         self._tile_share = [np.array([tile.area_px / s.area_px for tile in s.tiles]) for s in self.sources]
@@ -81,10 +91,13 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
 
     def _window(self, tile: Tile, rng: np.random.Generator) -> tuple[Float32, UInt8]:
         first, last = tile.rows
-        side = min(window_side_px(self.crop_px, self.augmentation, rng), tile.width_px, tile.rows_px)
-        x = int(rng.integers(tile.width_px - side + 1))
-        y = int(rng.integers(first, last - side + 1))
-        return tile.read(x, y, side, side)
+        copies = enlargement(tile.pixel_m, self.coarsest_m)
+        side = min(window_side_px(self.crop_px, self.augmentation, rng), copies * min(tile.width_px, tile.rows_px))
+        source = -(-side // copies)
+        x = int(rng.integers(tile.width_px - source + 1))
+        y = int(rng.integers(first, last - source + 1))
+        pixels, truth = tile.read(x, y, source, source)
+        return enlarged(pixels, copies)[:, :side, :side], enlarged(truth, copies)[:side, :side]
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def _leave_one_out(recipe: Recipe, names: list[str]) -> dict[str, Any]:
     scored = []
     for name in names:
         fold = load_checkpoint(recipe.out / f"without-{name}" / "last.pt")
-        mask = water_mask(fold.segmenter(), tiles[name], fold.threshold)
+        mask = water_mask(fold.segmenter(), tiles[name], fold.threshold, fold.coarsest_m)
         scored.append(score_tile(name, mask, tiles[name].truth()))
     scores = Scores(tuple(scored))
     (recipe.out / "leave_one_out.json").write_text(json.dumps(scores.to_dict(), indent=2) + "\n")

@@ -53,6 +53,8 @@ REFINE_K5_WEIGHT = 1.2
 LEVEL_WEIGHTS = {"s1": 0.5, "s1-dry": 0.6, "s1-sea": 0.15}
 """Of other scenes of several looks there: seas and dry land often, for those are what a wrong level costs."""
 LEVEL_ETCI_WEIGHT = 1.5
+COARSEST_M = 30.0
+"""Pixel spacing of the ETCI scene: its swath, 250 km wide, has 8,830 of them."""
 THRESHOLD = 0.7
 """Crops are drawn for shorelines and hold more water than scenes do, so the network expects too much of it."""
 
@@ -104,6 +106,7 @@ class Recipe:
             learning_rate=2e-3,
             ema=0.995,
             threshold=THRESHOLD,
+            coarsest_m=COARSEST_M,
             evaluate_every=600,
         )
 

@@ -103,7 +103,11 @@ def candidate_of(name: str, threshold: float | None, device: str) -> Candidate:
     level = checkpoint.threshold if threshold is None else threshold
     channels = tuple(channel.name for channel in checkpoint.architecture.channels)
     return Candidate(
-        checkpoint.architecture.name, str(path), channels, level, lambda tile: water_mask(segmenter, tile, level)
+        checkpoint.architecture.name,
+        str(path),
+        channels,
+        level,
+        lambda tile: water_mask(segmenter, tile, level, checkpoint.coarsest_m),
     )
 
 

@@ -79,9 +79,9 @@ def finetune(
         for tile in find_tiles(folder, start.channels)
     ]
     began_s = time.monotonic()
-    before = scores_of(start.segmenter, split.held_out, start.threshold)
+    before = scores_of(start.segmenter, split.held_out, start.threshold, start.coarsest_m)
     evaluation_s = time.monotonic() - began_s
-    before_unseen = scores_of(start.segmenter, unseen, start.threshold)
+    before_unseen = scores_of(start.segmenter, unseen, start.threshold, start.coarsest_m)
     useful = before.pooled_iou >= USEFUL_IOU
     options = _options(start, split, replay, crop_px, out, useful=useful)
     steps = steps or steps_in(60 * minutes, evaluation_s, options)
@@ -89,10 +89,10 @@ def finetune(
     best = fit(replace(options, steps=steps, warmup_steps=max(1, steps // 10), evaluate_every=-(-steps // EVALUATIONS)))
     checkpoint = load_checkpoint(best)
     adapted = checkpoint.segmenter()
-    held_out = Comparison(before, scores_of(adapted, split.held_out, start.threshold))
+    held_out = Comparison(before, scores_of(adapted, split.held_out, start.threshold, checkpoint.coarsest_m))
     checkpoint.training["metrics"]["held_out"] = held_out.after.to_dict()
     save_checkpoint(best, checkpoint)
-    simulated = Comparison(before_unseen, scores_of(adapted, unseen, start.threshold))
+    simulated = Comparison(before_unseen, scores_of(adapted, unseen, start.threshold, checkpoint.coarsest_m))
     write_report(out / "finetune.json", start.path, held_out, simulated)
     print_table(held_out, simulated)
     _accept(best, held_out)
@@ -163,6 +163,7 @@ def _options(start: Start, split: Split, replay: Sequence[str], crop_px: int, ou
         learning_rate=3e-4,
         patience=PATIENCE,
         threshold=start.threshold,
+        coarsest_m=start.coarsest_m or 0.0,
         tensorboard=False,
         out=out,
     )

@@ -101,7 +101,9 @@ def _held_out_scores(plan: Plan, state: State) -> Scores:
     counts = torch.zeros(len(plan.held_out), 4, dtype=torch.int64)
     for index in range(plan.team.rank, len(plan.held_out), plan.team.size):
         tile = plan.held_out[index]
-        tile_counts = confusion(water_mask(segmenter, tile, plan.options.threshold), tile.truth())
+        tile_counts = confusion(
+            water_mask(segmenter, tile, plan.options.threshold, plan.options.coarsest_m), tile.truth()
+        )
         counts[index] = torch.tensor(
             [tile_counts.true_water, tile_counts.false_water, tile_counts.missed_water, tile_counts.true_land]
         )

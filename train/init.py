@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sarwater.errors import CheckpointInvalid, DependencyMissing
-from sarwater.manifest import ARCHITECTURE_KEY, THRESHOLD_KEY
+from sarwater.manifest import ARCHITECTURE_KEY, MANIFEST_KEY, THRESHOLD_KEY
 from train.checkpoint import FORMAT, load_checkpoint
 from train.models import Architecture, Segmenter
 
@@ -62,6 +62,8 @@ class Weights:
     architecture: Architecture | None = None
     """Where the file is one of ours, which says so."""
     threshold: float = 0.5
+    coarsest_m: float | None = None
+    """As in a checkpoint."""
     """Of such a file."""
 
 
@@ -121,7 +123,8 @@ def read_weights(path: Path) -> Weights:
     if isinstance(document, dict) and document.get("format") == FORMAT:
         checkpoint = load_checkpoint(path)
         arch = checkpoint.architecture
-        return Weights(checkpoint.state_dict, arch.planes, arch.name, arch, checkpoint.threshold)
+        of_training = checkpoint.threshold, checkpoint.coarsest_m
+        return Weights(checkpoint.state_dict, arch.planes, arch.name, arch, *of_training)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(document, dict) and isinstance(document.get(key), Mapping):
             document = document[key]
@@ -143,6 +146,7 @@ def _read_onnx(path: Path) -> Weights:
         about = metadata.get(ARCHITECTURE_KEY)
         arch = Architecture.from_dict(json.loads(about)) if about else None
         threshold = float(json.loads(metadata.get(THRESHOLD_KEY, "0.5")))
+        coarsest_m = json.loads(metadata.get(MANIFEST_KEY, "{}")).get("coarsest_m")
     except Exception as error:  # whatever protobuf and numpy say of a damaged file
         raise CheckpointInvalid(f"{path}: not a readable ONNX file ({error})") from error
     # Constants of the graph are initialisers, too: those are named by a path, or without a dot.
@@ -150,7 +154,7 @@ def _read_onnx(path: Path) -> Weights:
     tensors = {PREFIXES.sub("", name): torch.from_numpy(array.copy()) for name, array in tensors.items()}
     if arch is None:
         return Weights(tensors)
-    return Weights(tensors, arch.planes, arch.name, arch, threshold)
+    return Weights(tensors, arch.planes, arch.name, arch, threshold, coarsest_m)
 
 
 def _read_safetensors(path: Path) -> Weights:

@@ -132,6 +132,13 @@ class FitOptions:
     threshold: float = _option(
         0.5, "output", "probability from which a pixel is water: in evaluation, and as the model's own", metavar="P"
     )
+    coarsest_m: float = _option(
+        0.0,
+        "output",
+        "pixel spacing of the coarsest scenes that the network is to know: coarser ones are enlarged to it, in "
+        "training and at run time; 0: never",
+        metavar="METRES",
+    )
     evaluate_every: int = _option(250, "output", "how often to evaluate and to write last.pt", metavar="STEPS")
     log_every: int = _option(10, "output", "steps between rows of log.csv", metavar="STEPS")
     tensorboard: bool = _option(True, "output", "write the curve for TensorBoard too")
@@ -141,7 +148,7 @@ class FitOptions:
         for name in ("steps", "batch", "crop_px", "evaluate_every", "log_every", "learning_rate", "poly_power"):
             self._expect(name, getattr(self, name) > 0, "more than 0")
         counts = ("workers", "epochs", "patience", "warmup_steps", "seed")
-        amounts = ("weight_decay", "clip", "rotation_deg", "gain_db")
+        amounts = ("weight_decay", "clip", "rotation_deg", "gain_db", "coarsest_m")
         for name in (*counts, *amounts):
             self._expect(name, getattr(self, name) >= 0, "0 or more")
         for name in ("shoreline", "speckle", "momentum", "ema"):
@@ -224,7 +231,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _flag(name: str) -> str:
     """`crop_px` -> `--crop`: the flag leaves out the unit, which its placeholder shows."""
-    return "--" + re.sub("_(px|deg|db|steps)$", "", name).replace("_", "-")
+    return "--" + re.sub("_(px|deg|db|m|steps)$", "", name).replace("_", "-")
 
 
 def _element_type(name: str) -> type:

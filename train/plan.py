@@ -71,7 +71,7 @@ def make_plan(options: FitOptions, team: Team) -> Plan:
         arch=arch,
         device=device,
         precision=choose_precision(options.precision, device),
-        crops=Crops(sources, options.crop_px, options.seed, augmentation, options.shoreline),
+        crops=Crops(sources, options.crop_px, options.seed, augmentation, options.shoreline, options.coarsest_m),
         held_out=held_out,
         dropped=dropped,
         steps=_steps(options, sources, team),

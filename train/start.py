@@ -19,6 +19,7 @@ class Start:
     arch: Architecture
     segmenter: Segmenter
     threshold: float
+    coarsest_m: float | None
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -59,4 +60,4 @@ def open_start(path: Path) -> Start:
     report = initialise(segmenter, path)
     if report.fresh or report.adapted or report.skipped:
         raise CheckpointInvalid(f"{path}: not all of {arch.name}: {report}; expected an fp32 model, not a derived one")
-    return Start(path, arch, segmenter.eval(), weights.threshold)
+    return Start(path, arch, segmenter.eval(), weights.threshold, weights.coarsest_m)

@@ -129,7 +129,10 @@ class State:
     @property
     def kept(self) -> Checkpoint:
         """The weights that are scored and saved: their average, or the mean of that and --init."""
-        average = Checkpoint(self.plan.arch, self.average.net.state_dict(), self.plan.options.threshold)
+        options = self.plan.options
+        average = Checkpoint(
+            self.plan.arch, self.average.net.state_dict(), options.threshold, coarsest_m=options.coarsest_m or None
+        )
         return halfway(self._begun, average) if self._begun else average
 
     @property

@@ -5,6 +5,7 @@ In a mask 0 is land and 255 is water; or, where the value 1 occurs in the same d
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.amplitude import AMPLITUDE_DN_AT_0_DB, unlike_amplitude
+from sarwater.enlargement import METRES_PER_DEGREE
 from sarwater.errors import DataError, DependencyMissing, UsageError
 from sarwater.metrics import LAND, NODATA, WATER
 from sarwater.swath import beyond_swath, is_empty, measured_columns
@@ -44,6 +46,17 @@ class Extent:
     south: float
     east: float
     north: float
+
+    def side_m(self) -> float:
+        """Side of a square as large, in metres on the ground."""
+        from osgeo import osr
+
+        area = (self.east - self.west) * (self.north - self.south)
+        crs = osr.SpatialReference(self.crs)
+        if not crs.IsGeographic():
+            return math.sqrt(area) * float(crs.GetLinearUnits())
+        latitude = math.radians((self.north + self.south) / 2)
+        return math.sqrt(area * math.cos(latitude)) * METRES_PER_DEGREE
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,11 @@ class Tile:
     @property
     def area_px(self) -> int:
         return self.width_px * self.rows_px
+
+    @property
+    def pixel_m(self) -> float | None:
+        """Pixel spacing on the ground; None where it is not known."""
+        return self.extent.side_m() / math.sqrt(self.width_px * self.height_px) if self.extent else None
 
     def read(self, x: int, y: int, width: int, height: int) -> tuple[Float32, UInt8]:
         """Window at (x, y) in scene pixels: raw pixels (C, height, width) float32 with nodata as 0, and the truth

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from runtime.job import SCENE_UNITS
+from sarwater.enlargement import MOST_COPIES
 from sarwater.errors import ConfigurationError
 
 if sys.version_info >= (3, 11):
@@ -77,6 +78,8 @@ class Config(_Frozen):
     """Unit of the pixels of every scene, such as `sigma0_db`; none means what each says. Others are refused."""
     nodata: float | None = None
     """Pixel value without a measurement in every scene; none means what each says, else 0."""
+    enlarge: int | None = Field(None, ge=1, le=MOST_COPIES)
+    """How many copies of each pixel the network sees along each axis; none goes by the pixel spacing of each scene."""
 
     ignore: tuple[str, ...] = (".*", "*.tmp", "*.part", "*.filepart", "*.crdownload", "*~")
     """Names that are still being written; a rename from one of them to another name completes a file."""

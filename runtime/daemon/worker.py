@@ -109,6 +109,7 @@ def _open(message: Message) -> tuple[Backend, SceneOptions]:
         polarisations=tuple(settings["polarisations"]),
         unit=settings["unit"],
         nodata=settings["nodata"],
+        enlarge=settings["enlarge"],
         limits=SceneLimits(**settings["limits"]),
     )
     backend = open_backend(model, message["device"])

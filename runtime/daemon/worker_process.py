@@ -98,6 +98,7 @@ def scene_options(config: Config) -> dict[str, Any]:
         "polarisations": list(config.polarisations),
         "unit": config.unit,
         "nodata": config.nodata,
+        "enlarge": config.enlarge,
         "limits": {
             "file_bytes": config.max_input_bytes,
             "pixels": config.max_pixels,

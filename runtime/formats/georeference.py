@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from runtime.raster import gdal, osr
+from sarwater.enlargement import METRES_PER_DEGREE
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,21 @@ class Georeference:
         upright = width > 0 > height and shear == skew == 0 and abs(width + height) < 0.01 * width
         return width * crs.GetLinearUnits() if upright and crs.IsProjected() else None
 
+    def pixel_m(self, width_px: int, height_px: int) -> float | None:
+        """Pixel spacing on the ground of a raster of this size, the mean of both axes and of the whole raster; None
+        where the ground is not known."""
+        if self.geotransform is not None and self.crs_wkt:
+            crs = osr.SpatialReference(self.crs_wkt)
+            if crs.IsProjected():
+                _, width, shear, _, skew, height = self.geotransform
+                return math.sqrt(abs(width * height - shear * skew)) * float(crs.GetLinearUnits())
+        corners = self.footprint(width_px, height_px)
+        if not corners:
+            return None
+        east_m, north_m = _metres(corners)
+        crossed_m2 = np.roll(east_m, -1) * north_m - east_m * np.roll(north_m, -1)  # the shoelace formula
+        return math.sqrt(abs(float(crossed_m2.sum())) / 2 / (width_px * height_px)) or None
+
     def centre(self, width_px: int, height_px: int) -> tuple[float, float]:
         """(longitude, latitude) of the middle of the corners. Raises ValueError where they are unknown."""
         corners = self.footprint(width_px, height_px)
@@ -132,3 +152,12 @@ class Georeference:
         elif self.gcps:
             points = [gdal.GCP(gcp.x, gcp.y, gcp.z, gcp.pixel, gcp.line, "", gcp.name) for gcp in self.gcps]
             dataset.SetGCPs(points, self.gcp_crs_wkt)
+
+
+def _metres(corners: list[tuple[float, float]]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(longitude, latitude) of points near each other in metres east and north of the first, on a sphere."""
+    longitude_deg, latitude_deg = np.array(corners).T
+    # Across the antimeridian the short way round.
+    east_deg = (longitude_deg - longitude_deg[0] + 180) % 360 - 180
+    scale = math.cos(math.radians(float(latitude_deg.mean())))
+    return east_deg * scale * METRES_PER_DEGREE, (latitude_deg - latitude_deg[0]) * METRES_PER_DEGREE

@@ -80,6 +80,14 @@ def test_every_scene_type_of_both_modes_is_measured(figures: dict[str, Any]) -> 
     assert figures["dry"].keys() == {"k5", "s1"}
 
 
+def test_false_water_is_measured_in_each_dry_scene(figures: dict[str, Any], folder: Path) -> None:
+    for entry in figures["dry"].values():
+        shares = entry["by_scene"]["network"]
+        assert len(shares) == entry["scenes"]
+        assert np.mean(shares) == pytest.approx(entry["methods"]["network"]["false_share"]["value"])
+    assert "scenes with less than 0.1 % of false water" in (folder / "accuracy.md").read_text()
+
+
 def test_gain_and_spacing_are_measured(figures: dict[str, Any]) -> None:
     entry = figures["sets"]["k5"]
     assert entry["gain_db"].keys() == {"-3", "+3"}

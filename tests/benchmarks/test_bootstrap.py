@@ -69,6 +69,10 @@ def test_dry_scenes_are_scored_on_land_and_by_the_share_called_water() -> None:
     assert figures["false_share"].value == 0.25
     assert figures["mean_tile_iou"].value == 0.75
     assert figures["pooled_iou"].value == 0
+    scenes = Counts(
+        (np.array([[0, 25, 0, 75, 0, 0, 0, 0]]), np.array([[9, 1, 9, 1, 0, 0, 0, 0], [0, 0, 0, 2, 0, 0, 0, 0]]))
+    )
+    assert scenes.false_shares().tolist() == [0.25, 0.25]
 
 
 def test_dry_are_the_blocks_with_land_and_without_water() -> None:

@@ -14,12 +14,13 @@ from onnx import numpy_helper
 from export.graph import read_graph, with_tile
 from export.runners import backend_runner, onnxruntime_runner
 from export.tiles import labelled_tiles
-from export.to_onnx import find_checkpoint, main, segmenter_from_onnx, to_graph, torch_network
+from export.to_onnx import export_checkpoint, find_checkpoint, main, segmenter_from_onnx, to_graph, torch_network
 from sarwater.errors import CheckpointInvalid, ExportError, ModelNotFound, UsageError
 from sarwater.manifest import Channel, ModelManifest, sha256_of
 from sarwater.models import RUNS
 from tests.export.conftest import SMALL, TILE_PX, random_segmenter, speckle
-from train.checkpoint import Checkpoint, load_checkpoint
+from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from train.init import read_weights
 
 PARITY = 1e-4
 """Largest difference of a probability between PyTorch and any runtime of the same fp32 graph."""
@@ -118,6 +119,13 @@ def test_a_second_channel_keeps_its_own_normalisation() -> None:
     pixels = speckle(2, TILE_PX)
     with onnxruntime_runner(graph, 0).open() as network, torch.inference_mode():
         assert np.abs(network(pixels) - segmenter(torch.from_numpy(pixels)).numpy()).max() <= PARITY
+
+
+def test_the_coarsest_spacing_goes_along_and_comes_back(tmp_path: Path) -> None:
+    segmenter = random_segmenter(SMALL, (Channel("sar", "amplitude_dn"),))
+    save_checkpoint(tmp_path / "a.pt", Checkpoint(segmenter.arch, segmenter.net.state_dict(), coarsest_m=30.0))
+    path, manifest = export_checkpoint(tmp_path / "a.pt", tmp_path / "a.onnx", TILE_PX)
+    assert manifest.coarsest_m == read_weights(path).coarsest_m == read_weights(tmp_path / "a.pt").coarsest_m == 30.0
 
 
 def test_batch_norm_stays_a_layer_so_that_training_can_go_on(small_graph: object) -> None:

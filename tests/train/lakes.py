@@ -17,6 +17,7 @@ def write_raster(
     *,
     nodata: float | None = None,
     west_north: tuple[float, float] | None = None,
+    pixel_m: float = SPACING_M,
 ) -> Path:
     """(H, W) or (B, H, W) -> GeoTIFF, in EPSG:32632 where its corner is given."""
     bands = pixels[None] if pixels.ndim == 2 else pixels
@@ -27,7 +28,7 @@ def write_raster(
         system = osr.SpatialReference()
         system.ImportFromEPSG(32632)
         raster.SetProjection(system.ExportToWkt())
-        raster.SetGeoTransform((west_north[0], SPACING_M, 0, west_north[1], 0, -SPACING_M))
+        raster.SetGeoTransform((west_north[0], pixel_m, 0, west_north[1], 0, -pixel_m))
     for index, band in enumerate(bands, start=1):
         if nodata is not None:
             raster.GetRasterBand(index).SetNoDataValue(nodata)

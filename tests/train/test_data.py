@@ -96,6 +96,20 @@ def test_processes_share_the_crops_without_overlap_and_a_resumed_run_goes_on(
     assert list(Share(first, steps, batch, 0, processes)) == shares[0][first:]
 
 
+def test_tiles_of_coarser_pixels_than_the_network_is_to_know_are_enlarged(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(1, 60000, (40, 40)).astype(np.uint16)
+    image = write_raster(tmp_path / "a.tif", pixels, west_north=(500_000, 5_000_000), pixel_m=60)
+    mask = write_raster(tmp_path / "b.tif", (pixels > 30000).astype(np.uint8) * 255)
+    source = Source(tuple(find_tiles(f"{image}:{mask}")))
+    crop, truth = Crops([source], 64, 0, NONE, 0.0, coarsest_m=30.0)[0]
+    assert np.array_equal(crop[0], np.kron(crop[0, ::2, ::2], np.ones((2, 2))))
+    assert np.array_equal(truth, crop[0].numpy() > 30000)
+    with pytest.raises(DataError, match=r"40 x 40 px is smaller than the crop \(64 px\)"):
+        Crops([source], 64, 0, NONE, 0.0, coarsest_m=60.0)
+    with pytest.raises(DataError, match=r"40 x 40 px, enlarged 2 times, is smaller than the crop \(96 px\)"):
+        Crops([source], 96, 0, NONE, 0.0, coarsest_m=30.0)
+
+
 class TestAugmentation:
     scene, truth = (plane.astype(np.float32) for plane in lake(64, 0))
     label = (truth > 0).astype(np.uint8)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from sarwater.metrics import LAND, WATER
+from sarwater.tiling import TilePlan
 from tests.train.lakes import lake, write_raster
 from train.models import Segmenter, architecture
-from train.predict import probability
+from train.predict import probability, water_mask
 from train.regions import split_sources
 from train.tiles import Tile, find_tiles
 
@@ -34,6 +36,44 @@ def test_windows_and_their_blending_leave_no_trace(
     pixels = np.random.default_rng(0).integers(1, 1000, size).astype(np.uint16)
     water = probability(Brightness(architecture("unet-w16")), tile_of(tmp_path, pixels))
     assert np.allclose(water, pixels / 1000, atol=1e-6)
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+def test_an_enlarged_tile_is_answered_in_its_own_pixels(
+    tmp_path: Path, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.predict.TILE_PX", 160)
+    pixels = np.random.default_rng(0).integers(1, 1000, (90, 140)).astype(np.uint16)
+    sizes = []
+
+    class Looks(Brightness):
+        def forward(self, raw: torch.Tensor) -> torch.Tensor:
+            sizes.append(raw.shape[-1])
+            return super().forward(raw)
+
+    water = probability(Looks(architecture("unet-w16")), tile_of(tmp_path, pixels), copies)
+    assert np.allclose(water, pixels / 1000, atol=1e-6)
+    assert len(sizes) == len(TilePlan(90 * copies, 140 * copies, 160, 48).rows) * len(
+        TilePlan(90 * copies, 140 * copies, 160, 48).columns
+    )
+
+
+def test_a_mask_is_enlarged_where_the_network_knows_finer_pixels_alone(tmp_path: Path) -> None:
+    pixels = np.full((96, 96), 300, np.uint16)
+    image = write_raster(tmp_path / "a.tif", pixels, west_north=(500_000, 5_000_000), pixel_m=60)
+    tile = find_tiles(f"{image}:{write_raster(tmp_path / 'b.tif', np.zeros((96, 96), np.uint8))}")[0]
+
+    class Width(Segmenter):
+        """Says how wide a window is."""
+
+        def forward(self, raw: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(raw[:, :1], raw.shape[-1] / 1000)
+
+    network = Width(architecture("unet-w16"))
+    for coarsest_m, width_px in ((None, 144), (60.0, 144), (30.0, 192)):
+        threshold = width_px / 1000
+        assert (water_mask(network, tile, threshold, coarsest_m) == WATER).all()
+        assert (water_mask(network, tile, threshold + 0.001, coarsest_m) == LAND).all()
 
 
 def test_only_the_rows_of_a_split_tile_are_looked_at(tmp_path: Path) -> None:

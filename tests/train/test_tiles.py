@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from osgeo import gdal, osr
 
 from sarwater.errors import DataError, UsageError
 from sarwater.metrics import LAND, NODATA, WATER
@@ -23,6 +24,22 @@ def truth_values(data: str, labels: Labels | None = None) -> set[int]:
 
 def pair(folder: Path, image: np.ndarray, mask: np.ndarray, nodata: float | None = None) -> str:
     return f"{write_raster(folder / 'a.tif', image, nodata=nodata)}:{write_raster(folder / 'b.tif', mask)}"
+
+
+def test_the_pixel_spacing_is_that_on_the_ground(tmp_path: Path) -> None:
+    image, mask = lake(64, 0)
+    write_raster(tmp_path / "b.tif", mask)
+    metric = write_raster(tmp_path / "metric.tif", image, west_north=(500_000, 5_000_000), pixel_m=12.5)
+    degrees = write_raster(tmp_path / "degrees.tif", image)
+    raster = gdal.Open(str(degrees), gdal.GA_Update)
+    system = osr.SpatialReference()
+    system.ImportFromEPSG(4326)
+    raster.SetProjection(system.ExportToWkt())
+    raster.SetGeoTransform((20, 0.002, 0, 60.1, 0, -0.001))  # at 60 degrees north, as wide as high
+    del raster
+    unknown = write_raster(tmp_path / "unknown.tif", image)
+    spacing = [find_tiles(f"{path}:{tmp_path / 'b.tif'}")[0].pixel_m for path in (metric, degrees, unknown)]
+    assert spacing == [pytest.approx(12.5), pytest.approx(111.2, rel=0.01), None]
 
 
 def test_a_folder_in_the_k5_layout_is_found_without_lists(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.daemon.config import Config, load
+from runtime.daemon.worker_process import scene_options
 from sarwater.errors import ConfigurationError
 
 FOLDERS = {"incoming": "in", "outgoing": "out", "state": "state"}
@@ -47,6 +48,13 @@ def test_a_wrong_value_names_the_variable_it_came_from() -> None:
 def test_an_unknown_unit_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ConfigurationError, match=r"unit = 'decibel'.*sigma0_db"):
         load(None, {**FOLDERS, "unit": "decibel"}, {})
+
+
+def test_scenes_are_enlarged_by_their_spacing_unless_a_number_of_copies_is_set() -> None:
+    assert load(None, FOLDERS, {}).enlarge is None
+    assert scene_options(load(None, FOLDERS, {"SARWATER_ENLARGE": "1"}))["enlarge"] == 1
+    with pytest.raises(ConfigurationError, match=r"enlarge = '5'.*less than or equal to 4"):
+        load(None, FOLDERS, {"SARWATER_ENLARGE": "5"})
 
 
 def test_a_missing_folder_says_how_to_set_it() -> None:

@@ -191,8 +191,7 @@ class Recipe:
         base = self.base()
         return replace(
             base,
-            # VH is brighter than VV by 3 dB in these images, which is what is to be told: so of VV alone.
-            data=(*self.simulated(LEVEL_WEIGHTS | _weights(LEVEL_SEAS)), f"{self.etci('vv')}={LEVEL_ETCI_WEIGHT}"),
+            data=self._level_data(LEVEL_WEIGHTS | _weights(LEVEL_SEAS)),
             holdout=(ETCI_HELD_OUT,),
             out=self.out / "levelled",
             init=_last(self.refined("final")),
@@ -214,10 +213,9 @@ class Recipe:
         what the answer has to say of seas is hardly learned."""
         before, runs = self.levelled(), []
         for number, (seed, weight) in enumerate(LEVEL_ANSWER_SEAS, 1):
-            seas = self.simulated(dict.fromkeys(LEVEL_SEAS, weight))
             before = replace(
                 before,
-                data=(*self.simulated(LEVEL_WEIGHTS), *seas, before.data[-1]),
+                data=self._level_data(LEVEL_WEIGHTS | dict.fromkeys(LEVEL_SEAS, weight)),
                 out=self.out / f"level-answered-{number}",
                 init=_last(before),
                 steps=LEVEL_ANSWER_STEPS,
@@ -227,6 +225,10 @@ class Recipe:
             )
             runs.append(before)
         return runs
+
+    def _level_data(self, weights: dict[str, float]) -> tuple[str, ...]:
+        """VH is brighter than VV by 3 dB in the ETCI images, which is what is to be told: so of VV alone."""
+        return (*self.simulated(weights), f"{self.etci('vv')}={LEVEL_ETCI_WEIGHT}")
 
 
 def _weights(simulations: dict[str, tuple[int, int, str | None, float]]) -> dict[str, float]:

@@ -42,6 +42,8 @@ from sarwater.metrics import NODATA
 
 __all__ = ["SceneOptions", "Window", "infer_scene", "job_key", "mask_name", "open_for", "process_scene", "product_stem"]
 
+WIDEST_ENLARGED_PX = 40_000
+"""Memory grows with the width; no swath of coarse pixels is as wide as this, but a wrong georeference may make it."""
 Progress = Callable[[int, int], None]
 """Called with (tiles done, tiles in all), from the thread that called the pipeline."""
 
@@ -156,7 +158,8 @@ def _finish(products: Sequence[Product], tags: Mapping[str, str], clock: StageCl
 def open_for(backend: Backend, path: Path, options: SceneOptions) -> Scene:
     """Open a scene for the backend's model, enlarged to what it knows; raises as open_scene does."""
     scene = open_scene(path, backend.manifest.channels, options)
-    scene.enlarged_by = options.enlarge or enlargement(scene.pixel_m, backend.manifest.coarsest_m)
+    copies = enlargement(scene.pixel_m, backend.manifest.coarsest_m)
+    scene.enlarged_by = options.enlarge or min(copies, max(1, WIDEST_ENLARGED_PX // scene.width_px))
     return scene
 
 

@@ -24,7 +24,7 @@ METRES_PER_DEGREE = 111_195.0
 def enlargement(pixel_m: float | None, coarsest_m: float | None) -> int:
     """How few copies along each axis bring pixels of `pixel_m` to `coarsest_m`, the pixel spacing of the coarsest
     scenes that a network knows, or to a tenth more: 1 to MOST_COPIES, 1 where either is not known."""
-    if not pixel_m or not coarsest_m:
+    if not pixel_m or not coarsest_m or not math.isfinite(pixel_m):
         return 1
     return min(max(1, math.ceil(pixel_m / coarsest_m - 0.1)), MOST_COPIES)
 

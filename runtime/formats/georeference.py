@@ -61,12 +61,17 @@ class Georeference:
         source = osr.SpatialReference(crs)
         for reference in (source, geographic):
             reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
-        to_geographic = osr.CoordinateTransformation(source, geographic)
         corners = [(0, 0), (0, height_px), (width_px, height_px), (width_px, 0)]
         try:
-            return [to_geographic.TransformPoint(*gdal.ApplyGeoTransform(transform, *corner))[:2] for corner in corners]
+            to_geographic = osr.CoordinateTransformation(source, geographic)
+            points = [
+                to_geographic.TransformPoint(*gdal.ApplyGeoTransform(transform, *corner))[:2] for corner in corners
+            ]
         except RuntimeError:
             return []  # a CRS without a way to longitude and latitude
+        # Whoever wrote nonsense, the mask keeps it; nothing is computed from it.
+        on_earth = np.isfinite(points).all() and (np.abs(points) <= (360, 90)).all()
+        return points if on_earth else []
 
     @property
     def square_pixel_m(self) -> float | None:
@@ -124,13 +129,15 @@ class Georeference:
 
     @classmethod
     def of(cls, dataset: Any) -> Georeference:
-        """Read from a GDAL dataset; an identity geotransform is GDAL's way of saying that there is none."""
+        """Read from a GDAL dataset. An identity geotransform is GDAL's way of saying that there is none; one that is
+        not finite, or gives pixels no area, says no more."""
         transform = dataset.GetGeoTransform(can_return_null=True)
-        if transform is not None and tuple(transform) in (
-            (0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-            (0.0, 1.0, 0.0, 0.0, 0.0, -1.0),
-        ):
-            transform = None
+        identities = ((0.0, 1.0, 0.0, 0.0, 0.0, 1.0), (0.0, 1.0, 0.0, 0.0, 0.0, -1.0))
+        if transform is not None:
+            _, width, shear, _, skew, height = transform
+            area = width * height - shear * skew
+            if tuple(transform) in identities or not np.isfinite(transform).all() or area == 0:
+                transform = None
         gcps = tuple(
             GroundControlPoint(gcp.GCPPixel, gcp.GCPLine, gcp.GCPX, gcp.GCPY, gcp.GCPZ, gcp.Id)
             for gcp in dataset.GetGCPs()

@@ -33,7 +33,10 @@ class Placement:
         if self._to_equal_area is None:
             return placed, None
         flat = placed.Clone()
-        flat.Transform(self._to_equal_area)
+        try:
+            flat.Transform(self._to_equal_area)
+        except RuntimeError:
+            return placed, None  # beyond the poles
         return placed, flat.Area()
 
 

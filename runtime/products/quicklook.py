@@ -120,12 +120,13 @@ class Quicklook(Product):
     def _north_up(self, colours: UInt8) -> tuple[UInt8, float | None]:
         georeference = self._scene.georeference.scaled(self._factor)
         metres_per_px = georeference.square_pixel_m
-        if georeference.known and metres_per_px is None:
+        size_px = (colours.shape[1], colours.shape[0])
+        if metres_per_px is None and georeference.footprint(*size_px):
             source = gdal_array.OpenArray(np.ascontiguousarray(colours.transpose(2, 0, 1)))
             georeference.apply(source)
             utm = osr.SpatialReference()
             utm.SetWellKnownGeogCS("WGS84")
-            longitude, latitude = georeference.centre(colours.shape[1], colours.shape[0])
+            longitude, latitude = georeference.centre(*size_px)
             utm.SetUTM(int(longitude // 6) + 31, latitude >= 0)
             target = gdal.Warp("", source, format="MEM", dstSRS=utm.ExportToWkt(), resampleAlg="average")
             colours, metres_per_px = target.ReadAsArray().transpose(1, 2, 0), target.GetGeoTransform()[1]

@@ -22,7 +22,7 @@ from runtime.predict import main
 from sarwater.command import run_command
 from sarwater.models import Model
 from tests.runtime.formats.files import write_hdf5, write_k5_folder, write_safe
-from tests.runtime.rasters import lake_scene, read_raster, write_geotiff
+from tests.runtime.rasters import lake_scene, read_raster, wkt, write_geotiff
 
 LAYOUTS = {
     "strips": [],
@@ -183,6 +183,34 @@ def test_every_broken_input_is_one_clear_line_and_the_good_scene_still_runs(
         assert ";" in line, "says what to do"
     assert outcomes["good.tif"]["outcome"] == "published"
     assert [path.name for path in out.iterdir() if "good" not in path.name] == []
+
+
+LOCAL = 'LOCAL_CS["site",UNIT["metre",1]]'
+ODD_PLACES = {
+    "without a reference system": (None, (300000.0, 1.25, 0.0, 4100000.0, 0.0, -1.25)),
+    "on a local plane": (LOCAL, (300000.0, 1.25, 0.0, 4100000.0, 0.0, -1.25)),
+    "nan": (wkt(32652), (300000.0, np.nan, 0.0, 4100000.0, 0.0, np.nan)),
+    "infinite": (wkt(32652), (300000.0, np.inf, 0.0, 4100000.0, 0.0, -1.0)),
+    "beyond all bounds": (wkt(32652), (300000.0, 1e300, 0.0, 4100000.0, 0.0, -1e300)),
+    "pixels without area": (wkt(32652), (300000.0, 0.0, 0.0, 4100000.0, 0.0, 0.0)),
+    "beyond the pole": (wkt(4326), (500.0, 0.1, 0.0, 95.0, 0.0, -0.1)),
+}
+
+
+@pytest.mark.parametrize("place", ODD_PLACES)
+def test_a_georeference_that_says_nothing_costs_no_scene(tmp_path: Path, model: Model, place: str) -> None:
+    crs, transform = ODD_PLACES[place]
+    good = write_geotiff(tmp_path / "good.tif", lake_scene(90, 110))
+    odd = write_geotiff(tmp_path / "odd.tif", lake_scene(90, 110), transform=transform, epsg=None)
+    if crs:
+        dataset = gdal.Open(str(odd), gdal.GA_Update)
+        dataset.SetProjection(crs)
+        del dataset
+    out = tmp_path / "out"
+    assert main([str(good), str(odd), "-o", str(out), "--model", str(model.path)]) == 0
+    assert np.array_equal(read_raster(out / "odd_water.tif"), read_raster(out / "good_water.tif"))
+    assert all((out / f"odd_{name}").stat().st_size for name in ("quicklook.png", "water.gpkg", "water.json"))
+    assert json.loads((out / "odd_water.json").read_text())["geometry"] is None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -86,6 +86,17 @@ def test_who_knows_better_says_so(tmp_path: Path, model: Path) -> None:
     assert np.array_equal(products(fine, model, tmp_path / "twice", "--enlarge", "2")[1], twice)
 
 
+def test_a_wrong_georeference_cannot_make_a_wide_scene_wider_than_memory(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = write_geotiff(tmp_path / "a.tif", lake_scene(64, 100), transform=at_spacing(90_000))
+    for widest_px, copies in ((400, 4), (399, 3), (99, 1)):
+        monkeypatch.setattr("runtime.pipeline.WIDEST_ENLARGED_PX", widest_px)
+        note = f"it saw each {copies} times"
+        _, _, stac = products(scene, model, tmp_path / str(widest_px))
+        assert (note in json.dumps(stac)) == (copies > 1)
+
+
 @pytest.mark.parametrize("copies", ["0", "5"])
 def test_more_copies_than_are_of_use_are_refused(tmp_path: Path, model: Path, copies: str) -> None:
     scene = write_geotiff(tmp_path / "a.tif", lake_scene(64, 64))

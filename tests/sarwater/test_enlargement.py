@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,9 @@ def test_as_few_copies_as_bring_the_pixels_to_what_is_known(pixel_m: float, copi
     assert enlargement(pixel_m, 30.0) == copies
 
 
-@pytest.mark.parametrize(("pixel_m", "coarsest_m"), [(None, 30.0), (60.0, None), (60.0, 0.0), (None, None)])
+@pytest.mark.parametrize(
+    ("pixel_m", "coarsest_m"), [(None, 30.0), (60.0, None), (60.0, 0.0), (math.nan, 30.0), (math.inf, 30.0)]
+)
 def test_what_is_not_known_is_left_as_it_is(pixel_m: float | None, coarsest_m: float | None) -> None:
     assert enlargement(pixel_m, coarsest_m) == 1
 

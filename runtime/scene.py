@@ -51,10 +51,10 @@ class Scene:
     """Which of them are backscatter; the others (incidence angles) do not tell where something was measured."""
     sar_nodata: float | None
     """Pixel value that means that nothing was measured; None where there is none, or NaN stands for it."""
-    enlarged_by: int = 1
-    """How many copies of each pixel `bands` gives along each axis (sarwater/enlargement.py)."""
     zero_beyond_swath: bool = False
     """Whether zeros that reach in from the left or right edge of the product are taken for nodata."""
+    enlarged_by: int = 1
+    """How many copies of each pixel `bands` gives along each axis (sarwater/enlargement.py)."""
     _cleared: bool = False
     """Whether some were."""
 
@@ -234,7 +234,8 @@ def open_scene(path: Path, channels: Sequence[Channel], options: SceneOptions | 
         window = _inside(options.window or whole, whole)
         first = layers[sar[0]]
         zero_beyond_swath = _zero_beyond_swath(first, nodata, options)
-        return Scene(path, product, layers, window, sar, None if first.converted else nodata, zero_beyond_swath)
+        sar_nodata = None if first.converted else nodata
+        return Scene(path, product, layers, window, sar, sar_nodata, zero_beyond_swath=zero_beyond_swath)
     except BaseException:
         product.close()
         raise

@@ -184,8 +184,7 @@ def infer_scene(
     if progress:
         run.on_tile = lambda: progress(counters.tiles + counters.tiles_skipped, plan.tiles)
     bands = scene.bands(plan, see)
-    threshold = backend.manifest.threshold if options.threshold is None else options.threshold
-    reduced = ReducedRows(copies, threshold, scene.width_px) if copies > 1 else None
+    reduced = ReducedRows(copies, _threshold(backend, options), scene.width_px) if copies > 1 else None
 
     def read() -> tuple[Pixels, Bool | None]:
         with clock.stage("read"):
@@ -259,15 +258,19 @@ def _staging_folder(out_dir: Path, stem: str) -> Iterator[Path]:
         raise
 
 
+def _threshold(backend: Backend, options: SceneOptions) -> float:
+    """Probability from which a pixel is water: the one asked for, else the model's."""
+    return backend.manifest.threshold if options.threshold is None else options.threshold
+
+
 def _tags(key: str, input_sha256: str, backend: Backend, options: SceneOptions, scene: Scene) -> dict[str, str]:
     """What every product says of its making. Nothing here may differ between two runs of one job."""
-    threshold = backend.manifest.threshold if options.threshold is None else options.threshold
     tags = {
         JOB_KEY_TAG: key,
         INPUT_TAG: input_sha256,
         "SARWATER_MODEL": backend.manifest.name,
         "SARWATER_MODEL_SHA256": backend.model_sha256,
-        "SARWATER_THRESHOLD": f"{threshold:g}",
+        "SARWATER_THRESHOLD": f"{_threshold(backend, options):g}",
         "SARWATER_VERSION": __version__,
     }
     if scene.enlarged_by > 1:

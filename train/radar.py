@@ -5,7 +5,7 @@ Range runs along the rows, from left or right; azimuth along the columns, as in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -80,8 +80,10 @@ in `suppress_noise`. It explains why their amplitude varies by 0.67 of its mean 
 water, along one and the same curve for both, where plain speckle varies by 0.52 everywhere."""
 BAND = 0.56
 """Share of the sampled band that the single-look impulse response fills, on both axes."""
-PLAIN_NOISE_DB = -19.0
-"""Noise of single-look products without that suppression."""
+PLAIN_NOISE_DB = -21.0
+PLAIN_WATER_DB = (-23, -14)
+"""Noise of single-look products without that suppression, and water in them, which the noise does not hide: TerraSAR-X
+has a noise-equivalent sigma0 of -19 to -26 dB."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,15 @@ def observe(terrain: Terrain, sensor: Sensor, rng: Rng) -> Observation:
     incidence = float(np.deg2rad(rng.uniform(*sensor.incidence_deg)))
     look = slice(None, None, 1 if rng.random() < 0.5 else -1)
     surface_m = (terrain.elevation_m + terrain.canopy_m)[:, look]
+    # Some scenes are plain detected images, as other X-band processors make them.
+    suppressed = sensor.single_look and rng.random() < 0.75
+    if sensor.single_look and not suppressed:
+        sensor = replace(sensor, noise_db=PLAIN_NOISE_DB, water_db=PLAIN_WATER_DB)
     sigma0 = _backscatter(terrain, sensor, rng)
     sigma0 *= illumination(surface_m, terrain.pixel_m, incidence)[:, look]
     targets = _target_field(terrain, rng)
     if sensor.single_look:
-        # Some scenes are plain detected images, as other X-band processors make them.
-        suppressed = rng.random() < 0.8
-        intensity = single_look(sigma0 + _power(sensor.noise_db if suppressed else PLAIN_NOISE_DB), targets, rng)
+        intensity = single_look(sigma0 + _power(sensor.noise_db), targets, rng)
         if suppressed:
             suppress_noise(intensity, NOISE_KNEE_DB + rng.uniform(-0.7, 0.7))
     else:

@@ -1,6 +1,6 @@
 """SAR scenes with known water, for training and tests.
 
-    python -m train.simulate --out DIR --count N --size PX --seed S [--mode k5|s1]
+    python -m train.simulate --out DIR --count N --size PX --seed S [--mode k5|s1] [--average N]
 
 writes DIR/img, DIR/mask and DIR/gim as in the KOMPSAT-5 data set. `train.shapes` draws, `train.terrain` builds the
 land, `train.scenery` says what each scene type is made of, `train.radar` looks at it.
@@ -78,6 +78,29 @@ def simulate_scene(
     )
 
 
+def averaged(scene: SimulatedScene, factor: int) -> SimulatedScene:
+    """Means of `factor` x `factor` pixels: of the valid amplitudes, as the coarse answer of a network sees them.
+
+    Water is what mostly is, nodata what is for the greater part. Rows and columns that do not fill a pixel are cut off.
+    """
+    height, width = (side // factor for side in scene.water.shape)
+
+    def mean(plane: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+        blocks = plane[: height * factor, : width * factor].reshape(height, factor, width, factor)
+        return blocks.mean(axis=(1, 3), dtype=np.float64)
+
+    valid = mean(scene.amplitude > 0)
+    amplitude = np.where(valid >= 0.5, mean(scene.amplitude) / np.maximum(valid, 0.5), 0)
+    water = (2 * mean(scene.water) >= valid) & (amplitude > 0)
+    return replace(
+        scene,
+        amplitude=np.rint(amplitude).astype(np.uint16),
+        water=water.astype(np.uint8),
+        incidence=np.rint(mean(scene.incidence)).astype(np.uint8),
+        pixel_m=scene.pixel_m * factor,
+    )
+
+
 def write_scene(folder: Path, seed: int, index: int, mode: str, scene: SimulatedScene) -> None:
     """Image, label and incidence angle as deflated GeoTIFFs, each there whole or not at all. Raises OutputError."""
     name = f"SIM{index:05d}"
@@ -140,6 +163,9 @@ def _parser() -> argparse.ArgumentParser:
         default="k5",
         help="k5: single-look X band at 1.1 m; s1: multi-look C band at 10 m (default: %(default)s)",
     )
+    parser.add_argument(
+        "--average", type=int, default=1, metavar="N", help="write means of N x N pixels; --size is that of the means"
+    )
     parser.add_argument("--type", metavar="TYPE", help="one scene type instead of all in turn, e.g. lakes or airport")
     return parser
 
@@ -153,6 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f"--count {arguments.count}: expected at least 1")
     if arguments.seed < 0:
         raise UsageError(f"--seed {arguments.seed}: expected 0 or more")
+    if arguments.average < 1:
+        raise UsageError(f"--average {arguments.average}: expected at least 1")
     width, height = int(size[1]), int(size[2] or size[1])
     try:
         from rich.console import Console
@@ -167,7 +195,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Each scene has a stream of random numbers of its own: scene 7 is the same, however many are made.
         rng = np.random.default_rng((arguments.seed, index))
         scene_type = arguments.type or types[(index - 1) % len(types)]
-        scene = simulate_scene((height, width), arguments.mode, rng, scene_type)
+        seen_px = (height * arguments.average, width * arguments.average)
+        scene = averaged(simulate_scene(seen_px, arguments.mode, rng, scene_type), arguments.average)
         write_scene(arguments.out, arguments.seed, index, arguments.mode, scene)
         water_px += int(scene.water.sum())
     share = water_px / (arguments.count * width * height)

@@ -224,3 +224,17 @@ def gullies(terrain: Terrain, count: int) -> None:
         terrain.elevation_m -= np.float32(depth_m) * profile
         terrain.level_db -= np.float32(terrain.uniform(0, 4)) * profile
         terrain.shown("gullies")
+
+
+def scarps(terrain: Terrain, count: int) -> None:
+    """Steep ridges and cuttings: bright where they face the radar and in its shadow where they lean away, so as dark as
+    water, as long and as winding as a river, and dry. What tells them is the bright side beside the dark one."""
+    for _ in range(count):
+        line = meander(terrain.shape, terrain.rng, terrain.log_uniform(300, 2500), terrain.uniform(0, 0.7))
+        width_px = terrain.px(terrain.log_uniform(20, 110), 2)
+        widths = width_px * np.clip(0.9 + 0.4 * smooth_noise(terrain.rng, len(line), 80), 0.1, 2)
+        where = ribbon(terrain.shape, line, widths)
+        steepness = terrain.uniform(0.6, 1.7) * (1 if terrain.chance(0.6) else -1)
+        inside_px = ndimage.distance_transform_edt(where).astype(np.float32)
+        terrain.elevation_m += np.float32(steepness * terrain.pixel_m) * inside_px
+        terrain.shown("scarps")

@@ -122,3 +122,19 @@ def test_water_is_darker_than_forest_and_incidence_of_flat_land_is_one_angle(mod
         assert SENSORS[mode].incidence_deg[0] <= seen.incidence[0, 0] / 4 <= SENSORS[mode].incidence_deg[1]
     assert min(contrasts) > 1
     assert np.median(contrasts) > 4
+
+
+def test_noise_hides_water_where_it_is_suppressed_and_not_in_plain_images() -> None:
+    """Two kinds of single looks, told apart by how uneven the water is; in each it is darker than land by 4 dB or
+    more, as in products of TerraSAR-X and KOMPSAT-5, but for the few that are taken in fresh wind."""
+    contrasts: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(40):
+        terrain = Terrain((96, 96), SENSORS["k5"].pixel_m, np.random.default_rng(seed))
+        terrain.paint(np.arange(96) < np.full((96, 1), 48), Cover.WATER)
+        amplitude = observe(terrain, SENSORS["k5"], terrain.rng).amplitude
+        water, land = (half[half > 0].astype(float) for half in np.hsplit(amplitude, 2))
+        if min(water.size, land.size) > 1000:
+            contrasts[water.std() / water.mean() > 0.75].append(20 * np.log10(land.mean() / water.mean()))
+    assert len(contrasts[True]) > 2 * len(contrasts[False]) > 4
+    assert all(4 < np.median(each) < 12 for each in contrasts.values())
+    assert min(min(each) for each in contrasts.values()) > 0.5

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,11 @@ from osgeo import gdal
 
 from sarwater.errors import OutputError, UsageError
 from train.layout import find_files
-from train.radar import SENSORS
+from train.radar import SENSORS, illumination
 from train.regions import check_apart, split_sources
 from train.scenery import SCENE_TYPES
-from train.simulate import main, simulate_scene
-from train.terrain import Terrain, gullies
+from train.simulate import averaged, main, simulate_scene
+from train.terrain import Terrain, gullies, scarps
 from train.tiles import find_tiles
 
 gdal.UseExceptions()
@@ -69,6 +70,31 @@ def test_a_dry_scene_has_no_water_and_open_water_little_else() -> None:
 
 def test_the_pixel_spacing_can_be_chosen() -> None:
     assert simulate_scene((64, 64), "s1", np.random.default_rng(1), "airport", pixel_m=30.0).pixel_m == 30.0
+
+
+def test_averaged_pixels_are_means_of_the_valid_ones_and_water_where_most_of_them_is() -> None:
+    scene = simulate_scene((64, 64), "k5", np.random.default_rng(1), "lakes")
+    amplitude, water = scene.amplitude.copy(), np.zeros((64, 64), np.uint8)
+    amplitude[:4, :8] = 0
+    amplitude[0, 4:8] = amplitude[1, 4:8] = (10, 20, 30, 40)
+    water[4:6, :4] = water[4:8, 4:6] = water[5, 6] = 1
+    water[8, :3] = 1
+    coarse = averaged(replace(scene, amplitude=amplitude, water=water), 4)
+    assert coarse.amplitude.shape == coarse.water.shape == coarse.incidence.shape == (16, 16)
+    assert coarse.amplitude[0, :2].tolist() == [0, 25]  # half of the second is nodata
+    assert coarse.amplitude[1:, 0].tolist() == [round(amplitude[r : r + 4, :4].mean()) for r in range(4, 64, 4)]
+    assert coarse.water[1, :2].tolist() == [1, 1]
+    assert coarse.water.sum() == 2  # three pixels of sixteen are not most of them
+    assert coarse.pixel_m == 4 * scene.pixel_m
+
+
+def test_the_size_of_averaged_scenes_is_that_of_the_means(tmp_path: Path) -> None:
+    make(tmp_path, "--count", "2", "--average", "4")
+    image = tmp_path / "img" / "SIM00001_k5.tif"
+    assert pixels(image).shape == (64, 64)
+    assert gdal.Open(str(image)).GetGeoTransform()[1] == pytest.approx(4 * SENSORS["k5"].pixel_m)
+    with pytest.raises(UsageError, match="--average 0: expected at least 1"):
+        make(tmp_path, "--average", "0")
 
 
 def test_some_scenes_end_at_the_edge_of_the_swath() -> None:
@@ -177,3 +203,18 @@ def test_gullies_are_dark_dry_and_narrow() -> None:
     assert not terrain.water.any()
     assert terrain.elevation_m.min() < -1
     assert 0.01 < np.mean(terrain.elevation_m < -0.5) < 0.6
+
+
+def test_scarps_are_bright_on_one_side_and_as_dark_as_water_on_the_other_and_dry() -> None:
+    """As the one along the whole of WTR00004: means of 8 x 8 px down to 21 dB there, 24 on its lake, 36 on land."""
+    facing_away, lit = [], []
+    for seed in range(8):
+        terrain = Terrain((384, 384), 10 / 9, np.random.default_rng(seed))
+        scarps(terrain, 2)
+        assert not terrain.water.any()
+        gain = illumination(terrain.elevation_m, terrain.pixel_m, np.deg2rad(37))
+        facing_away.append(np.mean(gain < 0.2))
+        lit.append(np.mean(gain > 1.5))
+    assert np.median(facing_away) > 0.01
+    assert np.median(lit) > 0.02
+    assert max(facing_away) < 0.3

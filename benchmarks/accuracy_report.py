@@ -189,6 +189,8 @@ def _peers(peers: Sequence[Document]) -> str:
     k5 = f"; KOMPSAT-5 is {', '.join(peers[0]['sets']['k5']['tiles'])}" if "k5" in names else ""
     kept = peers[0].get("kept_from")
     measured = f" Measured on {kept['date']} at commit {kept['commit']}." if kept else ""
+    if peers[0].get("other_simulator"):
+        measured += " **The simulated scenes are those of then, not the ones above: the simulator has changed since.**"
     return (
         f"{equal}, from the same data{k5}, which none of them was trained on.{measured} Pooled IoU:\n\n"
         f"{table(heads, rows)}"

@@ -129,7 +129,7 @@ def simulated(side_px: int, per_type: int, cache: Path, *, dry: bool = False) ->
 
 
 def _simulated(kinds: Sequence[str], mode: str, side_px: int, seed: int, cache: Path) -> Iterator[Sample]:
-    simulator = source_digest(*(Path(__file__).parents[1] / "train" / name for name in SIMULATOR))
+    simulator = simulator_digest()
     for index, kind in enumerate(kinds):
         key = hashlib.sha256(f"{simulator} {seed} {mode} {index} {kind} {side_px}".encode()).hexdigest()
         path = cache / "scenes" / f"{key}.npz"
@@ -143,6 +143,11 @@ def _simulated(kinds: Sequence[str], mode: str, side_px: int, seed: int, cache: 
             np.savez_compressed(path, amplitude=amplitude, water=water)
         truth = np.where(amplitude == 0, NODATA, np.where(water == 1, WATER, LAND)).astype(np.uint8)
         yield Sample(f"{mode} {kind} {index}", amplitude.astype(np.float32), truth, kind, SENSORS[mode].pixel_m)
+
+
+def simulator_digest() -> str:
+    """Changes when the simulated scenes may."""
+    return source_digest(*(Path(__file__).parents[1] / "train" / name for name in SIMULATOR))
 
 
 def source_digest(*paths: Path) -> str:

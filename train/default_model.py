@@ -9,14 +9,13 @@ there:
 2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
 3. wider      the base trained on, on crops that show more of a scene
 4. further    that trained on with more of the Sentinel-1 scene, three times
-5. averaged   that trained on, on single looks averaged as well: what the coarse answer is given from
-6. folds      all K5 tiles but one, once for each tile: the honest figure
+5. folds      all K5 tiles but one, once for each tile: the honest figure
      gated    those weights as they are, answering at two resolutions: only the gate between the answers learns
      without-TILE   all of that trained on, and the mean of its weights before and after
-7. final      the same with all of them
-8. levelled   that learns how far scenes of several looks lie off their usual level; K5 tiles have a single one, so the
+6. final      the same with all of them
+7. levelled   that learns how far scenes of several looks lie off their usual level; K5 tiles have a single one, so the
               folds are as good without
-9. level-answered  that learned on, from the answer first of all, twice
+8. level-answered  that learned on, from the answer first of all, twice
 
 Every step ends after a fixed number of updates, never at the one where a held-out tile scored best. Up to the folds no
 weight has seen a K5 tile.
@@ -48,7 +47,6 @@ def make(recipe: Recipe) -> Path:
     _fit(recipe.wider())
     for run in recipe.further():
         _fit(run)
-    _fit(recipe.averaged())
     k5 = find_tiles(recipe.k5)
     for tile in k5:
         _fit(recipe.gated(f"without-{tile.name}", (tile.name,)))
@@ -85,7 +83,7 @@ def _with_scores(recipe: Recipe, final: Path, levelled: Path, leave_one_out: dic
 
     checkpoint = load_checkpoint(levelled)
     training = load_checkpoint(final).training
-    earlier = load_checkpoint(_fit(recipe.averaged())).training
+    earlier = load_checkpoint(_fit(recipe.further()[-1])).training
     training["earlier_data"] = earlier["data"]
     training["metrics"] = {**checkpoint.training["metrics"], "k5_leave_one_out": leave_one_out}
     training["level"] = {key: checkpoint.training[key] for key in ("data", "held_out", "commit", "date", "options")}

@@ -24,14 +24,6 @@ seas again, because crops are drawn for shorelines and hardly ever show a whole 
 LEVEL_SEAS = {"s1-sea-more": (200, 23, "open-water", 0.65)}
 """Where the level is learned: of 36 seas it was learned by heart, and unseen ones were taken for dark land."""
 SCENE_PX = 768
-AVERAGED = {
-    "k5-averaged": (84, 31, None, 0.6),
-    "k5-averaged-dry": (40, 33, "dry", 0.3),
-    "k5-averaged-sea": (12, 35, "open-water", 0.08),
-}
-"""Single looks as the coarse answer sees them, means of AVERAGED_BY x AVERAGED_BY pixels."""
-AVERAGED_BY = 4
-AVERAGED_PX = 512
 ETCI_WEIGHT = 0.8
 ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
@@ -43,9 +35,7 @@ WIDER_STEPS = 1200
 FURTHER = ((1200, 1.6, 2), (1300, 1.6, 6), (900, 2.0, 7))
 """Steps, weight of the ETCI scene, seed. In each the rate rises and falls again (warm restarts, Loshchilov and Hutter
 2017): of the one real scene the narrow rivers are learned last, and at a low rate."""
-AVERAGED_STEPS = 1000
-AVERAGED_ETCI_WEIGHT = 2.2
-GATE_STEPS = 360
+GATE_STEPS = 150
 LEVEL_STEPS = 1200
 LEVEL_ANSWER_STEPS = 450
 LEVEL_ANSWER_SEAS = ((5, 0.65), (8, 1.3))
@@ -89,11 +79,10 @@ class Recipe:
     def simulations(self) -> dict[Path, list[str]]:
         """Every folder of simulated scenes, and the arguments of train.simulate that fill it."""
         found = {}
-        for sets, size_px, average in ((SIMULATIONS | LEVEL_SEAS, SCENE_PX, 1), (AVERAGED, AVERAGED_PX, AVERAGED_BY)):
-            for name, (count, seed, kind, _) in sets.items():
-                size = ["--count", str(count), "--size", str(size_px), "--seed", str(seed)]
-                mode = ["--mode", name.partition("-")[0], "--average", str(average)]
-                found[Path(self.simulation(name))] = [*size, *mode, *(["--type", kind] if kind else [])]
+        for name, (count, seed, kind, _) in (SIMULATIONS | LEVEL_SEAS).items():
+            size = ["--count", str(count), "--size", str(SCENE_PX), "--seed", str(seed)]
+            mode = ["--mode", name.partition("-")[0]]
+            found[Path(self.simulation(name))] = [*size, *mode, *(["--type", kind] if kind else [])]
         return found
 
     def simulated(self, weights: dict[str, float]) -> tuple[str, ...]:
@@ -155,21 +144,6 @@ class Recipe:
             runs.append(before)
         return runs
 
-    def averaged(self) -> FitOptions:
-        """Also on averages of single looks: from such the coarse answer is given, and until here none were seen. They
-        teach it simulated lakes and floods, and that a dark valley is a river: halfway it keeps most of both."""
-        before = self.further()[-1]
-        return replace(
-            before,
-            data=self.mixture(_weights(SIMULATIONS | AVERAGED), AVERAGED_ETCI_WEIGHT),
-            out=self.out / "averaged",
-            init=_last(before),
-            halfway=True,
-            steps=AVERAGED_STEPS,
-            evaluate_every=AVERAGED_STEPS,
-            seed=8,
-        )
-
     def gated(self, name: str, holdout: tuple[str, ...] = ()) -> FitOptions:
         """Weights that have seen no K5 tile, so here the gate learns how the two answers fare on an unseen sensor."""
         base = self.base()
@@ -178,7 +152,7 @@ class Recipe:
             data=(*self.mixture(GATE_WEIGHTS, GATE_ETCI_WEIGHT), f"{self.k5}={GATE_K5_WEIGHT}"),
             out=self.out / "gated" / name,
             holdout=(*base.holdout, *holdout),
-            init=_last(self.averaged()),
+            init=_last(self.further()[-1]),
             coarse=True,
             part="gate",
             crop_px=SCENE_PX,  # as wide as can be: what is dark in its surroundings depends on how wide they are

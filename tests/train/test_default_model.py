@@ -29,12 +29,11 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
     """One step each, on small crops; what was run, in order."""
-    for simulations in ("SIMULATIONS", "LEVEL_SEAS", "AVERAGED"):
+    for simulations in ("SIMULATIONS", "LEVEL_SEAS"):
         small_ones = {name: (1, *rest) for name, (_, *rest) in getattr(numbers, simulations).items()}
         monkeypatch.setattr(numbers, simulations, small_ones)
     monkeypatch.setattr(numbers, "SCENE_PX", 128)
-    monkeypatch.setattr(numbers, "AVERAGED_PX", 128)
-    for part in ("BASE", "WIDER", "AVERAGED", "GATE", "REFINE", "LEVEL", "LEVEL_ANSWER"):
+    for part in ("BASE", "WIDER", "GATE", "REFINE", "LEVEL", "LEVEL_ANSWER"):
         monkeypatch.setattr(numbers, f"{part}_STEPS", 1)
     monkeypatch.setattr(numbers, "FURTHER", ((1, 1.6, 2), (1, 2.0, 3)))
     ran: list[FitOptions] = []
@@ -55,7 +54,7 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     command = ["--data", str(data), "--out", str(out)]
     assert main(command) == 0
     assert "leave-one-tile-out: pooled IoU" in capsys.readouterr().out
-    learning = ["base", "wider", "further-1", "further-2", "averaged"]
+    learning = ["base", "wider", "further-1", "further-2"]
     folds = ["without-WTR0", "without-WTR1", "final"]
     level = ["levelled", "level-answered-1", "level-answered-2"]
     of_fold = [path for fold in folds for path in (f"gated/{fold}", fold)]
@@ -69,14 +68,14 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
             assert {"WTR0", "WTR1"} & _seen(path) == {"WTR0", "WTR1"}.difference(unseen)
 
     gated, final, model = (load_checkpoint(out / path) for path in ("gated/final/last.pt", "final/last.pt", "model.pt"))
-    averaged = load_checkpoint(out / "averaged/last.pt")
-    assert all(torch.equal(gated.state_dict[name], averaged.state_dict[name]) for name in averaged.state_dict)
+    further = load_checkpoint(out / "further-2/last.pt")
+    assert all(torch.equal(gated.state_dict[name], further.state_dict[name]) for name in further.state_dict)
     assert final.training["averaged_with"] == "last.pt"
     assert model.architecture.level_control
     assert all(torch.equal(model.state_dict[name], final.state_dict[name]) for name in final.state_dict)
     assert model.training["level"]["options"]["part"] == "level"
     assert {"WTR0", "WTR1"} <= {name for source in model.training["data"] for name in source["tiles"]}
-    assert model.training["earlier_data"] == averaged.training["data"]
+    assert model.training["earlier_data"] == further.training["data"]
     metrics = model.training["metrics"]["k5_leave_one_out"]
     scores = json.loads((out / "leave_one_out.json").read_text())
     assert set(metrics["tiles"]) == {"WTR0", "WTR1"}

@@ -125,8 +125,8 @@ def test_water_is_darker_than_forest_and_incidence_of_flat_land_is_one_angle(mod
 
 
 def test_noise_hides_water_where_it_is_suppressed_and_not_in_plain_images() -> None:
-    """Two kinds of single looks, told apart by how uneven the water is; in each it is darker than land by 4 dB or
-    more, as in products of TerraSAR-X and KOMPSAT-5, but for the few that are taken in fresh wind."""
+    """Two kinds of single looks, told apart by how uneven the water is; in the median of each it is darker than land by
+    more than 4 dB (plain ones had 3.8 when their noise was -19 dB and their water as bright as in the others)."""
     contrasts: dict[bool, list[float]] = {True: [], False: []}
     for seed in range(40):
         terrain = Terrain((96, 96), SENSORS["k5"].pixel_m, np.random.default_rng(seed))

@@ -219,8 +219,8 @@ def _peers(peers: Mapping[str, Network], data: Mapping[str, list[Sample]], sizes
 def _keep(figures: dict[str, Any], before: Mapping[str, Any]) -> None:
     """Take from an earlier report what this run could not measure, and say when that was and of which file: the sets
     where it is of the same model, for weights that were trained once may have been exported twice; the peers, which
-    have nothing to do with the model, where the scenes have the same seeds and size. Whether the simulator was another
-    one is said beside their figures."""
+    have nothing to do with the model, where the scenes have the same seeds and size; the report says whether the
+    simulator was another one."""
     run = {**{key: before["run"][key] for key in ("date", "commit")}, "sha256": before["model"]["sha256"]}
     if _same_training(before["model"], figures["model"]):
         for name, entry in figures["sets"].items():
@@ -230,11 +230,8 @@ def _keep(figures: dict[str, Any], before: Mapping[str, Any]) -> None:
                     figures["folds"] = before["folds"]
     scenes = ("scene_seeds", "scene_px", "quick")
     if not figures["peers"] and all(before["run"][key] == figures["run"][key] for key in scenes):
-        changed = before["run"].get("simulator") != figures["run"]["simulator"]
-        figures["peers"] = [
-            {"kept_from": run, **peer, "other_simulator": changed or peer.get("other_simulator", False)}
-            for peer in before["peers"]
-        ]
+        of_then = {**run, "simulator": before["run"].get("simulator")}
+        figures["peers"] = [{"kept_from": of_then, **peer} for peer in before["peers"]]
 
 
 def _same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -38,7 +38,10 @@ def to_markdown(figures: Document, folder: Path) -> str:
         parts += [f"## {title}", _set(figures["sets"][name], ABOUT[name])]
     parts += ["## Scenes without any water", _dry(figures)]
     parts += ["## Another gain, another pixel spacing", _robustness(figures["sets"])]
-    parts += ["## The four families at equal training budget", _peers(figures["peers"])]
+    parts += [
+        "## The four families at equal training budget",
+        _peers(figures["peers"], figures["run"].get("simulator")),
+    ]
     parts += ["## What it fails at", _failures(figures["pictures"], folder)]
     parts += ["## How the intervals are made", _method(figures["run"])]
     return "\n\n".join(parts) + "\n"
@@ -171,7 +174,7 @@ def _points(entry: Document) -> dict[str, float]:
     return {key: 100 * value for key, value in entry.items()}
 
 
-def _peers(peers: Sequence[Document]) -> str:
+def _peers(peers: Sequence[Document], simulator: str | None) -> str:
     if not peers:
         return (
             "Not measured: `python -m benchmarks.families --data DIR` trains them and prints the `--peer` options to "
@@ -189,7 +192,7 @@ def _peers(peers: Sequence[Document]) -> str:
     k5 = f"; KOMPSAT-5 is {', '.join(peers[0]['sets']['k5']['tiles'])}" if "k5" in names else ""
     kept = peers[0].get("kept_from")
     measured = f" Measured on {kept['date']} at commit {kept['commit']}." if kept else ""
-    if peers[0].get("other_simulator"):
+    if kept and kept.get("simulator") != simulator:
         measured += " **The simulated scenes are those of then, not the ones above: the simulator has changed since.**"
     return (
         f"{equal}, from the same data{k5}, which none of them was trained on.{measured} Pooled IoU:\n\n"

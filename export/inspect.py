@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from sarwater.command import run_command
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import onnx
 
 QUANTISED = ("QuantizeLinear", "DequantizeLinear")
+NAMED_TILES = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -160,6 +162,8 @@ def _print(report: dict[str, Any], every_layer: bool) -> None:
 
     console = Console(highlight=False)
     table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # a hash is there to be copied
     for name, value in report.items():
         if name not in ("layers", "card"):
             table.add_row(name.replace("_", " "), _readable(name, value))
@@ -176,13 +180,24 @@ def _print(report: dict[str, Any], every_layer: bool) -> None:
 
 
 def _readable(name: str, value: Any) -> str:
+    """For people: hundreds of tile names and every option of the training are in the JSON."""
     if name == "size_bytes":
         return f"{value / 1e6:.2f} MB"
+    if name == "options":
+        return f"{len(value)}, shown by --json"
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {_readable('', item)}" for key, item in value.items()) or "-"
+        if value.keys() >= {"tiles", "count", "weight"}:
+            names = ", ".join(value["tiles"][:NAMED_TILES]) + (", ..." if value["count"] > NAMED_TILES else "")
+            return f"{value['count']}: {names} (weight {value['weight']:.6g})"
+        return "\n".join(_labelled(key, _readable(key, item)) for key, item in value.items()) or "-"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
+        separator = "\n" if any(isinstance(item, dict) for item in value) else ", "
+        return separator.join(_readable("", item) for item in value) or "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _labelled(key: str, text: str) -> str:
+    return f"{key}:\n{indent(text, '  ')}" if "\n" in text else f"{key}: {text}"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

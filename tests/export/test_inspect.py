@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,6 +96,10 @@ def test_a_family_is_the_model_that_ships_and_shows_its_card(
     assert main(["hrnet"]) == 0
     text = capsys.readouterr().out
     assert "Training data and their owners" in text
+    assert re.search(r"^ +300: SIM00001, SIM00002, SIM00003, \.\.\. \(weight 0\.3\) *$", text, re.MULTILINE)
+    assert "4: WTR00001, WTR00003, WTR00004, ... (weight 1.2)" in text
+    assert "crop_px" not in text
+    assert sha256_of(shipped_model().path) in re.sub(r"\s", "", text)
     assert main(["hrnet", "--json"]) == 0
     card = json.loads(capsys.readouterr().out)["card"]
     assert card == shipped_model().path.with_suffix(".md").read_text()

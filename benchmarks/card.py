@@ -117,7 +117,7 @@ def _training(manifest: ModelManifest) -> str:
             count, weight = (sum(source[part] for source in theirs) for part in ("count", "weight"))
             rows.append([owner, str(count), f"{weight / total:.0%}{step}"])
     held_out = ", ".join(manifest.training.get("held_out", [])) or "nothing"
-    return f"{table(['data', 'scenes', 'share of training'], rows)}\n\nHeld out: {held_out}."
+    return f"{table(['data', 'images', 'share of training'], rows)}\n\nHeld out: {held_out}."
 
 
 def _owner(tile: str) -> str:

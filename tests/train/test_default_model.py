@@ -29,13 +29,15 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
     """One step each, on small crops; what was run, in order."""
-    for simulations in ("SIMULATIONS", "LEVEL_SEAS"):
+    for simulations in ("SIMULATIONS", "LEVEL_SIMULATIONS"):
         small_ones = {name: (1, *rest) for name, (_, *rest) in getattr(numbers, simulations).items()}
         monkeypatch.setattr(numbers, simulations, small_ones)
     monkeypatch.setattr(numbers, "SCENE_PX", 128)
-    for part in ("BASE", "WIDER", "GATE", "REFINE", "LEVEL", "LEVEL_ANSWER"):
+    for part in ("BASE", "WIDER", "GATE", "REFINE", "LEVEL"):
         monkeypatch.setattr(numbers, f"{part}_STEPS", 1)
     monkeypatch.setattr(numbers, "FURTHER", ((1, 1.6, 2), (1, 2.0, 3)))
+    answered = tuple((1, *rest) for _, *rest in numbers.LEVEL_ANSWER[-2:])
+    monkeypatch.setattr(numbers, "LEVEL_ANSWER", answered)
     ran: list[FitOptions] = []
     whole = train.fit.fit
 

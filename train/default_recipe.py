@@ -57,7 +57,8 @@ LEVEL_ANSWER = (
     (400, 14, {"s1": 0.5, "s1-dry": 0.3, "s1-dry-more": 1.2, "s1-sea": 0.15, "s1-sea-more": 1.3}),
 )
 """Steps, seed and weights of each run that learns the level from the answer. More seas save seas whose calibration is
-3 dB too bright and make seas of bare plains; more plains then take that back, and leave most of what was gained."""
+3 dB too bright and make seas of bare plains; more plains then take that back, and leave most of what was gained. The
+last is written out, for crops are drawn from the sources in their order."""
 COARSEST_M = 30.0
 """Pixel spacing of the ETCI scene: its swath, 250 km wide, has 8,830 of them."""
 THRESHOLD = 0.7

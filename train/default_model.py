@@ -1,6 +1,6 @@
 """How the model that ships is made: one command, fixed seeds.
 
-    python -m train.default_model --data DIR [--out runs/default]
+    python -m train.default_model --data DIR [--out runs/default] [--begin-with WEIGHTS.onnx]
 
 DIR holds k5/ (img, mask) and etci/ (vv.tif, vh.tif, flood_label.tif). In order, each step skipped where its result is
 there:
@@ -18,7 +18,8 @@ there:
 8. level-answered  that learned on, from the answer first of all, four times
 
 Every step ends after a fixed number of updates, never at the one where a held-out tile scored best. Up to the folds no
-weight has seen a K5 tile.
+weight has seen a K5 tile. `--begin-with docs/default-model/before-kompsat-5.onnx` takes the weights that the first four
+steps left in place of them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from typing import Any
 
 from sarwater.command import run_command
 from sarwater.errors import DependencyMissing
+from sarwater.models import open_model
 from train.default_recipe import MODEL, Recipe
 from train.options import FitOptions
 
@@ -43,10 +45,9 @@ def make(recipe: Recipe) -> Path:
 
     for folder, arguments in recipe.simulations().items():
         _simulate(folder, arguments)
-    _fit(recipe.base())
-    _fit(recipe.wider())
-    for run in recipe.further():
-        _fit(run)
+    if recipe.begin_with is None:
+        for run in (recipe.base(), recipe.wider(), *recipe.further()):
+            _fit(run)
     k5 = find_tiles(recipe.k5)
     for tile in k5:
         _fit(recipe.gated(f"without-{tile.name}", (tile.name,)))
@@ -83,13 +84,23 @@ def _with_scores(recipe: Recipe, final: Path, levelled: Path, leave_one_out: dic
 
     checkpoint = load_checkpoint(levelled)
     training = load_checkpoint(final).training
-    earlier = load_checkpoint(_fit(recipe.further()[-1])).training
-    training["earlier_data"] = earlier["data"]
+    training["earlier_data"] = _earlier_data(recipe)
     training["metrics"] = {**checkpoint.training["metrics"], "k5_leave_one_out": leave_one_out}
     training["level"] = {key: checkpoint.training[key] for key in ("data", "held_out", "commit", "date", "options")}
     path = recipe.out / "model.pt"
     save_checkpoint(path, replace(checkpoint, training=training, resume=None))
     return path
+
+
+def _earlier_data(recipe: Recipe) -> list[dict[str, Any]]:
+    """What the weights were trained on that the K5 tiles are shown to."""
+    from train.checkpoint import load_checkpoint
+
+    if recipe.begin_with is None:
+        training = load_checkpoint(_fit(recipe.further()[-1])).training
+    else:
+        training = open_model(recipe.begin_with).manifest.training
+    return list(training["data"])
 
 
 def _leave_one_out(recipe: Recipe, names: list[str]) -> dict[str, Any]:
@@ -123,12 +134,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder with k5/ and etci/")
     parser.add_argument("--out", type=Path, default=Path("runs/default"), help="default: %(default)s")
+    parser.add_argument(
+        "--begin-with",
+        type=Path,
+        metavar="ONNX",
+        help="weights that have seen no K5 tile, instead of steps 2 to 4: docs/default-model/before-kompsat-5.onnx",
+    )
     arguments = parser.parse_args(argv)
     try:
         import torch  # noqa: F401
     except ImportError as error:
         raise DependencyMissing("training needs torch: pip install 'sarwater[train]'") from error
-    final = make(Recipe(arguments.data, arguments.out))
+    if arguments.begin_with is not None:
+        open_model(arguments.begin_with)  # hours before its first use
+    final = make(Recipe(arguments.data, arguments.out, arguments.begin_with))
     print(f"ship it with: python -m export.to_onnx {final} -o engines/{MODEL}.onnx (INT8: docs/default-model)")
     return 0
 

@@ -10,19 +10,39 @@ from pathlib import Path
 
 from train.options import FitOptions
 
+
+@dataclass(frozen=True)
+class Simulation:
+    """A folder of simulated scenes."""
+
+    mode: str
+    count: int
+    seed: int
+    scene_type: str | None = None
+    """None: all in turn."""
+    edition: int = 1
+    """Of the simulator: the one that there was when the step was first run."""
+
+
 MODEL = "hrnet-w18-small"
 SIMULATIONS = {
-    "k5": (300, 11, None, 0.35),
-    "s1": (150, 12, None, 0.25),
-    "k5-dry": (120, 13, "dry", 0.15),
-    "s1-dry": (60, 14, "dry", 0.1),
-    "k5-sea": (60, 21, "open-water", 0.06),
-    "s1-sea": (60, 22, "open-water", 0.06),
+    "k5": Simulation("k5", 300, 11),
+    "s1": Simulation("s1", 150, 12),
+    "k5-dry": Simulation("k5", 120, 13, "dry"),
+    "s1-dry": Simulation("s1", 60, 14, "dry"),
+    "k5-sea": Simulation("k5", 60, 21, "open-water"),
+    "s1-sea": Simulation("s1", 60, 22, "open-water"),
+    "s1-sea-more": Simulation("s1", 200, 23, "open-water"),
+    "s1-later": Simulation("s1", 150, 12, edition=2),
+    "s1-dry-later": Simulation("s1", 60, 14, "dry", edition=2),
+    "s1-sea-later": Simulation("s1", 60, 22, "open-water", edition=2),
+    "s1-sea-more-later": Simulation("s1", 200, 23, "open-water", edition=2),
+    "s1-dry-more-later": Simulation("s1", 200, 24, "dry", edition=2),
 }
-"""Simulator mode: scenes, seed, type (None: all in turn), weight. Dry ones again, because a false alarm costs trust;
-seas again, because crops are drawn for shorelines and hardly ever show a whole crop of water."""
-LEVEL_SIMULATIONS = {"s1-sea-more": (200, 23, "open-water"), "s1-dry-more": (200, 24, "dry")}
-"""More for where the level is learned: of 36 seas it was learned by heart, and unseen ones were taken for dark land."""
+"""Dry ones again, because a false alarm costs trust; seas again, because crops are drawn for shorelines and hardly ever
+show a whole crop of water. More of both where the level is learned: of 36 seas it was learned by heart, and unseen ones
+were taken for dark land."""
+BASE_WEIGHTS = {"k5": 0.35, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1, "k5-sea": 0.06, "s1-sea": 0.06}
 SCENE_PX = 768
 ETCI_WEIGHT = 0.8
 ETCI_HELD_OUT = "vv@15"
@@ -50,15 +70,16 @@ REFINE_K5_WEIGHT = 1.2
 LEVEL_WEIGHTS = {"s1": 0.5, "s1-dry": 0.6, "s1-sea": 0.15, "s1-sea-more": 0.65}
 """Of scenes of several looks there: seas and dry land often, for those are what a wrong level costs."""
 LEVEL_ETCI_WEIGHT = 1.5
+_LATER_SEAS = {"s1-sea-later": 0.15, "s1-sea-more-later": 1.3}
 LEVEL_ANSWER = (
     (450, 5, LEVEL_WEIGHTS),
     (450, 8, LEVEL_WEIGHTS | {"s1-sea-more": 1.3}),
-    (450, 12, LEVEL_WEIGHTS | {"s1-sea-more": 1.3}),
-    (400, 14, {"s1": 0.5, "s1-dry": 0.3, "s1-dry-more": 1.2, "s1-sea": 0.15, "s1-sea-more": 1.3}),
+    (450, 12, {"s1-later": 0.5, "s1-dry-later": 0.6} | _LATER_SEAS),
+    (400, 14, {"s1-later": 0.5, "s1-dry-later": 0.3, "s1-dry-more-later": 1.2} | _LATER_SEAS),
 )
 """Steps, seed and weights of each run that learns the level from the answer. More seas save seas whose calibration is
-3 dB too bright and make seas of bare plains; more plains then take that back, and leave most of what was gained. The
-last is written out, for crops are drawn from the sources in their order."""
+3 dB too bright and make seas of bare plains; more plains then take that back, and leave most of what was gained. Their
+order counts: crops are drawn from the sources in it."""
 COARSEST_M = 30.0
 """Pixel spacing of the ETCI scene: its swath, 250 km wide, has 8,830 of them."""
 THRESHOLD = 0.7
@@ -71,6 +92,8 @@ class Recipe:
 
     data: Path
     out: Path
+    begin_with: Path | None = None
+    """Weights that have seen no K5 tile, an ONNX file of ours, instead of the steps up to there."""
 
     @property
     def k5(self) -> str:
@@ -85,11 +108,11 @@ class Recipe:
     def simulations(self) -> dict[Path, list[str]]:
         """Every folder of simulated scenes, and the arguments of train.simulate that fill it."""
         found = {}
-        scenes = {name: (count, seed, kind) for name, (count, seed, kind, _) in SIMULATIONS.items()}
-        for name, (count, seed, kind) in {**scenes, **LEVEL_SIMULATIONS}.items():
-            size = ["--count", str(count), "--size", str(SCENE_PX), "--seed", str(seed)]
-            mode = ["--mode", name.partition("-")[0]]
-            found[Path(self.simulation(name))] = [*size, *mode, *(["--type", kind] if kind else [])]
+        for name, scenes in SIMULATIONS.items():
+            size = ["--count", str(scenes.count), "--size", str(SCENE_PX), "--seed", str(scenes.seed)]
+            kind = ["--mode", scenes.mode, "--edition", str(scenes.edition)]
+            kind += ["--type", scenes.scene_type] if scenes.scene_type else []
+            found[Path(self.simulation(name))] = [*size, *kind]
         return found
 
     def simulated(self, weights: dict[str, float]) -> tuple[str, ...]:
@@ -104,7 +127,7 @@ class Recipe:
     def base(self) -> FitOptions:
         return FitOptions(
             model=MODEL,
-            data=self.mixture(_weights(SIMULATIONS), ETCI_WEIGHT),
+            data=self.mixture(BASE_WEIGHTS, ETCI_WEIGHT),
             out=self.out / "base",
             holdout=(ETCI_HELD_OUT, CROSS_POLARISED_HELD_OUT),
             contrast=True,
@@ -139,7 +162,7 @@ class Recipe:
         for number, (steps, etci_weight, seed) in enumerate(FURTHER, 1):
             before = replace(
                 before,
-                data=self.mixture(_weights(SIMULATIONS), etci_weight),
+                data=self.mixture(BASE_WEIGHTS, etci_weight),
                 out=self.out / f"further-{number}",
                 init=_last(before),
                 crop_px=384,
@@ -159,7 +182,7 @@ class Recipe:
             data=(*self.mixture(GATE_WEIGHTS, GATE_ETCI_WEIGHT), f"{self.k5}={GATE_K5_WEIGHT}"),
             out=self.out / "gated" / name,
             holdout=(*base.holdout, *holdout),
-            init=_last(self.further()[-1]),
+            init=self.begin_with or _last(self.further()[-1]),
             coarse=True,
             part="gate",
             crop_px=SCENE_PX,  # as wide as can be: what is dark in its surroundings depends on how wide they are
@@ -236,10 +259,6 @@ class Recipe:
     def _level_data(self, weights: dict[str, float]) -> tuple[str, ...]:
         """VH is brighter than VV by 3 dB in the ETCI images, which is what is to be told: so of VV alone."""
         return (*self.simulated(weights), f"{self.etci('vv')}={LEVEL_ETCI_WEIGHT}")
-
-
-def _weights(simulations: dict[str, tuple[int, int, str | None, float]]) -> dict[str, float]:
-    return {name: weight for name, (*_, weight) in simulations.items()}
 
 
 def _last(run: FitOptions) -> Path:

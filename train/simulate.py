@@ -1,6 +1,6 @@
 """SAR scenes with known water, for training and tests.
 
-    python -m train.simulate --out DIR --count N --size PX --seed S [--mode k5|s1] [--average N]
+    python -m train.simulate --out DIR --count N --size PX --seed S [--mode k5|s1] [--average N] [--edition 1|2]
 
 writes DIR/img, DIR/mask and DIR/gim as in the KOMPSAT-5 data set. `train.shapes` draws, `train.terrain` builds the
 land, `train.scenery` says what each scene type is made of, `train.radar` looks at it.
@@ -47,15 +47,22 @@ class SimulatedScene:
 
 
 def simulate_scene(
-    size: tuple[int, int], mode: str, rng: Rng, scene_type: str | None = None, pixel_m: float | None = None
+    size: tuple[int, int],
+    mode: str,
+    rng: Rng,
+    scene_type: str | None = None,
+    pixel_m: float | None = None,
+    edition: int | None = None,
 ) -> SimulatedScene:
     """One scene of `size` (H, W) pixels, fully determined by `rng`; without a type, any but equally likely.
 
-    `mode` is `k5` (single look, X band) or `s1` (multi-look, C band); `pixel_m` replaces its own pixel spacing.
-    Raises UsageError for a size below 64 px, a spacing that is not positive, an unknown mode or scene type.
+    `mode` is `k5` (single look, X band) or `s1` (multi-look, C band); `pixel_m` replaces its own pixel spacing;
+    `edition` is that of the simulator, by default the latest.
+    Raises UsageError for a size below 64 px, a spacing that is not positive, an unknown mode, scene type or edition.
     """
     from train.radar import SENSORS, observe
     from train.scenery import SCENE_TYPES, build_terrain
+    from train.terrain import EDITIONS, LATEST_EDITION
 
     if min(size) < SMALLEST_PX:
         raise UsageError(f"size is {size[1]} x {size[0]} px, expected at least {SMALLEST_PX} px each way")
@@ -65,12 +72,15 @@ def simulate_scene(
         scene_type = str(rng.choice(list(SCENE_TYPES)))
     if scene_type not in SCENE_TYPES:
         raise UsageError(f"scene type is {scene_type!r}, expected one of: {', '.join(SCENE_TYPES)}")
+    edition = LATEST_EDITION if edition is None else edition
+    if edition not in EDITIONS:
+        raise UsageError(f"edition of the simulator is {edition}, expected one of: {', '.join(map(str, EDITIONS))}")
     sensor = SENSORS[mode]
     if pixel_m is not None:
         if not pixel_m > 0:
             raise UsageError(f"pixel spacing is {pixel_m} m, expected more than 0")
         sensor = replace(sensor, pixel_m=pixel_m)
-    terrain = build_terrain(size, sensor.pixel_m, scene_type, rng)
+    terrain = build_terrain(size, sensor.pixel_m, scene_type, rng, edition)
     seen = observe(terrain, sensor, rng)
     water = (terrain.water & (seen.amplitude > 0)).astype(np.uint8)
     return SimulatedScene(
@@ -166,6 +176,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--average", type=int, default=1, metavar="N", help="write means of N x N pixels; --size is that of the means"
     )
+    parser.add_argument(
+        "--edition", type=int, metavar="N", help="as an earlier simulator made them (default: the latest, 2)"
+    )
     parser.add_argument("--type", metavar="TYPE", help="one scene type instead of all in turn, e.g. lakes or airport")
     return parser
 
@@ -196,7 +209,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         rng = np.random.default_rng((arguments.seed, index))
         scene_type = arguments.type or types[(index - 1) % len(types)]
         seen_px = (height * arguments.average, width * arguments.average)
-        scene = averaged(simulate_scene(seen_px, arguments.mode, rng, scene_type), arguments.average)
+        scene = simulate_scene(seen_px, arguments.mode, rng, scene_type, edition=arguments.edition)
+        scene = averaged(scene, arguments.average)
         write_scene(arguments.out, arguments.seed, index, arguments.mode, scene)
         water_px += int(scene.water.sum())
     share = water_px / (arguments.count * width * height)

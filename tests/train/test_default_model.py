@@ -11,9 +11,12 @@ import torch
 
 import train.default_recipe as numbers
 import train.fit
+from sarwater.errors import ModelNotFound
+from sarwater.models import open_model
 from tests.train.lakes import lake, write_lakes, write_raster
 from train.checkpoint import load_checkpoint
 from train.default_model import main
+from train.init import read_weights
 from train.options import FitOptions
 
 
@@ -29,9 +32,8 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
     """One step each, on small crops; what was run, in order."""
-    for simulations in ("SIMULATIONS", "LEVEL_SIMULATIONS"):
-        small_ones = {name: (1, *rest) for name, (_, *rest) in getattr(numbers, simulations).items()}
-        monkeypatch.setattr(numbers, simulations, small_ones)
+    small_ones = {name: replace(scenes, count=1) for name, scenes in numbers.SIMULATIONS.items()}
+    monkeypatch.setattr(numbers, "SIMULATIONS", small_ones)
     monkeypatch.setattr(numbers, "SCENE_PX", 128)
     for part in ("BASE", "WIDER", "GATE", "REFINE", "LEVEL"):
         monkeypatch.setattr(numbers, f"{part}_STEPS", 1)
@@ -86,6 +88,20 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     runs.clear()
     assert main(command) == 0
     assert runs == []  # all of it is there
+
+
+def test_it_begins_with_weights_that_an_earlier_run_left(
+    data: Path, tmp_path: Path, runs: list[FitOptions], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, weights = tmp_path / "out", Path("docs/default-model/before-kompsat-5.onnx")
+    assert main(["--data", str(data), "--out", str(out), "--begin-with", str(weights)]) == 0
+    assert str(runs[0].out).endswith("gated/without-WTR0")
+    assert not {"base", "wider", "further-1"} & {path.name for path in out.iterdir()}
+    gated, begun_with = load_checkpoint(out / "gated/final/last.pt").state_dict, read_weights(weights).tensors
+    assert all(torch.equal(gated[name], tensor) for name, tensor in begun_with.items())
+    assert load_checkpoint(out / "model.pt").training["earlier_data"] == open_model(weights).manifest.training["data"]
+    with pytest.raises(ModelNotFound, match=r"none\.onnx: no such model file"):
+        main(["--data", str(data), "--out", str(out), "--begin-with", "none.onnx"])
 
 
 def _seen(path: Path) -> set[str]:

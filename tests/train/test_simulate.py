@@ -25,6 +25,15 @@ K5_WATER_DN = (1.75, 14.0, 77.0)
 K5_LAND_DN = (6.0, 53.5, 197.0)
 """Means over the four published KOMPSAT-5 tiles of their percentiles of amplitude."""
 
+FIRST_EDITION = {
+    ("k5", "river"): (52.1843, 22782),
+    ("k5", "dry"): (104.2055, 0),
+    ("k5", "mountains"): (90.1412, 934),
+    ("s1", "dry"): (174.4465, 0),
+    ("s1", "mountains"): (197.5922, 0),
+}
+"""Mean amplitude in DN and pixels of water of one scene each, at the last commit before there were editions."""
+
 
 def make(folder: Path, *options: str) -> Path:
     assert main(["--out", str(folder), "--size", "64", *options]) == 0
@@ -57,6 +66,21 @@ def test_the_generator_alone_decides_the_scene() -> None:
     assert np.array_equal(first.amplitude, again.amplitude)
     assert np.array_equal(first.water, again.water)
     assert not np.array_equal(first.amplitude, other.amplitude)
+
+
+@pytest.mark.parametrize(("mode", "scene_type"), FIRST_EDITION)
+def test_the_first_edition_makes_the_scenes_that_it_always_made(mode: str, scene_type: str) -> None:
+    rng = np.random.default_rng((77, 1))
+    scene = simulate_scene((300, 260), mode, rng, scene_type, edition=1)
+    mean_dn, water_px = FIRST_EDITION[mode, scene_type]
+    assert scene.amplitude.mean() == pytest.approx(mean_dn, rel=1e-3)  # processors round differently
+    assert scene.water.sum() == pytest.approx(water_px, abs=3)
+
+
+def test_an_unknown_edition_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="edition of the simulator is 3, expected one of: 1, 2"):
+        make(tmp_path, "--edition", "3")
+    assert not list(tmp_path.rglob("*.tif"))
 
 
 def test_a_dry_scene_has_no_water_and_open_water_little_else() -> None:

@@ -15,7 +15,7 @@ there:
 6. final      the same with all of them
 7. levelled   that learns how far scenes of several looks lie off their usual level; K5 tiles have a single one, so the
               folds are as good without
-8. level-answered  that learned on, from the answer first of all, four times
+8. level-answered  that learned on, from the answer first of all, six times
 
 Every step ends after a fixed number of updates, never at the one where a held-out tile scored best. Up to the folds no
 weight has seen a K5 tile. `--begin-with docs/default-model/before-kompsat-5.onnx` takes the weights that the first four

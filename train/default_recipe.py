@@ -24,6 +24,18 @@ class Simulation:
     """Of the simulator: the one that there was when the step was first run."""
 
 
+@dataclass(frozen=True)
+class LevelRun:
+    """One of those that learn the level from the answer."""
+
+    steps: int
+    seed: int
+    weights: dict[str, float]
+    """Of the folders of simulated scenes. Their order counts: crops are drawn from the sources in it."""
+    learning_rate: float = 1e-3
+    halfway: bool = False
+
+
 MODEL = "hrnet-w18-small"
 SIMULATIONS = {
     "k5": Simulation("k5", 300, 11),
@@ -38,10 +50,12 @@ SIMULATIONS = {
     "s1-sea-later": Simulation("s1", 60, 22, "open-water", edition=2),
     "s1-sea-more-later": Simulation("s1", 200, 23, "open-water", edition=2),
     "s1-dry-more-later": Simulation("s1", 200, 24, "dry", edition=2),
+    "s1-sea-many": Simulation("s1", 900, 25, "open-water", edition=2),
+    "s1-dry-many": Simulation("s1", 900, 26, "dry", edition=2),
 }
 """Dry ones again, because a false alarm costs trust; seas again, because crops are drawn for shorelines and hardly ever
-show a whole crop of water. More of both where the level is learned: of 36 seas it was learned by heart, and unseen ones
-were taken for dark land."""
+show a whole crop of water. Many more of both where the level is learned: of 36 seas it was learned by heart, and unseen
+ones were taken for dark land."""
 BASE_WEIGHTS = {"k5": 0.35, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1, "k5-sea": 0.06, "s1-sea": 0.06}
 SCENE_PX = 768
 ETCI_WEIGHT = 0.8
@@ -55,7 +69,8 @@ WIDER_STEPS = 1200
 FURTHER = ((1200, 1.6, 2), (1300, 1.6, 6), (900, 2.0, 7))
 """Steps, weight of the ETCI scene, seed. In each the rate rises and falls again (warm restarts, Loshchilov and Hutter
 2017): of the one real scene the narrow rivers are learned last, and at a low rate."""
-GATE_STEPS = 150
+GATE_STEPS = 600
+"""In 150 it does not yet leave the fine answer aside on a sensor that the weights have not seen."""
 LEVEL_STEPS = 1200
 GATE_WEIGHTS = {"k5": 0.1, "s1": 0.25, "k5-dry": 0.2, "s1-dry": 0.1, "k5-sea": 0.05, "s1-sea": 0.1}
 """Where the gate is learned. Few single looks are simulated ones: on the kind of scene that the weights were trained on
@@ -72,17 +87,18 @@ LEVEL_WEIGHTS = {"s1": 0.5, "s1-dry": 0.6, "s1-sea": 0.15, "s1-sea-more": 0.65}
 LEVEL_ETCI_WEIGHT = 1.5
 _LATER_SEAS = {"s1-sea-later": 0.15, "s1-sea-more-later": 1.3}
 LEVEL_ANSWER = (
-    (450, 5, LEVEL_WEIGHTS),
-    (450, 8, LEVEL_WEIGHTS | {"s1-sea-more": 1.3}),
-    (450, 12, {"s1-later": 0.5, "s1-dry-later": 0.6} | _LATER_SEAS),
-    (400, 14, {"s1-later": 0.5, "s1-dry-later": 0.3, "s1-dry-more-later": 1.2} | _LATER_SEAS),
+    LevelRun(450, 5, LEVEL_WEIGHTS),
+    LevelRun(450, 8, LEVEL_WEIGHTS | {"s1-sea-more": 1.3}),
+    LevelRun(450, 12, {"s1-later": 0.5, "s1-dry-later": 0.6} | _LATER_SEAS),
+    LevelRun(400, 14, {"s1-later": 0.5, "s1-dry-later": 0.3, "s1-dry-more-later": 1.2} | _LATER_SEAS),
+    LevelRun(600, 21, {"s1-later": 0.5, "s1-dry-many": 1.3, "s1-sea-many": 1.4}),
+    LevelRun(900, 22, {"s1-later": 0.5, "s1-dry-many": 1.3, "s1-sea-many": 1.8}, learning_rate=8e-4, halfway=True),
 )
-"""Steps, seed and weights of each run that learns the level from the answer. More seas save seas whose calibration is
-3 dB too bright and make seas of bare plains; more plains then take that back, and leave most of what was gained. Their
-order counts: crops are drawn from the sources in it."""
+"""More seas save seas whose calibration is 3 dB too bright and make seas of bare plains; more plains then take that
+back, and leave most of what was gained."""
 COARSEST_M = 30.0
 """Pixel spacing of the ETCI scene: its swath, 250 km wide, has 8,830 of them."""
-THRESHOLD = 0.7
+THRESHOLD = 0.75
 """Crops are drawn for shorelines and hold more water than scenes do, so the network expects too much of it."""
 
 
@@ -191,7 +207,7 @@ class Recipe:
             steps=GATE_STEPS,
             learning_rate=1e-2,
             warmup_steps=20,
-            ema=0.97,
+            ema=0.99,
             evaluate_every=GATE_STEPS,
         )
 
@@ -242,16 +258,17 @@ class Recipe:
         """Begun anew: Adam measures steps by the gradients before, and those of decibels are far larger. In one run,
         what the answer has to say of seas is hardly learned."""
         before, runs = self.levelled(), []
-        for number, (steps, seed, weights) in enumerate(LEVEL_ANSWER, 1):
+        for number, run in enumerate(LEVEL_ANSWER, 1):
             before = replace(
                 before,
-                data=self._level_data(weights),
+                data=self._level_data(run.weights),
                 out=self.out / f"level-answered-{number}",
                 init=_last(before),
-                steps=steps,
-                learning_rate=1e-3,
-                evaluate_every=steps,
-                seed=seed,
+                steps=run.steps,
+                learning_rate=run.learning_rate,
+                halfway=run.halfway,
+                evaluate_every=run.steps,
+                seed=run.seed,
             )
             runs.append(before)
         return runs

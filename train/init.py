@@ -60,11 +60,9 @@ class Weights:
     channels: tuple[str, ...] | None = None
     network: str = "another network"
     architecture: Architecture | None = None
-    """Where the file is one of ours, which says so."""
+    """Where the file is one of ours, which says so; what follows is of such a file, as in a checkpoint."""
     threshold: float = 0.5
     coarsest_m: float | None = None
-    """As in a checkpoint."""
-    """Of such a file."""
 
 
 def initialise(segmenter: Segmenter, path: Path) -> Report:

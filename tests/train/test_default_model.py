@@ -38,7 +38,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
     for part in ("BASE", "WIDER", "GATE", "REFINE", "LEVEL"):
         monkeypatch.setattr(numbers, f"{part}_STEPS", 1)
     monkeypatch.setattr(numbers, "FURTHER", ((1, 1.6, 2), (1, 2.0, 3)))
-    answered = tuple((1, *rest) for _, *rest in numbers.LEVEL_ANSWER[-2:])
+    answered = tuple(replace(run, steps=1) for run in numbers.LEVEL_ANSWER[-2:])
     monkeypatch.setattr(numbers, "LEVEL_ANSWER", answered)
     ran: list[FitOptions] = []
     whole = train.fit.fit

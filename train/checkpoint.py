@@ -73,7 +73,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Raises CheckpointInvalid for a file that is missing, damaged, of another program, or carries code."""
+    """Raises CheckpointInvalid for a file that is missing, damaged, of another program or format, or carries code."""
+    if path.suffix == ".onnx":
+        raise CheckpointInvalid(
+            f"{path}: an ONNX file, expected a checkpoint (.pt); to score it: `sarwater-evaluate DIR --model {path}`"
+        )
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

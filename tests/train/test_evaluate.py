@@ -88,6 +88,8 @@ def test_a_family_means_its_newest_checkpoint(lakes: Path, tmp_path: Path, monke
 
 def test_a_file_that_is_no_checkpoint_is_named(lakes: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(b"nothing")
+    with pytest.raises(CheckpointInvalid, match=r"m\.onnx: an ONNX file, expected a checkpoint \(\.pt\); to score it"):
+        main(["m.onnx", "--data", str(tmp_path)])
     with pytest.raises(CheckpointInvalid, match=r"bad\.pt: not a readable checkpoint"):
         main([str(tmp_path / "bad.pt"), "--data", str(lakes)])
 

@@ -6,14 +6,13 @@ from collections.abc import Callable
 
 from train.shapes import Rng
 from train.structures import airport, farms, floating, roads, town
-from train.terrain import LATEST_EDITION, Terrain, desert, gullies, relief, scarps, smooth_patches, vegetation
+from train.terrain import Terrain, desert, gullies, relief, scarps, smooth_patches, vegetation
 from train.waters import braided_river, coast, flood, lakes, open_water, ponds, reservoir, river
 
 
-def build_terrain(
-    shape: tuple[int, int], pixel_m: float, scene_type: str, rng: Rng, edition: int = LATEST_EDITION
-) -> Terrain:
-    """The land of one scene of `shape` (H, W); raises KeyError unless `scene_type` is one of SCENE_TYPES."""
+def build_terrain(shape: tuple[int, int], pixel_m: float, scene_type: str, rng: Rng, edition: int) -> Terrain:
+    """The land of one scene of `shape` (H, W), as that edition of the simulator makes it; raises KeyError unless
+    `scene_type` is one of SCENE_TYPES."""
     terrain = Terrain(shape, pixel_m, rng, edition)
     SCENE_TYPES[scene_type](terrain)
     return terrain

@@ -1,6 +1,6 @@
 """How the model that ships is made: one command, fixed seeds.
 
-    python -m train.default_model --data DIR [--out runs/default] [--begin-with WEIGHTS.onnx]
+    python -m train.default_model --data DIR [--out runs/default] [--begin-with WEIGHTS.onnx] [--jobs N]
 
 DIR holds k5/ (img, mask) and etci/ (vv.tif, vh.tif, flood_label.tif). In order, each step skipped where its result is
 there:
@@ -15,48 +15,77 @@ there:
 6. final      the same with all of them
 7. levelled   that learns how far scenes of several looks lie off their usual level; K5 tiles have a single one, so the
               folds are as good without
-8. level-answered  that learned on, from the answer first of all, six times
+8. level-answered  that learned on, from the answer first of all, twice
 
 Every step ends after a fixed number of updates, never at the one where a held-out tile scored best. Up to the folds no
 weight has seen a K5 tile. `--begin-with docs/default-model/before-kompsat-5.onnx` takes the weights that the first four
-steps left in place of them.
+steps left in place of them. `--jobs 2` simulates two folders at once, and learns the folds beside the final network and
+its level.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from sarwater.command import run_command
-from sarwater.errors import DependencyMissing
+from sarwater.errors import DependencyMissing, UsageError
 from sarwater.models import open_model
 from train.default_recipe import MODEL, Recipe
 from train.options import FitOptions
 
 
-def make(recipe: Recipe) -> Path:
-    """Run what is missing; return the final checkpoint. Raises as the simulator and `fit` do."""
+def make(recipe: Recipe, jobs: int = 1) -> Path:
+    """Run what is missing, `jobs` processes at once; return the final checkpoint.
+
+    Raises as the simulator and `fit` do.
+    """
     from train.tiles import find_tiles
 
-    for folder, arguments in recipe.simulations().items():
-        _simulate(folder, arguments)
+    _run([partial(_simulate, folder, arguments) for folder, arguments in recipe.simulations().items()], jobs)
     if recipe.begin_with is None:
-        for run in (recipe.base(), recipe.wider(), *recipe.further()):
-            _fit(run)
+        _fit_in_turn((recipe.base(), recipe.wider(), *recipe.further()))
     k5 = find_tiles(recipe.k5)
+    refined = recipe.refined("final")
+    level = (recipe.levelled(), *recipe.level_answered())
+    chains = [(recipe.gated("final"), refined, *level)]  # the longest first
     for tile in k5:
-        _fit(recipe.gated(f"without-{tile.name}", (tile.name,)))
-        _fit(recipe.refined(f"without-{tile.name}", (tile.name,)))
-    _fit(recipe.gated("final"))
-    final = _fit(recipe.refined("final"))
-    _fit(recipe.levelled())
-    levelled = [_fit(run) for run in recipe.level_answered()][-1]
-    return _with_scores(recipe, final, levelled, _leave_one_out(recipe, [tile.name for tile in k5]))
+        fold, unseen = f"without-{tile.name}", (tile.name,)
+        chains.append((recipe.gated(fold, unseen), recipe.refined(fold, unseen)))
+    _run([partial(_fit_in_turn, chain) for chain in chains], jobs)
+    return _with_scores(recipe, _fit(refined), _fit(level[-1]), _leave_one_out(recipe, [tile.name for tile in k5]))
+
+
+def _run(tasks: Sequence[Callable[[], None]], jobs: int) -> None:
+    """All of them; with more than one job in processes that share the cores. Raises what the first to fail raised."""
+    if jobs == 1:
+        for task in tasks:
+            task()
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # Not forked: a process in which PyTorch has run its threads cannot be.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _take_threads, (threads,)) as pool:
+        futures = [pool.submit(task) for task in tasks]
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        for error in filter(None, (future.exception() for future in done)):
+            print(f"{error}\nno further step begins; those that run go on to their end", file=sys.stderr, flush=True)
+            pool.shutdown(cancel_futures=True)
+            raise error
+
+
+def _take_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
 
 
 def _simulate(folder: Path, arguments: Sequence[str]) -> None:
@@ -65,6 +94,11 @@ def _simulate(folder: Path, arguments: Sequence[str]) -> None:
     from train.simulate import main as simulate
 
     simulate(["--out", str(folder), *arguments])
+
+
+def _fit_in_turn(runs: Sequence[FitOptions]) -> None:
+    for run in runs:
+        _fit(run)
 
 
 def _fit(options: FitOptions) -> Path:
@@ -140,14 +174,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="ONNX",
         help="weights that have seen no K5 tile, instead of steps 2 to 4: docs/default-model/before-kompsat-5.onnx",
     )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes at once where steps do not need each other; 2 on two cores (default: %(default)s)",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.jobs < 1:
+        raise UsageError(f"--jobs {arguments.jobs}: expected at least 1")
     try:
         import torch  # noqa: F401
     except ImportError as error:
         raise DependencyMissing("training needs torch: pip install 'sarwater[train]'") from error
     if arguments.begin_with is not None:
         open_model(arguments.begin_with)  # hours before its first use
-    final = make(Recipe(arguments.data, arguments.out, arguments.begin_with))
+    final = make(Recipe(arguments.data, arguments.out, arguments.begin_with), arguments.jobs)
     print(f"ship it with: python -m export.to_onnx {final} -o engines/{MODEL}.onnx (INT8: docs/default-model)")
     return 0
 

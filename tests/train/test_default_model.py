@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import train.default_recipe as numbers
 import train.fit
-from sarwater.errors import ModelNotFound
+from sarwater.errors import CheckpointInvalid, ModelNotFound, UsageError
 from sarwater.models import open_model
 from tests.train.lakes import lake, write_lakes, write_raster
 from train.checkpoint import load_checkpoint
 from train.default_model import main
+from train.default_recipe import Recipe
 from train.init import read_weights
 from train.options import FitOptions
 
@@ -29,25 +31,35 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def _small(runs: Any) -> Any:
+    if isinstance(runs, list):
+        return [_small(run) for run in runs]
+    return replace(runs, crop_px=128, batch=2, workers=0, tensorboard=False)
+
+
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FitOptions]:
-    """One step each, on small crops; what was run, in order."""
+    """One step each, on small crops; what was run in this process, in order."""
     small_ones = {name: replace(scenes, count=1) for name, scenes in numbers.SIMULATIONS.items()}
     monkeypatch.setattr(numbers, "SIMULATIONS", small_ones)
     monkeypatch.setattr(numbers, "SCENE_PX", 128)
     for part in ("BASE", "WIDER", "GATE", "REFINE", "LEVEL"):
         monkeypatch.setattr(numbers, f"{part}_STEPS", 1)
     monkeypatch.setattr(numbers, "FURTHER", ((1, 1.6, 2), (1, 2.0, 3)))
-    answered = tuple(replace(run, steps=1) for run in numbers.LEVEL_ANSWER[-2:])
-    monkeypatch.setattr(numbers, "LEVEL_ANSWER", answered)
+    monkeypatch.setattr(numbers, "LEVEL_ANSWER", tuple(replace(run, steps=1) for run in numbers.LEVEL_ANSWER))
+    for step in ("base", "wider", "further", "gated", "refined", "levelled", "level_answered"):
+        whole_step = getattr(Recipe, step)
+        monkeypatch.setattr(
+            Recipe, step, lambda recipe, *arguments, _step=whole_step: _small(_step(recipe, *arguments))
+        )
     ran: list[FitOptions] = []
     whole = train.fit.fit
 
-    def small(options: FitOptions) -> Path:
+    def recorded(options: FitOptions) -> Path:
         ran.append(options)
-        return whole(replace(options, crop_px=128, batch=2, workers=0, tensorboard=False))
+        return whole(options)
 
-    monkeypatch.setattr(train.fit, "fit", small)
+    monkeypatch.setattr(train.fit, "fit", recorded)
     return ran
 
 
@@ -61,8 +73,9 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     learning = ["base", "wider", "further-1", "further-2"]
     folds = ["without-WTR0", "without-WTR1", "final"]
     level = ["levelled", "level-answered-1", "level-answered-2"]
-    of_fold = [path for fold in folds for path in (f"gated/{fold}", fold)]
-    assert [str(run.out.relative_to(out)) for run in runs if run.out] == [*learning, *of_fold, *level]
+    whole = ["gated/final", "final", *level]
+    of_fold = [path for fold in folds[:2] for path in (f"gated/{fold}", fold)]
+    assert [str(run.out.relative_to(out)) for run in runs if run.out] == [*learning, *whole, *of_fold]
 
     for step in (*learning, *level):
         assert {"WTR0", "WTR1"}.isdisjoint(_seen(out / step / "last.pt"))
@@ -95,13 +108,37 @@ def test_it_begins_with_weights_that_an_earlier_run_left(
 ) -> None:
     out, weights = tmp_path / "out", Path("docs/default-model/before-kompsat-5.onnx")
     assert main(["--data", str(data), "--out", str(out), "--begin-with", str(weights)]) == 0
-    assert str(runs[0].out).endswith("gated/without-WTR0")
+    assert str(runs[0].out).endswith("gated/final")
     assert not {"base", "wider", "further-1"} & {path.name for path in out.iterdir()}
     gated, begun_with = load_checkpoint(out / "gated/final/last.pt").state_dict, read_weights(weights).tensors
     assert all(torch.equal(gated[name], tensor) for name, tensor in begun_with.items())
     assert load_checkpoint(out / "model.pt").training["earlier_data"] == open_model(weights).manifest.training["data"]
     with pytest.raises(ModelNotFound, match=r"none\.onnx: no such model file"):
         main(["--data", str(data), "--out", str(out), "--begin-with", "none.onnx"])
+
+
+def test_two_processes_make_the_same_as_one(
+    data: Path, tmp_path: Path, runs: list[FitOptions], capfd: pytest.CaptureFixture[str]
+) -> None:
+    begun = ["--data", str(data), "--begin-with", "docs/default-model/before-kompsat-5.onnx"]
+    assert main([*begun, "--out", str(tmp_path / "one")]) == 0
+    runs.clear()
+    assert main([*begun, "--out", str(tmp_path / "two"), "--jobs", "2"]) == 0
+    assert runs == []  # all in other processes
+    one, two = (load_checkpoint(tmp_path / out / "model.pt") for out in ("one", "two"))
+    for name, tensor in one.state_dict.items():
+        torch.testing.assert_close(two.state_dict[name], tensor, rtol=1e-3, atol=1e-5)
+    scores = [(tmp_path / out / "leave_one_out.json").read_text() for out in ("one", "two")]
+    assert scores[0] == scores[1]
+    capfd.readouterr()
+
+    spoilt = tmp_path / "two" / "final" / "last.pt"
+    spoilt.write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointInvalid, match=r"last\.pt"):
+        main([*begun, "--out", str(tmp_path / "two"), "--jobs", "2"])
+    assert "no further step begins" in capfd.readouterr().err
+    with pytest.raises(UsageError, match="--jobs 0: expected at least 1"):
+        main([*begun, "--jobs", "0"])
 
 
 def _seen(path: Path) -> set[str]:

@@ -103,32 +103,25 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     assert runs == []  # all of it is there
 
 
-def test_it_begins_with_weights_that_an_earlier_run_left(
-    data: Path, tmp_path: Path, runs: list[FitOptions], capsys: pytest.CaptureFixture[str]
+def test_it_begins_with_weights_that_an_earlier_run_left_and_two_processes_make_the_same_as_one(
+    data: Path, tmp_path: Path, runs: list[FitOptions], capfd: pytest.CaptureFixture[str]
 ) -> None:
     out, weights = tmp_path / "out", Path("docs/default-model/before-kompsat-5.onnx")
-    assert main(["--data", str(data), "--out", str(out), "--begin-with", str(weights)]) == 0
+    begun = ["--data", str(data), "--begin-with", str(weights)]
+    assert main([*begun, "--out", str(out)]) == 0
     assert str(runs[0].out).endswith("gated/final")
     assert not {"base", "wider", "further-1"} & {path.name for path in out.iterdir()}
     gated, begun_with = load_checkpoint(out / "gated/final/last.pt").state_dict, read_weights(weights).tensors
     assert all(torch.equal(gated[name], tensor) for name, tensor in begun_with.items())
     assert load_checkpoint(out / "model.pt").training["earlier_data"] == open_model(weights).manifest.training["data"]
-    with pytest.raises(ModelNotFound, match=r"none\.onnx: no such model file"):
-        main(["--data", str(data), "--out", str(out), "--begin-with", "none.onnx"])
 
-
-def test_two_processes_make_the_same_as_one(
-    data: Path, tmp_path: Path, runs: list[FitOptions], capfd: pytest.CaptureFixture[str]
-) -> None:
-    begun = ["--data", str(data), "--begin-with", "docs/default-model/before-kompsat-5.onnx"]
-    assert main([*begun, "--out", str(tmp_path / "one")]) == 0
     runs.clear()
     assert main([*begun, "--out", str(tmp_path / "two"), "--jobs", "2"]) == 0
     assert runs == []  # all in other processes
-    one, two = (load_checkpoint(tmp_path / out / "model.pt") for out in ("one", "two"))
+    one, two = (load_checkpoint(tmp_path / name / "model.pt") for name in ("out", "two"))
     for name, tensor in one.state_dict.items():
         torch.testing.assert_close(two.state_dict[name], tensor, rtol=1e-3, atol=1e-5)
-    scores = [(tmp_path / out / "leave_one_out.json").read_text() for out in ("one", "two")]
+    scores = [(tmp_path / name / "leave_one_out.json").read_text() for name in ("out", "two")]
     assert scores[0] == scores[1]
     capfd.readouterr()
 
@@ -137,8 +130,14 @@ def test_two_processes_make_the_same_as_one(
     with pytest.raises(CheckpointInvalid, match=r"last\.pt"):
         main([*begun, "--out", str(tmp_path / "two"), "--jobs", "2"])
     assert "no further step begins" in capfd.readouterr().err
+
+
+def test_what_cannot_be_is_said_before_the_first_step(data: Path, tmp_path: Path) -> None:
+    command = ["--data", str(data), "--out", str(tmp_path / "out")]
+    with pytest.raises(ModelNotFound, match=r"none\.onnx: no such model file"):
+        main([*command, "--begin-with", "none.onnx"])
     with pytest.raises(UsageError, match="--jobs 0: expected at least 1"):
-        main([*begun, "--jobs", "0"])
+        main([*command, "--jobs", "0"])
 
 
 def _seen(path: Path) -> set[str]:

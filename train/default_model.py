@@ -93,7 +93,9 @@ def _simulate(folder: Path, arguments: Sequence[str]) -> None:
         return
     from train.simulate import main as simulate
 
-    simulate(["--out", str(folder), *arguments])
+    unfinished = folder.with_name(f"{folder.name}.unfinished")  # what was killed is not taken for whole
+    simulate(["--out", str(unfinished), *arguments])
+    unfinished.rename(folder)
 
 
 def _fit_in_turn(runs: Sequence[FitOptions]) -> None:

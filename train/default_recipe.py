@@ -73,9 +73,8 @@ one real scene in bytes, and its manner was learned by heart (0.69 on rows that 
 """
 SCENE_PX = 768
 ETCI_WEIGHT = 0.8
-ETCI_HELD_OUT = "vv@15"
+ETCI_HELD_OUT = {"vv": "vv@15", "vh": "vh@15"}
 """The rows of the ETCI scene that no network trains on."""
-CROSS_POLARISED_HELD_OUT = "vh@15"
 CROSS_POLARISED_SHARE = 0.25
 """Of the weight of the ETCI scene: its VH beside its VV, as one more kind of image of the same ground."""
 BASE_STEPS = 3000
@@ -125,7 +124,12 @@ class Recipe:
         return str(self.data / "k5")
 
     def etci(self, band: str) -> str:
+        """With the labels as they were given."""
         return f"{self.data / 'etci' / band}.tif:{self.data / 'etci' / 'flood_label.tif'}"
+
+    def borne_out(self, band: str) -> Path:
+        """Labels without those that the band does not bear out."""
+        return self.out / f"labels-{band}.tif"
 
     def simulation(self, name: str) -> str:
         return str(self.out / f"simulation-{name}")
@@ -144,18 +148,21 @@ class Recipe:
     def simulated(self, weights: dict[str, float]) -> tuple[str, ...]:
         return tuple(f"{self.simulation(name)}={weight}" for name, weight in weights.items())
 
-    def mixture(self, weights: dict[str, float], etci_weight: float) -> tuple[str, ...]:
-        """Everything but the K5 tiles; both polarisations of the ETCI scene have the same labels."""
+    def mixture(self, weights: dict[str, float], etci_weight: float, *, as_given: bool = False) -> tuple[str, ...]:
+        """Everything but the K5 tiles; of the ETCI scene with the labels that are borne out, or `as_given`."""
         cross = CROSS_POLARISED_SHARE * etci_weight
         etci = {"vv": etci_weight - cross, "vh": cross}
-        return (*self.simulated(weights), *(f"{self.etci(band)}={weight:g}" for band, weight in etci.items()))
+        return (*self.simulated(weights), *(f"{self._etci(b, as_given)}={weight:g}" for b, weight in etci.items()))
+
+    def _etci(self, band: str, as_given: bool = False) -> str:
+        return self.etci(band) if as_given else f"{self.etci(band).partition(':')[0]}:{self.borne_out(band)}"
 
     def base(self) -> FitOptions:
         return FitOptions(
             model=MODEL,
-            data=self.mixture(BASE_WEIGHTS, ETCI_WEIGHT),
+            data=self.mixture(BASE_WEIGHTS, ETCI_WEIGHT, as_given=True),
             out=self.out / "base",
-            holdout=(ETCI_HELD_OUT, CROSS_POLARISED_HELD_OUT),
+            holdout=tuple(ETCI_HELD_OUT.values()),
             contrast=True,
             gain_db=4.0,
             stretch=STRETCH,
@@ -168,10 +175,12 @@ class Recipe:
         )
 
     def wider(self) -> FitOptions:
-        """On crops that show more of a scene: what is a sea and what a bare plain is told from further away."""
+        """On crops that show more of a scene: what is a sea and what a bare plain is told from further away. From here
+        on without the labels of the ETCI scene that its images do not bear out."""
         base = self.base()
         return replace(
             base,
+            data=self.mixture(BASE_WEIGHTS, ETCI_WEIGHT),
             out=self.out / "wider",
             init=_last(base),
             crop_px=512,
@@ -249,7 +258,7 @@ class Recipe:
         return replace(
             base,
             data=self._level_data(LEVEL_WEIGHTS),
-            holdout=(ETCI_HELD_OUT,),
+            holdout=(ETCI_HELD_OUT["vv"],),
             out=self.out / "levelled",
             init=_last(self.refined("final")),
             coarse=True,
@@ -287,7 +296,7 @@ class Recipe:
 
     def _level_data(self, weights: dict[str, float]) -> tuple[str, ...]:
         """VH is brighter than VV by 3 dB in the ETCI images, which is what is to be told: so of VV alone."""
-        return (*self.simulated(weights), f"{self.etci('vv')}={LEVEL_ETCI_WEIGHT}")
+        return (*self.simulated(weights), f"{self._etci('vv')}={LEVEL_ETCI_WEIGHT}")
 
 
 def _last(run: FitOptions) -> Path:

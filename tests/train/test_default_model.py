@@ -102,6 +102,14 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     assert main(command) == 0
     assert runs == []  # all of it is there
 
+    scenes = sorted((out / "simulation-s1-bytes").rglob("*.tif"))
+    bytes_before = [path.read_bytes() for path in scenes]
+    half = (out / "simulation-s1-bytes").rename(out / "simulation-s1-bytes.unfinished")
+    next(half.rglob("*_label.tif")).unlink()
+    assert main(command) == 0
+    assert [path.read_bytes() for path in scenes] == bytes_before
+    assert not half.exists()
+
 
 def test_it_begins_with_weights_that_an_earlier_run_left_and_two_processes_make_the_same_as_one(
     data: Path, tmp_path: Path, runs: list[FitOptions], capfd: pytest.CaptureFixture[str]

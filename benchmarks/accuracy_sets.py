@@ -88,7 +88,7 @@ def kompsat(folder: Path) -> list[Sample]:
 def sentinel(folder: Path) -> list[Sample]:
     """The rows of the ETCI scene that were held out of training. Raises DataError."""
     scene = find_tiles(f"{folder / 'vv.tif'}:{folder / 'flood_label.tif'}")
-    (split,) = split_sources([scene], [ETCI_HELD_OUT["vv"]])
+    (split,) = split_sources([scene], [ETCI_HELD_OUT])
     return [Sample("ETCI rows", tile.amplitude(), tile.truth(), pixel_m=COARSEST_M) for tile in split.held_out]
 
 

@@ -38,7 +38,7 @@ def options_for(network: str, data: Path, out: Path, steps: int, crop_px: int, h
     recipe = parse([network, *(argument for source in sources for argument in ("--data", source))])
     return replace(
         recipe,
-        holdout=(held_out, ETCI_HELD_OUT["vv"]),
+        holdout=(held_out, ETCI_HELD_OUT),
         steps=steps,
         batch=4,
         crop_px=crop_px,

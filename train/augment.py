@@ -15,11 +15,6 @@ from sarwater.metrics import NODATA
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
-STRETCH_CONTRAST = 4 / 3
-STRETCH_SHIFT_DN = 25.0
-STRETCH_PIVOT_DN = 150.0
-"""What another stretch of decibels to bytes would have done: up to a third more or less contrast about where land
-mostly lies, and that a tenth of the bytes lighter or darker."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +30,6 @@ class Augmentation:
     """Largest change of pixel spacing: windows up to `zoom` times as wide are averaged down to the crop."""
     speckle: float = 0.2
     """Probability of multiplying with further speckle of 1 to 8 looks."""
-    stretch: float = 0.0
-    """Probability that images of bytes, which are stretched decibels, are shown as another stretch would have them."""
 
 
 NONE = Augmentation(flips=False, rotation_deg=0, gain_db=0, zoom=1, speckle=0)
@@ -56,10 +49,9 @@ def augment(
     options: Augmentation,
     rng: np.random.Generator,
     sar_channels: int = 1,
-    of_bytes: bool = False,
 ) -> tuple[Float32, UInt8]:
     """(C, S, S) float32 and (S, S) uint8 -> the same at side `crop_px`. The first `sar_channels` are amplitudes, with 0
-    for nodata, or `of_bytes`, decibels stretched to 0 to 255; what follows (the incidence angle) only moves along."""
+    for nodata; what follows (the incidence angle) only moves along."""
     pixels, truth = _resample(pixels, truth, crop_px, options.rotation_deg, rng, sar_channels)
     if options.flips:
         turns = int(rng.integers(4))
@@ -67,8 +59,6 @@ def augment(
         if rng.random() < 0.5:
             pixels, truth = pixels[:, :, ::-1], truth[:, ::-1]
     amplitude = pixels[:sar_channels].copy()
-    if of_bytes and options.stretch and rng.random() < options.stretch:
-        amplitude = _stretched_otherwise(amplitude, rng)
     if rng.random() < options.speckle:
         looks = 2.0 ** rng.uniform(0, 3)
         # Intensity of L looks is gamma-distributed with mean 1 and shape L (Goodman); amplitude is its root.
@@ -77,14 +67,6 @@ def augment(
         amplitude *= np.float32(10 ** (rng.uniform(-options.gain_db, options.gain_db) / 20))
     pixels = np.concatenate([amplitude, pixels[sar_channels:]])
     return np.ascontiguousarray(pixels), np.ascontiguousarray(truth)
-
-
-def _stretched_otherwise(decibels: Float32, rng: np.random.Generator) -> Float32:
-    """Bytes in, bytes out. What was cut off stays so, and so does nodata; what is cut off now keeps its label."""
-    contrast = STRETCH_CONTRAST ** rng.uniform(-1, 1)
-    shift = rng.uniform(-STRETCH_SHIFT_DN, STRETCH_SHIFT_DN)
-    otherwise = (STRETCH_PIVOT_DN + contrast * (decibels - STRETCH_PIVOT_DN) + shift).clip(0, 255)
-    return np.where(decibels > 0, otherwise, 0).astype(np.float32)
 
 
 def _resample(

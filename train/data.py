@@ -86,7 +86,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
             valid, water = np.mean(truth != NODATA), np.mean(truth == WATER)
             if valid > LEAST_VALID and (not wants_shoreline or LEAST_WATER < water < valid - LEAST_WATER):
                 break
-        pixels, truth = augment(pixels, truth, self.crop_px, self.augmentation, rng, len(tile.bands), tile.of_bytes)
+        pixels, truth = augment(pixels, truth, self.crop_px, self.augmentation, rng, len(tile.bands))
         return torch.from_numpy(pixels), torch.from_numpy(truth)
 
     def _window(self, tile: Tile, rng: np.random.Generator) -> tuple[Float32, UInt8]:

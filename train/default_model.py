@@ -7,8 +7,7 @@ there:
 
 1. simulate   scenes with known water, X-band single-look and C-band multi-look
 2. base       train on the simulation and the Sentinel-1 scene (its lowest 15 % of rows held out)
-3. wider      the base trained on, on crops that show more of a scene; from here on the labels of the Sentinel-1 scene
-              are left out where its image does not bear them out
+3. wider      the base trained on, on crops that show more of a scene
 4. further    that trained on with more of the Sentinel-1 scene, three times
 5. folds      all K5 tiles but one, once for each tile: the honest figure
      gated    those weights as they are, answering at two resolutions: only the gate between the answers learns
@@ -29,6 +28,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -41,7 +41,7 @@ from typing import Any
 from sarwater.command import run_command
 from sarwater.errors import DependencyMissing, UsageError
 from sarwater.models import open_model
-from train.default_recipe import ETCI_HELD_OUT, MODEL, Recipe
+from train.default_recipe import MODEL, Recipe
 from train.options import FitOptions
 
 
@@ -53,8 +53,6 @@ def make(recipe: Recipe, jobs: int = 1) -> Path:
     from train.tiles import find_tiles
 
     _run([partial(_simulate, folder, arguments) for folder, arguments in recipe.simulations().items()], jobs)
-    for band, held_out in ETCI_HELD_OUT.items():
-        _leave_out_doubtful(recipe, band, held_out)
     if recipe.begin_with is None:
         _fit_in_turn((recipe.base(), recipe.wider(), *recipe.further()))
     k5 = find_tiles(recipe.k5)
@@ -97,17 +95,9 @@ def _simulate(folder: Path, arguments: Sequence[str]) -> None:
     from train.simulate import main as simulate
 
     unfinished = folder.with_name(f"{folder.name}.unfinished")  # what was killed is not taken for whole
+    shutil.rmtree(unfinished, ignore_errors=True)
     simulate(["--out", str(unfinished), *arguments])
     unfinished.rename(folder)
-
-
-def _leave_out_doubtful(recipe: Recipe, band: str, held_out: str) -> None:
-    from train.doubtful import leave_out_doubtful
-
-    path = recipe.borne_out(band)
-    if not path.is_file():
-        share = leave_out_doubtful(recipe.etci(band), held_out, path)
-        print(f"{path.name}: {share:.1%} of the labelled water that is learned from is left out", flush=True)
 
 
 def _fit_in_turn(runs: Sequence[FitOptions]) -> None:

@@ -22,8 +22,6 @@ class Simulation:
     """None: all in turn."""
     edition: int = 1
     """Of the simulator: the first one has no scarps."""
-    stretched: bool = False
-    """To bytes of decibels, as the ETCI images are."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,6 @@ SIMULATIONS = {
     "s1-dry": Simulation("s1", 60, 14, "dry"),
     "k5-sea": Simulation("k5", 60, 21, "open-water"),
     "s1-sea": Simulation("s1", 60, 22, "open-water"),
-    "s1-bytes": Simulation("s1", 150, 17, stretched=True),
-    "s1-dry-bytes": Simulation("s1", 60, 18, "dry", stretched=True),
-    "s1-sea-bytes": Simulation("s1", 60, 19, "open-water", stretched=True),
     "s1-later": Simulation("s1", 150, 12, edition=2),
     "s1-sea-many": Simulation("s1", 900, 25, "open-water", edition=2),
     "s1-dry-many": Simulation("s1", 900, 26, "dry", edition=2),
@@ -56,25 +51,12 @@ SIMULATIONS = {
 """Dry ones again, because a false alarm costs trust; seas again, because crops are drawn for shorelines and hardly ever
 show a whole crop of water. Many more of both where the level is learned: of 36 seas it was learned by heart, and unseen
 ones were taken for dark land."""
-BASE_WEIGHTS = {
-    "k5": 0.35,
-    "k5-dry": 0.15,
-    "k5-sea": 0.06,
-    "s1": 0.13,
-    "s1-dry": 0.05,
-    "s1-sea": 0.03,
-    "s1-bytes": 0.12,
-    "s1-dry-bytes": 0.05,
-    "s1-sea-bytes": 0.03,
-}
-STRETCH = 0.5
-"""How often the bytes of the ETCI scene and of simulated ones are shown as another stretch would have them: there is
-one real scene in bytes, and its manner was learned by heart (0.69 on rows that were learned, 0.44 to 0.54 on others).
-"""
+BASE_WEIGHTS = {"k5": 0.35, "s1": 0.25, "k5-dry": 0.15, "s1-dry": 0.1, "k5-sea": 0.06, "s1-sea": 0.06}
 SCENE_PX = 768
 ETCI_WEIGHT = 0.8
-ETCI_HELD_OUT = {"vv": "vv@15", "vh": "vh@15"}
+ETCI_HELD_OUT = "vv@15"
 """The rows of the ETCI scene that no network trains on."""
+CROSS_POLARISED_HELD_OUT = "vh@15"
 CROSS_POLARISED_SHARE = 0.25
 """Of the weight of the ETCI scene: its VH beside its VV, as one more kind of image of the same ground."""
 BASE_STEPS = 3000
@@ -124,12 +106,7 @@ class Recipe:
         return str(self.data / "k5")
 
     def etci(self, band: str) -> str:
-        """With the labels as they were given."""
         return f"{self.data / 'etci' / band}.tif:{self.data / 'etci' / 'flood_label.tif'}"
-
-    def borne_out(self, band: str) -> Path:
-        """Labels without those that the band does not bear out."""
-        return self.out / f"labels-{band}.tif"
 
     def simulation(self, name: str) -> str:
         return str(self.out / f"simulation-{name}")
@@ -141,31 +118,26 @@ class Recipe:
             size = ["--count", str(scenes.count), "--size", str(SCENE_PX), "--seed", str(scenes.seed)]
             kind = ["--mode", scenes.mode, "--edition", str(scenes.edition)]
             kind += ["--type", scenes.scene_type] if scenes.scene_type else []
-            kind += ["--stretch"] if scenes.stretched else []
             found[Path(self.simulation(name))] = [*size, *kind]
         return found
 
     def simulated(self, weights: dict[str, float]) -> tuple[str, ...]:
         return tuple(f"{self.simulation(name)}={weight}" for name, weight in weights.items())
 
-    def mixture(self, weights: dict[str, float], etci_weight: float, *, as_given: bool = False) -> tuple[str, ...]:
-        """Everything but the K5 tiles; of the ETCI scene with the labels that are borne out, or `as_given`."""
+    def mixture(self, weights: dict[str, float], etci_weight: float) -> tuple[str, ...]:
+        """Everything but the K5 tiles; both polarisations of the ETCI scene have the same labels."""
         cross = CROSS_POLARISED_SHARE * etci_weight
         etci = {"vv": etci_weight - cross, "vh": cross}
-        return (*self.simulated(weights), *(f"{self._etci(b, as_given)}={weight:g}" for b, weight in etci.items()))
-
-    def _etci(self, band: str, as_given: bool = False) -> str:
-        return self.etci(band) if as_given else f"{self.etci(band).partition(':')[0]}:{self.borne_out(band)}"
+        return (*self.simulated(weights), *(f"{self.etci(band)}={weight:g}" for band, weight in etci.items()))
 
     def base(self) -> FitOptions:
         return FitOptions(
             model=MODEL,
-            data=self.mixture(BASE_WEIGHTS, ETCI_WEIGHT, as_given=True),
+            data=self.mixture(BASE_WEIGHTS, ETCI_WEIGHT),
             out=self.out / "base",
-            holdout=tuple(ETCI_HELD_OUT.values()),
+            holdout=(ETCI_HELD_OUT, CROSS_POLARISED_HELD_OUT),
             contrast=True,
             gain_db=4.0,
-            stretch=STRETCH,
             steps=BASE_STEPS,
             learning_rate=2e-3,
             ema=0.995,
@@ -175,12 +147,10 @@ class Recipe:
         )
 
     def wider(self) -> FitOptions:
-        """On crops that show more of a scene: what is a sea and what a bare plain is told from further away. From here
-        on without the labels of the ETCI scene that its images do not bear out."""
+        """On crops that show more of a scene: what is a sea and what a bare plain is told from further away."""
         base = self.base()
         return replace(
             base,
-            data=self.mixture(BASE_WEIGHTS, ETCI_WEIGHT),
             out=self.out / "wider",
             init=_last(base),
             crop_px=512,
@@ -258,13 +228,12 @@ class Recipe:
         return replace(
             base,
             data=self._level_data(LEVEL_WEIGHTS),
-            holdout=(ETCI_HELD_OUT["vv"],),
+            holdout=(ETCI_HELD_OUT,),
             out=self.out / "levelled",
             init=_last(self.refined("final")),
             coarse=True,
             level_control=True,
             part="level",
-            stretch=0.0,  # it would move the level that is to be told
             gain_db=4.5,  # calibrations are off by 3, and lands differ by some more
             crop_px=384,  # a level that can be told from little is told from more as well
             shoreline=0.0,  # seas and dry land as common as can be: there the level is hard to tell
@@ -296,7 +265,7 @@ class Recipe:
 
     def _level_data(self, weights: dict[str, float]) -> tuple[str, ...]:
         """VH is brighter than VV by 3 dB in the ETCI images, which is what is to be told: so of VV alone."""
-        return (*self.simulated(weights), f"{self._etci('vv')}={LEVEL_ETCI_WEIGHT}")
+        return (*self.simulated(weights), f"{self.etci('vv')}={LEVEL_ETCI_WEIGHT}")
 
 
 def _last(run: FitOptions) -> Path:

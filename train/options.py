@@ -59,9 +59,6 @@ class FitOptions:
     gain_db: float = _option(3.0, "augmentation", "largest calibration error to either side", metavar="DB")
     zoom: float = _option(2.0, "augmentation", "largest factor by which pixels are averaged to a coarser spacing")
     speckle: float = _option(0.2, "augmentation", "probability of further speckle of 1 to 8 looks", metavar="P")
-    stretch: float = _option(
-        0.0, "augmentation", "probability of showing bytes of decibels as another stretch would have them", metavar="P"
-    )
     init: Path | None = _option(  # noqa: RUF009 - it is field() with a name
         None,
         "network",
@@ -154,7 +151,7 @@ class FitOptions:
         amounts = ("weight_decay", "clip", "rotation_deg", "gain_db", "coarsest_m")
         for name in (*counts, *amounts):
             self._expect(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("shoreline", "speckle", "stretch", "momentum", "ema"):
+        for name in ("shoreline", "speckle", "momentum", "ema"):
             self._expect(name, 0 <= getattr(self, name) <= 1, "0 to 1")
         self._expect("threshold", 0 < self.threshold < 1, "between 0 and 1")
         self._expect("zoom", self.zoom >= 1, "1 or more")

@@ -64,9 +64,7 @@ def make_plan(options: FitOptions, team: Team) -> Plan:
     sources, held_out, dropped = _sources(options, arch)
     # Where the level is learned, the run itself varies it, and knows by how much.
     gain_db = 0.0 if options.part == "level" else options.gain_db
-    augmentation = Augmentation(
-        options.flips, options.rotation_deg, gain_db, options.zoom, options.speckle, options.stretch
-    )
+    augmentation = Augmentation(options.flips, options.rotation_deg, gain_db, options.zoom, options.speckle)
     return Plan(
         options=options,
         team=team,

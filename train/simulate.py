@@ -1,7 +1,6 @@
 """SAR scenes with known water, for training and tests.
 
-    python -m train.simulate --out DIR --count N --size PX --seed S [--mode k5|s1] [--average N] [--stretch]
-                             [--edition 1|2]
+    python -m train.simulate --out DIR --count N --size PX --seed S [--mode k5|s1] [--average N] [--edition 1|2]
 
 writes DIR/img, DIR/mask and DIR/gim as in the KOMPSAT-5 data set. `train.shapes` draws, `train.terrain` builds the
 land, `train.scenery` says what each scene type is made of, `train.radar` looks at it.
@@ -31,18 +30,13 @@ SMALLEST_PX = 64
 EPSG = {"k5": 32632, "s1": 32633}
 """Reference system by mode: two folders of simulated scenes share no ground, so both can be split by region."""
 
-STRETCH_SPAN_DB = (18.0, 34.0)
-STRETCH_LAND_DN = (120.0, 175.0)
-USUAL_LAND_DB = 43.0
-"""Of amplitude DN in C band: where the land is stretched to that is not in the scene."""
-
 
 @dataclass(frozen=True)
 class SimulatedScene:
     """One scene and its truth, all (H, W)."""
 
-    amplitude: npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
-    """DN; 0 is nodata. uint8: decibels stretched to bytes."""
+    amplitude: npt.NDArray[np.uint16]
+    """DN; 0 is nodata."""
     water: npt.NDArray[np.uint8]
     """1 water, 0 land; 0 also where the amplitude is nodata."""
     incidence: npt.NDArray[np.uint8]
@@ -117,19 +111,6 @@ def averaged(scene: SimulatedScene, factor: int) -> SimulatedScene:
     )
 
 
-def stretched(scene: SimulatedScene, rng: Rng) -> SimulatedScene:
-    """Bytes of decibels, as images are that were made to be looked at: 18 to 34 dB fill a byte, and of land half lies
-    below 120 to 175. What they cut off at the dark end is nodata, too."""
-    measured = scene.amplitude > 0
-    decibels = 20 * np.log10(np.maximum(scene.amplitude, 1))
-    land = measured & (scene.water == 0)
-    land_db = np.median(decibels[land]) if land.any() else USUAL_LAND_DB
-    bytes_per_db = 255 / rng.uniform(*STRETCH_SPAN_DB)
-    image = rng.uniform(*STRETCH_LAND_DN) + (decibels - land_db) * bytes_per_db
-    amplitude = np.where(measured, np.rint(image).clip(0, 255), 0).astype(np.uint8)
-    return replace(scene, amplitude=amplitude, water=scene.water * (amplitude > 0))
-
-
 def write_scene(folder: Path, seed: int, index: int, mode: str, scene: SimulatedScene) -> None:
     """Image, label and incidence angle as deflated GeoTIFFs, each there whole or not at all. Raises OutputError."""
     name = f"SIM{index:05d}"
@@ -196,9 +177,6 @@ def _parser() -> argparse.ArgumentParser:
         "--average", type=int, default=1, metavar="N", help="write means of N x N pixels; --size is that of the means"
     )
     parser.add_argument(
-        "--stretch", action="store_true", help="write decibels stretched to bytes, as images made to be looked at are"
-    )
-    parser.add_argument(
         "--edition", type=int, metavar="N", help="as an earlier simulator made them (default: the latest, 2)"
     )
     parser.add_argument("--type", metavar="TYPE", help="one scene type instead of all in turn, e.g. lakes or airport")
@@ -233,8 +211,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         seen_px = (height * arguments.average, width * arguments.average)
         scene = simulate_scene(seen_px, arguments.mode, rng, scene_type, edition=arguments.edition)
         scene = averaged(scene, arguments.average)
-        if arguments.stretch:
-            scene = stretched(scene, rng)
         write_scene(arguments.out, arguments.seed, index, arguments.mode, scene)
         water_px += int(scene.water.sum())
     share = water_px / (arguments.count * width * height)

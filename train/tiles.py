@@ -27,8 +27,6 @@ from train.layout import LabelledFiles, find_files, first_part, stem
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 BLOCK_ROWS = 1024
-BYTE = 1
-"""gdal.GDT_Byte."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,6 @@ class Tile:
     extent: Extent | None = None
     held_out: bool = False
     """Named by a val.txt."""
-    of_bytes: bool = False
-    """The image has 8 bits a pixel: decibels that were stretched to them."""
     swath: npt.NDArray[np.intp] | None = field(default=None, compare=False, repr=False)
     """(2, height_px): first measured column of each scene row and the one after the last; None: no row is cut off."""
 
@@ -177,7 +173,6 @@ def _open_tile(files: LabelledFiles, bands: tuple[int, ...]) -> Tile:
         rows=(0, height),
         extent=_extent(scene),
         held_out=files.held_out,
-        of_bytes=scene.GetRasterBand(1).DataType == BYTE,
         swath=_look_through(files.image, scene, bands, declared),
     )
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,38 +151,6 @@ class TestAugmentation:
         speckled = Augmentation(flips=False, rotation_deg=0, gain_db=0, zoom=1, speckle=1)
         power = [np.mean(self.augmented(speckled, seed)[0][0] ** 2) for seed in range(20)]
         assert np.mean(power) == pytest.approx(np.mean(self.scene**2), rel=0.02)
-
-    @given(values=st.lists(st.integers(0, 255), min_size=4, max_size=4), seed=st.integers(0, 2**32 - 1))
-    def test_another_stretch_of_bytes_keeps_their_order_the_empty_ones_and_the_label(
-        self, values: list[int], seed: int
-    ) -> None:
-        from train.augment import augment
-
-        pixels = np.array(values, np.float32).reshape(1, 2, 2)
-        label = np.array([[0, 1], [1, NODATA]], np.uint8)
-        stretched, truth = augment(
-            pixels, label, 2, replace(NONE, stretch=1.0), np.random.default_rng(seed), of_bytes=True
-        )
-        before, after = pixels.ravel(), stretched.ravel()
-        assert ((after >= 0) & (after <= 255)).all()
-        assert (after[before == 0] == 0).all()
-        assert (np.diff(after[np.argsort(before)]) >= 0).all()
-        assert np.array_equal(truth, label)
-
-    def test_only_images_of_bytes_are_stretched_otherwise(self, tmp_path: Path) -> None:
-        scene, label = (plane.astype(np.uint8) for plane in lake(64, 0))
-        crops = []
-        for kind in (np.uint8, np.uint16):
-            image = write_raster(tmp_path / f"{kind.__name__}.tif", np.minimum(scene, 250).astype(kind))
-            mask = write_raster(tmp_path / f"{kind.__name__}-mask.tif", label)
-            source = Source(tuple(find_tiles(f"{image}:{mask}")))
-            crops.append([crops_of(source, augmentation=replace(NONE, stretch=p))[0][0] for p in (0.0, 1.0)])
-        (bytes_as_read, bytes_stretched), (as_read, also_as_read) = crops
-        assert torch.equal(as_read, bytes_as_read)
-        assert torch.equal(as_read, also_as_read)
-        slope, _ = np.polyfit(as_read.ravel(), bytes_stretched.ravel(), 1)
-        assert 3 / 4 <= slope <= 4 / 3
-        assert not torch.equal(bytes_as_read, bytes_stretched)
 
     def test_a_coarser_spacing_keeps_the_mean_intensity_and_the_size(self) -> None:
         from train.augment import augment

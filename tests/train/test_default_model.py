@@ -102,9 +102,9 @@ def test_the_recipe_makes_a_model_and_a_fold_for_each_tile(
     assert main(command) == 0
     assert runs == []  # all of it is there
 
-    scenes = sorted((out / "simulation-s1-bytes").rglob("*.tif"))
+    scenes = sorted((out / "simulation-s1").rglob("*.tif"))
     bytes_before = [path.read_bytes() for path in scenes]
-    half = (out / "simulation-s1-bytes").rename(out / "simulation-s1-bytes.unfinished")
+    half = (out / "simulation-s1").rename(out / "simulation-s1.unfinished")
     next(half.rglob("*_label.tif")).unlink()
     assert main(command) == 0
     assert [path.read_bytes() for path in scenes] == bytes_before

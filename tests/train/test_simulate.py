@@ -13,7 +13,7 @@ from train.layout import find_files
 from train.radar import SENSORS, illumination
 from train.regions import check_apart, split_sources
 from train.scenery import SCENE_TYPES
-from train.simulate import averaged, main, simulate_scene, stretched
+from train.simulate import averaged, main, simulate_scene
 from train.terrain import Terrain, gullies, scarps
 from train.tiles import find_tiles
 
@@ -119,31 +119,6 @@ def test_the_size_of_averaged_scenes_is_that_of_the_means(tmp_path: Path) -> Non
     assert gdal.Open(str(image)).GetGeoTransform()[1] == pytest.approx(4 * SENSORS["k5"].pixel_m)
     with pytest.raises(UsageError, match="--average 0: expected at least 1"):
         make(tmp_path, "--average", "0")
-
-
-def test_stretched_scenes_are_bytes_of_decibels_with_land_in_the_middle(tmp_path: Path) -> None:
-    shared = ("--count", "2", "--mode", "s1", "--type", "lakes", "--size", "128")
-    plain, looked_at = make(tmp_path / "plain", *shared), make(tmp_path / "bytes", *shared, "--stretch")
-    for name in ("SIM00001_s1", "SIM00002_s1"):
-        dn, shown = (pixels(folder / "img" / f"{name}.tif") for folder in (plain, looked_at))
-        water = pixels(plain / "mask" / f"{name}_label.tif") > 0
-        assert shown.dtype == np.uint8
-        assert 119 <= np.median(shown[~water & (dn > 0)]) <= 176
-        cut_off = (shown == 0) & (dn > 0)
-        assert np.array_equal(pixels(looked_at / "mask" / f"{name}_label.tif") > 0, water & ~cut_off)
-        inside = (shown > 0) & (shown < 255)
-        per_db, offset = np.polyfit(20 * np.log10(dn[inside]), shown[inside], 1)
-        assert 255 / 34 - 0.1 <= per_db <= 255 / 18 + 0.1
-        assert np.abs(per_db * 20 * np.log10(dn[inside]) + offset - shown[inside]).max() < 0.7
-    assert not find_tiles(str(plain))[0].of_bytes
-    assert find_tiles(str(looked_at))[0].of_bytes
-
-
-def test_stretched_seas_are_darker_than_land_would_be() -> None:
-    rng = np.random.default_rng(2)
-    sea = simulate_scene((64, 64), "s1", rng, "open-water")
-    all_water = replace(sea, water=(sea.amplitude > 0).astype(np.uint8))
-    assert np.median(stretched(all_water, rng).amplitude) < 120
 
 
 def test_some_scenes_end_at_the_edge_of_the_swath() -> None:

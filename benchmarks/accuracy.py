@@ -5,7 +5,7 @@
 DIR holds k5/ and etci/. Measures, each with 95 % intervals (benchmarks.bootstrap says how): K5 leave-one-tile-out with
 the folds of train.default_model, the held-out rows of the ETCI scene, and simulated scenes of every type; false water
 on scenes without any; the same scenes 3 dB brighter and darker, and at 2 and 4 times the pixel spacing. Beside the
-network stand the two thresholds of train.baseline. Peers are trained at equal budget by
+network stand the two thresholds of train.scoring.baseline. Peers are trained at equal budget by
 
     python -m benchmarks.families --data DIR
 
@@ -38,9 +38,9 @@ from benchmarks.bootstrap import BLOCK_PX, RESAMPLES, SEED, Counts, count
 from sarwater.atomic import replacing
 from sarwater.command import run_command
 from sarwater.errors import UsageError
-from train.baseline import BOX_PX, box_otsu, lee_best_threshold
-from train.plan import commit
-from train.start import start_path
+from train.finetuning.start import start_path
+from train.loop.plan import commit
+from train.scoring.baseline import BOX_PX, box_otsu, lee_best_threshold
 
 OTSU = f"box {BOX_PX} + Otsu"
 LEE = "Lee + best threshold (knows the truth)"

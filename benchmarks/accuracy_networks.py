@@ -11,16 +11,16 @@ import numpy as np
 import torch
 
 from benchmarks.accuracy_sets import Sample, UInt8, source_digest
-from sarwater.enlargement import enlargement
+from sarwater.classes import LAND, WATER
 from sarwater.errors import CheckpointInvalid
 from sarwater.manifest import sha256_of
-from sarwater.metrics import LAND, WATER
 from sarwater.models import open_model
-from train.checkpoint import load_checkpoint
+from sarwater.upsampling import upsampling_factor
+from train.data.labelled import LabelledScene
+from train.finetuning.start import open_start
 from train.models import Segmenter
-from train.predict import probability
-from train.start import open_start
-from train.tiles import Tile
+from train.models.checkpoint import load_checkpoint
+from train.scoring.predict import probability
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -40,14 +40,14 @@ class Network:
         shared = [CHECKOUT / "sarwater" / name for name in ("blending.py", "enlargement.py", "tiling.py")]
         models = sorted((CHECKOUT / "train" / "models").glob("*.py"))
         code = source_digest(CHECKOUT / "train" / "predict.py", *shared, *models)
-        copies = enlargement(sample.pixel_m, self.coarsest_m)
+        copies = upsampling_factor(sample.pixel_m, self.coarsest_m)
         parts = (self.sha256, code, str(self.threshold), str(copies), str(sample.truth.shape))
         key = hashlib.sha256(" ".join(parts).encode() + sample.amplitude.tobytes()).hexdigest()
         path = self.cache / "masks" / f"{key}.npy"
         if path.is_file():
             bits = np.unpackbits(np.load(path), count=sample.truth.size)
             return bits.reshape(sample.truth.shape)
-        water = probability(self.segmenter, cast(Tile, sample), copies) >= self.threshold
+        water = probability(self.segmenter, cast(LabelledScene, sample), copies) >= self.threshold
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.packbits(water))
         return np.where(water, WATER, LAND).astype(np.uint8)

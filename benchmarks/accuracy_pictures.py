@@ -18,7 +18,7 @@ from benchmarks.accuracy_networks import Network
 from benchmarks.accuracy_sets import Sample, UInt8
 from sarwater.atomic import replacing
 from sarwater.metrics import Confusion, confusion
-from train.figure import BLUE, GREY, ORANGE, PURPLE, Panel, draw, thin
+from train.scoring.figure import BLUE, GREY, ORANGE, PURPLE, Panel, draw, thin
 
 WIDTH_PX = 900
 GREYS = 40

@@ -163,7 +163,7 @@ def _robustness(measured: Mapping[str, Document]) -> str:
         [
             table(["change of pooled IoU, points", *(f"{gain} dB" for gain in gains)], changes),
             "Intervals are of the difference on the same resamples. At a coarser spacing, power is averaged and a "
-            "pixel is water where most of it is; what is coarser than the model knows is enlarged, as at run time. "
+            "pixel is water where most of it is; what is coarser than the model knows is upsampled, as at run time. "
             "Beside the network, the Lee-filtered threshold that knows the truth:",
             table(["pooled IoU of the network", "as it is", *(f"{f} x the spacing" for f in spacings)], coarser),
         ]

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sarwater.metrics import LAND, NODATA, WATER
+from sarwater.classes import LAND, NODATA, WATER
+from train.data.labelled import find_labelled
+from train.data.split import split_sources
 from train.default_recipe import COARSEST_M, ETCI_HELD_OUT
-from train.radar import SENSORS
-from train.regions import split_sources
-from train.simulate import EPSG, simulate_scene
-from train.tiles import find_tiles
+from train.simulator.radar import SENSORS
+from train.simulator.simulate import EPSG, simulate_scene
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
@@ -27,7 +27,7 @@ SIMULATOR = ("simulate.py", "scenery.py", "terrain.py", "waters.py", "structures
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled scene in memory; reads like a train.tiles.Tile, so that train.predict takes it."""
+    """One labelled scene in memory; reads like a train.data.labelled.LabelledScene, so that train.scoring.predict takes it."""
 
     name: str
     amplitude: Float32
@@ -81,13 +81,13 @@ class Sample:
 
 def kompsat(folder: Path) -> list[Sample]:
     """The tiles of the K5 data set, whole. Raises DataError."""
-    tiles = find_tiles(str(folder))
+    tiles = find_labelled(str(folder))
     return [Sample(tile.name, tile.amplitude(), tile.truth(), pixel_m=tile.pixel_m) for tile in tiles]
 
 
 def sentinel(folder: Path) -> list[Sample]:
     """The rows of the ETCI scene that were held out of training. Raises DataError."""
-    scene = find_tiles(f"{folder / 'vv.tif'}:{folder / 'flood_label.tif'}")
+    scene = find_labelled(f"{folder / 'vv.tif'}:{folder / 'flood_label.tif'}")
     (split,) = split_sources([scene], [ETCI_HELD_OUT])
     return [Sample("ETCI rows", tile.amplitude(), tile.truth(), pixel_m=COARSEST_M) for tile in split.held_out]
 
@@ -121,7 +121,7 @@ def _grown(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 def simulated(side_px: int, per_type: int, cache: Path, *, dry: bool = False) -> dict[str, list[Sample]]:
     """By mode, `per_type` scenes of every type; or, if `dry`, so many without any water."""
-    from train.scenery import SCENE_TYPES
+    from train.simulator.scenery import SCENE_TYPES
 
     kinds = ["dry"] if dry else list(SCENE_TYPES)
     seed = DRY_SEED if dry else TEST_SEED

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sarwater.metrics import NODATA, WATER
-from train.scores import BOUNDARY_TOLERANCE_PX, shorelines
+from sarwater.classes import NODATA, WATER
+from train.scoring.scores import BOUNDARY_TOLERANCE_PX, shorelines
 
 UInt8 = npt.NDArray[np.uint8]
 Int64 = npt.NDArray[np.int64]
@@ -41,7 +41,7 @@ class Figure:
 @dataclass(frozen=True)
 class Counts:
     """What a method did on a set: for each tile (blocks, 8) int64, the columns true, false and missed water, true
-    land, and the four of `train.scores.Boundary`. Several tiles of one block each are scenes, and drawn whole."""
+    land, and the four of `train.scoring.scores.Boundary`. Several tiles of one block each are scenes, and drawn whole."""
 
     tiles: tuple[Int64, ...]
 

@@ -19,7 +19,7 @@ from sarwater.atomic import replacing
 from sarwater.command import run_command
 from sarwater.errors import DataError, UsageError
 from sarwater.manifest import ModelManifest
-from sarwater.models import SHIPPED, Model, open_model, shipped_model
+from sarwater.models import Model, open_model, shipped_model, shipped_models
 
 Document = Mapping[str, Any]
 
@@ -99,7 +99,7 @@ def _what(model: Model, figures: Document) -> str:
 
 def _other_precisions(model: Model) -> list[list[str]]:
     """Where the model is the one that ships: the other files of it."""
-    others = [shipped_model(precision) for precision in SHIPPED] if model.path.name in SHIPPED.values() else []
+    others = shipped_models() if model in shipped_models() else []
     return [
         [f"in {other.manifest.precision.upper()}", f"`{other.path.name}`, {other.path.stat().st_size / 1e6:.1f} MB"]
         for other in others

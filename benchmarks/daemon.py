@@ -85,12 +85,13 @@ def _start_s(root: Path, repeat: int) -> list[float]:
 
 def _overhead_ms(root: Path, scene: Path | None, repeat: int) -> dict[str, float]:
     from runtime.backends import open_backend
-    from runtime.pipeline import SceneOptions, process_scene
+    from runtime.pipeline import process_scene
     from runtime.products.publish import publish
     from sarwater.models import shipped_model
+    from sarwater.request import Request
 
     station = _with_default_model(root)
-    options = SceneOptions(products=Config.model_fields["products"].default)  # as many as the daemon makes
+    options = Request(products=Config.model_fields["products"].default)  # as many as the daemon makes
     content = scene.read_bytes() if scene else station.scene(0, size_px=1024)
     direct_s = []
     with open_backend(shipped_model()) as backend:

@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from sarwater.command import run_command
-from train.checkpoint import load_checkpoint
 from train.default_recipe import ETCI_HELD_OUT
 from train.fit import fit
-from train.options import FitOptions, parse
-from train.simulate import EPSG
-from train.simulate import main as simulate
+from train.loop.options import FitOptions, parse
+from train.models.checkpoint import load_checkpoint
+from train.simulator.simulate import EPSG
+from train.simulator.simulate import main as simulate
 
 NETWORKS = ("fcn-vgg16", "unet-w32", "deepunet", "hrnet-w18-small")
 HELD_OUT = "WTR00003"

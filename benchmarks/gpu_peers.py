@@ -28,11 +28,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.gpu_peer import PEERS, Network, serve
-from runtime.benchmark import whole_numbers
+from runtime.commands.benchmark import whole_numbers
 from sarwater.atomic import replacing
 from sarwater.command import run_command
 from sarwater.errors import DeviceUnavailable, SarwaterError, UsageError
-from sarwater.models import Model, open_model, resolve_onnx
+from sarwater.models import Model, find_model, open_model
 
 Float32 = npt.NDArray[np.float32]
 
@@ -227,7 +227,7 @@ def _network(arguments: argparse.Namespace, folder: Path, max_batch: int) -> tup
     if arguments.untrained:
         source = _untrained(arguments.untrained, folder / "untrained.onnx", arguments.tile)
     else:
-        source = resolve_onnx(arguments.model)
+        source = find_model(arguments.model)
     engines = folder / "engines"
     network = Network(
         at_tile(source.path, Workshop(engines, arguments.tile, say=lambda text: print(text, file=sys.stderr))),
@@ -257,8 +257,8 @@ def _untrained(name: str, path: Path, tile_px: int) -> Model:
     import torch
 
     from export.to_onnx import export_checkpoint
-    from train.checkpoint import Checkpoint, save_checkpoint
     from train.models import Segmenter, architecture
+    from train.models.checkpoint import Checkpoint, save_checkpoint
 
     torch.manual_seed(0)
     segmenter = Segmenter(architecture(name)).train()

@@ -76,7 +76,7 @@ def learn(lesson: Lesson, data: Path, holdout: str, out: Path) -> dict[str, Any]
         (folder / "seconds.txt").write_text(f"{time.monotonic() - started_s:.0f}\n")
     scores = folder / "scores.json"
     tile = ["--data", str(data), "--holdout", holdout, "--json", str(scores)]
-    _run("train.evaluate", str(checkpoint), "otsu", *tile, "--figure", str(folder / "figure.png"))
+    _run("train.scoring.evaluate", str(checkpoint), "otsu", *tile, "--figure", str(folder / "figure.png"))
     _run("export.to_onnx", str(checkpoint), "-o", str(exported), "--tile", str(TILE_PX))
     mine, baseline = json.loads(scores.read_text())["models"]
     losses = [float(row["loss"]) for row in csv.DictReader((folder / "log.csv").open())]
@@ -92,7 +92,7 @@ def learn(lesson: Lesson, data: Path, holdout: str, out: Path) -> dict[str, Any]
 
 def _in_the_daemon(model: Path, data: Path, holdout: str) -> dict[str, Any]:
     """The latency record of the held-out scene, and the IoU of the mask that the daemon published."""
-    from runtime.evaluate import read_label
+    from runtime.commands.evaluate import read_label
     from sarwater.metrics import confusion
 
     (scene,) = (data / "img").glob(f"{holdout}*")
@@ -102,7 +102,7 @@ def _in_the_daemon(model: Path, data: Path, holdout: str) -> dict[str, Any]:
         incoming.mkdir()
         (incoming / scene.name).write_bytes(scene.read_bytes())
         folders = ["--incoming", str(incoming), "--outgoing", str(outgoing), "--state", str(state)]
-        _run("runtime.watch", "--once", "--model", str(model), *folders)
+        _run("runtime.commands.watch", "--once", "--model", str(model), *folders)
         record: dict[str, Any] = json.loads((state / "latency.jsonl").read_text())
         record["iou"] = confusion(read_label(outgoing / f"{scene.stem}_water.tif"), read_label(label)).iou
     return record

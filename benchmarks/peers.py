@@ -25,7 +25,7 @@ import numpy.typing as npt
 from runtime.benchmarking.simulated import write_scene
 from sarwater.command import run_command
 from sarwater.metrics import confusion
-from sarwater.models import Model, resolve_onnx
+from sarwater.models import Model, find_model
 
 PEERS = ("torch", "onnxruntime", "torchgeo")
 RUNNER = Path(__file__).with_name("peer_runner.py")
@@ -46,7 +46,7 @@ sys.exit(os.waitstatus_to_exitcode(status) != 0)
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    model = resolve_onnx(arguments.model)
+    model = find_model(arguments.model)
     width, height = (int(part) for part in arguments.size.split("x"))
     with tempfile.TemporaryDirectory(prefix="sarwater-peers-") as name:
         folder = Path(name)
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         scene = write_scene(folder / "scene.tif", height, width, truth=truth)
         report = {"sarwater": _ours(model, scene, folder, "sarwater")}
         if arguments.int8:
-            report["sarwater int8"] = _ours(resolve_onnx(arguments.int8), scene, folder, "sarwater int8")
+            report["sarwater int8"] = _ours(find_model(arguments.int8), scene, folder, "sarwater int8")
         for peer in arguments.only.split(","):
             report[peer] = _peer(arguments.peers, peer, model, scene, folder)
         edge_to_edge = list(range(model.manifest.tile_px, width, model.manifest.tile_px))
@@ -109,7 +109,7 @@ def _borders(model: Model, height_px: int, width_px: int) -> list[int]:
 
 def _quality(output: Path, truth: Path, borders: Sequence[int]) -> dict[str, float]:
     """IoU against the truth, and how much more often the class changes across a tile's border than elsewhere."""
-    from runtime.evaluate import read_label
+    from runtime.commands.evaluate import read_label
 
     mask, label = read_label(output), read_label(truth)
     return {"iou": confusion(mask, label).iou, "seam_ratio": _seam_ratio(mask, borders)}

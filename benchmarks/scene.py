@@ -30,7 +30,7 @@ from runtime.benchmarking.measure import tiles_of
 from runtime.benchmarking.simulated import write_scene
 from sarwater.command import run_command
 from sarwater.errors import UsageError
-from sarwater.models import Model, resolve_onnx
+from sarwater.models import Model, find_model
 
 K5_PX = 27_000
 """Width and height of a full KOMPSAT-5 GTC scene."""
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.rounds < 1:
         raise UsageError(f"--rounds {arguments.rounds}: expected 1 or more")
-    model = resolve_onnx(arguments.model)
+    model = find_model(arguments.model)
     with tempfile.TemporaryDirectory(prefix="sarwater-benchmark-") as folder:
         if arguments.peak:
             print(json.dumps(_peak(model, arguments.scene, Path(folder))))
@@ -59,11 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def compare(model: Model, scene: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Throughput of the whole scene, all products, against that of the raw network on the same tiles."""
     from runtime.backends import open_backend
-    from runtime.pipeline import SceneOptions, open_for
+    from runtime.pipeline import open_for
+    from sarwater.request import Request
 
     with open_backend(model) as backend:
         manifest = backend.manifest
-        with open_for(backend, scene, SceneOptions()) as opened:
+        with open_for(backend, scene, Request()) as opened:
             plan = backend.plan(opened.height_px, opened.width_px)
             tiles = tiles_of(opened, plan)
         backend.infer(tiles[:4])  # warm-up

@@ -22,12 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.backends import Backend, open_backend
-from runtime.job import SceneOptions, Window
 from runtime.pipeline import infer_scene, open_for
+from sarwater.classes import NODATA
 from sarwater.command import run_command
 from sarwater.errors import UsageError
-from sarwater.metrics import NODATA
-from sarwater.models import resolve_onnx
+from sarwater.models import find_model
+from sarwater.request import Request, Window
 from sarwater.tiling import Span
 
 UInt8 = npt.NDArray[np.uint8]
@@ -95,7 +95,7 @@ def compare(scene: Path, backend: Backend, part: Window) -> Comparison:
 
 
 def _answers(scene: Path, backend: Backend, window: Window) -> tuple[UInt8, UInt8]:
-    options = SceneOptions(window=window)
+    options = Request(window=window)
     with open_for(backend, scene, options) as opened:
         parts = list(infer_scene(opened, backend, options))
     return np.concatenate([part.mask for part in parts]), np.concatenate([part.confidence for part in parts])
@@ -161,8 +161,8 @@ def draw(comparison: Comparison, path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     x_px, y_px = (int(part) for part in arguments.at.split(","))
-    with open_backend(resolve_onnx(arguments.model), "cpu") as backend:
-        with open_for(backend, arguments.scene, SceneOptions()) as scene:
+    with open_backend(find_model(arguments.model), "cpu") as backend:
+        with open_for(backend, arguments.scene, Request()) as scene:
             width_px, height_px = scene.width_px - x_px, scene.height_px - y_px
         if arguments.size:
             size_px = tuple(int(part) for part in arguments.size.split("x"))

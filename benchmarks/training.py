@@ -3,7 +3,7 @@
     python -m benchmarks.training [--models unet-w16 hrnet-w18-small] [--crop 128] [--batch 4] [--steps 8]
 
 `plain` is the style of the reference repository: the same network, contiguous tensors in float32, forward, binary
-cross-entropy, backward, Adam. `ours` is the whole of train.state.State.update, with Dice, gradient clipping and the
+cross-entropy, backward, Adam. `ours` is the whole of train.loop.trainer.State.update, with Dice, gradient clipping and the
 average of the weights, channels-last, in float32 and in bfloat16. All see the same crops, in turns, so that other load
 on the machine meets them alike; reading is not part of it. Prints a table in Markdown.
 """
@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from runtime.benchmarking.device_state import Sensors
-from sarwater.metrics import WATER
-from train.data import Share, loader
-from train.machine import Team
+from sarwater.classes import WATER
+from train.data.crops import Share, loader
+from train.loop.machine import Team
+from train.loop.options import FitOptions
+from train.loop.plan import Plan, make_plan
+from train.loop.trainer import State
 from train.models import Segmenter
-from train.options import FitOptions
-from train.plan import Plan, make_plan
-from train.state import State
 
 MODELS = ("unet-w16", "unet-w64", "deepunet", "hrnet-w18-small", "hrnet-w18", "hrnet-w48", "fcn-vgg16")
 Batch = tuple[Tensor, Tensor]
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--steps", type=int, default=8)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     arguments = p.parse_args(argv)
-    from train.simulate import main as simulate
+    from train.simulator.simulate import main as simulate
 
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scenes"

@@ -3,7 +3,7 @@
     python demo/run.py [SCENE]
 
 Without SCENE, the bundled simulated scene is used, and the mask is scored against its truth. It was made by
-`python -m train.simulate --out demo --count 1 --size 1536 --seed 3 --type coast`.
+`python -m train.simulator.simulate --out demo --count 1 --size 1536 --seed 3 --type coast`.
 """
 
 from __future__ import annotations

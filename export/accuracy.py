@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from export.tiles import Tile
-from sarwater.metrics import LAND, NODATA, WATER, Confusion, confusion
+from sarwater.classes import LAND, NODATA, WATER
+from sarwater.metrics import Confusion, confusion
 
 Float32 = npt.NDArray[np.float32]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sarwater.errors import ExportError, OutputError, SarwaterError, UsageError
 from sarwater.manifest import ModelManifest, manifest_path, sha256_of
-from sarwater.models import ENGINES, looks_like_path, newest_checkpoint, resolve_onnx
+from sarwater.models import ENGINES, checkpoint_path, find_model, looks_like_path
 
 if TYPE_CHECKING:
     from export.accuracy import Accuracy
@@ -72,11 +72,12 @@ def find_source(model: str, workshop: Workshop, *, from_onnx: bool = False) -> P
     if from_onnx or model.endswith(".onnx"):
         source = Path(model)
     else:
-        checkpoint = Path(model) if looks_like_path(model) else newest_checkpoint(model)
-        if checkpoint is None:
-            source = resolve_onnx(model, workshop.folder).path
+        if not looks_like_path(model):
+            source = find_model(model).path
         else:
             from export.to_onnx import export_checkpoint
+
+            checkpoint = checkpoint_path(Path(model))
 
             workshop.say(f"{model}: {checkpoint}")
             return export_checkpoint(checkpoint, workshop.folder, workshop.tile_px)[0]

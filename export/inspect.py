@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sarwater.command import run_command
 from sarwater.errors import HashMismatch, ModelNotFound
 from sarwater.manifest import ModelManifest, manifest_path, sha256_of
-from sarwater.models import looks_like_path, resolve_onnx
+from sarwater.models import find_model, looks_like_path
 
 if TYPE_CHECKING:
     import onnx
@@ -29,7 +29,7 @@ NAMED_TILES = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
-    report = inspect(Path(args.model) if looks_like_path(args.model) else resolve_onnx(args.model).path)
+    report = inspect(Path(args.model) if looks_like_path(args.model) else find_model(args.model).path)
     if args.json:
         print(json.dumps(report, indent=2))
     else:

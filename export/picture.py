@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from export.tiles import Tile
 from sarwater.atomic import replacing
+from sarwater.classes import NODATA, WATER
 from sarwater.errors import DependencyMissing
-from sarwater.metrics import NODATA, WATER
 
 UInt8 = npt.NDArray[np.uint8]
 

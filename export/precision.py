@@ -113,7 +113,7 @@ def around_the_network(proto: onnx.ModelProto) -> list[str]:
 
 def after_enlarged_maps(proto: onnx.ModelProto) -> list[str]:
     """Convolutions that read several enlarged maps side by side, by name, as the last layer of HRNet does. OpenVINO
-    rounds each map where it is enlarged, with a bias: a point of IoU for two layers of 150."""
+    rounds each map where it is upsampled, with a bias: a point of IoU for two layers of 150."""
     enlarged = {output for node in proto.graph.node if node.op_type == "Resize" for output in node.output}
     joins = [
         node for node in proto.graph.node if node.op_type == "Concat" and len(enlarged.intersection(node.input)) > 1

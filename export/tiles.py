@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from sarwater.classes import LAND, NODATA, WATER
 from sarwater.errors import DataError, DependencyMissing
 from sarwater.manifest import Channel
-from sarwater.metrics import LAND, NODATA, WATER
 from sarwater.tiling import Span, TilePlan, reflect_indices
 
 if TYPE_CHECKING:
-    from runtime.scene import Scene
+    from sarwater.scenes.model_input import ModelInput
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
-SCENE_SUFFIXES = (".tif", ".tiff", ".h5")
 SECOND_CHANNEL = 0.5
 """Simulated cross-polarisation: the co-polarised amplitude, 6 dB lower."""
 
@@ -41,14 +40,17 @@ def labelled_tiles(folder: Path, channels: Sequence[Channel], tile_px: int, limi
     No pixel of a scene is in two of them; one that a scene is too small for is mirrored, with NODATA as its truth.
     Raises DataError, and SceneError for an image that cannot be read.
     """
-    from runtime.evaluate import pair_files, read_label
-    from runtime.scene import open_scene
+    from sarwater.scenes.labels import Label, find_files, settle_coding
+    from sarwater.scenes.readers import open_model_input
 
-    pairs = pair_files(folder)
+    pairs = find_files(str(folder))
+    coding = settle_coding(pair.label for pair in pairs)
     tiles = []
-    for image, mask in pairs:
-        label = read_label(mask)
-        with open_scene(image, channels) as scene:
+    for pair in pairs:
+        image, mask = pair.image, pair.label
+        opened = Label(mask)
+        label = coding.truth(opened.read(0, 0, opened.width_px, opened.height_px), opened.nodata)
+        with open_model_input(image, channels) as scene:
             if label.shape != (scene.height_px, scene.width_px):
                 raise DataError(f"{mask}: {label.shape[1]} x {label.shape[0]} px, expected the size of {image.name}")
             for row, column, pixels, valid in _windows(scene, tile_px, -(-limit // len(pairs))):
@@ -65,13 +67,14 @@ def labelled_tiles(folder: Path, channels: Sequence[Channel], tile_px: int, limi
 
 def folder_tiles(folder: Path, channels: Sequence[Channel], tile_px: int, limit: int) -> list[Float32]:
     """At most `limit` tiles (C, T, T), without labels, from the scenes in `folder` or its img/. Raises DataError."""
-    from runtime.scene import open_scene
+    from sarwater.scenes.labels import images_in
+    from sarwater.scenes.readers import open_model_input
 
     images = folder / "img" if (folder / "img").is_dir() else folder
-    paths = sorted(path for path in images.glob("[!.]*") if path.suffix.lower() in SCENE_SUFFIXES)
+    paths = images_in(images)
     tiles: list[Float32] = []
     for path in paths:
-        with open_scene(path, channels) as scene:
+        with open_model_input(path, channels) as scene:
             tiles += [pixels for _, _, pixels, _ in _windows(scene, tile_px, -(-limit // len(paths)))]
     if not tiles:
         raise DataError(f"{images}: no scene with valid pixels; expected GeoTIFF or HDF5 scenes")
@@ -85,9 +88,9 @@ def simulated_tiles(channels: Sequence[Channel], tile_px: int, count: int, seed:
     give the same pixels. Raises DependencyMissing without scipy.
     """
     try:
-        from train.radar import SENSORS
-        from train.scenery import SCENE_TYPES
-        from train.simulate import simulate_scene
+        from train.simulator.radar import SENSORS
+        from train.simulator.scenery import SCENE_TYPES
+        from train.simulator.simulate import simulate_scene
     except ModuleNotFoundError as error:
         raise DependencyMissing(
             f"tiles to measure with are simulated, which needs {error.name}: `pip install {error.name}`; or give real "
@@ -127,7 +130,9 @@ def _in_units(amplitude: Float32, channels: Sequence[Channel], dn_at_0_db: float
     return np.stack(planes).astype(np.float32)
 
 
-def _windows(scene: Scene, tile_px: int, limit: int) -> Iterator[tuple[Span, Span, Float32, npt.NDArray[np.bool_]]]:
+def _windows(
+    scene: ModelInput, tile_px: int, limit: int
+) -> Iterator[tuple[Span, Span, Float32, npt.NDArray[np.bool_]]]:
     """(row span, column span, pixels (C, T, T), valid (T, T)) of at most `limit` windows spread evenly over a scene;
     those without a valid pixel are left out."""
     plan = TilePlan(scene.height_px, scene.width_px, tile_px, overlap_px=0)
@@ -138,9 +143,7 @@ def _windows(scene: Scene, tile_px: int, limit: int) -> Iterator[tuple[Span, Spa
         ]
         if not columns:
             continue
-        rows, valid = scene.read(row.start, min(tile_px, scene.height_px))
-        if valid is None:
-            valid = np.ones(rows.shape[1:], bool) if scene.nodata is None else (rows != scene.nodata).any(axis=0)
+        rows, valid = scene.read_valid(row.start, min(tile_px, scene.height_px))
         down = reflect_indices(0, tile_px, rows.shape[1])
         for column in columns:
             across = reflect_indices(column.start, tile_px, scene.width_px)

@@ -21,14 +21,14 @@ import numpy.typing as npt
 from sarwater.command import run_command
 from sarwater.errors import DependencyMissing, ExportError, ModelNotFound, UsageError
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, sha256_of
-from sarwater.models import ENGINES, check_family, looks_like_path, newest_checkpoint
+from sarwater.models import ENGINES, checkpoint_path, find_model, looks_like_path
 
 if TYPE_CHECKING:
     import onnx
 
     from export.graph import Graph
-    from train.checkpoint import Checkpoint
     from train.models import Segmenter
+    from train.models.checkpoint import Checkpoint
 
 OPSET = 17
 TILE_PX = 1024
@@ -56,17 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def find_checkpoint(name_or_path: str) -> Path:
-    """The checkpoint that MODEL means. Raises ModelNotFound."""
+    """The checkpoint that MODEL means. Raises ModelNotFound: a name is the model that ships, which is an ONNX file."""
     if looks_like_path(name_or_path):
-        return Path(name_or_path)
-    found = newest_checkpoint(name_or_path)
-    if found is None:
-        family = check_family(name_or_path)
-        raise ModelNotFound(
-            f"{name_or_path}: no checkpoint under runs/; train one (`sarwater-fit {name_or_path} --data DIR`), or "
-            f"build from an ONNX file: `python -m export.build_engine {family}`"
-        )
-    return found
+        return checkpoint_path(Path(name_or_path))
+    shipped = find_model(name_or_path)
+    raise ModelNotFound(
+        f"{name_or_path}: the model that ships, {shipped.path}, is an ONNX file already; give a checkpoint, as "
+        f"runs/{shipped.manifest.name}/latest, or build an engine of it: `sarwater build-engine {name_or_path}`"
+    )
 
 
 def export_checkpoint(
@@ -80,7 +77,7 @@ def export_checkpoint(
     or overlap, OutputError.
     """
     try:
-        from train.checkpoint import load_checkpoint
+        from train.models.checkpoint import load_checkpoint
     except ModuleNotFoundError as error:
         raise DependencyMissing(
             f"{checkpoint_path}: a checkpoint needs {error.name} to be exported (`pip install 'sarwater[export]'`); an "

@@ -21,7 +21,7 @@ from sarwater.atomic import replacing
 from sarwater.command import run_command
 from sarwater.errors import ExportError, SarwaterError
 from sarwater.manifest import PRECISIONS
-from sarwater.models import open_model, resolve_onnx
+from sarwater.models import find_model, open_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +106,7 @@ def find_files(model: str, workshop: Workshop) -> Files:
         manifest = open_model(path).manifest
         fp32 = path
         if manifest.engine is not None or manifest.precision != "fp32":
-            fp32 = at_tile(resolve_onnx(manifest.name, workshop.folder).path, workshop.of(manifest.tile_px))
+            fp32 = at_tile(find_model(manifest.name).path, workshop.of(manifest.tile_px))
         return Files(fp32, (), (path,)) if manifest.engine is not None else Files(fp32, (path,))
     fp32 = at_tile(find_source(model, workshop), workshop)
     with BuildProgress(f"{fp32.stem} -> fp16, int8") as progress:

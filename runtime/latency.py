@@ -97,7 +97,7 @@ class LatencyRecord:
     write_s: float | None = None
     publish_s: float | None = None
     total_s: float | None = None
-    enlarged_by: int | None = None
+    upsampling_factor: int | None = None
     """How many copies of each pixel the network saw along each axis; `tiles` are those of the enlarged scene."""
     tiles: int | None = None
     tiles_skipped: int | None = None

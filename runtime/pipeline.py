@@ -1,20 +1,19 @@
 """Scene -> products: the one place where the flow is written down.
 
-    reader thread      decode row bands                          (scene.bands)
+    reader thread      decode strips of rows                     (scene.strips)
     this thread        gather, infer, blend, threshold           (backend)
     writer thread      encode finished rows                      (products)
-    hash thread        name the input, where nobody has          (formats)
+    hash thread        name the input, where nobody has          (readers)
 
-At most one band waits before the network and one after it, so memory does not grow with the scene's height.
+At most one strip waits before the network and one after it, so memory does not grow with the scene's height.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -22,27 +21,25 @@ from types import TracebackType
 from typing import Any
 
 from runtime.backends.base import Backend, FinishedRows
-from runtime.enlarged import ReducedRows
-from runtime.formats import hash_input, input_bytes
-from runtime.job import SceneOptions, Window, job_key, mask_name, product_stem
+from runtime.downsampled import DownsampledRows
 from runtime.latency import LatencyRecord, StageClock
-from runtime.products.polygons import WaterPolygons
-from runtime.products.publish import INPUT_TAG, JOB_KEY_TAG, StagedProducts
-from runtime.products.quicklook import Quicklook
-from runtime.products.rasters import Confidence, Product, WaterMask
+from runtime.products import Product, chosen
+from runtime.products.base import Making
+from runtime.products.publish import StagedProducts
 from runtime.products.sieve import Sieve
-from runtime.products.stac import stac_item
-from runtime.scene import SHADOW, Bool, Pixels, Scene, See, open_scene
 from sarwater import __version__
 from sarwater.atomic import fsync_file, make_folder
-from sarwater.enlargement import enlargement
+from sarwater.classes import NODATA, SHADOW
 from sarwater.errors import OutputError
+from sarwater.identity import input_sha256, mask_key, mask_name, stem_of
 from sarwater.manifest import sha256_of
-from sarwater.metrics import NODATA
+from sarwater.request import Request
+from sarwater.scenes.model_input import Bool, ModelInput, Pixels, See
+from sarwater.scenes.readers import members, open_model_input
+from sarwater.tags import INPUT_TAG, MASK_KEY_TAG
+from sarwater.upsampling import upsampling_factor
 
-__all__ = ["SceneOptions", "Window", "infer_scene", "job_key", "mask_name", "open_for", "process_scene", "product_stem"]
-
-WIDEST_ENLARGED_PX = 40_000
+WIDEST_UPSAMPLED_PX = 40_000
 """Memory grows with the width; no swath of coarse pixels is as wide as this, but a wrong georeference may make it."""
 Progress = Callable[[int, int], None]
 """Called with (tiles done, tiles in all), from the thread that called the pipeline."""
@@ -52,8 +49,9 @@ def process_scene(
     path: Path,
     backend: Backend,
     out_dir: Path,
-    options: SceneOptions | None = None,
+    request: Request | None = None,
     *,
+    name: str | None = None,
     clock: StageClock | None = None,
     progress: Progress | None = None,
     input_sha256: str | None = None,
@@ -62,76 +60,77 @@ def process_scene(
 ) -> StagedProducts:
     """Make the products of the scene at `path`: complete and durable, but in a hidden staging folder in `out_dir`.
 
-    `runtime.products.publish.publish` makes them visible. On any error nothing is left behind. `input_sha256` saves
-    hashing the input again, which otherwise goes on beside the network; `stem` is the products' name, by default the
-    scene's; `record` is what is known of it already.
+    `runtime.products.publish.publish` makes them visible. On any error nothing is left behind. `name` is what the scene
+    is called, where it was renamed; `input_sha256` saves hashing it again, which otherwise goes on beside the network;
+    `stem` is the products' name, by default the scene's; `record` is what is known of it already.
 
-    Raises SceneError (the input is at fault), OutputError (the disk is), UsageError (a window outside the scene) and
-    what the backend raises.
+    Raises SceneError (the input is at fault), OutputError (the disk is), UsageError (a window outside the scene, an
+    unknown product) and what the backend raises.
     """
-    options, clock = options or SceneOptions(), clock or StageClock()
-    stem = stem or product_stem(path)
-    with open_for(backend, path, options) as scene, _hashing(path, input_sha256) as hashed:
+    request, clock = request or Request(), clock or StageClock()
+    kinds = chosen(request.products)
+    with open_for(backend, path, request, name) as scene, _hashing(path, scene.name, input_sha256) as hashed:
+        stem = stem or stem_of(scene.name)
         clock.mark("validated")
-        record = record or LatencyRecord(input=path.name, input_bytes=input_bytes(path))
+        record = record or LatencyRecord(input=scene.name, input_bytes=_input_bytes(path, scene.name))
         with _staging_folder(out_dir, stem) as folder, ExitStack() as stack:
-            products: list[Product] = []
-            for product in _products(folder, stem, scene, options):
+            products = []
+            for kind in kinds:
+                product = kind(folder / kind.file_name(stem), scene, request)
                 products.append(stack.enter_context(closing(product)))
-            _infer(products, scene, backend, options, clock, record, progress)
+            _infer(products, scene, backend, request, clock, record, progress)
             input_sha256 = hashed()
-            record.key = job_key(input_sha256, backend.model_sha256, options)
-            tags = _tags(record.key, input_sha256, backend, options, scene)
-            _finish(products, tags, clock)
-            record.mask_sha256 = sha256_of(folder / mask_name(stem))
-            clock.mark("written")
-            record.write_s = clock.seconds("write")
-            record.add_moments(clock.moments)
+            record.key = mask_key(input_sha256, backend.model_sha256, request)
+            tags = _tags(record.key, input_sha256, backend, request, scene)
+            _finish(products, Making(tags, backend.manifest, record, tuple(products)), clock, folder / mask_name(stem))
             names = [product.path.name for product in products]
-            if "stac" in options.products:
-                item = stac_item(stem, scene, backend.manifest, products, tags, record)
-                names.insert(0, f"{stem}_water.json")
-                (folder / names[0]).write_text(json.dumps(item, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            for name in names:
-                fsync_file(folder / name)
+            names.sort(key=mask_name(stem).__eq__)  # the mask is last to become visible
+            for file in names:
+                fsync_file(folder / file)
             clock.mark("synced")
             record.add_moments(clock.moments)
             return StagedProducts(str(folder), tuple(names), record.key, record.to_dict())
 
 
 @contextmanager
-def _hashing(path: Path, known: str | None) -> Iterator[Callable[[], str]]:
+def _hashing(path: Path, name: str, known: str | None) -> Iterator[Callable[[], str]]:
     """Gives the input's sha256 when asked. At some 400 MB/s a large scene takes seconds, and only the end needs it."""
     if known:
         yield lambda: known
         return
     with ThreadPoolExecutor(1, "hash") as pool:
-        yield pool.submit(hash_input, path).result
+        yield pool.submit(scene_sha256, path, name).result
 
 
-def _products(folder: Path, stem: str, scene: Scene, options: SceneOptions) -> Iterator[Product]:
-    """The files asked for, in the order in which they become visible: the mask last."""
-    if "confidence" in options.products:
-        yield Confidence(folder / f"{stem}_confidence.tif", scene)
-    if "polygons" in options.products:
-        yield WaterPolygons(folder / f"{stem}_water.gpkg", scene, options.minimum_area_m2, options.simplify_m)
-    if "quicklook" in options.products:
-        yield Quicklook(folder / f"{stem}_quicklook.png", scene, stem)
-    yield WaterMask(folder / mask_name(stem), scene)
+def scene_sha256(path: Path, name: str | None = None) -> str:
+    """The identity of the scene at `path`. A link that is named itself is followed, one inside of a folder never.
+
+    Raises as `sarwater.scenes.readers.members` and `sarwater.identity.input_sha256`.
+    """
+    root = path.resolve()
+    return input_sha256(root, members(root, name or path.name))
+
+
+def _input_bytes(path: Path, name: str) -> int:
+    return sum(member.stat().st_size for member in members(path, name))
 
 
 def _infer(
     products: Sequence[Product],
-    scene: Scene,
+    scene: ModelInput,
     backend: Backend,
-    options: SceneOptions,
+    request: Request,
     clock: StageClock,
     record: LatencyRecord,
     progress: Progress | None,
 ) -> None:
     """Run the scene through the network and its rows to every product."""
-    sieve = Sieve(options.sieve_px, scene.height_px) if options.sieve_px else None
-    see = next((product.see for product in products if isinstance(product, Quicklook)), None)
+    sieve = Sieve(request.sieve_px, scene.height_px) if request.sieve_px else None
+    seeing = [product.see for product in products if product.sees]
+
+    def see(row: int, rows: Pixels, valid: Bool | None) -> None:
+        for show in seeing:
+            show(row, rows, valid)
 
     def write(finished: FinishedRows) -> None:
         with clock.stage("write"):
@@ -144,29 +143,37 @@ def _infer(
                     product.write(part)
 
     with _WriterThread() as writer:
-        for finished in infer_scene(scene, backend, options, clock, record, progress, see):
+        for finished in infer_scene(scene, backend, request, clock, record, progress, see if seeing else None):
             writer.submit(write, finished)
 
 
-def _finish(products: Sequence[Product], tags: Mapping[str, str], clock: StageClock) -> None:
-    """All at once: some wait for the disk, some for the processor."""
+def _finish(products: Sequence[Product], making: Making, clock: StageClock, mask: Path) -> None:
+    """All at once: some wait for the disk, some for the processor. Then what sums them up."""
+    record = making.record
     with clock.stage("write"), ThreadPoolExecutor(len(products), "finish") as pool:
-        for done in [pool.submit(product.finish, tags) for product in products]:
+        for done in [pool.submit(product.finish, making) for product in products if not product.sums_up]:
             done.result()
+    record.mask_sha256 = sha256_of(mask)
+    clock.mark("written")
+    record.write_s = clock.seconds("write")
+    record.add_moments(clock.moments)
+    for product in products:
+        if product.sums_up:
+            product.finish(making)
 
 
-def open_for(backend: Backend, path: Path, options: SceneOptions) -> Scene:
-    """Open a scene for the backend's model, enlarged to what it knows; raises as open_scene does."""
-    scene = open_scene(path, backend.manifest.channels, options)
-    copies = enlargement(scene.pixel_m, backend.manifest.coarsest_m)
-    scene.enlarged_by = options.enlarge or min(copies, max(1, WIDEST_ENLARGED_PX // scene.width_px))
+def open_for(backend: Backend, path: Path, request: Request, name: str | None = None) -> ModelInput:
+    """Open a scene for the backend's model, upsampled to what it knows; raises as open_model_input does."""
+    scene = open_model_input(path, backend.manifest.channels, request, name)
+    factor = upsampling_factor(scene.pixel_m, backend.manifest.coarsest_m)
+    scene.upsampling_factor = request.upsampling_factor or min(factor, max(1, WIDEST_UPSAMPLED_PX // scene.width_px))
     return scene
 
 
 def infer_scene(
-    scene: Scene,
+    scene: ModelInput,
     backend: Backend,
-    options: SceneOptions | None = None,
+    request: Request | None = None,
     clock: StageClock | None = None,
     record: LatencyRecord | None = None,
     progress: Progress | None = None,
@@ -176,15 +183,15 @@ def infer_scene(
 
     Fills `record` with what the run was and took; `see` gets every row of pixels as it is read.
     """
-    options, clock, record = options or SceneOptions(), clock or StageClock(), record or LatencyRecord()
-    copies = scene.enlarged_by
-    plan = backend.plan(copies * scene.height_px, copies * scene.width_px)
-    run = backend.begin(plan, scene.nodata, options.threshold)
+    request, clock, record = request or Request(), clock or StageClock(), record or LatencyRecord()
+    factor = scene.upsampling_factor
+    plan = backend.plan(factor * scene.height_px, factor * scene.width_px)
+    run = backend.begin(plan, scene.nodata, request.threshold)
     counters = run.counters
     if progress:
         run.on_tile = lambda: progress(counters.tiles + counters.tiles_skipped, plan.tiles)
-    bands = scene.bands(plan, see)
-    reduced = ReducedRows(copies, _threshold(backend, options), scene.width_px) if copies > 1 else None
+    bands = scene.strips(plan, see)
+    reduced = DownsampledRows(factor, _threshold(backend, request), scene.width_px) if factor > 1 else None
 
     def read() -> tuple[Pixels, Bool | None]:
         with clock.stage("read"):
@@ -205,7 +212,7 @@ def infer_scene(
     clock.mark("last_tile")
     seconds = counters.seconds
     record.width_px, record.height_px, record.dtype = scene.width_px, scene.height_px, str(scene.dtype)
-    record.enlarged_by = copies
+    record.upsampling_factor = factor
     record.tiles, record.tiles_skipped = counters.tiles, counters.tiles_skipped
     record.backend, record.device, record.engine_sha256 = backend.name, backend.device, backend.model_sha256
     record.read_s = clock.seconds("read")
@@ -258,25 +265,25 @@ def _staging_folder(out_dir: Path, stem: str) -> Iterator[Path]:
         raise
 
 
-def _threshold(backend: Backend, options: SceneOptions) -> float:
+def _threshold(backend: Backend, request: Request) -> float:
     """Probability from which a pixel is water: the one asked for, else the model's."""
-    return backend.manifest.threshold if options.threshold is None else options.threshold
+    return backend.manifest.threshold if request.threshold is None else request.threshold
 
 
-def _tags(key: str, input_sha256: str, backend: Backend, options: SceneOptions, scene: Scene) -> dict[str, str]:
+def _tags(key: str, input_sha256: str, backend: Backend, request: Request, scene: ModelInput) -> dict[str, str]:
     """What every product says of its making. Nothing here may differ between two runs of one job."""
     tags = {
-        JOB_KEY_TAG: key,
+        MASK_KEY_TAG: key,
         INPUT_TAG: input_sha256,
         "SARWATER_MODEL": backend.manifest.name,
         "SARWATER_MODEL_SHA256": backend.model_sha256,
-        "SARWATER_THRESHOLD": f"{_threshold(backend, options):g}",
+        "SARWATER_THRESHOLD": f"{_threshold(backend, request):g}",
         "SARWATER_VERSION": __version__,
     }
-    if scene.enlarged_by > 1:
-        tags["SARWATER_ENLARGED_BY"] = str(scene.enlarged_by)
-    if options.sieve_px:
-        tags["SARWATER_MINIMUM_MAPPING_UNIT_PX"] = str(options.sieve_px)
+    if scene.upsampling_factor > 1:
+        tags["SARWATER_ENLARGED_BY"] = str(scene.upsampling_factor)
+    if request.sieve_px:
+        tags["SARWATER_MINIMUM_MAPPING_UNIT_PX"] = str(request.sieve_px)
     if not scene.georeference.known:
         tags["SARWATER_GEOREFERENCE"] = "none: rows and columns only"
     return tags

@@ -1,12 +1,14 @@
 """Every error that a user can cause or meet, in one tree. Bugs are not here: they crash.
 
 SarwaterError                 exit 1
-├── UsageError                exit 2    the command line asks for something that cannot be
+├── UsageError                exit 2    what was asked for cannot be
+│   ├── ModelUnknown                    no family of that name
+│   ├── ModelNotFound                   no such file, or nothing of that name ships
+│   └── SettingInvalid                  a value that a setting cannot have; names it
 ├── ConfigurationError        exit 78   a restart cannot help: settings, missing software, wrong machine
 │   ├── DependencyMissing               a library is not installed
 │   └── DeviceUnavailable               no such GPU, driver too old, engine of another card
 ├── ModelError                exit 1
-│   ├── ModelNotFound
 │   ├── ManifestInvalid                 a manifest that cannot be read or says something impossible
 │   ├── HashMismatch                    a file is not the one its manifest describes
 │   └── CheckpointInvalid
@@ -15,6 +17,8 @@ SarwaterError                 exit 1
 │   ├── SceneEmpty
 │   ├── SceneTruncated
 │   ├── SceneUnreadable                 not a raster, or not one of the accepted formats
+│   ├── SceneIncomplete                 a product of several files of which some are missing
+│   ├── SceneIsProduct                  one of our own products, which is never an input
 │   ├── SceneUnsafe                     links to other files, or declares an absurd size
 │   ├── ChannelMissing
 │   └── UnitMismatch
@@ -42,6 +46,24 @@ class UsageError(SarwaterError):
     reason = "usage"
 
 
+class ModelUnknown(UsageError):
+    reason = "model_unknown"
+
+
+class ModelNotFound(UsageError):
+    reason = "model_not_found"
+
+
+class SettingInvalid(UsageError):
+    """`key` is the setting, "" where several do not go together."""
+
+    reason = "setting_invalid"
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class ConfigurationError(SarwaterError):
     exit_code = 78
     reason = "configuration"
@@ -57,10 +79,6 @@ class DeviceUnavailable(ConfigurationError):
 
 class ModelError(SarwaterError):
     reason = "model"
-
-
-class ModelNotFound(ModelError):
-    reason = "model_not_found"
 
 
 class ManifestInvalid(ModelError):
@@ -93,6 +111,14 @@ class SceneTruncated(SceneError):
 
 class SceneUnreadable(SceneError):
     reason = "scene_unreadable"
+
+
+class SceneIncomplete(SceneError):
+    reason = "scene_incomplete"
+
+
+class SceneIsProduct(SceneError):
+    reason = "scene_is_product"
 
 
 class SceneUnsafe(SceneError):

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from sarwater.errors import HashMismatch, ManifestInvalid
+from sarwater.families import FAMILIES
 
 FORMAT = "sarwater-model/1"
-FAMILIES = ("fcn", "unet", "deepunet", "hrnet")
 UNITS = ("amplitude_dn", "sigma0_linear", "sigma0_db", "incidence_dn")
 PRECISIONS = ("fp32", "fp16", "int8")
 FLAVORS = ("tensorrt", "tensorrt-rtx")
@@ -93,7 +93,7 @@ class ModelManifest:
 
     def __post_init__(self) -> None:
         _expect("format", self.format, (FORMAT,))
-        _expect("family", self.family, FAMILIES)
+        _expect("family", self.family, tuple(FAMILIES))
         _expect("precision", self.precision, PRECISIONS)
         if not 1 <= len(self.channels) <= 3:
             raise ManifestInvalid(f"channels lists {len(self.channels)}, expected 1 to 3")

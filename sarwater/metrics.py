@@ -13,9 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-WATER = 1
-LAND = 0
-NODATA = 255
+from sarwater.classes import NODATA, WATER
 
 
 @dataclass(frozen=True)

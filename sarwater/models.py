@@ -1,22 +1,25 @@
-"""Where models live, and which file `MODEL` on a command line means.
+"""Where models live, and which file MODEL means, in every folder and on every command.
 
-runs/<family>-<variant>/<date>/best.pt   checkpoints of train.fit (PyTorch)
-engines/*.onnx, *.engine                 what export made here
-the model that ships                     engines/hrnet-w18-small*.onnx in a checkout, sarwater/shipped/ in a wheel
+hrnet, hrnet-w18-small, hrnet-int8       the model of that family that ships: engines/ in a checkout, sarwater/shipped/ in
+                                         a wheel. Nothing that was trained or exported here takes its name.
+engines/my-lakes.onnx, x.engine          a file, with its manifest beside it
+runs/hrnet-w18-small/latest              a training run: its best.pt, for the commands that take checkpoints
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sarwater.errors import ManifestInvalid, ModelNotFound
-from sarwater.manifest import FAMILIES, ModelManifest, manifest_path
+from sarwater.errors import ModelNotFound
+from sarwater.families import FAMILIES, family_of, model_name
+from sarwater.manifest import PRECISIONS, ModelManifest, manifest_path
 
-SHIPPED = {"fp32": "hrnet-w18-small.onnx", "int8": "hrnet-w18-small-int8.onnx"}
-"""By precision: the master, and what a CPU computes nearly twice as fast."""
+DEFAULT_MODEL = "hrnet"
 RUNS = Path("runs")
 ENGINES = Path("engines")
+SUFFIXES = (".onnx", ".engine", ".pt")
 
 
 @dataclass(frozen=True)
@@ -26,78 +29,74 @@ class Model:
     path: Path
     manifest: ModelManifest
 
+    @property
+    def title(self) -> str:
+        """What every command says of the model that it took: name, precision, the first digits of its hash."""
+        digest = self.manifest.files.get(self.path.name, "")
+        return f"{self.manifest.name}, {self.manifest.precision}, sha256 {digest[:12]}… ({self.path})"
 
-def shipped_model(precision: str = "fp32") -> Model:
-    """The default model, in a checkout or an installed wheel."""
-    package, name = Path(__file__).resolve().parent, SHIPPED[precision]
-    for path in (package / "shipped" / name, package.parent / "engines" / name):
+
+def find_model(name_or_path: str | Path) -> Model:
+    """The model that MODEL means, for those who run it. Raises ModelUnknown, ModelNotFound, ManifestInvalid."""
+    text = str(name_or_path)
+    if looks_like_path(text):
+        return open_model(Path(text))
+    precision = next((kind for kind in PRECISIONS if text.endswith(f"-{kind}")), "fp32")
+    return shipped_model(precision, text.removesuffix(f"-{precision}"))
+
+
+def shipped_model(precision: str = "fp32", name: str = DEFAULT_MODEL) -> Model:
+    """The model of a family that ships. Raises ModelUnknown for a name that is no family, ModelNotFound where none of
+    that family, variant or precision ships, with those that do and how to train it."""
+    family = family_of(name)
+    ships = model_name(family.name, family.ships) if family.ships is not None else None
+    if name not in (family.name, ships) or ships is None:
+        raise ModelNotFound(
+            f"{name}: no model of that name ships; those that do: {', '.join(shipped_names())}. Train it: "
+            f"`sarwater fit {name} --data DIR`, then name it by its path: runs/{name}/latest"
+        )
+    file = f"{ships}.onnx" if precision == "fp32" else f"{ships}-{precision}.onnx"
+    package = Path(__file__).resolve().parent
+    for path in (package / "shipped" / file, package.parent / "engines" / file):
         if path.is_file():
             return open_model(path)
-    raise ModelNotFound(f"{name}: the model that ships is missing from this installation; install sarwater again")
+    raise ModelNotFound(
+        f"{name}: {ships} does not ship in {precision}; those that do: {', '.join(shipped_names())}. Convert it: "
+        f"`sarwater export {name} --precision {precision}`"
+    )
+
+
+def shipped_models() -> list[Model]:
+    """Every model file that ships, fp32 first."""
+    found = []
+    for name in shipped_names():
+        for precision in PRECISIONS:
+            with contextlib.suppress(ModelNotFound):
+                found.append(shipped_model(precision, name))
+    return found
+
+
+def shipped_names() -> list[str]:
+    return [model_name(family.name, family.ships) for family in FAMILIES.values() if family.ships is not None]
 
 
 def open_model(path: Path) -> Model:
     """The model file at `path` with the manifest beside it. Raises ModelNotFound, ManifestInvalid."""
     if not path.is_file():
         raise ModelNotFound(
-            f"{path}: no such model file; expected an .onnx or .engine file, or one of: {', '.join(FAMILIES)}"
+            f"{path}: no such model file; expected an .onnx or .engine file, or one of: {', '.join(shipped_names())}"
         )
     return Model(path, ModelManifest.read(manifest_path(path)))
 
 
-def resolve_onnx(name_or_path: str, engines: Path = ENGINES) -> Model:
-    """MODEL for those who run networks: a file, or a family name, which means the newest fp32 ONNX of that family
-    under `engines`, else the model that ships.
-
-    A name may carry its variant (`unet-w16`), and `int8` at its end for that precision (`hrnet-int8`). Raises
-    ModelNotFound where nothing of that name was exported.
-    """
-    if looks_like_path(name_or_path):
-        return open_model(Path(name_or_path))
-    family, name = check_family(name_or_path), name_or_path.removesuffix("-int8")
-    precision = "fp32" if name == name_or_path else "int8"
-    found = [
-        model
-        for model in _exported(engines)
-        if name in (family, model.manifest.name) and model.manifest.precision == precision
-    ]
-    if precision == "fp32":
-        found = [model for model in found if "source" not in model.manifest.recipe]
-    if found:
-        return max(found, key=lambda model: model.path.stat().st_mtime_ns)
-    shipped = shipped_model(precision)
-    if name in (shipped.manifest.family, shipped.manifest.name):
-        return shipped
-    raise ModelNotFound(
-        f"{name_or_path}: no model of that name in {engines}/, and the one that ships is {shipped.manifest.name}; "
-        f"train and export one (`sarwater-fit {family} --data DIR`, `sarwater-export {family}`)"
-    )
-
-
-def newest_checkpoint(name: str, runs: Path = RUNS) -> Path | None:
-    """The newest `best.pt` of a family or family-variant under `runs`, or None."""
-    folders = [folder for folder in runs.glob("*") if folder.name == name or folder.name.split("-")[0] == name]
-    checkpoints = [path for folder in folders for path in folder.glob("*/best.pt")]
-    return max(checkpoints, key=lambda path: path.stat().st_mtime_ns, default=None)
+def checkpoint_path(path: Path) -> Path:
+    """The checkpoint at `path`: a file, or a run's folder, of which it is best.pt. Raises ModelNotFound."""
+    if path.is_dir():
+        path = path / "best.pt"
+    if not path.is_file():
+        raise ModelNotFound(f"{path}: no such checkpoint; train one: `sarwater fit FAMILY --data DIR`")
+    return path
 
 
 def looks_like_path(name_or_path: str) -> bool:
-    return "/" in name_or_path or Path(name_or_path).suffix in (".onnx", ".engine", ".pt")
-
-
-def check_family(name: str) -> str:
-    """The family of `hrnet` or `hrnet-w48`; raises ModelNotFound with the list of families."""
-    family = name.split("-")[0]
-    if family not in FAMILIES:
-        raise ModelNotFound(f"{name}: unknown model; expected a file or one of: {', '.join(FAMILIES)}")
-    return family
-
-
-def _exported(engines: Path) -> list[Model]:
-    models = []
-    for path in engines.glob("*.onnx"):
-        try:
-            models.append(open_model(path))
-        except ManifestInvalid:
-            continue  # an ONNX file of someone else's; asked for by path it is refused with the reason
-    return models
+    return "/" in name_or_path or Path(name_or_path).suffix in SUFFIXES

@@ -28,7 +28,7 @@ TILE_STEP_PX = 128
 """Between the tile sizes that `TilePlan.fitted` chooses from; every network takes multiples of it."""
 WORTH_TILES = 2
 """What a network costs to be made ready for another tile size, in tiles inferred."""
-BAND_PX = 28_000_000
+STRIP_PX = 28_000_000
 """Memory grows with the tile's height times the scene's width; 1024 px times 27,000 px is the measure."""
 WORTH_SHARE = 0.03
 """By how much a scene may cost more for larger tiles."""
@@ -72,7 +72,7 @@ class TilePlan:
         """The plan that computes least, with tiles of 3/4 to 9/8 of `tile_px`; for networks of any size.
 
         Nine tiles of 1024 px across a scene of 8192 px overlap by 128 px, ten of 896 px by 86. A smaller tile has to
-        save WORTH_TILES full ones; a row of larger ones has to stay below BAND_PX. Of plans that cost the same within
+        save WORTH_TILES full ones; a row of larger ones has to stay below STRIP_PX. Of plans that cost the same within
         WORTH_SHARE it is the one with the largest tiles: what a window shows decides what a network takes for water, so
         fewer borders make a better mask.
         """
@@ -82,7 +82,7 @@ class TilePlan:
         sizes_px = [tile_px + step * TILE_STEP_PX for step in steps if step]
         others = [cls(height_px, width_px, size_px, overlap_px) for size_px in sizes_px if size_px >= 3 * overlap_px]
         smaller = [plan for plan in others if plan.tile_px < tile_px and plan.computed_px <= most_px]
-        larger = [plan for plan in others if plan.tile_px > tile_px and plan.tile_px * width_px <= BAND_PX]
+        larger = [plan for plan in others if plan.tile_px > tile_px and plan.tile_px * width_px <= STRIP_PX]
         plans = [*smaller, full, *larger]
         least_px = min(plan.computed_px for plan in plans)
         return [plan for plan in plans if plan.computed_px <= (1 + WORTH_SHARE) * least_px][-1]

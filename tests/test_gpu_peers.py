@@ -15,7 +15,7 @@ from benchmarks.gpu_peer import Network
 from benchmarks.gpu_peers import PeerProcess
 from export.gpu import first_gpu
 from sarwater.command import run_command
-from tests.runtime.models import box_model
+from tests.support.models import box_model
 
 SMALL = ("--device", "cpu", "--untrained", "unet-w16", "--tile", "64", "--batch", "1", "--rounds", "1")
 

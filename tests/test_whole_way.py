@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.raster import gdal
+from sarwater.scenes.raster import gdal
 from tests.conftest import CHECKOUT
 
 MEMORY_LIMIT_BYTES = 1_500_000_000

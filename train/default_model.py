@@ -42,7 +42,7 @@ from sarwater.command import run_command
 from sarwater.errors import DependencyMissing, UsageError
 from sarwater.models import open_model
 from train.default_recipe import MODEL, Recipe
-from train.options import FitOptions
+from train.loop.options import FitOptions
 
 
 def make(recipe: Recipe, jobs: int = 1) -> Path:
@@ -50,12 +50,12 @@ def make(recipe: Recipe, jobs: int = 1) -> Path:
 
     Raises as the simulator and `fit` do.
     """
-    from train.tiles import find_tiles
+    from train.data.labelled import find_labelled
 
     _run([partial(_simulate, folder, arguments) for folder, arguments in recipe.simulations().items()], jobs)
     if recipe.begin_with is None:
         _fit_in_turn((recipe.base(), recipe.wider(), *recipe.further()))
-    k5 = find_tiles(recipe.k5)
+    k5 = find_labelled(recipe.k5)
     refined = recipe.refined("final")
     level = (recipe.levelled(), *recipe.level_answered())
     chains = [(recipe.gated("final"), refined, *level)]  # the longest first
@@ -92,7 +92,7 @@ def _take_threads(count: int) -> None:
 def _simulate(folder: Path, arguments: Sequence[str]) -> None:
     if folder.is_dir():
         return
-    from train.simulate import main as simulate
+    from train.simulator.simulate import main as simulate
 
     unfinished = folder.with_name(f"{folder.name}.unfinished")  # what was killed is not taken for whole
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -106,8 +106,8 @@ def _fit_in_turn(runs: Sequence[FitOptions]) -> None:
 
 
 def _fit(options: FitOptions) -> Path:
-    from train.checkpoint import load_checkpoint
     from train.fit import fit
+    from train.models.checkpoint import load_checkpoint
 
     last = options.out / "last.pt"
     if not last.is_file() or load_checkpoint(last).training["step"] < options.steps:
@@ -118,7 +118,7 @@ def _fit(options: FitOptions) -> Path:
 
 def _with_scores(recipe: Recipe, final: Path, levelled: Path, leave_one_out: dict[str, Any]) -> Path:
     """The network that knows the level, with what was said of the ones before, and what the folds say of it."""
-    from train.checkpoint import load_checkpoint, save_checkpoint
+    from train.models.checkpoint import load_checkpoint, save_checkpoint
 
     checkpoint = load_checkpoint(levelled)
     training = load_checkpoint(final).training
@@ -132,7 +132,7 @@ def _with_scores(recipe: Recipe, final: Path, levelled: Path, leave_one_out: dic
 
 def _earlier_data(recipe: Recipe) -> list[dict[str, Any]]:
     """What the weights were trained on that the K5 tiles are shown to."""
-    from train.checkpoint import load_checkpoint
+    from train.models.checkpoint import load_checkpoint
 
     if recipe.begin_with is None:
         training = load_checkpoint(_fit(recipe.further()[-1])).training
@@ -143,12 +143,12 @@ def _earlier_data(recipe: Recipe) -> list[dict[str, Any]]:
 
 def _leave_one_out(recipe: Recipe, names: list[str]) -> dict[str, Any]:
     """Score every fold on the tile it has not seen; print and keep the pooled figure."""
-    from train.checkpoint import load_checkpoint
-    from train.predict import water_mask
-    from train.scores import Scores, score_tile
-    from train.tiles import find_tiles
+    from train.data.labelled import find_labelled
+    from train.models.checkpoint import load_checkpoint
+    from train.scoring.predict import water_mask
+    from train.scoring.scores import Scores, score_tile
 
-    tiles = {tile.name: tile for tile in find_tiles(recipe.k5)}
+    tiles = {tile.name: tile for tile in find_labelled(recipe.k5)}
     scored = []
     for name in names:
         fold = load_checkpoint(recipe.out / f"without-{name}" / "last.pt")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from train.options import FitOptions
+from train.loop.options import FitOptions
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Recipe:
         return str(self.out / f"simulation-{name}")
 
     def simulations(self) -> dict[Path, list[str]]:
-        """Every folder of simulated scenes, and the arguments of train.simulate that fill it."""
+        """Every folder of simulated scenes, and the arguments of train.simulator.simulate that fill it."""
         found = {}
         for name, scenes in SIMULATIONS.items():
             size = ["--count", str(scenes.count), "--size", str(SCENE_PX), "--seed", str(scenes.seed)]

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 from sarwater.atomic import replacing
 from sarwater.command import run_command
 from sarwater.errors import DependencyMissing, OutputError, UsageError
-from train.options import FitOptions, parse
+from train.loop.options import FitOptions, parse
 
 if TYPE_CHECKING:
-    from train.plan import Plan
-    from train.scores import Scores
-    from train.state import State
+    from train.loop.plan import Plan
+    from train.loop.trainer import State
+    from train.scoring.scores import Scores
 
 
 def fit(options: FitOptions) -> Path:
@@ -37,9 +37,9 @@ def fit(options: FitOptions) -> Path:
     """
     import torch
 
-    from train.machine import team
-    from train.plan import make_plan
-    from train.state import State
+    from train.loop.machine import team
+    from train.loop.plan import make_plan
+    from train.loop.trainer import State
 
     with team(options.device) as crew:
         plan = make_plan(options, crew)
@@ -55,8 +55,8 @@ def fit(options: FitOptions) -> Path:
 
 
 def _train(plan: Plan, state: State) -> None:
-    from train.curve import Curve
-    from train.data import Share, loader
+    from train.data.crops import Share, loader
+    from train.loop.run_log import Curve
 
     options, team = plan.options, plan.team
     share = Share(state.step, plan.steps, options.batch, team.rank, team.size)
@@ -93,8 +93,8 @@ def _held_out_scores(plan: Plan, state: State) -> Scores:
     import torch
 
     from sarwater.metrics import Confusion, confusion
-    from train.predict import water_mask
-    from train.scores import Scores, TileScore
+    from train.scoring.predict import water_mask
+    from train.scoring.scores import Scores, TileScore
 
     plan.team.share_buffers(state.average)
     segmenter = state.scored
@@ -114,7 +114,7 @@ def _held_out_scores(plan: Plan, state: State) -> Scores:
 
 def _begin(plan: Plan, state: State) -> None:
     """Say what is about to happen, check that its results can be written, and leave options.json."""
-    from train.plan import check_room
+    from train.loop.plan import check_room
 
     tensors = state.segmenter.net.state_dict().values()
     checkpoint_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)

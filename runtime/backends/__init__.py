@@ -31,7 +31,7 @@ def open_backend(model: Model, device: str = "auto", tile_px: int | None = None)
                 f"{model.path}: built for a tile of {model.manifest.tile_px} px, asked for {tile_px}; build another: "
                 f"`sarwater-build-engine {model.manifest.family} --tile {tile_px}`"
             )
-        from runtime.backends.tensorrt import TensorRtBackend
+        from runtime.backends.gpu.tensorrt import TensorRtBackend
 
         return TensorRtBackend(model.path, model.manifest, plan, digest)
     digest = model.manifest.verify(model.path)
@@ -40,11 +40,11 @@ def open_backend(model: Model, device: str = "auto", tile_px: int | None = None)
 
         return FakeBackend(model.manifest if tile_px is None else model.manifest.with_tile(tile_px), digest)
     if kind == ".onnx" and device != "gpu":
-        from runtime.backends.openvino import OpenVinoBackend
+        from runtime.backends.cpu.openvino import OpenVinoBackend
 
         return OpenVinoBackend(model.path, model.manifest, digest, tile_px=tile_px)
     if kind == ".onnx":
-        from runtime.backends.cuda import require_gpu
+        from runtime.backends.gpu.cuda import require_gpu
 
         require_gpu()
         raise UsageError(

@@ -38,7 +38,7 @@ class FinishedRows:
 
 
 @dataclass
-class BandCounters:
+class RunCounters:
     """What a run did so far; seconds are sums over the scene, on the clock of the device that did the work."""
 
     tiles: int = 0
@@ -50,7 +50,7 @@ class BandCounters:
 class SceneRun(ABC):
     """One scene on its way through a backend. Not thread-safe: one thread pushes."""
 
-    counters: BandCounters
+    counters: RunCounters
     on_tile: Callable[[], None] | None = None
     """Called within `push` whenever `counters` moved on: progress bars and watchdogs hang here."""
 

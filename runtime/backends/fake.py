@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.backends.base import Backend, SceneRun
-from runtime.backends.host import HostRun
+from runtime.backends.cpu.host import HostRun
 from sarwater.manifest import Channel, ModelManifest
 from sarwater.tiling import TilePlan
 

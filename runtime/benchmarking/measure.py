@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.backends import Backend, open_backend
-from runtime.backends.host import as_pixel, gather
+from runtime.backends.cpu.host import as_pixel, gather
 from runtime.benchmarking.conditions import Conditions, Watch
 from runtime.benchmarking.device_state import Sensors
 from runtime.benchmarking.timing import Patience, enough, interval, sample, summarise, warm_up
-from runtime.job import PRODUCTS, SceneOptions, Window
+from runtime.products import PRODUCTS
 from sarwater.errors import SceneError, UsageError
 from sarwater.models import Model
+from sarwater.request import Request, Window
 from sarwater.tiling import TilePlan
 
 Float32 = npt.NDArray[np.float32]
@@ -108,7 +109,15 @@ def start_up(model: Model, device: str, tile_px: int | None, count: int) -> dict
     """Seconds from the start of a process to an opened backend, and of its first inference, in fresh processes."""
     open_s, first_s = [], []
     for _ in range(count):
-        command = [sys.executable, "-m", "runtime.benchmark", str(model.path), "--device", device, "--start-once"]
+        command = [
+            sys.executable,
+            "-m",
+            "runtime.commands.benchmark",
+            str(model.path),
+            "--device",
+            device,
+            "--start-once",
+        ]
         if tile_px is not None:
             command += ["--tile", str(tile_px)]
         started_s = time.monotonic()
@@ -163,13 +172,13 @@ def _scene(backend: Backend, size_px: tuple[int, int], patience: Patience, senso
             plan = backend.plan(height_px, width_px)
             tiles = tiles_of(scene, plan)
 
-        def run(options: SceneOptions) -> dict[str, Any]:
+        def run(options: Request) -> dict[str, Any]:
             staged = process_scene(path, backend, folder / "products", options)
             discard(staged)
             return staged.record
 
         corner = Window(0, 0, min(width_px, manifest.tile_px), min(height_px, manifest.tile_px))
-        run(SceneOptions(**{**vars(options), "window": corner}))  # warm-up: every library loaded, every path taken
+        run(Request(**{**vars(options), "window": corner}))  # warm-up: every library loaded, every path taken
         _all_tiles(backend, tiles)
         seconds: list[float] = []
         records: list[dict[str, Any]] = []
@@ -233,10 +242,10 @@ def _bands_for(backend: Backend) -> list[str]:
     return ["" if name == "sar" else name for name in names]
 
 
-def _options_for(backend: Backend) -> SceneOptions:
+def _options_for(backend: Backend) -> Request:
     channels = backend.manifest.channels
     numbers = [str(number) for number, channel in enumerate(channels, 1) if channel.name == "sar"]
-    return SceneOptions(unit=channels[0].unit, polarisations=tuple(numbers))
+    return Request(unit=channels[0].unit, polarisations=tuple(numbers))
 
 
 def tiles_of(scene: Any, plan: TilePlan) -> Float32:

@@ -1,5 +1,5 @@
 """Large simulated scenes, written row by row: fields with a winding river and lakes under single-look speckle, and the
-truth beside it. `train.simulate` makes better ones, but none of 27,000 px a side."""
+truth beside it. `train.simulator.simulate` makes better ones, but none of 27,000 px a side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from runtime.raster import gdal, osr
+from sarwater.scenes.raster import gdal, osr
 
 _ROWS = 512
 _LAND, _WATER = 67.0, 15.0

@@ -7,10 +7,10 @@ import select
 import time
 from pathlib import Path
 
-from runtime.daemon.channel import ChannelClosed
 from runtime.daemon.config import Config
 from runtime.daemon.dispatcher import as_error
 from runtime.daemon.inbox import Candidate, Inbox, Kind
+from runtime.daemon.pipe import ChannelClosed
 from runtime.daemon.room import Room
 from runtime.daemon.worker_process import WorkerProcess
 from sarwater.errors import ConfigurationError, DeviceUnavailable
@@ -71,7 +71,7 @@ def _open_model(config: Config) -> dict[str, str]:
 
 def _fate(config: Config, candidate: Candidate) -> str:
     if candidate.kind is Kind.IGNORED:
-        return "ignored; neither an accepted file nor a folder that a product rule names"
+        return "ignored; neither an accepted file nor a folder of a known kind"
     if candidate.complete:
         return "complete; would be claimed at once"
     if config.require_marker:

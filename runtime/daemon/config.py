@@ -10,15 +10,15 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from runtime.job import SCENE_UNITS
-from sarwater.enlargement import MOST_COPIES
-from sarwater.errors import ConfigurationError
+from runtime.products import chosen
+from sarwater.errors import ConfigurationError, SettingInvalid
+from sarwater.record import Record
+from sarwater.request import Request
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,11 +28,7 @@ else:  # pragma: no cover - JetPack 6 has Python 3.10
 ENVIRONMENT_PREFIX = "SARWATER_"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class PriorityRule(_Frozen):
+class PriorityRule(Record):
     """Scenes whose name matches go before others; the first rule that matches counts."""
 
     glob: str
@@ -41,21 +37,7 @@ class PriorityRule(_Frozen):
     """Higher goes first; scenes without a rule have 0."""
 
 
-class ProductRule(_Frozen):
-    """A scene that arrives as a folder of several files."""
-
-    folder: str
-    """Pattern on the folder's name, e.g. `*.SAFE`."""
-    main: tuple[str, ...]
-    """Patterns of the one file that is opened, relative to the folder; the first that matches counts."""
-    members: tuple[str, ...] = ()
-    """Patterns that each need at least one file before the product is complete."""
-
-    def matches(self, name: str) -> bool:
-        return fnmatchcase(name, self.folder)
-
-
-class Config(_Frozen):
+class Config(Request):
     """All that the daemon can be told. Paths that are relative count from the working directory."""
 
     incoming: Path
@@ -68,19 +50,6 @@ class Config(_Frozen):
     """Model or engine: a file, or a family name."""
     device: str = "auto"
     """Where inference runs; `auto` decides by the model file and never falls back from GPU to CPU."""
-    threshold: float | None = Field(None, gt=0, lt=1)
-    """Probability from which a pixel is water; none means the model's own."""
-    products: tuple[str, ...] = ("mask", "stac")
-    """What is made of each scene; the mask always is."""
-    polarisations: tuple[str, ...] = ()
-    """What feeds the model's `sar` channels, by name (`vv`) or band number; none means the obvious ones."""
-    unit: str | None = None
-    """Unit of the pixels of every scene, such as `sigma0_db`; none means what each says. Others are refused."""
-    nodata: float | None = None
-    """Pixel value without a measurement in every scene; none means what each says, else 0."""
-    enlarge: int | None = Field(None, ge=1, le=MOST_COPIES)
-    """How many copies of each pixel the network sees along each axis; none goes by the pixel spacing of each scene."""
-
     ignore: tuple[str, ...] = (".*", "*.tmp", "*.part", "*.filepart", "*.crdownload", "*~")
     """Names that are still being written; a rename from one of them to another name completes a file."""
     accept: tuple[str, ...] = ("*",)
@@ -95,11 +64,6 @@ class Config(_Frozen):
     """Leave scenes where they are and remember them in the ledger alone."""
     after: Literal["done", "remove"] = "done"
     """What becomes of a scene once its mask is published: kept under state/done, or removed."""
-    product: tuple[ProductRule, ...] = (
-        ProductRule(folder="*.SAFE", main=("manifest.safe",), members=("measurement/*.tiff", "annotation/*.xml")),
-        ProductRule(folder="K5_*", main=("K5_*_L1?.tif", "K5_*_L1?.h5"), members=("*_Aux.xml",)),
-    )
-    """Scenes that arrive as folders."""
     product_timeout_s: float = Field(3600.0, gt=0)
     """A folder product whose members are not all there after this time is quarantined."""
     priority: tuple[PriorityRule, ...] = ()
@@ -120,12 +84,6 @@ class Config(_Frozen):
     free_fraction: float = Field(0.05, ge=0, lt=1)
     """Share of the file system that stays free; below it (or twice the expected output) no scene is claimed."""
 
-    max_input_bytes: int = Field(4 * 2**30, gt=0)
-    """Largest input file."""
-    max_pixels: int = Field(10**9, gt=0)
-    """Largest scene."""
-    max_expansion: int = Field(2000, gt=0)
-    """Largest ratio of decoded to stored bytes, against decompression bombs; Deflate at its best reaches 1032."""
     scene_s: float = Field(3600.0, gt=0)
     """Longest time for one scene, from validation to the last byte."""
     stall_s: float = Field(120.0, gt=0)
@@ -146,12 +104,11 @@ class Config(_Frozen):
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Loopback port that serves the same metrics; none opens no port."""
 
-    @field_validator("unit")
+    @field_validator("products")
     @classmethod
-    def _known_unit(cls, unit: str | None) -> str | None:
-        if unit is not None and unit not in SCENE_UNITS:
-            raise ValueError(f"expected one of: {', '.join(SCENE_UNITS)}")
-        return unit
+    def _known_products(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        chosen(names)
+        return names
 
     @model_validator(mode="after")
     def _folders_apart(self) -> Config:
@@ -190,9 +147,10 @@ def load(
     for key, text in (flags or {}).items():
         values[key], origin[key] = _from_text(key, text), "command line"
     try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigurationError(_explain(error, origin, str(file) if file else "settings")) from None
+        return Config(**values)
+    except SettingInvalid as error:
+        source = origin.get(error.key, str(file) if file else "settings")
+        raise ConfigurationError(f"{source}: {error}") from None
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -213,17 +171,3 @@ def _from_text(key: str, text: str) -> Any:
         except ValueError:
             return text.split(",")
     return text
-
-
-def _explain(error: ValidationError, origin: Mapping[str, str], where: str) -> str:
-    first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
-    if not path:
-        return f"{where}: {first['msg'].removeprefix('Value error, ')}"
-    source = origin.get(str(first["loc"][0]), where)
-    if first["type"] == "missing":
-        return f"{source}: {path} is missing; set it in the file, as {ENVIRONMENT_PREFIX}{path.upper()}, or as a flag"
-    if first["type"] == "extra_forbidden":
-        return f"{source}: unknown key {path!r}; known keys: {', '.join(Config.model_fields)}"
-    others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{source}: {path} = {first['input']!r}: {first['msg']}{others}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime.daemon.config import Config
-from runtime.daemon.custody import Folders, Lock
+from runtime.daemon.folders import Folders, Lock
 from runtime.daemon.latency_log import LatencyLog
 from runtime.daemon.ledger import Ledger
 from runtime.daemon.metrics import Metrics

@@ -10,13 +10,12 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from runtime.daemon.channel import ChannelClosed, Message
+from runtime.daemon.claim import Job
+from runtime.daemon.commit import Outcome
 from runtime.daemon.config import Config
 from runtime.daemon.context import Context
-from runtime.daemon.inbox import main_member
-from runtime.daemon.intake import Job
 from runtime.daemon.ledger import Row
-from runtime.daemon.outcome import Outcome
+from runtime.daemon.pipe import ChannelClosed, Message
 from runtime.daemon.worker_process import WorkerProcess
 from runtime.products.publish import StagedProducts, drop_leftovers
 from sarwater import errors
@@ -87,12 +86,10 @@ class Dispatcher:
         job.retry_at_s, job.started_s = None, now_s
         job.attempts = self._context.ledger.started(job.id)
         self.current = job
-        rules = [rule for rule in self._context.config.product if job.root.is_dir() and rule.matches(job.name)]
         with contextlib.suppress(ChannelClosed):  # `hear` finds out how it died
             self._worker.send(
                 op="scene",
-                path=str((rules and main_member(job.root, rules[0])) or job.root),
-                root=str(job.root),
+                path=str(job.root),
                 name=job.name,
                 out_dir=str(self._context.config.outgoing),
                 sha256=self._context.folders.manifest_sha256(job.id, job.name),

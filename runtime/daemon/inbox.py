@@ -25,10 +25,11 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from runtime.daemon.config import Config, ProductRule
+from runtime.daemon.config import Config
+from runtime.daemon.fingerprint import Signature, signature_of
 from runtime.daemon.inotify import Hint
-from runtime.daemon.signature import Signature, signature_of
 from runtime.latency import Moment
+from sarwater.scenes.readers import find_reader
 
 MARKER = ".done"
 MANIFEST = ".sha256"
@@ -37,7 +38,7 @@ MANIFEST = ".sha256"
 class Kind(Enum):
     SCENE = "scene"
     PRODUCT = "product"
-    """A folder that a product rule describes."""
+    """A folder that a reader takes for a product."""
     IGNORED = "ignored"
     """Nothing that a daemon should open: a link, FIFO, device, unknown folder, or a name outside of `accept`."""
 
@@ -220,14 +221,12 @@ class Inbox:
         return manifest is not None and manifest.size_bytes in (None, candidate.signature.size_bytes)
 
     def _members_there(self, candidate: Candidate) -> bool:
-        """Has the folder all that its rule asks for? Past the timeout it counts as complete, with a problem."""
-        rule = self.rule(candidate.name)
+        """Has the folder all that its reader asks for? Past the timeout it counts as complete, with a problem."""
         folder = self.config.incoming / candidate.name
-        if rule is None:
+        reader = find_reader(folder)
+        if reader is None:
             return False
-        missing = [pattern for pattern in rule.members if not any(folder.glob(pattern))]
-        if main_member(folder, rule) is None:
-            missing.insert(0, " or ".join(rule.main))
+        missing = reader.missing(folder)
         if not missing:
             return True
         deadline_s = candidate.seen.monotonic_s + self.config.product_timeout_s
@@ -244,13 +243,9 @@ class Inbox:
         signature = Signature(status.st_ino, status.st_size, status.st_mtime_ns)
         if stat.S_ISREG(status.st_mode) and any(fnmatchcase(name, pattern) for pattern in self.config.accept):
             return Kind.SCENE, signature
-        if stat.S_ISDIR(status.st_mode) and self.rule(name) is not None:
+        if stat.S_ISDIR(status.st_mode) and find_reader(path) is not None:
             return Kind.PRODUCT, signature_of(path)
         return Kind.IGNORED, signature
-
-    def rule(self, name: str) -> ProductRule | None:
-        """The product rule for a folder of this name."""
-        return next((rule for rule in self.config.product if rule.matches(name)), None)
 
     def _priority(self, name: str) -> int:
         return next((rule.priority for rule in self.config.priority if fnmatchcase(name, rule.glob)), 0)
@@ -259,8 +254,3 @@ class Inbox:
 def now() -> Moment:
     utc = datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="milliseconds")
     return Moment(utc.replace("+00:00", "Z"), time.monotonic())
-
-
-def main_member(folder: Path, rule: ProductRule) -> Path | None:
-    """The file of a folder product that is opened, or None where it is not there."""
-    return next((path for pattern in rule.main for path in sorted(folder.glob(pattern))), None)

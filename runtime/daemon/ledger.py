@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from runtime.daemon.signature import Signature
+from runtime.daemon.fingerprint import Signature
 from sarwater.errors import ConfigurationError
 
 FILE_NAME = "ledger.sqlite"

@@ -12,11 +12,12 @@ import os
 import shutil
 from pathlib import Path
 
-from runtime.daemon.custody import REASON, Folders, same_bytes
+from runtime.daemon.folders import REASON, Folders, same_bytes
 from runtime.daemon.ledger import CLAIMED, WAITING, Ledger, Row, State
-from runtime.job import mask_name
-from runtime.products.publish import INPUT_TAG, JOB_KEY_TAG, job_key_of, tags_of
+from runtime.products.publish import mask_key_of, tags_of
 from sarwater.atomic import fsync_folder
+from sarwater.identity import mask_name
+from sarwater.tags import INPUT_TAG, MASK_KEY_TAG
 
 log = logging.getLogger("sarwater.watch")
 
@@ -50,9 +51,9 @@ def _adopt_masks(ledger: Ledger, folders: Folders) -> None:
     unknown = (mask for mask in folders.outgoing.glob(mask_name("*")) if not ledger.knows_mask(mask.name))
     tags = {mask.name: tags_of(mask) for mask in unknown}
     masks = [
-        (name, found[JOB_KEY_TAG], found.get(INPUT_TAG, ""))
+        (name, found[MASK_KEY_TAG], found.get(INPUT_TAG, ""))
         for name, found in tags.items()
-        if JOB_KEY_TAG in found and ledger.holder(found[JOB_KEY_TAG]) is None
+        if MASK_KEY_TAG in found and ledger.holder(found[MASK_KEY_TAG]) is None
     ]
     if masks:
         log.warning("%s: %d of our masks are not in the ledger; they count as published", folders.outgoing, len(masks))
@@ -123,7 +124,7 @@ def _forget_twin(folders: Folders, row: Row) -> None:
 
 def _is_visible(folders: Folders, row: Row) -> bool:
     """Did it die between the mask's link and the ledger's entry?"""
-    return row.state is State.RUNNING and row.mask is not None and job_key_of(folders.outgoing / row.mask) == row.key
+    return row.state is State.RUNNING and row.mask is not None and mask_key_of(folders.outgoing / row.mask) == row.key
 
 
 def _keep_one(folders: Folders, held: Path, name: str) -> None:

@@ -16,19 +16,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from runtime.daemon.claim import Intake, taken_over
+from runtime.daemon.commit import Outcome
 from runtime.daemon.config import Config
 from runtime.daemon.context import Context
-from runtime.daemon.custody import Folders, Lock
 from runtime.daemon.dispatcher import Dispatcher
+from runtime.daemon.folders import Folders, Lock
 from runtime.daemon.inotify import Hints
-from runtime.daemon.intake import Intake, taken_over
 from runtime.daemon.ledger import FILE_NAME, Ledger
 from runtime.daemon.metrics import Metrics
 from runtime.daemon.notify import Systemd
-from runtime.daemon.outcome import Outcome
 from runtime.daemon.recovery import recover
 from runtime.daemon.room import Room, is_no_space, refuses_files
-from runtime.daemon.worker_process import WORKER_COMMAND, WorkerProcess, scene_options
+from runtime.daemon.worker_process import WORKER_COMMAND, WorkerProcess, request_of
 from runtime.products.publish import drop_leftovers
 from sarwater.errors import ConfigurationError, OutputError
 
@@ -229,7 +229,7 @@ class Supervisor:
         except ConfigurationError as error:
             log.error("reload refused: %s; the old settings stay", error)
             return
-        if (new.model, new.device, scene_options(new)) != (old.model, old.device, scene_options(old)):
+        if (new.model, new.device, request_of(new)) != (old.model, old.device, request_of(old)):
             worker = WorkerProcess(new, self._context.lock, self._worker_command)
             self._dispatcher.replace_worker(new, worker)
         else:

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
-import hashlib
 import os
 import select
 import signal
@@ -30,20 +28,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.daemon.channel import Channel, ChannelClosed, Message
+from runtime.daemon.pipe import Channel, ChannelClosed, Message
 from sarwater.errors import (
     DeviceLost,
     DeviceUnavailable,
     OutputError,
     SarwaterError,
     SceneError,
-    SceneUnreadable,
-    SceneUnsafe,
 )
 
 if TYPE_CHECKING:
     from runtime.backends.base import Backend
-    from runtime.job import SceneOptions
+    from sarwater.request import Request
 
 _PROGRESS_S = 0.2
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
@@ -76,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(channel: Channel) -> None:
     try:
-        backend, options = _open(channel.receive())
+        backend, request = _open(channel.receive())
     except SarwaterError as error:
         channel.send(event="refused", reason=error.reason, message=str(error), exit_code=error.exit_code)
         return
@@ -92,33 +88,24 @@ def _serve(channel: Channel) -> None:
             message = channel.receive()
             if message["op"] == "stop":
                 return
-            _Job(channel, backend, options, message).run()
+            _Job(channel, backend, request, message).run()
 
 
-def _open(message: Message) -> tuple[Backend, SceneOptions]:
+def _open(message: Message) -> tuple[Backend, Request]:
     from runtime.backends import open_backend
-    from runtime.job import SceneLimits, SceneOptions
-    from sarwater.models import looks_like_path, open_model, resolve_onnx
+    from sarwater.models import find_model
+    from sarwater.request import Request
 
     wanted = message["model"]
-    model = open_model(Path(wanted)) if looks_like_path(wanted) else resolve_onnx(wanted)
-    settings = message["options"]
-    options = SceneOptions(
-        products=tuple(settings["products"]),
-        threshold=settings["threshold"],
-        polarisations=tuple(settings["polarisations"]),
-        unit=settings["unit"],
-        nodata=settings["nodata"],
-        enlarge=settings["enlarge"],
-        limits=SceneLimits(**settings["limits"]),
-    )
+    model = find_model(wanted)
+    request = Request.model_validate(message["request"])
     backend = open_backend(model, message["device"])
     try:
         _golden_tile(backend)
     except BaseException:
         backend.close()
         raise
-    return backend, options
+    return backend, request
 
 
 def _golden_tile(backend: Backend) -> None:
@@ -140,12 +127,11 @@ def _golden_tile(backend: Backend) -> None:
 class _Job:
     """One scene of the worker."""
 
-    def __init__(self, channel: Channel, backend: Backend, options: SceneOptions, message: Message) -> None:
+    def __init__(self, channel: Channel, backend: Backend, request: Request, message: Message) -> None:
         self._channel = channel
         self._backend = backend
-        self._options = options
+        self._request = request
         self._path = Path(message["path"])
-        self._root = Path(message["root"])
         self._name: str = message["name"]
         self._out_dir = Path(message["out_dir"])
         self._expected_sha256: str | None = message["sha256"]
@@ -178,14 +164,15 @@ class _Job:
 
     def _process(self) -> dict[str, Any]:
         from runtime.latency import LatencyRecord, StageClock
-        from runtime.pipeline import job_key, mask_name, process_scene, product_stem
-        from runtime.products.publish import job_key_of
+        from runtime.pipeline import process_scene
+        from runtime.products.publish import mask_key_of
+        from sarwater.identity import mask_key, mask_name, stem_of
 
-        input_sha256 = self._hash()
-        key = job_key(input_sha256, self._backend.model_sha256, self._options)
-        stem = product_stem(Path(self._name))
+        digest = self._hash()
+        key = mask_key(digest, self._backend.model_sha256, self._request)
+        stem = stem_of(self._name)
         visible = self._out_dir / mask_name(stem)
-        if visible.exists() and job_key_of(visible) != key:
+        if visible.exists() and mask_key_of(visible) != key:
             stem = f"{stem}-{key[:8]}"  # the same name with other bytes: both masks stay
         job = self
 
@@ -193,16 +180,17 @@ class _Job:
             def mark(self, moment: str) -> None:
                 super().mark(moment)
                 if moment == "validated":
-                    job._ask(key, input_sha256, mask_name(stem))
+                    job._ask(key, digest, mask_name(stem))
 
         staged = process_scene(
             self._path,
             self._backend,
             self._out_dir,
-            self._options,
+            self._request,
             clock=Clock(),
             progress=self._progress,
-            input_sha256=input_sha256,
+            input_sha256=digest,
+            name=self._name,
             stem=stem,
             record=LatencyRecord.from_dict(self._record),
         )
@@ -218,36 +206,15 @@ class _Job:
             raise _Stopped
 
     def _hash(self) -> str:
-        """sha256 of the file; of a folder product, of the sorted lines `<sha256>  <member>`."""
-        if not self._root.is_dir():
-            digest = self._hash_file(self._root)
-        else:
-            members = [path for path in sorted(self._root.rglob("*")) if path.is_symlink() or not path.is_dir()]
-            lines = (f"{self._hash_file(path)}  {path.relative_to(self._root)}\n" for path in members)
-            digest = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+        from sarwater.identity import input_sha256
+        from sarwater.scenes.readers import members
+
+        digest = input_sha256(self._path, members(self._path, self._name), lambda: self._progress(0, 0))
         if self._expected_sha256 not in (None, digest):
             raise _ManifestMismatch(
                 f"sha256 is {digest[:12]}…, but its manifest says {str(self._expected_sha256)[:12]}…; send it again"
             )
         return digest
-
-    def _hash_file(self, path: Path) -> str:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except PermissionError:
-            raise SceneUnreadable(f"{self._name}: may not be read by this daemon; chmod it, then requeue") from None
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, or a socket
-                raise SceneUnsafe(
-                    f"{self._name}: holds {path.name}, which is no regular file; send the file itself"
-                ) from None
-            raise
-        digest = hashlib.sha256()
-        with open(descriptor, "rb", buffering=0) as file:
-            while chunk := file.read(1 << 22):
-                digest.update(chunk)
-                self._progress(0, 0)
-        return digest.hexdigest()
 
     def _progress(self, done: int, total: int) -> None:
         """Tell that there is progress, at most five times a second, and listen for `stop`."""

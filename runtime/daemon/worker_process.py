@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from runtime.daemon.channel import Channel, ChannelClosed, Message
 from runtime.daemon.config import Config
-from runtime.daemon.custody import Lock
+from runtime.daemon.folders import Lock
+from runtime.daemon.pipe import Channel, ChannelClosed, Message
+from sarwater.request import REQUEST_FIELDS
 
 WORKER_COMMAND = (sys.executable, "-m", "runtime.daemon.worker")
 
@@ -36,7 +37,7 @@ class WorkerProcess:
         self.ready: Message | None = None
         self.progress_s = time.monotonic()
         """Monotonic time of the last sign of progress."""
-        self._channel.send(op="open", model=config.model, device=config.device, options=scene_options(config))
+        self._channel.send(op="open", model=config.model, device=config.device, request=request_of(config))
 
     def fileno(self) -> int:
         return self._channel.fileno()
@@ -90,18 +91,6 @@ class WorkerProcess:
         self.kill()
 
 
-def scene_options(config: Config) -> dict[str, Any]:
+def request_of(config: Config) -> dict[str, Any]:
     """The part of the settings that the worker needs, as JSON values."""
-    return {
-        "products": list(config.products),
-        "threshold": config.threshold,
-        "polarisations": list(config.polarisations),
-        "unit": config.unit,
-        "nodata": config.nodata,
-        "enlarge": config.enlarge,
-        "limits": {
-            "file_bytes": config.max_input_bytes,
-            "pixels": config.max_pixels,
-            "expansion": config.max_expansion,
-        },
-    }
+    return config.model_dump(mode="json", include=set(REQUEST_FIELDS))

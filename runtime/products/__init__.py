@@ -1,1 +1,29 @@
-"""What a scene becomes: mask, confidence, polygons, quicklook and catalogue entry, staged and then published."""
+"""The registry of products: a new one is one file here and one line in PRODUCTS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from runtime.products.base import Product
+from runtime.products.confidence import Confidence
+from runtime.products.mask import WaterMask
+from runtime.products.polygons import WaterPolygons
+from runtime.products.quicklook import Quicklook
+from runtime.products.stac import StacItem
+from sarwater.errors import SettingInvalid
+
+PRODUCTS: tuple[type[Product], ...] = (WaterMask, Confidence, WaterPolygons, Quicklook, StacItem)
+
+__all__ = ["PRODUCTS", "Product", "chosen"]
+
+
+def chosen(names: Sequence[str] | None) -> tuple[type[Product], ...]:
+    """The products of these names, the mask among them in any case; all for None. Raises SettingInvalid."""
+    known = {product.name: product for product in PRODUCTS}
+    for name in names or ():
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"expected some of: {', '.join(known)}"
+            raise SettingInvalid(f"product {name!r} is unknown; {hint}", "products")
+    return tuple(product for product in PRODUCTS if names is None or product is WaterMask or product.name in names)

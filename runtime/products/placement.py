@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from runtime.formats.georeference import Georeference
-from runtime.raster import gdal, ogr, osr
+from sarwater.scenes.georeference import Georeference
+from sarwater.scenes.raster import gdal, ogr, osr
 
 
 class Placement:

@@ -14,18 +14,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.backends.base import FinishedRows
+from runtime.products.base import Making, Product
+from runtime.products.cog import abandon
 from runtime.products.placement import Placement, placement_of
-from runtime.products.rasters import Product
-from runtime.raster import close_dataset, gdal, gdal_array, ogr
-from runtime.scene import Scene
+from sarwater.classes import WATER
 from sarwater.errors import OutputError
-from sarwater.metrics import WATER
+from sarwater.request import Request
+from sarwater.scenes.model_input import ModelInput
+from sarwater.scenes.raster import close_dataset, gdal, gdal_array, ogr
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -57,20 +59,24 @@ class WaterPolygons(Product):
     """
 
     name = "polygons"
-    asset: Mapping[str, Any] = {
+    suffix = "_water.gpkg"
+    help = "water bodies with their area in m2; GeoPackage"
+    asset_name = "polygons"
+    settings = ("minimum_area_m2", "simplify_m")
+    asset: ClassVar[Mapping[str, Any]] = {
         "type": "application/geopackage+sqlite3",
         "title": "Water bodies with their area",
         "roles": ["data", "polygons"],
     }
 
-    def __init__(self, path: Path, scene: Scene, minimum_area_m2: float = 0.0, simplify_m: float = 0.0) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, scene: ModelInput, request: Request) -> None:
+        super().__init__(path, scene, request)
         self.written = 0
         self._height = scene.height_px
         self._width = scene.width_px
         self._place: Placement = placement_of(scene.georeference)
-        self._minimum_area = minimum_area_m2
-        self._simplify = simplify_m
+        self._minimum_area = request.minimum_area_m2
+        self._simplify = request.simplify_m
         self._rows: list[UInt8] = []
         self._first_row = 0
         self._bodies: dict[int, _Body] = {}
@@ -96,7 +102,7 @@ class WaterPolygons(Product):
         if held * self._width >= STRIP_PIXELS and self._first_row + held < self._height:
             self._strip_of_rows()
 
-    def finish(self, tags: Mapping[str, str]) -> None:
+    def finish(self, making: Making) -> None:
         self._strip_of_rows()
         self._attempt(self._dataset.CommitTransaction)
         self._layer = self._feature = None
@@ -117,7 +123,7 @@ class WaterPolygons(Product):
 
     def close(self) -> None:
         self._layer = self._feature = None
-        self._abandon(self._dataset)
+        abandon(self._dataset)
         self._dataset = None
 
     def _strip_of_rows(self) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from runtime.formats import tiff
 from sarwater.atomic import fsync_folder
 from sarwater.errors import OutputError, SceneError
+from sarwater.scenes import tiff
 
-JOB_KEY_TAG = "SARWATER_JOB_KEY"
+MASK_KEY_TAG = "SARWATER_MASK_KEY"
 INPUT_TAG = "SARWATER_INPUT_SHA256"
 STAGING_GLOB = ".*.tmp"
 """Folders of staged products in an output folder; any that no running job owns is a leftover."""
@@ -31,7 +31,7 @@ class StagedProducts:
     """The staging folder; its parent is where the products go."""
     names: tuple[str, ...]
     """File names, the same before and after; the mask is the last."""
-    job_key: str
+    mask_key: str
     record: dict[str, Any]
     """The latency record so far, see runtime.latency.LatencyRecord.to_dict()."""
 
@@ -49,40 +49,38 @@ class StagedProducts:
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> StagedProducts:
-        return cls(document["folder"], tuple(document["names"]), document["job_key"], document["record"])
+        return cls(document["folder"], tuple(document["names"]), document["mask_key"], document["record"])
 
 
 def publish(staged: StagedProducts, *, overwrite: bool = False) -> str:
     """Make `staged` visible and remove its folder; returns `published`, or `adopted` where the mask was there already.
 
-    A mask of the same job key is adopted. One of another job raises OutputError, unless `overwrite`. So does every
-    error of the file system; the staging folder is then left as it was, for another attempt or `discard`.
+    A mask of the same key is adopted, and side products are put beside it. One of another key raises OutputError,
+    unless `overwrite`. So does every error of the file system; the staging folder is then left as it was, for another
+    attempt or `discard`.
     """
     *sidecars, mask = staged.names
     source, out_dir = Path(staged.folder), staged.out_dir
     try:
-        if not overwrite and is_published(out_dir / mask, staged.job_key):
-            discard(staged)
-            return "adopted"
+        adopted = not overwrite and is_published(out_dir / mask, staged.mask_key)
         for name in sidecars:
             os.replace(source / name, out_dir / name)
         fsync_folder(out_dir)
         if overwrite:
             os.replace(source / mask, out_dir / mask)
-        else:
+        elif not adopted:
             os.link(source / mask, out_dir / mask)  # never clobbers, unlike rename
         fsync_folder(out_dir)
     except FileExistsError:
-        if not is_published(out_dir / mask, staged.job_key):
+        if not is_published(out_dir / mask, staged.mask_key):
             raise OutputError(f"{out_dir / mask}: disappeared while it was looked at; run again") from None
-        discard(staged)
-        return "adopted"
+        adopted = True
     except OSError as error:
         raise OutputError(
             f"{out_dir}: products cannot be made visible ({error.strerror}); free space or fix permissions"
         ) from error
     discard(staged)
-    return "published"
+    return "adopted" if adopted else "published"
 
 
 def discard(staged: StagedProducts) -> None:
@@ -98,9 +96,9 @@ def drop_leftovers(out_dir: Path) -> int:
     return len(leftovers)
 
 
-def job_key_of(mask: Path) -> str | None:
+def mask_key_of(mask: Path) -> str | None:
     """The job key in a mask's tags; None where the file is missing or is no mask of ours. Needs no GDAL."""
-    return tags_of(mask).get(JOB_KEY_TAG)
+    return tags_of(mask).get(MASK_KEY_TAG)
 
 
 def tags_of(mask: Path) -> dict[str, str]:
@@ -113,12 +111,12 @@ def tags_of(mask: Path) -> dict[str, str]:
         return {}
 
 
-def is_published(mask: Path, job_key: str) -> bool:
+def is_published(mask: Path, mask_key: str) -> bool:
     """Whether `mask` is there already as the mask of this job, for good: whoever linked it may have died before the
     folder was synced. Raises OutputError where it is another job's."""
     if not mask.exists():
         return False
-    if job_key_of(mask) != job_key:
+    if mask_key_of(mask) != mask_key:
         raise OutputError(
             f"{mask}: exists and is the mask of another scene, model or setting; "
             "choose another output folder, or pass --overwrite"

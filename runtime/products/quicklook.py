@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from runtime.backends.base import FinishedRows
-from runtime.products.rasters import CLASSES, MASK_COLOURS, Product
-from runtime.raster import gdal, gdal_array, osr
-from runtime.scene import SHADOW, Scene
-from sarwater.metrics import WATER
+from runtime.products.base import Making, Product
+from sarwater.classes import CLASSES, COLOURS, SHADOW, WATER
+from sarwater.dependencies import lazy_import
+from sarwater.request import Request
+from sarwater.scenes.model_input import ModelInput
+from sarwater.scenes.raster import gdal, gdal_array, osr
 
+Image, ImageDraw, ImageFont, PngImagePlugin = (
+    lazy_import(f"PIL.{name}", "drawing quicklooks", "pip install pillow")
+    for name in ("Image", "ImageDraw", "ImageFont", "PngImagePlugin")
+)
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
@@ -33,15 +38,18 @@ class Quicklook(Product):
     """Gathers block means while the scene is read (`see`, from the reading thread) and while rows are finished."""
 
     name = "quicklook"
-    asset: Mapping[str, Any] = {
+    suffix = "_quicklook.png"
+    help = "the scene in decibels with water overlaid, north up; PNG"
+    asset_name = "quicklook"
+    asset: ClassVar[Mapping[str, Any]] = {
         "type": "image/png",
         "title": "SAR in decibels with water",
         "roles": ["overview", "visual"],
     }
 
-    def __init__(self, path: Path, scene: Scene, title: str) -> None:
-        super().__init__(path)
-        self._scene, self._title = scene, title
+    def __init__(self, path: Path, scene: ModelInput, request: Request) -> None:
+        super().__init__(path, scene, request)
+        self._title = path.name.removesuffix(self.suffix)
         self._factor = math.ceil(max(scene.height_px, scene.width_px) / LONG_SIDE_PX)
         self._step = max(1, self._factor // _SAMPLES)
         shape = (math.ceil(scene.height_px / self._factor), math.ceil(scene.width_px / self._factor))
@@ -53,7 +61,7 @@ class Quicklook(Product):
 
     def see(self, row: int, rows: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_] | None) -> None:
         """Pixels (C, n, W) of the scene from `row` on; the first channel is shown."""
-        unit, nodata = self._scene.layers[0].delivered_unit, self._scene.nodata
+        unit, nodata = self.scene.bands[0].delivered_unit, self.scene.nodata
         for line, part in self._lines(row, rows.shape[1]):
             values = rows[0, part, :: self._step].astype(np.float32)
             known = np.ones(values.shape, bool) if valid is None else valid[part, :: self._step]
@@ -69,17 +77,17 @@ class Quicklook(Product):
         for line, part in self._lines(finished.row, len(finished.mask)):
             mask = finished.mask[part, :: self._step]
             self._add(self._water[line], mask == WATER)
-            if self._scene.product.shadow is not None:
+            if self.scene.scene.shadow is not None:
                 self._add(self._shadow[line], mask == SHADOW)
 
-    def finish(self, tags: Mapping[str, str]) -> None:
+    def finish(self, making: Making) -> None:
         image, metres_per_px = self._picture()
         height, width, _ = image.shape
         sheet = Image.new("RGB", (max(width, 480), height + _FOOTER_PX), _PAPER)
         sheet.paste(Image.fromarray(image), (0, 0))
         self._footer(ImageDraw.Draw(sheet), sheet.width, height, metres_per_px)
         texts = PngImagePlugin.PngInfo()
-        for name, text in tags.items():
+        for name, text in making.tags.items():
             texts.add_text(name, text)
         self._attempt(lambda: sheet.save(self.path, pnginfo=texts, compress_level=1))
 
@@ -112,13 +120,13 @@ class Quicklook(Product):
         for channel in range(3):
             shade = grey + np.float32(0.5)
             for value, share in covers:
-                shade += (MASK_COLOURS[value][channel] - grey) * np.minimum(share, 1) * np.float32(_OVERLAY_OPACITY)
+                shade += (COLOURS[value][channel] - grey) * np.minimum(share, 1) * np.float32(_OVERLAY_OPACITY)
             colours[..., channel] = shade
         colours[..., 3] = np.where(self._seen > 0, 255, 0)
         return self._north_up(colours)
 
     def _north_up(self, colours: UInt8) -> tuple[UInt8, float | None]:
-        georeference = self._scene.georeference.scaled(self._factor)
+        georeference = self.scene.georeference.scaled(self._factor)
         metres_per_px = georeference.square_pixel_m
         size_px = (colours.shape[1], colours.shape[0])
         if metres_per_px is None and georeference.footprint(*size_px):
@@ -136,15 +144,15 @@ class Quicklook(Product):
         on_paper = colours[..., :3] * opacity + np.array(_PAPER, np.float32) * (1 - opacity)
         return (on_paper + 0.5).astype(np.uint8), metres_per_px
 
-    def _footer(self, draw: ImageDraw.ImageDraw, width: int, top: int, metres_per_px: float | None) -> None:
+    def _footer(self, draw: Any, width: int, top: int, metres_per_px: float | None) -> None:
         font = ImageFont.load_default(15)
         line = top + 10
-        acquired = self._scene.product.acquired
+        acquired = self.scene.scene.acquired
         draw.text((12, line), f"{self._title}   {acquired or ''}".strip(), _INK, font)
         x = 12
         shown = [WATER, *([SHADOW] if self._shadow.any() else [])]
         for value in shown:
-            draw.rectangle((x, line + 28, x + 22, line + 42), MASK_COLOURS[value][:3])
+            draw.rectangle((x, line + 28, x + 22, line + 42), COLOURS[value][:3])
             text = CLASSES[value].split(",")[0]
             draw.text((x + 30, line + 26), text, _INK, font)
             x += 48 + round(draw.textlength(text, font))

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.backends.base import FinishedRows
-from runtime.raster import gdal, gdal_array
-from sarwater.metrics import LAND, WATER
+from sarwater.classes import LAND, WATER
+from sarwater.scenes.raster import gdal, gdal_array
 
 UInt8 = npt.NDArray[np.uint8]
 

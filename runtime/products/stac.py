@@ -6,14 +6,15 @@ Sources: STAC 1.1.0 (https://stacspec.org) and its extensions projection 2.0.0, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
 from datetime import datetime, timezone
 from typing import Any
 
-from runtime.latency import LatencyRecord
-from runtime.products.rasters import CLASSES, Product
-from runtime.scene import Scene
+from runtime.backends.base import FinishedRows
+from runtime.products.base import Making, Product
+from sarwater.classes import CLASSES
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, sha256_of
+from sarwater.scenes.model_input import ModelInput
 
 EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
@@ -21,19 +22,33 @@ EXTENSIONS = tuple(
 )
 
 
-def stac_item(
-    stem: str,
-    scene: Scene,
-    manifest: ModelManifest,
-    products: Sequence[Product],
-    tags: Mapping[str, str],
-    record: LatencyRecord,
-) -> dict[str, Any]:
+class StacItem(Product):
+    """Made last, for it says how large the others are."""
+
+    name = "stac"
+    suffix = "_water.json"
+    help = "STAC item: what was run, on what, and where the time went; JSON"
+    sums_up = True
+
+    def write(self, finished: FinishedRows) -> None:
+        """Nothing of single rows is in it."""
+
+    def finish(self, making: Making) -> None:
+        item = stac_item(self.path.name.removesuffix(self.suffix), self.scene, making)
+        text = json.dumps(item, indent=2, ensure_ascii=False) + "\n"
+        self._attempt(lambda: self.path.write_text(text, encoding="utf-8"))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def stac_item(stem: str, scene: ModelInput, making: Making) -> dict[str, Any]:
     """A GeoJSON feature; a scene without a georeference has a null geometry and no bounding box.
 
     Assets are named by file name alone, so the folder can be moved.
     """
-    assets = {product.name: _asset(product) for product in products}
+    manifest, tags = making.manifest, making.tags
+    assets = {product.asset_name: _asset(product) for product in making.products if product.asset_name}
     assets["model"] = {
         "href": f"urn:sha256:{tags['SARWATER_MODEL_SHA256']}",
         "title": f"The network that was run: {manifest.name}",
@@ -53,9 +68,9 @@ def stac_item(
             "processing:level": "L3",
             "processing:lineage": "water segmentation of SAR backscatter by a neural network, in blended tiles",
             "processing:software": {"sarwater": tags["SARWATER_VERSION"]},
-            "sarwater:source_format": scene.product.format,
+            "sarwater:source_format": scene.scene.format,
             "sarwater:notes": list(scene.notes),
-            "sarwater:latency": record.to_dict(),
+            "sarwater:latency": making.record.to_dict(),
             **{tag.lower().replace("sarwater_", "sarwater:"): text for tag, text in tags.items()},
         },
         "links": [],
@@ -69,10 +84,10 @@ def stac_item(
     return item
 
 
-def _times(scene: Scene) -> dict[str, Any]:
+def _times(scene: ModelInput) -> dict[str, Any]:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
     # STAC wants a time: where the product names none, that of processing stands in, and says so.
-    acquired = scene.product.acquired
+    acquired = scene.scene.acquired
     return {
         "datetime": acquired or now,
         "sarwater:datetime_is": "acquisition" if acquired else "processing",
@@ -80,7 +95,7 @@ def _times(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _projection(scene: Scene) -> dict[str, Any]:
+def _projection(scene: ModelInput) -> dict[str, Any]:
     georeference = scene.georeference
     properties: dict[str, Any] = {"proj:shape": [scene.height_px, scene.width_px], "proj:code": None}
     if georeference.geotransform:

@@ -16,14 +16,15 @@ from benchmarks.accuracy_sets import Sample, label_limits, simulated
 from benchmarks.card import main as make_card
 from benchmarks.card import to_card
 from benchmarks.families import NETWORKS, options_for
+from sarwater.classes import LAND, NODATA, WATER
 from sarwater.errors import CheckpointInvalid, UsageError
 from sarwater.manifest import Channel
-from sarwater.metrics import LAND, NODATA, WATER, confusion
+from sarwater.metrics import confusion
 from sarwater.models import shipped_model
-from tests.train.lakes import lake, write_lakes
-from train.baseline import box_otsu, lee, lee_best_threshold
-from train.checkpoint import Checkpoint, save_checkpoint
+from tests.support.lakes import lake, write_lakes
 from train.models import Segmenter, architecture
+from train.models.checkpoint import Checkpoint, save_checkpoint
+from train.scoring.baseline import box_otsu, lee, lee_best_threshold
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.timeout(900)  # mostly waits for its turn where the machine is busy

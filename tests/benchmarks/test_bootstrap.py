@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.bootstrap import Counts, count
-from sarwater.metrics import LAND, NODATA, WATER, confusion
-from train.scores import Scores, score_tile
+from sarwater.classes import LAND, NODATA, WATER
+from sarwater.metrics import confusion
+from train.scoring.scores import Scores, score_tile
 
 
 def masks(height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

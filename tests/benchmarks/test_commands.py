@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import daemon, precision, scene, seams, training
 from sarwater.errors import UsageError
-from tests.runtime.models import box_model
-from tests.runtime.rasters import lake_scene, write_geotiff
+from tests.support.models import box_model
+from tests.support.rasters import lake_scene, write_geotiff
 
 
 def test_the_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

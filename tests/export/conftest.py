@@ -14,8 +14,8 @@ from export.accuracy import LARGEST_IOU_LOSS
 from export.graph import Graph, read_graph
 from export.to_onnx import export_checkpoint
 from sarwater.manifest import Channel
-from train.checkpoint import Checkpoint, save_checkpoint
 from train.models import Segmenter, architecture
+from train.models.checkpoint import Checkpoint, save_checkpoint
 
 Float32 = npt.NDArray[np.float32]
 

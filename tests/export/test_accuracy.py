@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from export.accuracy import Accuracy, compare
 from export.tiles import Tile
-from sarwater.metrics import LAND, NODATA, WATER
+from sarwater.classes import LAND, NODATA, WATER
 
 SIDE = 8
 

@@ -12,7 +12,7 @@ from export.graph import Graph, check_contract, manifest_in, read_graph, with_ti
 from sarwater.errors import ExportError, HashMismatch, ManifestInvalid, ModelNotFound, OutputError
 from sarwater.manifest import manifest_path
 from tests.export.conftest import SMALL
-from tests.runtime.models import box_model
+from tests.support.models import box_model
 
 Shape = list[int | str]
 

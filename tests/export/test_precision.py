@@ -32,7 +32,7 @@ from sarwater.errors import DependencyMissing
 from sarwater.manifest import INPUT_NAME, Channel, sha256_of
 from sarwater.models import ENGINES
 from tests.export.conftest import TILE_PX, speckle
-from tests.runtime.models import box_model
+from tests.support.models import box_model
 
 
 def ignore(phase: str, done: int, steps: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CHECKOUT
-from tests.tensorrt_api import REMOVED_IN_11, has_tensorrt_rtx, stubs, type_errors
+from tests.support.tensorrt_api import REMOVED_IN_11, has_tensorrt_rtx, stubs, type_errors
 
 __all__ = ["stubs"]
 

@@ -9,9 +9,9 @@ from osgeo import gdal
 
 from export.calibration import TILE_PX, calibration_tiles
 from export.tiles import folder_tiles, labelled_tiles, simulated_tiles
+from sarwater.classes import NODATA, WATER
 from sarwater.errors import DataError
 from sarwater.manifest import Channel
-from sarwater.metrics import NODATA, WATER
 
 SAR = (Channel("sar", "amplitude_dn"),)
 gdal.UseExceptions()

@@ -19,8 +19,8 @@ from sarwater.errors import CheckpointInvalid, ExportError, ModelNotFound, Usage
 from sarwater.manifest import Channel, ModelManifest, sha256_of
 from sarwater.models import RUNS
 from tests.export.conftest import SMALL, TILE_PX, random_segmenter, speckle
-from train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from train.init import read_weights
+from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from train.models.initialise import read_weights
 
 PARITY = 1e-4
 """Largest difference of a probability between PyTorch and any runtime of the same fp32 graph."""

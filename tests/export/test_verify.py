@@ -22,7 +22,7 @@ from export.verify import find_files, main, verify
 from runtime.backends import open_backend
 from sarwater.errors import DataError, ExportError, ModelNotFound
 from sarwater.manifest import Engine, sha256_of
-from sarwater.models import resolve_onnx, shipped_model
+from sarwater.models import find_model, shipped_model
 from tests.export.conftest import SMALL, TILE_PX, be_quick, speckle
 
 gdal.UseExceptions()
@@ -201,7 +201,7 @@ def test_the_int8_model_that_ships_is_inside_its_gate_on_both_kinds_of_sensor() 
 @pytest.mark.timeout(900)
 def test_the_shipped_model_keeps_its_accuracy_on_real_tiles(realdata: Path, tmp_path: Path) -> None:
     workshop = Workshop(folder=tmp_path, say=lambda text: None)
-    files = find_files(str(resolve_onnx("hrnet").manifest.name), workshop)
+    files = find_files(str(find_model("hrnet").manifest.name), workshop)
     from export.tiles import labelled_tiles
 
     tiles = labelled_tiles(realdata / "k5", read_graph(files.fp32).manifest.channels, 1024, 4)

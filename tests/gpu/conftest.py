@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime.backends.cuda import require_gpu
-from runtime.backends.tensorrt import TensorRtBackend
+from runtime.backends.gpu.cuda import require_gpu
+from runtime.backends.gpu.tensorrt import TensorRtBackend
 from sarwater.errors import DependencyMissing, DeviceUnavailable
 from sarwater.manifest import Engine, sha256_of
 from sarwater.models import Model, open_model
-from tests.runtime.models import box_model
+from tests.support.models import box_model
 
 TILE_PX = 128
 OVERLAP_PX = 16

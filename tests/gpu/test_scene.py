@@ -13,15 +13,15 @@ import pytest
 
 from runtime.backends import Backend, open_backend
 from runtime.backends.base import FinishedRows
-from runtime.backends.gpu_run import GpuRun
-from runtime.backends.tensorrt import TensorRtBackend
+from runtime.backends.gpu.scene_run import GpuRun
+from runtime.backends.gpu.tensorrt import TensorRtBackend
+from sarwater.classes import NODATA
 from sarwater.errors import DeviceOutOfMemory, DeviceUnavailable, HashMismatch, ModelError
-from sarwater.metrics import NODATA
 from sarwater.models import Model
 from sarwater.tiling import TilePlan
 from tests.conftest import CHECKOUT
 from tests.gpu.conftest import OVERLAP_PX, TILE_PX, Opened
-from tests.runtime.rasters import lake_scene
+from tests.support.rasters import lake_scene
 
 SCENES = 1000
 

@@ -7,7 +7,7 @@ import pytest
 
 from runtime.backends import Backend, open_backend
 from sarwater.models import Model
-from tests.runtime.models import box_model
+from tests.support.models import box_model
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from osgeo import gdal
 
-from runtime.predict import main
+from runtime.commands.predict import main
 from sarwater.command import run_command
 from sarwater.models import Model
-from tests.runtime.formats.files import write_hdf5, write_k5_folder, write_safe
-from tests.runtime.rasters import lake_scene, read_raster, wkt, write_geotiff
+from tests.support.deliveries import write_hdf5, write_k5_folder, write_safe
+from tests.support.rasters import lake_scene, read_raster, wkt, write_geotiff
 
 LAYOUTS = {
     "strips": [],

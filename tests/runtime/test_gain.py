@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from osgeo import gdal
 
-from runtime.predict import main
-from sarwater.metrics import LAND, WATER, confusion
-from tests.runtime.rasters import read_raster, write_geotiff
-from train.simulate import simulate_scene
+from runtime.commands.predict import main
+from sarwater.classes import LAND, WATER
+from sarwater.metrics import confusion
+from tests.support.rasters import read_raster, write_geotiff
+from train.simulator.simulate import simulate_scene
 
 pytestmark = pytest.mark.timeout(900)
 

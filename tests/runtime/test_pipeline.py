@@ -9,18 +9,19 @@ from osgeo import gdal
 
 from runtime.backends import Backend
 from runtime.backends.fake import FakeBackend
-from runtime.job import SceneOptions, Window, job_key, product_stem
 from runtime.pipeline import process_scene
-from runtime.products.publish import StagedProducts, job_key_of, publish
+from runtime.products.publish import StagedProducts, mask_key_of, publish
+from sarwater.classes import NODATA
 from sarwater.errors import OutputError, SceneUnreadable, UsageError
-from sarwater.metrics import NODATA
-from tests.runtime.models import box_probability
-from tests.runtime.rasters import TRANSFORM, lake_scene, read_raster, write_geotiff
+from sarwater.identity import mask_key, stem_of
+from sarwater.request import Request, Window
+from tests.support.models import box_probability
+from tests.support.rasters import TRANSFORM, lake_scene, read_raster, write_geotiff
 
 
 def make(path: Path, backend: Backend, out: Path, **options: object) -> Path:
     """Process and publish one scene; the path of its mask."""
-    staged = process_scene(path, backend, out, SceneOptions(("mask", "stac"), **options))  # type: ignore[arg-type]
+    staged = process_scene(path, backend, out, Request(("mask", "stac"), **options))  # type: ignore[arg-type]
     publish(staged)
     return staged.paths[-1]
 
@@ -126,7 +127,7 @@ def test_staged_products_cross_a_process_boundary_as_json(tmp_path: Path, backen
     again = StagedProducts.from_dict(json.loads(json.dumps(staged.to_dict())))
     assert again == staged
     assert publish(again) == "published"
-    assert job_key_of(out / "a_water.tif") == staged.job_key
+    assert mask_key_of(out / "a_water.tif") == staged.mask_key
 
 
 def test_nothing_is_visible_before_publishing_and_nothing_hidden_after(
@@ -172,11 +173,11 @@ def test_an_output_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path,
 
 def test_the_job_key_changes_with_each_of_its_parts() -> None:
     keys = {
-        job_key("a" * 64, "b" * 64, SceneOptions()),
-        job_key("c" * 64, "b" * 64, SceneOptions()),
-        job_key("a" * 64, "c" * 64, SceneOptions()),
-        job_key("a" * 64, "b" * 64, SceneOptions(threshold=0.4)),
-        job_key("a" * 64, "b" * 64, SceneOptions(window=Window(0, 0, 1, 1))),
+        mask_key("a" * 64, "b" * 64, Request()),
+        mask_key("c" * 64, "b" * 64, Request()),
+        mask_key("a" * 64, "c" * 64, Request()),
+        mask_key("a" * 64, "b" * 64, Request(threshold=0.4)),
+        mask_key("a" * 64, "b" * 64, Request(window=Window(0, 0, 1, 1))),
     }
     assert len(keys) == 5
 
@@ -194,14 +195,14 @@ def test_the_job_key_changes_with_each_of_its_parts() -> None:
     ],
 )
 def test_product_names_come_from_a_sanitised_stem(name: str, stem: str) -> None:
-    assert product_stem(Path(name)) == stem
+    assert stem_of(Path(name)) == stem
 
 
 def test_senseless_options_are_usage_errors() -> None:
     with pytest.raises(UsageError, match="cake"):
-        SceneOptions(products=("mask", "cake"))
+        Request(products=("mask", "cake"))
     with pytest.raises(UsageError, match="probability"):
-        SceneOptions(threshold=1.5)
+        Request(threshold=1.5)
 
 
 def test_the_fake_backend_marks_dark_as_water(tmp_path: Path, out: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks.seams import Comparison, compare, main
 from runtime.backends import open_backend
-from runtime.job import Window
-from tests.runtime.models import box_model
-from tests.runtime.rasters import lake_scene, write_geotiff
+from sarwater.request import Window
+from tests.support.models import box_model
+from tests.support.rasters import lake_scene, write_geotiff
 
 TILE_PX, SIZE = 128, 640
 REACH_PX = 15

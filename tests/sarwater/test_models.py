@@ -7,7 +7,7 @@ import pytest
 
 from sarwater.errors import ModelNotFound
 from sarwater.manifest import manifest_path, sha256_of
-from sarwater.models import newest_checkpoint, open_model, resolve_onnx, shipped_model
+from sarwater.models import find_model, newest_checkpoint, open_model, shipped_model
 from tests.sarwater.test_manifest import manifest
 
 
@@ -22,12 +22,12 @@ def export(folder: Path, name: str, family: str, variant: str, age_s: int) -> Pa
 def test_a_family_means_its_newest_exported_model(tmp_path: Path) -> None:
     export(tmp_path, "old.onnx", "unet", "w64", age_s=100)
     newest = export(tmp_path, "new.onnx", "unet", "w16", age_s=1)
-    assert resolve_onnx("unet", tmp_path).path == newest
-    assert resolve_onnx("unet-w64", tmp_path).path == tmp_path / "old.onnx"
+    assert find_model("unet", tmp_path).path == newest
+    assert find_model("unet-w64", tmp_path).path == tmp_path / "old.onnx"
 
 
 def test_hrnet_without_any_export_is_the_model_that_ships(tmp_path: Path) -> None:
-    assert resolve_onnx("hrnet", tmp_path) == shipped_model()
+    assert find_model("hrnet", tmp_path) == shipped_model()
     shipped = shipped_model()
     assert shipped.manifest.verify(shipped.path)
     fast = shipped_model("int8")
@@ -36,11 +36,9 @@ def test_hrnet_without_any_export_is_the_model_that_ships(tmp_path: Path) -> Non
 
 
 def test_a_name_that_ends_in_int8_means_that_precision(tmp_path: Path) -> None:
-    assert (
-        resolve_onnx("hrnet-int8", tmp_path) == resolve_onnx("hrnet-w18-small-int8", tmp_path) == shipped_model("int8")
-    )
+    assert find_model("hrnet-int8", tmp_path) == find_model("hrnet-w18-small-int8", tmp_path) == shipped_model("int8")
     with pytest.raises(ModelNotFound, match="unet-int8: no model of that name"):
-        resolve_onnx("unet-int8", tmp_path)
+        find_model("unet-int8", tmp_path)
 
 
 def test_the_int8_model_that_ships_is_that_of_the_fp32_one() -> None:
@@ -60,13 +58,13 @@ def test_the_int8_model_that_ships_is_that_of_the_fp32_one() -> None:
 )
 def test_an_unknown_model_says_what_there_is(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(ModelNotFound, match=message):
-        resolve_onnx(name, tmp_path)
+        find_model(name, tmp_path)
 
 
 def test_a_file_of_someone_else_among_the_engines_does_not_disturb(tmp_path: Path) -> None:
     (tmp_path / "stray.onnx").write_bytes(b"")
     expected = export(tmp_path, "unet.onnx", "unet", "w16", age_s=0)
-    assert resolve_onnx("unet", tmp_path) == open_model(expected)
+    assert find_model("unet", tmp_path) == open_model(expected)
 
 
 def test_the_newest_checkpoint_of_a_family_is_found(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sarwater.tiling import BAND_PX, TILE_STEP_PX, WORTH_SHARE, WORTH_TILES, TilePlan, reflect_indices
+from sarwater.tiling import STRIP_PX, TILE_STEP_PX, WORTH_SHARE, WORTH_TILES, TilePlan, reflect_indices
 
 
 @st.composite
@@ -102,7 +102,7 @@ def test_a_fitted_plan_costs_hardly_more_and_a_smaller_tile_pays_for_itself(
     assert fitted.computed_px <= (1 + WORTH_SHARE) * full.computed_px
     assert (tile - fitted.tile_px) % TILE_STEP_PX == 0
     assert tile * 3 / 4 <= fitted.tile_px <= tile * 9 / 8
-    assert fitted.tile_px <= tile or fitted.tile_px * width <= BAND_PX
+    assert fitted.tile_px <= tile or fitted.tile_px * width <= STRIP_PX
     if fitted.tile_px < tile:
         assert full.computed_px - fitted.computed_px >= WORTH_TILES * tile**2
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from runtime import watch
+from runtime.commands import watch
 from runtime.daemon import inotify, supervisor
 from tests.torture.faulty_worker import shift_clock
 

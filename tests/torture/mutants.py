@@ -22,32 +22,32 @@ from tests.torture.station import CHECKOUT
 
 _SYNC = re.compile(r"^( *)fsync_(?:file|folder)\(.*\)$", re.MULTILINE)
 _FILES = (
-    "runtime/daemon/custody.py",
+    "runtime/daemon/folders.py",
     "runtime/daemon/recovery.py",
-    "runtime/daemon/outcome.py",
+    "runtime/daemon/commit.py",
     "runtime/products/publish.py",
     "runtime/pipeline.py",
 )
 
 SWAPS = (
-    ("runtime/daemon/outcome.py", "how = publish(staged)", "self._ledger.published(job.id, list(staged.names))"),
+    ("runtime/daemon/commit.py", "how = publish(staged)", "self._ledger.published(job.id, list(staged.names))"),
     (
-        "runtime/daemon/outcome.py",
+        "runtime/daemon/commit.py",
         "self._ledger.published(job.id, list(staged.names))",
         "self._folders.retire(job.id, job.name, self._context.remove_done)",
     ),
     (
-        "runtime/daemon/outcome.py",
+        "runtime/daemon/commit.py",
         "self._ledger.duplicate(job.id, holder.id, input_sha256)",
         "self._folders.retire(job.id, job.name, self._context.remove_done)",
     ),
     (
-        "runtime/daemon/outcome.py",
+        "runtime/daemon/commit.py",
         "self._folders.quarantine_scene(job.id, job.name, document)",
         "self._ledger.quarantined(job.id, reason, message)",
     ),
-    ("runtime/daemon/custody.py", "fsync_folder(folder)", "fsync_folder(self.incoming)"),
-    ("runtime/daemon/custody.py", "fsync_folder(self.quarantine)", "fsync_folder(self.work)"),
+    ("runtime/daemon/folders.py", "fsync_folder(folder)", "fsync_folder(self.incoming)"),
+    ("runtime/daemon/folders.py", "fsync_folder(self.quarantine)", "fsync_folder(self.work)"),
 )
 """(file, first step, second step): statements of one function, the first before the second."""
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from runtime.products.publish import job_key_of
+from runtime.products.publish import mask_key_of
 from tests.torture.powercut import Cuts
 from tests.torture.station import Station, until
 
@@ -65,7 +65,7 @@ def _cut_ext4_run(
 def _recover_copy(station: Station, contents: dict[str, bytes], expected: dict[str, str], result: Cuts) -> None:
     result.cuts += 1
     if (station.state / "ledger.sqlite").exists():
-        visible = {job_key_of(mask) for mask in station.masks()}
+        visible = {mask_key_of(mask) for mask in station.masks()}
         rows = [row for row in station.rows() if row.state == "PUBLISHED"]
         result.audit.lost += [f"{row.name}: PUBLISHED without a mask" for row in rows if row.key not in visible]
     done = station.drain(timeout_s=600)

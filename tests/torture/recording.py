@@ -113,7 +113,7 @@ def stopped(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recordin
 
 def killed(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
     """A kill right after the mask's link, then a drain."""
-    recording, calls = _killed_after_link(root, checkout, "runtime.watch", "--once")
+    recording, calls = _killed_after_link(root, checkout, "runtime.commands.watch", "--once")
     yield from ((recording, call) for call in calls)
     for call in recording.run("--once"):
         yield recording, call
@@ -121,7 +121,7 @@ def killed(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording
 
 def killed_and_ledger_lost(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
     """A kill right after the mask's link, the ledger removed by an operator, then a drain that adopts the mask."""
-    recording, calls = _killed_after_link(root, checkout, "runtime.watch", "--once")
+    recording, calls = _killed_after_link(root, checkout, "runtime.commands.watch", "--once")
     yield from ((recording, call) for call in calls)
     recording.forget_ledger()
     for call in recording.run("--once"):
@@ -133,7 +133,7 @@ def held_twice(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recor
 
     The only one there: the claim of another would make durable what recovery forgot to.
     """
-    recording, calls = _killed_after_link(root, checkout, "runtime.watch", "--once")
+    recording, calls = _killed_after_link(root, checkout, "runtime.commands.watch", "--once")
     yield from ((recording, call) for call in calls)
     for path in recording.station.incoming.glob("*.tif"):
         recording.set_aside(path.name)
@@ -145,12 +145,12 @@ def held_twice(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recor
 def predicted(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
     """`sarwater-predict`, killed right after the mask's link, and again; then a daemon drains the same folders."""
     command = ("--products=mask,stac", "{incoming}/a.tif")
-    recording, calls = _killed_after_link(root, checkout, "runtime.predict", *command)
+    recording, calls = _killed_after_link(root, checkout, "runtime.commands.predict", *command)
     yield from ((recording, call) for call in calls)
     for call in recording.run(*command):
         yield recording, call
     recording.promised.add("outgoing/a_water.tif")
-    recording.station.module = "runtime.watch"
+    recording.station.module = "runtime.commands.watch"
     for call in recording.run("--once"):
         yield recording, call
 
@@ -161,10 +161,10 @@ def requeued(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recordi
     for call in recording.run("--once"):
         yield recording, call
     (job,) = (row.id for row in recording.station.rows(State.QUARANTINED))
-    recording.station.module = "runtime.queue"
+    recording.station.module = "runtime.commands.queue"
     for call in recording.run("requeue", str(job)):
         yield recording, call
-    recording.station.module = "runtime.watch"
+    recording.station.module = "runtime.commands.watch"
     for call in recording.run("--once"):
         yield recording, call
 

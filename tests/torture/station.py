@@ -19,7 +19,7 @@ import numpy as np
 
 from runtime.backends.fake import FAKE_MANIFEST
 from runtime.daemon.ledger import FILE_NAME, Ledger, Row, State
-from runtime.products.publish import job_key_of
+from runtime.products.publish import mask_key_of
 from sarwater.errors import ConfigurationError
 from sarwater.manifest import manifest_path, sha256_of
 
@@ -42,7 +42,7 @@ class Station:
         self.incoming.mkdir(parents=True, exist_ok=True)
         self.model = root / "model" / "fake.onnx"
         self.settings = {**SETTINGS, **{key: _text(value) for key, value in settings.items()}}
-        self.module = "runtime.watch"
+        self.module = "runtime.commands.watch"
         self.checkout = CHECKOUT
         """Where the daemon's code is."""
         self._log = root / "daemon.log"
@@ -77,9 +77,9 @@ class Station:
 
     def command(self, *flags: str) -> list[str]:
         python = [sys.executable, "-m", self.module]
-        if self.module == "runtime.queue":
+        if self.module == "runtime.commands.queue":
             return [*python, f"--state={self.state}", *flags]
-        if self.module == "runtime.predict":
+        if self.module == "runtime.commands.predict":
             return [*python, f"--output={self.outgoing}", f"--model={self.model}", "--device=fake", *flags]
         folders = [f"--incoming={self.incoming}", f"--outgoing={self.outgoing}", f"--state={self.state}"]
         return [*python, *folders, f"--model={self.model}", "--device=fake", *_flags(self.settings), *flags]
@@ -134,7 +134,7 @@ class Station:
             if (verdict := ledger.check()) != "ok":
                 audit.corrupted.append(f"ledger: {verdict}")
             rows = ledger.rows()
-        masks = [(job_key_of(mask), mask) for mask in self.masks()]
+        masks = [(mask_key_of(mask), mask) for mask in self.masks()]
         keys = [key for key, _ in masks]
         for key, mask in masks:
             if key is None or (expected and expected[key] != sha256_of(mask)):
@@ -160,7 +160,7 @@ class Station:
 
     def expected(self) -> dict[str, str]:
         """Job key -> sha256 of its mask, from a station that nothing disturbed."""
-        return {job_key_of(mask) or "": sha256_of(mask) for mask in self.masks()}
+        return {mask_key_of(mask) or "": sha256_of(mask) for mask in self.masks()}
 
     def _kept(self) -> list[Path]:
         folders = (self.incoming, self.state / "work", self.state / "done", self.state / "quarantine")
@@ -220,7 +220,7 @@ def until(condition: Callable[[], bool], timeout_s: float = 60, poll_s: float = 
 
 def write_geotiff(path: Path, size_px: int) -> None:
     """Speckle with a dark lake, uint16 amplitude, uncompressed, EPSG:32632."""
-    from runtime.raster import gdal, osr
+    from sarwater.scenes.raster import gdal, osr
 
     pixels = np.random.default_rng(1).rayleigh(90, (size_px, size_px)).astype(np.uint16) + 1
     pixels[size_px // 4 : size_px // 2, size_px // 4 : size_px // 2] = 5

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.lakes import write_lakes
-from tests.train.runs import options_for
+from tests.support.lakes import write_lakes
+from tests.support.runs import options_for
 from train.fit import fit
 
 # The nets here are tiny: a second thread costs more in waiting than it gains, the more so beside other work.

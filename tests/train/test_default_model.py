@@ -14,12 +14,12 @@ import train.default_recipe as numbers
 import train.fit
 from sarwater.errors import CheckpointInvalid, ModelNotFound, UsageError
 from sarwater.models import open_model
-from tests.train.lakes import lake, write_lakes, write_raster
-from train.checkpoint import load_checkpoint
+from tests.support.lakes import lake, write_lakes, write_raster
 from train.default_model import main
 from train.default_recipe import Recipe
-from train.init import read_weights
-from train.options import FitOptions
+from train.loop.options import FitOptions
+from train.models.checkpoint import load_checkpoint
+from train.models.initialise import read_weights
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from types import ModuleType
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -13,20 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sarwater.errors import UsageError
+from sarwater.families import FAMILIES, model_name, parse_model
 from sarwater.manifest import Channel
-from train.models import deepunet, fcn, hrnet, preprocessing, unet
+from train.models import preprocessing
 from train.models.layers import enlarge_plane
 from train.models.level import LevelEstimator, levelling_gain
 from train.models.preprocessing import COARSE, CONTRAST_CELL_PX, SPECKLE_CELL_PX
 
-FAMILIES: dict[str, ModuleType] = {"fcn": fcn, "unet": unet, "deepunet": deepunet, "hrnet": hrnet}
-"""Each module has VARIANTS and DEFAULT_VARIANT."""
-NETWORKS: dict[str, type[nn.Module]] = {
-    "fcn": fcn.FCN,
-    "unet": unet.UNet,
-    "deepunet": deepunet.DeepUNet,
-    "hrnet": hrnet.HRNet,
-}
 MAX_CHANNELS = 3
 
 
@@ -77,12 +70,12 @@ class Architecture:
 
     @property
     def name(self) -> str:
-        return f"{self.family}-{self.variant}" if self.variant else self.family
+        return model_name(self.family, self.variant)
 
     @property
     def stride_px(self) -> int:
         """Height and width of the input are multiples of this."""
-        stride_px: int = NETWORKS[self.family].stride_px
+        stride_px = FAMILIES[self.family].stride_px
         if self.contrast:
             stride_px = math.lcm(stride_px, CONTRAST_CELL_PX)
         return math.lcm(COARSE * stride_px, COARSE * SPECKLE_CELL_PX) if self.coarse else stride_px
@@ -113,19 +106,12 @@ def architecture(
     coarse: bool = False,
     level_control: bool = False,
 ) -> Architecture:
-    """`hrnet` (its default variant) or `hrnet-w48`. Raises UsageError with the choices."""
-    family, _, variant = name.partition("-")
-    if family not in FAMILIES:
-        raise UsageError(f"{name}: unknown model; expected one of: {', '.join(FAMILIES)}")
-    choices = FAMILIES[family].VARIANTS
-    variant = variant or FAMILIES[family].DEFAULT_VARIANT
-    if variant not in choices:
-        expected = ", ".join(f"{family}-{choice}" if choice else family for choice in choices)
-        raise UsageError(f"{name}: {family} has no variant {variant!r}; expected one of: {expected}")
+    """`hrnet` (its default variant) or `hrnet-w48`. Raises ModelUnknown with the choices, UsageError."""
+    family, variant = parse_model(name)
     if not 1 <= len(channels) <= MAX_CHANNELS:
         raise UsageError(f"{len(channels)} input channels; expected 1 to {MAX_CHANNELS}")
-    if family == "hrnet" and not batch_norm:
-        raise UsageError("hrnet without batch normalisation does not exist; expected fcn, unet or deepunet")
+    if family.always_normalised and not batch_norm:
+        raise UsageError(f"{family.name} without batch normalisation does not exist; expected another family")
     norms = normalisations(channels)
     if level_control and not coarse:
         raise UsageError("--level-control goes by the coarse answer; expected --coarse with it")
@@ -134,7 +120,7 @@ def architecture(
             raise UsageError(
                 f"{feature} needs an amplitude as the first channel; {channels[0].name} is {channels[0].unit}"
             )
-    return Architecture(family, variant, channels, norms, batch_norm, contrast, coarse, level_control)
+    return Architecture(family.name, variant, channels, norms, batch_norm, contrast, coarse, level_control)
 
 
 class Segmenter(nn.Module):
@@ -250,13 +236,6 @@ def _gate_network() -> nn.Module:
 
 
 def _family(arch: Architecture) -> nn.Module:
-    channels = len(arch.planes)
-    match arch.family:
-        case "fcn":
-            return fcn.FCN(fcn.VARIANTS[arch.variant], channels, normalise=arch.batch_norm)
-        case "unet":
-            return unet.UNet(unet.VARIANTS[arch.variant], channels, normalise=arch.batch_norm)
-        case "deepunet":
-            return deepunet.DeepUNet(channels, normalise=arch.batch_norm)
-        case _:
-            return hrnet.HRNet(hrnet.VARIANTS[arch.variant], channels)
+    module, name = FAMILIES[arch.family].network.split(":")
+    network: type[nn.Module] = getattr(import_module(module), name)
+    return network(arch.variant, len(arch.planes), normalise=arch.batch_norm)

@@ -16,8 +16,6 @@ from torch.nn import functional as F
 
 from train.models.layers import conv_relu, initialise
 
-VARIANTS = {"": None}
-DEFAULT_VARIANT = ""
 HALVINGS = 7
 GROWTH = 32
 """Channels that each block adds."""
@@ -26,9 +24,7 @@ GROWTH = 32
 class DeepUNet(nn.Module):
     """(N, C, H, W) float32 -> logit of water (N, 1, H, W) float32; H and W multiples of 128."""
 
-    stride_px = 1 << HALVINGS
-
-    def __init__(self, channels: int = 1, *, normalise: bool = True) -> None:
+    def __init__(self, variant: str = "", channels: int = 1, *, normalise: bool = True) -> None:
         super().__init__()
         self.first = _block(channels, 2, normalise)
         self.down = nn.ModuleList(_block(GROWTH * (level + 1), 2, normalise) for level in range(HALVINGS))

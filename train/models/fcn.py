@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from train.models.layers import initialise
 
-VARIANTS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 """Convolutions before each of the five halvings."""
-DEFAULT_VARIANT = "vgg16"
 WIDTHS = (64, 128, 256, 512, 512)
 DENSE = 4096
 
@@ -27,13 +26,11 @@ DENSE = 4096
 class FCN(nn.Module):
     """(N, C, H, W) float32 -> logit of water (N, 1, H, W) float32; H and W multiples of 32."""
 
-    stride_px = 32
-
-    def __init__(self, depths: tuple[int, ...], channels: int = 1, *, normalise: bool = True) -> None:
+    def __init__(self, variant: str, channels: int = 1, *, normalise: bool = True) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         width = channels
-        for depth, outputs in zip(depths, WIDTHS, strict=True):
+        for depth, outputs in zip(DEPTHS[variant], WIDTHS, strict=True):
             for _ in range(depth):
                 layers += _conv(width, outputs, 3, normalise)
                 width = outputs

@@ -33,22 +33,20 @@ class Layout:
     blocks: int
 
 
-VARIANTS = {
+LAYOUTS = {
     "w48": Layout(stem_blocks=4, stem_channels=64, width=48, modules=(1, 4, 3), blocks=4),
     "w32": Layout(stem_blocks=4, stem_channels=64, width=32, modules=(1, 4, 3), blocks=4),
     "w18": Layout(stem_blocks=4, stem_channels=64, width=18, modules=(1, 4, 3), blocks=4),
     "w18-small": Layout(stem_blocks=1, stem_channels=32, width=16, modules=(1, 1, 1), blocks=2),
 }
-DEFAULT_VARIANT = "w18-small"
 
 
 class HRNet(nn.Module):
     """(N, C, H, W) float32 -> logit of water (N, 1, H, W) float32; H and W multiples of 32."""
 
-    stride_px = 32
-
-    def __init__(self, layout: Layout, channels: int = 1) -> None:
+    def __init__(self, variant: str, channels: int = 1, *, normalise: bool = True) -> None:
         super().__init__()
+        layout = LAYOUTS[variant]
         widths = [layout.width << branch for branch in range(4)]
         self.conv1 = nn.Conv2d(channels, 64, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)

@@ -15,18 +15,16 @@ from torch.nn import functional as F
 
 from train.models.layers import conv_relu, initialise
 
-VARIANTS = {"w64": 64, "w32": 32, "w16": 16}
+WIDTHS = {"w64": 64, "w32": 32, "w16": 16}
 """Channels at full resolution; each of the four halvings doubles them. `w64` is the published one."""
-DEFAULT_VARIANT = "w16"
 
 
 class UNet(nn.Module):
     """(N, C, H, W) float32 -> logit of water (N, 1, H, W) float32; H and W multiples of 16."""
 
-    stride_px = 16
-
-    def __init__(self, width: int, channels: int = 1, *, normalise: bool = True) -> None:
+    def __init__(self, variant: str, channels: int = 1, *, normalise: bool = True) -> None:
         super().__init__()
+        width = WIDTHS[variant]
         widths = [width << level for level in range(5)]
         inputs = [channels, *widths[:-1]]
         self.down = nn.ModuleList(_double(*pair, normalise) for pair in zip(inputs, widths, strict=True))

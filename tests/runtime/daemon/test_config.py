@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.daemon.config import Config, load
-from runtime.daemon.worker_process import scene_options
+from runtime.daemon.worker_process import request_of
 from sarwater.errors import ConfigurationError
 
 FOLDERS = {"incoming": "in", "outgoing": "out", "state": "state"}
@@ -52,9 +52,9 @@ def test_an_unknown_unit_is_refused_with_those_that_there_are() -> None:
 
 def test_scenes_are_enlarged_by_their_spacing_unless_a_number_of_copies_is_set() -> None:
     assert load(None, FOLDERS, {}).enlarge is None
-    assert scene_options(load(None, FOLDERS, {"SARWATER_ENLARGE": "1"}))["enlarge"] == 1
+    assert request_of(load(None, FOLDERS, {"SARWATER_UPSAMPLING_FACTOR": "1"}))["upsampling_factor"] == 1
     with pytest.raises(ConfigurationError, match=r"enlarge = '5'.*less than or equal to 4"):
-        load(None, FOLDERS, {"SARWATER_ENLARGE": "5"})
+        load(None, FOLDERS, {"SARWATER_UPSAMPLING_FACTOR": "5"})
 
 
 def test_a_missing_folder_says_how_to_set_it() -> None:

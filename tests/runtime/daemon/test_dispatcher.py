@@ -61,7 +61,7 @@ def test_a_scene_that_changes_while_it_is_worked_on_settles_again(station: Stati
         held = next((station.state / "work").glob("*/input.tif"))
         held.write_bytes(station.scene(2))
         daemon.terminate(timeout_s=20)
-    station.module = "runtime.watch"
+    station.module = "runtime.commands.watch"
     station.drain()
     (mask,) = station.masks()
     assert station.published() == ["slow.tif"]
@@ -115,7 +115,7 @@ def test_a_folder_product_is_claimed_whole_and_its_main_file_processed(station: 
 
 def test_a_reload_takes_all_of_the_new_settings_or_none(station: Station) -> None:
     del station.settings["settle_s"]
-    station.module = "runtime.watch"
+    station.module = "runtime.commands.watch"
     file = station.root / "watch.toml"
     file.write_text("settle_s = 1000\n")
     (station.incoming / "s.tif").write_bytes(station.scene(1))

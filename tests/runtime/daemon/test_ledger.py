@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.daemon.fingerprint import Signature
 from runtime.daemon.ledger import Ledger, State
-from runtime.daemon.signature import Signature
 from sarwater.errors import ConfigurationError
 from tests.torture.station import CHECKOUT
 

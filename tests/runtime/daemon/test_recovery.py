@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from runtime.daemon.custody import Folders
+from runtime.daemon.fingerprint import signature_of
+from runtime.daemon.folders import Folders
 from runtime.daemon.ledger import FILE_NAME, Ledger, State
 from runtime.daemon.recovery import recover
-from runtime.daemon.signature import signature_of
-from runtime.products.publish import job_key_of
+from runtime.products.publish import mask_key_of
 from sarwater.manifest import sha256_of
 from tests.torture.station import Station
 
@@ -93,7 +93,7 @@ def linked_but_not_entered(station: Station) -> Path:
         ledger.requeued(1)
         ledger.claimed(1)
         ledger.started(1)
-        ledger.validated(1, job_key_of(mask) or "", "sha")
+        ledger.validated(1, mask_key_of(mask) or "", "sha")
         ledger.running(1, mask.name)
     os.makedirs(station.state / "work/00000001")
     os.rename(station.state / "done/s.tif", station.state / "work/00000001/input.tif")
@@ -264,11 +264,11 @@ def test_a_mask_that_predict_made_is_not_made_again_under_another_name(station: 
     station.drop("earlier.tif", 2)
     station.drain()
     station.drop("b.tif", 1)
-    station.module = "runtime.predict"
+    station.module = "runtime.commands.predict"
     subprocess.run(
         station.command("--products=mask,stac", str(station.incoming / "b.tif")), check=True, cwd=station.checkout
     )
-    station.module = "runtime.watch"
+    station.module = "runtime.commands.watch"
     station.drop("a-same.tif", 1)
     station.drain()
     assert [mask.name for mask in station.masks()] == ["b_water.tif", "earlier_water.tif"]

@@ -15,9 +15,9 @@ from osgeo import gdal, ogr
 
 import runtime.products.polygons
 from runtime.backends.base import FinishedRows
-from runtime.formats.georeference import Georeference, GroundControlPoint
 from runtime.products.polygons import WaterPolygons, polygonise
-from tests.runtime.rasters import TRANSFORM, UTM_52N, wkt
+from sarwater.scenes.georeference import Georeference, GroundControlPoint
+from tests.support.rasters import TRANSFORM, UTM_52N, wkt
 
 UTM = Georeference(wkt(UTM_52N), TRANSFORM)
 PIXEL_M2 = 1.25**2

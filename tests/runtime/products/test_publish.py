@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from runtime.backends.fake import FakeBackend
-from runtime.job import SceneOptions
 from runtime.pipeline import process_scene
-from runtime.products.publish import StagedProducts, discard, drop_leftovers, is_published, job_key_of, publish
+from runtime.products.publish import StagedProducts, discard, drop_leftovers, is_published, mask_key_of, publish
 from sarwater.errors import OutputError
-from tests.runtime.rasters import lake_scene, write_geotiff
+from sarwater.request import Request
+from tests.support.rasters import lake_scene, write_geotiff
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def scene(tmp_path: Path) -> Path:
 
 
 def stage(scene: Path, out: Path, **options: object) -> StagedProducts:
-    return process_scene(scene, FakeBackend(), out, SceneOptions(("mask", "stac"), **options))  # type: ignore[arg-type]
+    return process_scene(scene, FakeBackend(), out, Request(("mask", "stac"), **options))  # type: ignore[arg-type]
 
 
 def visible(out: Path) -> list[str]:
@@ -40,9 +40,9 @@ def test_a_mask_of_another_job_is_kept_unless_overwritten(scene: Path, out: Path
     other = stage(scene, out, threshold=0.9)
     with pytest.raises(OutputError, match="--overwrite"):
         publish(other)
-    assert job_key_of(out / "a_water.tif") != other.job_key
+    assert mask_key_of(out / "a_water.tif") != other.mask_key
     assert publish(other, overwrite=True) == "published"
-    assert job_key_of(out / "a_water.tif") == other.job_key
+    assert mask_key_of(out / "a_water.tif") == other.mask_key
     assert visible(out) == ["a_water.json", "a_water.tif"]
 
 
@@ -87,6 +87,6 @@ def test_leftovers_of_dead_jobs_are_dropped_and_nothing_else(scene: Path, out: P
 
 
 def test_a_file_that_is_no_mask_has_no_job_key(scene: Path, tmp_path: Path) -> None:
-    assert job_key_of(scene) is None
-    assert job_key_of(tmp_path / "absent.tif") is None
+    assert mask_key_of(scene) is None
+    assert mask_key_of(tmp_path / "absent.tif") is None
     assert is_published(tmp_path / "absent.tif", "key") is False

@@ -11,17 +11,17 @@ from PIL import Image
 import runtime.products.quicklook
 from runtime.backends import Backend
 from runtime.backends.fake import FAKE_MANIFEST, FakeBackend
-from runtime.job import SceneOptions
 from runtime.pipeline import process_scene
 from runtime.products.publish import publish
 from runtime.products.quicklook import round_length
 from sarwater.manifest import Channel
-from tests.runtime.formats.files import write_safe
-from tests.runtime.rasters import lake_scene, write_geotiff
+from sarwater.request import Request
+from tests.support.deliveries import write_safe
+from tests.support.rasters import lake_scene, write_geotiff
 
 
 def picture_of(path: Path, out: Path, backend: Backend | None = None) -> np.ndarray:
-    publish(process_scene(path, backend or FakeBackend(), out, SceneOptions(("mask", "quicklook"))))
+    publish(process_scene(path, backend or FakeBackend(), out, Request(("mask", "quicklook"))))
     return np.asarray(Image.open(out / f"{path.stem}_quicklook.png")).astype(int)
 
 

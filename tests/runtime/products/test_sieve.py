@@ -9,7 +9,7 @@ import runtime.products.sieve
 from runtime.backends.base import FinishedRows
 from runtime.products.polygons import polygonise
 from runtime.products.sieve import Sieve
-from sarwater.metrics import NODATA
+from sarwater.classes import NODATA
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from runtime.backends import Backend
 from runtime.pipeline import process_scene
 from runtime.products.publish import publish
 from runtime.products.stac import EXTENSIONS
-from tests.runtime.formats.files import write_safe
-from tests.runtime.rasters import TRANSFORM, UTM_52N, lake_scene, write_geotiff
+from tests.support.deliveries import write_safe
+from tests.support.rasters import TRANSFORM, UTM_52N, lake_scene, write_geotiff
 
 SCHEMAS = sorted((Path(__file__).parent / "schemas").glob("*.json"))
 """Condensed from the extensions' specifications: only the fields that are written here, and those strictly."""

@@ -1,0 +1,201 @@
+"""The GPU through PyCUDA: a Device of one context, three streams, and scene.cu. The only file that imports pycuda.
+
+The context is the GPU's primary one (TensorRT uses the same), retained and pushed by the thread that opens the device,
+which is the only thread that may use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.backends.gpu.device import Array, Event, Stream
+from runtime.backends.gpu.kernels.compile import kernels_for
+from sarwater.errors import DependencyMissing, DeviceLost, DeviceOutOfMemory, DeviceUnavailable
+
+_NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING: no waiting for the default stream, which libraries use without being asked."""
+BLOCK = (128, 1, 1)
+"""Along x alone, as the kernels of scene.cu have it: what has no thread's number would be done twice."""
+_MOST_BLOCKS = 65535
+"""Of a grid's second and third dimension on every GPU; the kernels stride over what is left."""
+
+
+def require_gpu() -> None:
+    """Ask the driver itself for a GPU; nothing need be installed for that. Raises DeviceUnavailable."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        problem = "no NVIDIA driver (libcuda.so.1) is installed"
+    else:
+        code = driver.cuInit(0)
+        if not code:
+            return
+        name = ctypes.c_char_p()
+        driver.cuGetErrorName(code, ctypes.byref(name))
+        problem = f"the NVIDIA driver finds no usable GPU ({(name.value or b'unknown error').decode()}, {code})"
+    raise DeviceUnavailable(
+        f"{problem}; an engine needs an NVIDIA GPU and its driver: check `nvidia-smi`, or use an .onnx model, which "
+        "runs on the CPU"
+    )
+
+
+class CudaDevice:
+    """The first GPU that the driver shows (`CUDA_VISIBLE_DEVICES` counts).
+
+    Raises DeviceUnavailable without a driver or GPU or for a driver too old, DependencyMissing without PyCUDA or a
+    compiler for the kernels.
+    """
+
+    def __init__(self) -> None:
+        self._drv = drv = _pycuda_driver()
+        try:
+            drv.init()
+            device = drv.Device(0)
+            self._context = device.retain_primary_context()
+        except drv.Error as error:
+            raise DeviceUnavailable(f"the GPU cannot be opened ({error}); check `nvidia-smi` and the driver") from error
+        self._context.push()
+        try:
+            self.name = str(device.name())
+            self.compute_capability = ".".join(map(str, device.compute_capability()))
+            version = int(drv.get_driver_version())
+            kernels = kernels_for(self.compute_capability, (version // 1000, version % 1000 // 10))
+            self._module = self._loaded(kernels)
+            self.copy_in, self.compute, self.copy_out = (drv.Stream(_NON_BLOCKING) for _ in range(3))
+        except BaseException:
+            self._leave()
+            raise
+        self._functions: dict[str, Any] = {}
+        self._memory: dict[str, tuple[Any, int]] = {}
+        self._pinned: dict[str, Array] = {}
+
+    def free_bytes(self) -> int:
+        return int(self._call(self._drv.mem_get_info)[0])
+
+    def memory(self, role: str, size_bytes: int) -> int:
+        allocation, has_bytes = self._memory.get(role, (None, 0))
+        if has_bytes < size_bytes:
+            self.wait_for_all()  # it may be in use
+            self._memory.pop(role, None)
+            if allocation is not None:
+                self._call(allocation.free)
+            allocation = self._allocate(size_bytes, "GPU memory", self._drv.mem_alloc, size_bytes)
+            self._memory[role] = allocation, size_bytes
+        return int(allocation)
+
+    def pinned(self, role: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
+        size_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        array = self._pinned.get(role)
+        if array is None or array.nbytes < size_bytes:
+            self.wait_for_all()
+            self._pinned.pop(role, None)
+            del array
+            array = self._allocate(
+                size_bytes, "pinned memory", self._drv.pagelocked_empty, (max(1, size_bytes),), np.uint8
+            )
+            self._pinned[role] = array
+        return array[:size_bytes].view(dtype).reshape(shape)
+
+    def release(self) -> None:
+        self.wait_for_all()
+        for allocation, _ in self._memory.values():
+            self._call(allocation.free)
+        self._memory.clear()
+        self._pinned.clear()
+
+    def upload(self, target: int, source: Array, stream: Stream) -> None:
+        self._call(self._drv.memcpy_htod_async, target, source, stream)
+
+    def download(self, target: Array, source: int, stream: Stream) -> None:
+        self._call(self._drv.memcpy_dtoh_async, target, source, stream)
+
+    def fill(self, target: int, value: int, size_bytes: int, stream: Stream) -> None:
+        self._call(self._drv.memset_d8_async, target, value, size_bytes, stream)
+
+    def launch(self, kernel: str, pixels: tuple[int, int, int], arguments: Sequence[Any], stream: Stream) -> None:
+        function = self._functions.get(kernel)
+        if function is None:
+            function = self._functions[kernel] = self._call(self._module.get_function, kernel)
+        blocks = [-(-count // size) for count, size in zip(pixels, BLOCK, strict=True)]
+        grid = (blocks[0], *(min(count, _MOST_BLOCKS) for count in blocks[1:]))
+        self._call(function, *arguments, block=BLOCK, grid=grid, stream=stream)
+
+    def record(self, stream: Stream) -> Event:
+        event = self._call(self._drv.Event, self._drv.event_flags.BLOCKING_SYNC)
+        return self._call(event.record, stream)
+
+    def order(self, stream: Stream, after: Event) -> None:
+        self._call(stream.wait_for_event, after)
+
+    def wait(self, event: Event) -> None:
+        self._call(event.synchronize)
+
+    def wait_for_all(self) -> None:
+        self._call(self._context.synchronize)
+
+    def seconds(self, start: Event, end: Event) -> float:
+        return float(self._call(start.time_till, end)) / 1000
+
+    def close(self) -> None:
+        """Give everything back; a GPU that was lost takes it with the process."""
+        with contextlib.suppress(DeviceLost):
+            self.release()
+        self._functions.clear()
+        for name in ("_module", "copy_in", "compute", "copy_out"):
+            self.__dict__.pop(name, None)
+        self._leave()
+
+    def _leave(self) -> None:
+        with contextlib.suppress(self._drv.Error):
+            self._context.pop()
+            self._context.detach()
+
+    def _loaded(self, kernels: bytes) -> Any:
+        try:
+            return self._drv.module_from_buffer(kernels)
+        except self._drv.Error as error:
+            raise DeviceUnavailable(
+                f"{self.name}: the driver does not load kernels compiled for it ({error}); update the driver"
+            ) from error
+
+    def _allocate(self, size_bytes: int, kind: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except self._drv.MemoryError as error:
+            raise DeviceOutOfMemory(
+                f"{self.name}: {size_bytes / 2**20:.1f} MiB of {kind} are not free; close other programs on the GPU, "
+                "or use an engine with smaller tiles"
+            ) from error
+        except self._drv.Error as error:
+            raise self._lost(error) from error
+
+    def _call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except self._drv.Error as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> DeviceLost:
+        return DeviceLost(
+            f"{self.name}: {error}; this process cannot use the GPU any more: start again, and look into the kernel "
+            "log (`dmesg | grep -i -e xid -e nvgpu`) if it happens twice"
+        )
+
+
+def _pycuda_driver() -> Any:
+    """PyCUDA's driver module. It has no types, so from here on it is Any."""
+    require_gpu()
+    try:
+        import pycuda.driver
+    except ImportError as error:
+        raise DependencyMissing(
+            f"PyCUDA is not usable ({error}); it gives access to the GPU's memory: `pip install 'sarwater[cuda]'`, "
+            "which builds against the CUDA toolkit"
+        ) from error
+    return pycuda.driver

@@ -1,0 +1,72 @@
+"""Engines on an NVIDIA GPU: TensorRT, its lean runtime, or TensorRT-RTX. How it works: docs/gpu.md."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.backends.base import Backend, SceneRun
+from runtime.backends.gpu.cuda import CudaDevice
+from runtime.backends.gpu.engine import EngineNetwork, check_engine, find_library
+from runtime.backends.gpu.scene_run import GpuRun
+from sarwater.errors import DeviceLost, ManifestInvalid
+from sarwater.manifest import ModelManifest
+from sarwater.tiling import TilePlan
+
+Float32 = npt.NDArray[np.float32]
+
+
+class TensorRtBackend(Backend):
+    """An engine, `plan` its bytes as its manifest vouches for them; only the thread that opens it may use it.
+
+    `graphs`: replay the network as a CUDA graph. Raises DeviceUnavailable (no driver or GPU, engine of another GPU or
+    version, no room), DependencyMissing (TensorRT, PyCUDA, a compiler), ManifestInvalid, DeviceLost.
+    """
+
+    def __init__(
+        self, path: Path, manifest: ModelManifest, plan: bytes, model_sha256: str, graphs: bool = True
+    ) -> None:
+        if manifest.engine is None:
+            raise ManifestInvalid(f"{path}: its manifest does not say what engine it is; build it again")
+        self.manifest = manifest
+        self.model_sha256 = model_sha256
+        self.name = manifest.engine.flavor
+        version_compatible = bool(manifest.recipe.get("options", {}).get("version_compatible", False))
+        self._gpu = CudaDevice()
+        try:
+            self.device = self._gpu.name
+            library = find_library(manifest.engine, version_compatible)
+            check_engine(manifest.engine, version_compatible, library, self._gpu.name, self._gpu.compute_capability)
+            cache_name = f"rtx-{library.version}-sm_{self._gpu.compute_capability}-{model_sha256[:16]}.cache"
+            self.network = EngineNetwork(library, plan, manifest, self._gpu, cache_name, graphs)
+        except BaseException:
+            self._gpu.close()
+            raise
+
+    def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
+        threshold = self.manifest.threshold if threshold is None else threshold
+        return GpuRun(plan, self._gpu, self.network, len(self.manifest.channels), nodata, threshold)
+
+    def infer(self, tiles: Float32) -> Float32:
+        """Raises DeviceOutOfMemory, DeviceLost."""
+        gpu, network, size = self._gpu, self.network, self.manifest.tile_px
+        answers = np.empty((len(tiles), 1, size, size), np.float32)
+        for first in range(0, len(tiles), network.batch):
+            part = tiles[first : first + network.batch]
+            host_input = gpu.pinned("infer input", part.shape, np.float32)
+            host_output = gpu.pinned("infer output", (len(part), 1, size, size), np.float32)
+            host_input[...] = part
+            gpu.upload(network.input, host_input, gpu.compute)
+            network.enqueue(len(part), gpu.compute)
+            gpu.download(host_output, network.output, gpu.compute)
+            gpu.wait(gpu.record(gpu.compute))
+            answers[first : first + len(part)] = host_output
+        return answers
+
+    def close(self) -> None:
+        with contextlib.suppress(DeviceLost):
+            self.network.close()
+        self._gpu.close()

@@ -1,0 +1,48 @@
+"""Libraries that are imported when they are first used, so that every `--help` and every light module works without.
+
+gdal = lazy_import("osgeo.gdal", "...", install="...")    # nothing is imported yet
+gdal.Open(...)                                             # now it is; DependencyMissing where it cannot be
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from sarwater.errors import DependencyMissing
+
+
+def require(module: str, purpose: str, install: str = "") -> Any:
+    """Import `module` now. Raises DependencyMissing that says what it is for and how to get it."""
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a shared library that it needs is missing
+        name = module.split(".")[0]
+        how = install or f"pip install {name}"
+        raise DependencyMissing(f"{purpose} needs {name}, which cannot be imported ({error}): {how}") from error
+
+
+class LazyModule:
+    """Stands for a module until an attribute of it is asked for."""
+
+    def __init__(self, load: Callable[[], ModuleType]) -> None:
+        self._load = load
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._load(), name)
+        self.__dict__[name] = value  # the next use costs no more than an attribute
+        return value
+
+
+def lazy_import(module: str, purpose: str, install: str = "", prepare: Callable[[], None] | None = None) -> Any:
+    """`module`, imported at its first use; `prepare` runs before that."""
+
+    def load() -> ModuleType:
+        if prepare is not None:
+            prepare()
+        return require(module, purpose, install)  # type: ignore[no-any-return]
+
+    return LazyModule(load)

@@ -1,0 +1,68 @@
+"""The four network families: the only place that lists them. A variant's layers are in `train.models.<family>`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sarwater.errors import ModelUnknown
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of network."""
+
+    name: str
+    variants: tuple[str, ...]
+    """Names after the dash; `""` for a family that has one network only."""
+    default: str
+    """The variant that the family's name alone means when it is trained."""
+    network: str
+    """`module:class` of the network; the class takes (variant, input planes, normalise)."""
+    stride_px: int
+    """Height and width of what the network takes are multiples of this."""
+    always_normalised: bool = False
+    """Whether the network does not exist without batch normalisation."""
+    ships: str | None = None
+    """The variant that ships, under `engines/`; None where no model of this family does."""
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("fcn", ("vgg16", "vgg19"), "vgg16", "train.models.fcn:FCN", 32),
+        Family("unet", ("w64", "w32", "w16"), "w16", "train.models.unet:UNet", 16),
+        Family("deepunet", ("",), "", "train.models.deepunet:DeepUNet", 128),
+        Family(
+            "hrnet",
+            ("w48", "w32", "w18", "w18-small"),
+            "w18-small",
+            "train.models.hrnet:HRNet",
+            32,
+            always_normalised=True,
+            ships="w18-small",
+        ),
+    )
+}
+
+
+def family_of(name: str) -> Family:
+    """The family of `hrnet` or `hrnet-w48`. Raises ModelUnknown with the names that there are."""
+    family = FAMILIES.get(name.split("-")[0])
+    if family is None:
+        raise ModelUnknown(f"{name}: unknown model; expected a file or one of: {', '.join(FAMILIES)}")
+    return family
+
+
+def model_name(family: str, variant: str) -> str:
+    """`hrnet-w18`; a family of one network is named without a dash."""
+    return f"{family}-{variant}" if variant else family
+
+
+def parse_model(name: str) -> tuple[Family, str]:
+    """(family, variant) of `hrnet` (its default variant) or `hrnet-w48`. Raises ModelUnknown with the choices."""
+    family = family_of(name)
+    variant = name.partition("-")[2] or family.default
+    if variant not in family.variants:
+        choices = ", ".join(model_name(family.name, choice) for choice in family.variants)
+        raise ModelUnknown(f"{name}: {family.name} has no variant {variant!r}; expected one of: {choices}")
+    return family, variant

@@ -1,0 +1,80 @@
+"""What makes two runs the same: the input's hash, the mask's key, and the name that products begin with.
+
+Needs neither GDAL nor a network: a supervisor uses it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sarwater import __version__
+from sarwater.errors import SceneMissing, SceneUnreadable, SceneUnsafe
+from sarwater.request import Request
+
+MASK_SUFFIX = "_water.tif"
+_MAX_STEM_BYTES = 120
+_CHUNK_BYTES = 4 << 20
+
+
+def input_sha256(root: Path, members: Sequence[Path], progress: Callable[[], None] | None = None) -> str:
+    """The sha256 of a scene. Of a file, of its bytes; of a folder, of the sorted lines `<sha256>  <relative path>`.
+
+    `members` are the files of the scene, as its reader names them (`sarwater.scenes.members`); `progress` is called
+    after every few MB. Links and whatever else is no regular file are never followed.
+
+    Raises SceneMissing, SceneUnreadable, SceneUnsafe; OSError where the disk fails.
+    """
+    if list(members) == [root]:
+        return _file_sha256(root, root.name, progress)
+    names = {member.relative_to(root).as_posix(): member for member in members}
+    lines = (f"{_file_sha256(names[name], name, progress)}  {name}\n" for name in sorted(names))
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def mask_key(input_sha256: str, model_sha256: str, request: Request) -> str:
+    """The identity of a mask: one visible mask per key, whatever happens. Side products are not part of it."""
+    settings = request.mask_settings() | {"software": __version__}
+    document = json.dumps(settings, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(f"{input_sha256}\n{model_sha256}\n{document}\n".encode()).hexdigest()
+
+
+def stem_of(name: str | Path) -> str:
+    """The start of every product's name: the scene's own, reduced to letters, digits, `_`, `-` and `.`."""
+    stem = unicodedata.normalize("NFC", Path(name).stem)
+    cleaned = re.sub(r"[^\w.-]+", "_", stem).lstrip(".-")
+    return cleaned.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") or "scene"
+
+
+def mask_name(stem: str) -> str:
+    return stem + MASK_SUFFIX
+
+
+def _file_sha256(path: Path, name: str, progress: Callable[[], None] | None) -> str:
+    try:
+        # Not blocking, or a pipe would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise SceneMissing(f"{name}: no such file; expected a SAR scene") from None
+    except PermissionError:
+        raise SceneUnreadable(f"{name}: may not be read by this user; grant read permission on it") from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, or a socket
+            raise SceneUnsafe(f"{name}: a link or a socket, no regular file; send the file itself") from None
+        raise
+    digest = hashlib.sha256()
+    with open(descriptor, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SceneUnsafe(f"{name}: not a regular file; send the file itself")
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            if progress is not None:
+                progress()
+    return digest.hexdigest()

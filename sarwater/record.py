@@ -1,0 +1,54 @@
+"""Records that a person fills in: from flags, TOML, the environment, JSON or Python, with one validation for all."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sarwater.errors import SettingInvalid
+
+
+class Record(BaseModel):
+    """A frozen record. Unknown keys are refused. Each field's docstring is what every `--help` says of it.
+
+    Raises SettingInvalid, which is a UsageError, for a value that cannot be.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise invalid(error, type(self).model_fields) from None
+
+    def but(self, **changes: Any) -> Any:
+        """The same record with other values, validated as a new one."""
+        kept = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**(kept | changes))
+
+
+def invalid(error: ValidationError, known: Iterable[str]) -> SettingInvalid:
+    """What pydantic found wrong first, in one line: the key, the value, what was expected."""
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    text = str(first["msg"]).removeprefix("Value error, ")
+    others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if not path:
+        return SettingInvalid(text + others)
+    key = str(first["loc"][0])
+    if first["type"] == "missing":
+        return SettingInvalid(f"{path} is missing{others}", key)
+    if first["type"] == "extra_forbidden":
+        return SettingInvalid(unknown(path, known), key)
+    return SettingInvalid(f"{path} = {first['input']!r}: {text}{others}", key)
+
+
+def unknown(key: str, known: Iterable[str]) -> str:
+    """`unknown key 'treshold'; did you mean 'threshold'?`"""
+    names = list(known)
+    close = difflib.get_close_matches(key, names, 1)
+    return f"unknown key {key!r}; " + (f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}")

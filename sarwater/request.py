@@ -1,0 +1,112 @@
+"""What is asked of a scene: one record. Flags, TOML, JSON and validation follow from it.
+
+A field `sieve_px` is `sieve_px = 25` in TOML, `SARWATER_SIEVE_PX=25` in the environment of the daemon, `--sieve-px 25`
+as a flag and `Request(sieve_px=25)` in Python.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from sarwater.record import Record
+from sarwater.scenes.units import SCENE_UNITS
+from sarwater.upsampling import MAX_FACTOR
+
+MAX_SIEVE_PX = 2000
+"""A sieve holds twice as many rows as the smallest region that it keeps has pixels."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle in scene pixels, from the upper left corner."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+
+    def __str__(self) -> str:
+        return f"{self.x_px},{self.y_px},{self.width_px},{self.height_px}"
+
+
+class Limits(Record):
+    """What a scene may ask of the machine; beyond it, SceneUnsafe."""
+
+    max_input_bytes: int = Field(4 << 30, gt=0)
+    """Largest input file."""
+    max_pixels: int = Field(1_000_000_000, gt=0)
+    """Largest scene: width times height."""
+    max_bands: int = Field(16, gt=0)
+    """Most bands of one file."""
+    max_block_bytes: int = Field(512 << 20, gt=0)
+    """Largest decoded strip, tile or chunk, which is the least that can be read at once."""
+    max_expansion: int = Field(2000, gt=0)
+    """Largest ratio of decoded to stored bytes, against decompression bombs; Deflate at its best reaches 1032. Not
+    applied below 256 MiB."""
+
+
+class Request(Limits):
+    """What is made of a scene, and how."""
+
+    products: tuple[str, ...] | None = None
+    """What to make, the mask always; none means all of them."""
+    threshold: float | None = Field(None, gt=0, lt=1)
+    """Probability from which a pixel is water; none means the model's own."""
+    window: Window | None = None
+    """Only this part of the scene, X,Y,WIDTH,HEIGHT in pixels; none means all of it."""
+    polarisations: tuple[str, ...] = ()
+    """What feeds the model's `sar` channels, by name (`vv`) or band number; none means the obvious ones."""
+    unit: str | None = None
+    """Unit of the pixels, such as `sigma0_db`; none means what the scene says."""
+    nodata: float | None = None
+    """The one pixel value without a measurement; none means the scene's, else 0, and zeros that reach in from the left
+    or right edge."""
+    upsampling_factor: int | None = Field(None, ge=1, le=MAX_FACTOR)
+    """How many copies of each pixel the network sees along each axis; none goes by the pixel spacing, 1 never does."""
+    sieve_px: int = Field(0, ge=0, le=MAX_SIEVE_PX)
+    """Minimum mapping unit of the mask: bodies of water, and islands, of fewer pixels are filled in."""
+    minimum_area_m2: float = Field(0.0, ge=0)
+    """Smallest water body that gets a polygon; the mask keeps the others."""
+    simplify_m: float = Field(0.0, ge=0)
+    """Tolerance of the polygons' outlines in units of the CRS; 0 keeps every pixel corner."""
+
+    @field_validator("polarisations", "products", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """`"vv,vh"` is ("vv", "vh")."""
+        return tuple(filter(None, re.split(r"[,\s]+", value))) if isinstance(value, str) else value
+
+    @field_validator("polarisations")
+    @classmethod
+    def _lower_case(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name.lower() for name in names)
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _window_of_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            x, y, width, height = (int(part) for part in value.split(","))
+        except ValueError:
+            raise ValueError("expected four whole numbers, X,Y,WIDTH,HEIGHT in pixels") from None
+        return Window(x, y, width, height)
+
+    @field_validator("unit")
+    @classmethod
+    def _known_unit(cls, unit: str | None) -> str | None:
+        if unit is not None and unit not in SCENE_UNITS:
+            raise ValueError(f"expected one of: {', '.join(SCENE_UNITS)}")
+        return unit
+
+    def mask_settings(self) -> dict[str, Any]:
+        """What changes the mask's pixels, as JSON values: the settings' part of its key."""
+        return self.model_dump(mode="json", include=set(MASK_SETTINGS))
+
+
+MASK_SETTINGS = ("threshold", "window", "polarisations", "unit", "nodata", "upsampling_factor", "sieve_px")
+REQUEST_FIELDS = tuple(Request.model_fields)

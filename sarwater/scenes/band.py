@@ -1,0 +1,190 @@
+"""One band of a scene, and the incidence angles beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sarwater.errors import SceneUnreadable, UnitMismatch
+from sarwater.request import Window
+from sarwater.scenes.raster import gdal_array
+from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, POWER_UNITS, unlike_power
+
+Pixels = npt.NDArray[np.generic]
+Float32 = npt.NDArray[np.float32]
+Calibration = Callable[[Float32, Window], Float32]
+"""(H, W) float32 amplitude of a window -> sigma0, linear."""
+
+UNKNOWN_UNIT = "unknown"
+"""Of float pixels that do not say what they are; taken as amplitude, and refused by models for sigma0."""
+_DERIVED_ROWS = 256
+"""Rows whose values are derived at a time: what that takes beside the pixels does not grow with the tile."""
+_KEPT_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """One raster of a scene. `read` gives the stored type where it can, float32 for everything derived."""
+
+    dataset: Any
+    number: int
+    """GDAL's, from 1."""
+    unit: str
+    """Of the pixels as stored (of their amplitude, where they are complex): one of units.SCENE_UNITS, or another."""
+    polarisation: str | None = None
+    """`hh`, `hv`, `vh`, `vv`, or None where the product does not say."""
+    quadrature: Band | None = None
+    """The imaginary part, where it is a raster of its own."""
+    calibration: Calibration | None = None
+    wanted_unit: str | None = None
+    """Convert to this unit; None leaves the pixels as they are."""
+    nodata: float | None = None
+    """Stored value that a conversion turns into NaN."""
+    trusted: bool = False
+    """Whether somebody has looked at all of it and found its values possible for its unit; a part may look odd."""
+    scene: str = ""
+    """Name of the scene, for messages; that of the file where it is empty."""
+
+    @property
+    def label(self) -> str:
+        return self.polarisation or f"band {self.number}"
+
+    @property
+    def converted(self) -> bool:
+        return self.wanted_unit is not None
+
+    @property
+    def delivered_unit(self) -> str:
+        """Of what `read` gives."""
+        return self.wanted_unit or self.unit
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        stored = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType))
+        kept = stored in _KEPT_DTYPES and self.quadrature is None and not self.converted
+        return stored if kept else np.dtype(np.float32)
+
+    def in_unit(self, unit: str, nodata: float | None) -> Band | None:
+        """This band as a model's `unit`, or None where there is no way there."""
+        if self.unit == unit or (self.unit == UNKNOWN_UNIT and unit == "amplitude_dn"):
+            return self
+        from_amplitude = self.unit == "amplitude_dn" and self.calibration is not None
+        to_sigma0 = unit.startswith("sigma0") and (from_amplitude or self.unit.startswith("sigma0"))
+        if to_sigma0 or (unit == "amplitude_dn" and self.unit in POWER_UNITS):
+            return replace(self, wanted_unit=unit, nodata=nodata)
+        return None
+
+    def read(self, window: Window) -> Pixels:
+        """(H, W) in `dtype`; complex pixels as their amplitude.
+
+        Raises SceneUnreadable, and UnitMismatch for pixels that cannot be in `unit`.
+        """
+        pixels: Pixels = self._stored(window)
+        if self.quadrature is not None:
+            pixels = np.hypot(pixels.astype(np.float32), self.quadrature.read(window).astype(np.float32))
+        if np.iscomplexobj(pixels):
+            pixels = np.abs(pixels)
+        if self.converted:
+            return self._converted(pixels.astype(np.float32), window)
+        return pixels.astype(self.dtype, copy=False)
+
+    def read_into(self, out: Pixels, window: Window) -> None:
+        """As `read`, into (H, W) `out`; straight from the decoder where nothing is to be done to the pixels."""
+        stored = gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType)
+        if out.dtype == stored and self.quadrature is None and not self.converted:
+            self._stored(window, out)
+            return
+        for first in range(0, window.height_px, _DERIVED_ROWS):
+            part = out[first : first + _DERIVED_ROWS]
+            part[...] = self.read(replace(window, y_px=window.y_px + first, height_px=len(part)))
+
+    def _converted(self, values: Float32, window: Window) -> Float32:
+        missing = np.isnan(values) if self.nodata is None else values == self.nodata
+        in_db = self.unit.endswith("_db")
+        if self.unit in POWER_UNITS and not self.trusted:
+            self._refuse_other_units(values, np.isfinite(values) & ~missing, in_db=in_db)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if in_db:
+                linear = np.power(np.float32(10), values / 10)
+            elif self.unit == "amplitude_dn" and self.calibration:
+                linear = self.calibration(values, window)
+            else:
+                linear = values
+            result: Float32 = 10 * np.log10(linear) if self.wanted_unit == "sigma0_db" else linear
+        if self.wanted_unit == "amplitude_dn":
+            result = self._amplitude(linear)
+        result[missing] = np.nan
+        return result
+
+    def _refuse_other_units(self, values: Float32, measured: npt.NDArray[np.bool_], *, in_db: bool) -> None:
+        """Said to be power, by the product or with --unit, and none: the mask would be all water, or all land."""
+        why = unlike_power(values, measured, in_db=in_db, calibrated=not self.unit.startswith("intensity"))
+        if why is not None:
+            raise UnitMismatch(
+                f"{self._scene}: as {self.unit} ({self.label}), {why}; state the right --unit, or convert the scene"
+            )
+
+    def _amplitude(self, power: Float32) -> Float32:
+        """The root of `power`, (H, W) float32. What is not above 0 once noise is subtracted is dark, not nodata."""
+        scale = 1.0 if self.unit.startswith("intensity") else AMPLITUDE_DN_AT_0_DB
+        dark = power < 0
+        amplitude: Float32 = np.sqrt(np.where(dark, 0, power)) * np.float32(scale)
+        amplitude[dark] = 1
+        return amplitude
+
+    def _stored(self, window: Window, out: Pixels | None = None) -> Any:
+        try:
+            return self._raster.ReadAsArray(window.x_px, window.y_px, window.width_px, window.height_px, buf_obj=out)
+        except RuntimeError as error:
+            last = window.y_px + window.height_px - 1
+            raise SceneUnreadable(
+                f"{self._scene}: {self.label}, rows {window.y_px}..{last} cannot be decoded ({error}); "
+                "the file is damaged: send it again"
+            ) from error
+
+    @property
+    def _scene(self) -> str:
+        return self.scene or Path(self.dataset.GetDescription()).name
+
+    @property
+    def _raster(self) -> Any:
+        return self.dataset.GetRasterBand(self.number)
+
+
+@dataclass(frozen=True, eq=False)
+class Incidence:
+    """The incidence-angle mask (GIM) of a geocoded product: theta = value * scale - offset, in degrees, 0 for nodata.
+
+    The angle is that between the radar's look and the ground's normal, signed: at 90 degrees and beyond the ground
+    lies in radar shadow; at 0 and below it leans further towards the radar than the look does, and is in layover.
+    Neither can be told from water, or from anything else, by brightness.
+    """
+
+    band: Band
+    scale: float | None
+    offset: float | None
+    """None, with `scale`, where the product does not tell them: the mask can then feed a network, but has no angles."""
+
+    def angle_deg(self, window: Window) -> npt.NDArray[np.float64]:
+        """(H, W) float64. Raises ValueError without scale and offset, SceneUnreadable."""
+        if self.scale is None or self.offset is None:
+            raise ValueError("this incidence-angle mask has no scale")
+        values = self.band.read(window).astype(np.float64)
+        return values * self.scale - self.offset
+
+    def shadow(self, window: Window) -> npt.NDArray[np.bool_]:
+        """(H, W) True in radar shadow or layover; the largest value that the mask can hold counts as 90 degrees.
+
+        Half a step of tolerance keeps rounding out of it.
+        """
+        if self.scale is None or self.offset is None:
+            return np.zeros((window.height_px, window.width_px), bool)
+        values = self.band.read(window)
+        angles = values.astype(np.float32) * np.float32(self.scale) - np.float32(self.offset)
+        hidden: npt.NDArray[np.bool_] = ((angles <= 0) | (angles > 90 - 1.5 * self.scale)) & (values != 0)
+        return hidden

@@ -1,0 +1,28 @@
+"""What a file declares, held against what a scene may ask of the machine."""
+
+from __future__ import annotations
+
+from sarwater.errors import SceneUnsafe
+from sarwater.request import Limits
+
+SMALL_BYTES = 256 << 20
+"""Decoded size below which no expansion is too large."""
+
+
+def check_declared(
+    name: str, limits: Limits, *, pixels: int, block_bytes: int, decoded_bytes: int, stored_bytes: int
+) -> None:
+    """Raises SceneUnsafe, with the option that lifts the limit."""
+    expansion = decoded_bytes // max(stored_bytes, 1) if decoded_bytes > SMALL_BYTES else 0
+    for what, found, option in (
+        ("pixels", pixels, "max_pixels"),
+        ("bytes in one strip, tile or chunk", block_bytes, "max_block_bytes"),
+        ("decoded bytes per stored byte", expansion, "max_expansion"),
+    ):
+        limit = getattr(limits, option)
+        if found > limit:
+            flag = "--" + option.replace("_", "-")
+            raise SceneUnsafe(
+                f"{name}: declares {found:,} {what}, more than the limit of {limit:,}; raise it with {flag} if that is "
+                "right"
+            )

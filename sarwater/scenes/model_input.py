@@ -1,0 +1,294 @@
+"""A scene as a network sees it: channels in the model's order, strips of rows, nodata, a window.
+
+with open_model_input(path, manifest.channels) as scene:
+    plan = backend.plan(scene.height_px, scene.width_px)
+    for rows, valid in scene.strips(plan):
+        ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from sarwater.errors import UnitMismatch, UsageError
+from sarwater.manifest import Channel
+from sarwater.request import Request, Window
+from sarwater.scenes.band import UNKNOWN_UNIT, Band
+from sarwater.scenes.channels import choose_bands
+from sarwater.scenes.georeference import Georeference
+from sarwater.scenes.scene import Scene
+from sarwater.scenes.units import unlike_amplitude
+from sarwater.scenes.valid_extent import Columns, is_empty, measured_columns, outside
+from sarwater.tiling import TilePlan
+from sarwater.upsampling import upsampled
+
+Pixels = npt.NDArray[np.generic]
+Bool = npt.NDArray[np.bool_]
+
+See = Callable[[int, Pixels, Bool | None], None]
+"""Called with (first row, pixels (C, n, W), validity (n, W) or None)."""
+
+
+@dataclass
+class ModelInput:
+    """An opened scene, cut to a window. A context manager: leaving it closes the files. One thread reads."""
+
+    scene: Scene
+    bands: tuple[Band, ...]
+    """One per channel of the model."""
+    window: Window
+    sar_channels: tuple[int, ...]
+    """Which of them are backscatter; the others (incidence angles) do not tell where something was measured."""
+    sar_nodata: float | None
+    """Pixel value that means that nothing was measured; None where there is none, or NaN stands for it."""
+    zeros_at_edges: bool = False
+    """Whether zeros that reach in from the left or right edge of the scene are taken for nodata."""
+    upsampling_factor: int = 1
+    """How many copies of each pixel `strips` gives along each axis (sarwater/upsampling.py)."""
+    valid_columns: tuple[Columns, Columns] | None = None
+    """First measured column of each row of the scene and the one after the last, where somebody has looked."""
+    _cleared: bool = False
+    """Whether some zeros at edges were taken for nodata."""
+
+    @classmethod
+    def of(cls, scene: Scene, channels: Sequence[Channel], request: Request) -> ModelInput:
+        """The scene's bands for these `channels`. Raises ChannelMissing, UnitMismatch, UsageError for a window outside
+        the scene."""
+        if request.unit:
+            scene.bands = tuple(replace(band, unit=request.unit) for band in scene.bands)
+        nodata = scene.nodata if request.nodata is None else request.nodata
+        bands = choose_bands(scene, channels, request.polarisations, nodata)
+        sar = tuple(number for number, channel in enumerate(channels) if channel.name != "gim")
+        first = bands[sar[0]]
+        return cls(
+            scene=scene,
+            bands=bands,
+            window=_inside(request.window, scene),
+            sar_channels=sar,
+            sar_nodata=None if first.converted else nodata,
+            zeros_at_edges=_zeros_at_edges(first, nodata, request),
+        )
+
+    @property
+    def name(self) -> str:
+        return self.scene.name
+
+    @property
+    def nodata(self) -> float | None:
+        """What a backend may compare every channel with; None where `strips` yields a validity mask instead."""
+        return self.sar_nodata if len(self.sar_channels) == len(self.bands) else None
+
+    @property
+    def height_px(self) -> int:
+        return self.window.height_px
+
+    @property
+    def width_px(self) -> int:
+        return self.window.width_px
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Of the strips: the sensor's own, or float32 where bands differ or values are derived."""
+        return np.result_type(*(band.dtype for band in self.bands))
+
+    @property
+    def georeference(self) -> Georeference:
+        return self.scene.georeference.shifted(self.window.x_px, self.window.y_px)
+
+    @property
+    def pixel_m(self) -> float | None:
+        """Pixel spacing on the ground; None where it is not known."""
+        return self.scene.pixel_m
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever uses the products should know, in plain words."""
+        notes = list(self.scene.notes)
+        if not self.georeference.known:
+            notes.append("the scene has no georeference: products are in rows and columns")
+        if self.upsampling_factor > 1:
+            notes.append(
+                f"pixels are coarser than the model knows: it saw each {self.upsampling_factor} times along each axis"
+            )
+        for band in self.bands:
+            if band.converted:
+                notes.append(f"{band.label}: {band.unit} was converted to {band.delivered_unit}")
+        if self._cleared:
+            notes.append(
+                "zeros that reach in from the left or right edge were taken for nodata; --nodata says otherwise"
+            )
+        return tuple(notes)
+
+    def cropped(self, window: Window) -> ModelInput:
+        """The same scene, cut to a window of scene pixels. Raises UsageError where that lies outside of it."""
+        return replace(self, window=_inside(window, self.scene))
+
+    def look_through(self, rows_at_a_time: int = 1024) -> None:
+        """Read all of the window once: damage shows, and values that cannot be in the unit; the valid extent is noted.
+        For those who read the same scene again and again, in small windows. Raises as `read`."""
+        whole = Window(0, 0, self.scene.width_px, self.scene.height_px)
+        columns = []
+        for row in range(0, self.height_px, rows_at_a_time):
+            count = min(rows_at_a_time, self.height_px - row)
+            rows, _ = self.read(row, count)
+            if self.zeros_at_edges:
+                columns.append(measured_columns(is_empty(rows[list(self.sar_channels)], self.sar_nodata)))
+        if columns and self.window == whole:
+            first, end = zip(*columns, strict=True)
+            self.valid_columns = np.concatenate(first), np.concatenate(end)
+        self.bands = tuple(replace(band, trusted=True) for band in self.bands)
+
+    def read(self, row: int, count: int) -> tuple[Pixels, Bool | None]:
+        """Rows [row, row + count) of the window: (C, count, W) pixels, and (count, W) validity where it takes more
+        than `nodata` to tell.
+
+        Raises SceneUnreadable where a block cannot be decoded, UnitMismatch where the pixels cannot be the amplitudes
+        that they are taken for.
+        """
+        rows = np.empty((len(self.bands), count, self.width_px), self.dtype)
+        return rows, self._read_into(rows, row)
+
+    def read_valid(self, row: int, count: int) -> tuple[Pixels, Bool]:
+        """As `read`, with the validity (count, W) of every pixel in any case."""
+        rows, valid = self.read(row, count)
+        if valid is None:
+            valid = np.ones(rows.shape[1:], bool) if self.nodata is None else (rows != self.nodata).any(axis=0)
+        return rows, valid
+
+    def _read_into(self, rows: Pixels, row: int) -> Bool | None:
+        window = self._rows(row, rows.shape[1])
+        for channel, band in zip(rows, self.bands, strict=True):
+            band.read_into(channel, window)
+        valid: Bool | None = self.scene.read_mask(window)
+        if self.zeros_at_edges:
+            self._clear_outside(rows, window)
+        self._refuse_other_units(rows)
+        if rows.dtype.kind == "f":
+            finite: Bool = np.asarray(np.isfinite(rows).all(axis=0))
+            rows[:, ~finite] = 0
+            valid = finite if valid is None else finite & valid
+        if self.sar_nodata is not None and (valid is not None or self.nodata is None):
+            known: Bool = np.asarray((rows[list(self.sar_channels)] != self.sar_nodata).any(axis=0))
+            valid = known if valid is None else known & valid
+        return valid
+
+    def _clear_outside(self, rows: Pixels, window: Window) -> None:
+        """Set what is no measurement to nodata, or to NaN where the scene has no value for it."""
+        sar = list(self.sar_channels)
+        if self.valid_columns is not None:
+            first, end = (edge[window.y_px : window.y_px + window.height_px] for edge in self.valid_columns)
+            beyond = outside(first, end, np.arange(window.x_px, window.x_px + window.width_px))
+        else:
+            found = self._beyond(rows[sar], window)
+            if found is None:
+                return
+            beyond = found
+        self._cleared = self._cleared or bool((rows[sar[0]][beyond] == 0).any())
+        for channel in sar:
+            rows[channel][beyond] = np.nan if self.sar_nodata is None else self.sar_nodata
+
+    def _beyond(self, sar_rows: Pixels, window: Window) -> Bool | None:
+        """(H, W) True beyond the valid extent; None where no row of `sar_rows` (C, H, W) ends before the window."""
+        ends = is_empty(sar_rows[:, :, [0, -1]], self.sar_nodata)
+        cut = np.flatnonzero(ends.any(axis=1))
+        if not cut.size:
+            return None
+        first, end = measured_columns(is_empty(sar_rows[:, cut], self.sar_nodata))
+        right_px = window.x_px + window.width_px
+        # The edge of a window is not that of the extent: zeros have to go on to the edge of the scene.
+        first[~self._empty_to(0, window.x_px, window)[cut]] = 0
+        end[~self._empty_to(right_px, self.scene.width_px, window)[cut]] = self.width_px
+        beyond = np.zeros(sar_rows.shape[1:], bool)
+        beyond[cut] = outside(first, end, np.arange(self.width_px))
+        return beyond
+
+    def _empty_to(self, left_px: int, right_px: int, window: Window) -> Bool:
+        """(height of the window,) True where its rows hold nothing from column `left_px` of the scene to `right_px`."""
+        if left_px == right_px:
+            return np.ones(window.height_px, bool)
+        beside = Window(left_px, window.y_px, right_px - left_px, window.height_px)
+        pixels = np.stack([self.bands[channel].read(beside) for channel in self.sar_channels])
+        return np.asarray(is_empty(pixels, self.sar_nodata).all(axis=1))
+
+    def shadow(self, row: int, count: int) -> Bool | None:
+        """(count, W) True in radar shadow or layover; None where the product does not tell. For another thread."""
+        shadow = self.scene.shadow
+        return None if shadow is None else shadow.shadow(self._rows(row, count))
+
+    def _rows(self, row: int, count: int) -> Window:
+        return Window(self.window.x_px, self.window.y_px + row, self.width_px, count)
+
+    def strips(self, plan: TilePlan, see: See | None = None) -> Iterator[tuple[Pixels, Bool | None]]:
+        """The pixels of each tile row of `plan`, north to south; what two of them share is read once.
+
+        The plan is that of the upsampled scene, if it is (`upsampling_factor`). `see` is called with every row of the
+        scene itself once: (row, pixels, validity).
+        """
+        factor = self.upsampling_factor
+        rows = np.empty((len(self.bands), 0, self.width_px), self.dtype)
+        valid: Bool | None = None
+        end = 0
+        for span in plan.rows:
+            start, stop = span.start // factor, min(-(-(span.start + plan.tile_px) // factor), self.height_px)
+            keep = end - start
+            strip = np.empty((len(self.bands), stop - start, self.width_px), self.dtype)
+            strip[:, :keep] = rows[:, rows.shape[1] - keep :]
+            fresh_valid = self._read_into(strip[:, keep:], end)
+            if see:
+                see(end, strip[:, keep:], fresh_valid)
+            if fresh_valid is not None and valid is not None:
+                fresh_valid = np.concatenate([valid[len(valid) - keep :], fresh_valid])
+            rows, valid, end = strip, fresh_valid, stop
+            if factor == 1:
+                yield rows, valid
+                continue
+            part = slice(span.start - start * factor, span.start + plan.tile_px - start * factor)
+            yield upsampled(rows, factor)[:, part], None if valid is None else upsampled(valid, factor)[part]
+
+    def _refuse_other_units(self, rows: Pixels) -> None:
+        """What has not said that it is no amplitude, and is none."""
+        first = self.bands[self.sar_channels[0]]
+        if first.trusted or first.converted or first.unit not in ("amplitude_dn", UNKNOWN_UNIT):
+            return
+        if why := unlike_amplitude(rows[self.sar_channels[0]], self.sar_nodata):
+            raise UnitMismatch(
+                f"{self.name}: {why}: state that with --unit, as sigma0_db or sigma0_linear, or the value of its "
+                "nodata with --nodata (in settings: `unit`, `nodata`)"
+            )
+
+    def close(self) -> None:
+        self.scene.close()
+
+    def __enter__(self) -> ModelInput:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _zeros_at_edges(band: Band, nodata: float | None, request: Request) -> bool:
+    """Not where zeros are nodata anyway, not where zero is a level (decibels), and not where somebody has said what
+    nodata is."""
+    in_db = band.delivered_unit.endswith("_db")
+    float_without_nodata = nodata is None and band.dtype.kind == "f"
+    return request.nodata is None and not in_db and (bool(nodata) or float_without_nodata)
+
+
+def _inside(window: Window | None, scene: Scene) -> Window:
+    if window is None:
+        return Window(0, 0, scene.width_px, scene.height_px)
+    if (
+        min(window.x_px, window.y_px) < 0
+        or min(window.width_px, window.height_px) < 1
+        or window.x_px + window.width_px > scene.width_px
+        or window.y_px + window.height_px > scene.height_px
+    ):
+        raise UsageError(f"--window {window}: not inside the scene of {scene.width_px} x {scene.height_px} px")
+    return window

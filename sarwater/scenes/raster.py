@@ -1,0 +1,63 @@
+"""GDAL, set up so that a hostile file reads nothing but itself. Every other module takes `gdal` from here.
+
+It is imported at its first use: a supervisor, and every `--help`, does without.
+Sources: GDAL configuration options (https://gdal.org/user/configoptions.html); the measurements in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sarwater.dependencies import lazy_import, require
+
+__all__ = ["CACHE_BYTES", "close_dataset", "gdal", "gdal_array", "h5py", "ogr", "osr"]
+
+CACHE_BYTES = 96 << 20
+"""GDAL's block cache: a few block rows of the widest scene; its default of 5 % of memory is no bound at all."""
+_PURPOSE = "reading and writing rasters"
+_INSTALL = (
+    '`make setup`, or pip install --no-build-isolation "gdal[numpy]==$(gdal-config --version)" beside libgdal-dev'
+)
+_OPTIONS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecars: a VRT named x.tif.ovr would attach to x.tif
+    "GDAL_PAM_ENABLED": "NO",  # neither read nor write .aux.xml
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # no network
+    "OGR_SQLITE_SYNCHRONOUS": "OFF",  # a GeoPackage is synced once, when it is finished
+}
+_ready = False
+
+
+def _prepare() -> None:
+    """Once, before the first use of GDAL or HDF5."""
+    global _ready
+    if _ready:
+        return
+    _ready = True
+    _forbid_plugins()
+    found, ogr_module, osr_module = (require(f"osgeo.{name}", _PURPOSE, _INSTALL) for name in ("gdal", "ogr", "osr"))
+    found.SetErrorHandler("CPLQuietErrorHandler")  # a failure becomes an exception, and one line of ours
+    for module in (found, ogr_module, osr_module):
+        module.UseExceptions()
+    found.SetCacheMax(CACHE_BYTES)
+    for option, value in _OPTIONS.items():
+        found.SetConfigOption(option, value)
+
+
+def _forbid_plugins() -> None:
+    """Read once, when the HDF5 library starts: no filter plugin may be loaded because a file names one."""
+    os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
+
+
+gdal = lazy_import("osgeo.gdal", _PURPOSE, _INSTALL, _prepare)
+gdal_array = lazy_import("osgeo.gdal_array", _PURPOSE, _INSTALL, _prepare)
+ogr = lazy_import("osgeo.ogr", _PURPOSE, _INSTALL, _prepare)
+osr = lazy_import("osgeo.osr", _PURPOSE, _INSTALL, _prepare)
+h5py = lazy_import("h5py", "checking HDF5 products", prepare=_forbid_plugins)
+
+
+def close_dataset(dataset: Any) -> None:
+    """Close now, and raise what goes wrong (RuntimeError); the garbage collector would only print it."""
+    if dataset is not None:
+        # Dataset.Close came with GDAL 3.8; before, the destructor of the binding does the same.
+        getattr(dataset, "Close", lambda: dataset.__swig_destroy__(dataset))()

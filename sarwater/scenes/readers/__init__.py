@@ -1,0 +1,106 @@
+"""The registry of readers, and the way in: what a path is, which files belong to it, whether it is whole, open it.
+
+Told by content and by the product's fixed layout. A new kind of product is one file here and one line in READERS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sarwater.errors import SceneIncomplete, SceneMissing, SceneUnreadable
+from sarwater.manifest import Channel
+from sarwater.request import Limits, Request
+from sarwater.scenes.band import Incidence
+from sarwater.scenes.model_input import ModelInput
+from sarwater.scenes.readers.base import Reader, Source, check_members
+from sarwater.scenes.readers.geotiff import GeoTiff
+from sarwater.scenes.readers.hdf5_product import Hdf5Product
+from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
+from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
+from sarwater.scenes.scene import Scene
+
+READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), GeoTiff())
+"""The first that matches has it."""
+
+__all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "open_scene", "reader_of"]
+
+
+def find_reader(path: Path, name: str | None = None) -> Reader | None:
+    """The reader of `path`, called `name`; None where it is of no kind that is known, or cannot be looked at."""
+    try:
+        return next((reader for reader in READERS if reader.matches(path, name or path.name)), None)
+    except OSError:
+        return None
+
+
+def reader_of(path: Path, name: str | None = None) -> Reader:
+    """Raises SceneMissing, SceneUnreadable with what was looked for, SceneIncomplete for a product that lacks files."""
+    name = name or path.name
+    if not path.exists():
+        raise SceneMissing(f"{name}: no such file or folder; expected a readable SAR scene")
+    reader = find_reader(path, name)
+    if reader is None:
+        kind = "folder" if path.is_dir() else "file"
+        looked_for = "; ".join(f"{reader.name}: {reader.looks_for}" for reader in READERS)
+        raise SceneUnreadable(f"{name}: a {kind} of no kind that this version reads; looked for: {looked_for}")
+    if lack := reader.missing(path):
+        raise SceneIncomplete(
+            f"{name}: a {reader.name} without {', '.join(lack[:3])}{f' and {len(lack) - 3} more' * (len(lack) > 3)}; "
+            "send all of the product"
+        )
+    return reader
+
+
+def members(path: Path, name: str | None = None) -> list[Path]:
+    """The files of the scene at `path`, sorted. Raises as `reader_of`, and SceneUnsafe for links among them."""
+    return reader_of(path, name).members(path)
+
+
+def open_scene(path: Path, limits: Limits | None = None, name: str | None = None) -> Scene:
+    """Open the scene at `path`, a file or a product folder; `name` is what it is called, where it was renamed.
+
+    Raises SceneMissing, SceneEmpty, SceneTruncated, SceneUnreadable, SceneIncomplete, SceneUnsafe, SceneIsProduct.
+    """
+    source = Source(path, name or path.name, limits or Limits())
+    if path.exists() and not path.is_dir():
+        check_members(source, [path])  # before a byte of it is read: a pipe would be waited for
+    reader = reader_of(path, source.name)
+    check_members(source, reader.members(path))
+    scene = reader.open(source)
+    scene.name = source.name
+    return scene
+
+
+def open_model_input(
+    path: Path,
+    channels: Sequence[Channel],
+    request: Request | None = None,
+    name: str | None = None,
+    gim: Path | None = None,
+) -> ModelInput:
+    """Open the scene at `path` as a model with these `channels` sees it. `gim` is its incidence-angle mask, where that
+    is no part of the product.
+
+    Raises as `open_scene`; ChannelMissing, UnitMismatch; UsageError for a window outside the scene.
+    """
+    request = request or Request()
+    scene = open_scene(path, request, name)
+    try:
+        if gim is not None:
+            scene.incidence = _incidence_in(gim, scene, request)
+        return ModelInput.of(scene, channels, request)
+    except BaseException:
+        scene.close()
+        raise
+
+
+def _incidence_in(path: Path, scene: Scene, limits: Limits) -> Incidence:
+    mask = open_scene(path, limits)
+    if (mask.width_px, mask.height_px) != (scene.width_px, scene.height_px):
+        raise SceneUnreadable(
+            f"{path.name}: {mask.width_px} x {mask.height_px} px, expected {scene.width_px} x {scene.height_px} px as "
+            f"{scene.name}"
+        )
+    return Incidence(replace(mask.bands[0], unit="incidence_dn"), None, None)

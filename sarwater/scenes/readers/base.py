@@ -1,0 +1,98 @@
+"""What a reader answers for a path: is it yours, is it all there, which files belong to it, open it."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from sarwater.errors import SceneEmpty, SceneMissing, SceneUnsafe
+from sarwater.request import Limits
+from sarwater.scenes.scene import Scene
+
+MAX_MEMBERS = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a scene lies and what it is called. The two differ in the daemon, which keeps a claimed scene under a
+    harmless name: times and polarisations are told by `name`, and messages say it."""
+
+    path: Path
+    name: str
+    limits: Limits
+
+
+class Reader(ABC):
+    """One kind of product. Everything but `open` is cheap and needs no GDAL: a supervisor asks it at every look."""
+
+    name: str
+    """What a person would call it: `KOMPSAT-5 folder`."""
+    looks_for: str
+    """How it is told, for the message that says that a path is none of the known kinds."""
+
+    @abstractmethod
+    def matches(self, path: Path, name: str) -> bool:
+        """Whether this reader is the one for `path`, called `name`. A folder that is still being copied matches as
+        soon as its name or its first files tell what it will be."""
+
+    def missing(self, path: Path) -> list[str]:
+        """What the product still lacks, as patterns or file names; empty where it is complete."""
+        return []
+
+    def members(self, path: Path) -> list[Path]:
+        """The files that belong to the product, sorted: what its identity is made of, and what is moved together.
+
+        Raises SceneUnsafe for links and whatever else is no regular file, or too many of them.
+        """
+        return [path] if not path.is_dir() else _files_of(path)
+
+    @abstractmethod
+    def open(self, source: Source) -> Scene:
+        """Raises SceneTruncated, SceneUnreadable, SceneUnsafe, SceneIsProduct."""
+
+
+def check_members(source: Source, members: list[Path]) -> None:
+    """Every file is regular, not empty and not too large. Raises SceneMissing, SceneEmpty, SceneUnsafe."""
+    for file in members:
+        name = source.name if file == source.path else f"{source.name}/{file.relative_to(source.path)}"
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise SceneMissing(f"{name}: {error.strerror}; expected a readable SAR scene") from error
+        if not file.is_file():
+            raise SceneMissing(f"{name}: not a regular file; expected a SAR scene")
+        if status.st_size == 0 and file == source.path:
+            raise SceneEmpty(f"{name}: an empty file; the transfer failed: send it again")
+        if status.st_size > source.limits.max_input_bytes:
+            raise SceneUnsafe(
+                f"{name}: {status.st_size:,} bytes, more than the limit of {source.limits.max_input_bytes:,}; "
+                "raise it with --max-input-bytes if that is right"
+            )
+
+
+def named(folder: Path, *patterns: str) -> list[Path]:
+    """Files of `folder` whose name matches one of the patterns, whatever the case; sorted. [] where it is none."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [path for path in entries if any(fnmatch(path.name.lower(), pattern.lower()) for pattern in patterns)]
+
+
+def _files_of(folder: Path) -> list[Path]:
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        files += [Path(parent, name) for name in names]
+        for entry in (*folders, *names):
+            path = Path(parent, entry)
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise SceneUnsafe(
+                    f"{folder.name}/{path.relative_to(folder)}: a link or a special file; expected a folder of "
+                    "regular files"
+                )
+        if len(files) > MAX_MEMBERS:
+            raise SceneUnsafe(f"{folder.name}: holds more than {MAX_MEMBERS} files; expected one product")
+    return sorted(files)

@@ -1,0 +1,153 @@
+"""GeoTIFF in all its forms: striped, tiled, BigTIFF, cloud-optimised."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sarwater.errors import SceneIsProduct, SceneUnreadable, SceneUnsafe
+from sarwater.scenes.band import UNKNOWN_UNIT, Band
+from sarwater.scenes.georeference import Georeference
+from sarwater.scenes.limits import check_declared
+from sarwater.scenes.raster import gdal, gdal_array
+from sarwater.scenes.readers.base import Reader, Source
+from sarwater.scenes.scene import Scene
+from sarwater.scenes.tiff import check_structure, is_tiff
+from sarwater.tags import MASK_KEY_TAG
+
+_POLARISATION = re.compile(r"(?<![A-Za-z])(hh|hv|vh|vv)(?![A-Za-z])", re.IGNORECASE)
+_TIMESTAMP = re.compile(
+    r"(?<!\d)((?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))T?([01]\d|2[0-3])([0-5]\d)([0-5]\d)(?!\d)"
+)
+
+
+class GeoTiff(Reader):
+    name = "GeoTIFF"
+    looks_for = "a file that begins as a TIFF does"
+
+    def matches(self, path: Path, name: str) -> bool:
+        return path.is_file() and is_tiff(path)
+
+    def open(self, source: Source) -> Scene:
+        dataset = open_tiff(source)
+        if dataset.GetMetadataItem(MASK_KEY_TAG):
+            raise SceneIsProduct(
+                f"{source.name}: a product of sarwater, never its input; give the SAR scene that it was made of"
+            )
+        return scene_of(source, dataset)
+
+
+def open_tiff(source: Source) -> Any:
+    """The GDAL dataset of a TIFF, after its structure was checked: every strip and tile is there, none is absurd.
+
+    Raises SceneTruncated, SceneUnreadable, SceneUnsafe.
+    """
+    structure = check_structure(source.path, source.name)
+    check_declared(
+        source.name,
+        source.limits,
+        pixels=structure.width_px * structure.height_px,
+        block_bytes=structure.block_bytes,
+        decoded_bytes=structure.stored_bytes,
+        stored_bytes=source.path.stat().st_size,
+    )
+    return open_raster(source, ["GTiff"])
+
+
+def open_raster(source: Source, drivers: list[str], part: str | None = None) -> Any:
+    """Open one file with GDAL and the drivers named, no other; `part` is GDAL's name for a part of it.
+
+    Raises SceneUnreadable, SceneUnsafe.
+    """
+    try:
+        # An absolute path of a real file: never one of GDAL's /vsi or connection-string names.
+        dataset = gdal.OpenEx(
+            part or str(source.path.resolve()), gdal.OF_RASTER | gdal.OF_READONLY | gdal.OF_VERBOSE_ERROR, drivers
+        )
+    except RuntimeError as error:
+        raise SceneUnreadable(
+            f"{source.name}: GDAL cannot read it ({error}); expected a SAR raster: send it again"
+        ) from error
+    if not 1 <= dataset.RasterCount <= source.limits.max_bands:
+        raise SceneUnsafe(
+            f"{source.name}: has {dataset.RasterCount} bands, more than the limit of {source.limits.max_bands} or "
+            "none; take the SAR bands out of it (gdal_translate -b), or raise the limit with --max-bands"
+        )
+    return dataset
+
+
+def scene_of(source: Source, dataset: Any) -> Scene:
+    """A Scene of every band of `dataset` that holds measurements."""
+    texts = (source.name, *dataset.GetMetadata().values())
+    rasters = [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
+    measured = [raster for raster in rasters if raster.GetColorInterpretation() != gdal.GCI_AlphaBand]
+    bands = tuple(
+        Band(
+            dataset,
+            raster.GetBand(),
+            _unit_of(raster),
+            _polarisation_of(raster, texts if len(measured) == 1 else ()),
+            scene=source.name,
+        )
+        for raster in measured
+    )
+    masked = measured[0].GetMaskFlags() & (gdal.GMF_PER_DATASET | gdal.GMF_ALPHA)
+    return Scene(
+        width_px=dataset.RasterXSize,
+        height_px=dataset.RasterYSize,
+        bands=bands,
+        georeference=Georeference.of(dataset),
+        format="GeoTIFF",
+        declared_nodata=measured[0].GetNoDataValue(),
+        nodata=_nodata_of(measured),
+        mask_band=measured[0].GetMaskBand() if masked else None,
+        acquired=next(filter(None, map(time_in, texts)), None),
+        name=source.name,
+    )
+
+
+def _polarisation_of(band: Any, texts: tuple[str, ...]) -> str | None:
+    """What the band says of itself, else what the file's name and tags say (for a file of one band)."""
+    metadata = band.GetMetadata()
+    for text in (metadata.get("POLARISATION"), metadata.get("POLARIZATION"), band.GetDescription(), *texts):
+        if text and (found := _POLARISATION.search(text.replace("_", " "))):
+            return found[1].lower()
+    return None
+
+
+def _unit_of(band: Any) -> str:
+    """Integers and complex numbers are amplitudes; floats are what their unit or name says."""
+    if _dtype_of(band).kind != "f":
+        return "amplitude_dn"
+    text = " ".join((band.GetUnitType(), band.GetDescription(), *band.GetMetadata().values())).lower()
+    in_db = re.search(r"(?<![a-z])db(?![a-z])", text.replace("_", " "))
+    for quantity in ("sigma0", "gamma0", "beta0", "intensity"):
+        if quantity in text or quantity.replace("0", "_0") in text:
+            return f"{quantity}_db" if in_db else f"{quantity}_linear"
+    return "amplitude_dn" if "amplitude" in text else UNKNOWN_UNIT
+
+
+def _dtype_of(band: Any) -> np.dtype[np.generic]:
+    kind: np.dtype[np.generic] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(band.DataType))
+    return kind
+
+
+def _nodata_of(bands: list[Any]) -> float | None:
+    """The declared value; else 0 for integers, as KOMPSAT-5 and Sentinel-1 products have it; else None."""
+    declared = bands[0].GetNoDataValue()
+    if declared is not None:
+        return None if np.isnan(declared) else float(declared)
+    return 0.0 if _dtype_of(bands[0]).kind in "iuc" else None
+
+
+def time_in(text: str) -> str | None:
+    """The first UTC time in a product name, as ISO 8601."""
+    found = _TIMESTAMP.search(text)
+    if not found:
+        return None
+    when = datetime.strptime("".join(found.groups()), "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
+    return when.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,187 @@
+"""The structure of a TIFF file, read without decoding a pixel: is it whole, how large does it claim to be, what tags.
+
+A TIFF cut in half opens in GDAL without an error and fails (or reads as zeros) only later, so every strip and tile
+must lie inside the file before a scene is accepted. Source: TIFF 6.0 and BigTIFF (https://www.awaresystems.be/imaging/tiff/bigtiff.html).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from sarwater.errors import SceneTruncated, SceneUnreadable
+
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_UNSIGNED = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+_MAX_DIRECTORIES = 256
+_UNCOMPRESSED = 1
+
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIP_OFFSETS, _SAMPLES = 256, 257, 258, 259, 273, 277
+_STRIP_ROWS, _STRIP_BYTES, _PLANAR = 278, 279, 284
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
+GDAL_METADATA = 42112
+
+
+@dataclass(frozen=True)
+class TiffStructure:
+    """What the first image of a file declares."""
+
+    width_px: int
+    height_px: int
+    block_bytes: int
+    """Decoded size of one strip or tile: what a reader must hold at once."""
+    stored_bytes: int
+    """Decoded size of all strips and tiles that are present; absent (sparse) ones cost nothing to read."""
+
+
+def is_tiff(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def check_structure(path: Path, name: str | None = None) -> TiffStructure:
+    """Check that every directory, strip and tile lies inside the file.
+
+    Raises SceneTruncated where one does not, SceneUnreadable where the directories make no sense.
+    """
+    name = name or path.name
+    first: TiffStructure | None = None
+    with path.open("rb") as file:
+        for tags in _Reader(name, file).directories():
+            structure = _check_image(name, tags)
+            first = first or structure
+    if first is None:
+        raise SceneUnreadable(f"{name}: a TIFF without an image; expected one raster: produce it again")
+    return first
+
+
+def read_text_tag(path: Path, tag: int) -> str | None:
+    """The text of one tag of the first image, or None; raises as check_structure does."""
+    with path.open("rb") as file:
+        for tags in _Reader(path.name, file).directories():
+            return tags.text(tag)
+    return None
+
+
+class _Directory:
+    """One image file directory: tag -> (type, count, file position of the value)."""
+
+    def __init__(self, reader: _Reader, entries: dict[int, tuple[int, int, int]]) -> None:
+        self._reader = reader
+        self._entries = entries
+        self.file_bytes = reader.file_bytes
+
+    def numbers(self, tag: int) -> npt.NDArray[np.int64]:
+        kind, count, position = self._entries.get(tag, (4, 0, 0))
+        if kind not in _UNSIGNED:
+            raise SceneUnreadable(f"{self._reader.name}: TIFF tag {tag} has type {kind}, expected unsigned integers")
+        data = self._reader.read(position, count * _TYPE_BYTES[kind])
+        values = np.frombuffer(data, self._reader.order + _UNSIGNED[kind])
+        if values.size and values.max() > np.iinfo(np.int64).max:
+            raise SceneTruncated(f"{self._reader.name}: TIFF tag {tag} points far outside the file; transfer it again")
+        return values.astype(np.int64)
+
+    def number(self, tag: int, default: int) -> int:
+        values = self.numbers(tag)
+        return int(values[0]) if values.size else default
+
+    def text(self, tag: int) -> str | None:
+        if tag not in self._entries:
+            return None
+        _, count, position = self._entries[tag]
+        return self._reader.read(position, count).rstrip(b"\0").decode("utf-8", "replace")
+
+
+class _Reader:
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self.name = name
+        self.file_bytes = os.fstat(file.fileno()).st_size
+        self._file = file
+        header = self.read(0, 8)
+        self.order = "<" if header[:2] == b"II" else ">"
+        self._big = self._unpack("H", header[2:4]) == 43
+        self._first = self._unpack("Q", self.read(8, 8)) if self._big else self._unpack("I", header[4:8])
+
+    def read(self, position: int, size: int) -> bytes:
+        if position + size > self.file_bytes:
+            raise SceneTruncated(
+                f"{self.name}: needs byte {position + size:,}, but the file ends at {self.file_bytes:,}; "
+                "the transfer was cut short: send it again"
+            )
+        self._file.seek(position)
+        return self._file.read(size)
+
+    def directories(self) -> Iterator[_Directory]:
+        position, seen = self._first, set[int]()
+        while position:
+            if position in seen or len(seen) == _MAX_DIRECTORIES:
+                raise SceneUnreadable(
+                    f"{self.name}: its TIFF directories run in a circle or never end; produce it again"
+                )
+            seen.add(position)
+            directory, position = self._directory(position)
+            yield directory
+
+    def _directory(self, position: int) -> tuple[_Directory, int]:
+        count_format, entry_bytes, inline = ("Q", 20, 8) if self._big else ("H", 12, 4)
+        count_bytes = struct.calcsize(count_format)
+        count = self._unpack(count_format, self.read(position, count_bytes))
+        body = self.read(position + count_bytes, count * entry_bytes)
+        entries: dict[int, tuple[int, int, int]] = {}
+        for i in range(count):
+            entry = body[i * entry_bytes : (i + 1) * entry_bytes]
+            tag, kind = self._unpack("H", entry[:2]), self._unpack("H", entry[2:4])
+            values = self._unpack("Q" if self._big else "I", entry[4:-inline])
+            size = values * _TYPE_BYTES.get(kind, 1)
+            where = position + count_bytes + i * entry_bytes + entry_bytes - inline
+            entries[tag] = (kind, values, where if size <= inline else self._offset(entry[-inline:]))
+        end = position + count_bytes + count * entry_bytes
+        return _Directory(self, entries), self._offset(self.read(end, inline))
+
+    def _offset(self, data: bytes) -> int:
+        return self._unpack("Q" if self._big else "I", data)
+
+    def _unpack(self, kind: str, data: bytes) -> int:
+        return int(struct.unpack(self.order + kind, data)[0])
+
+
+def _check_image(name: str, tags: _Directory) -> TiffStructure:
+    width, height = tags.number(_WIDTH, 0), tags.number(_HEIGHT, 0)
+    samples, planar = tags.number(_SAMPLES, 1), tags.number(_PLANAR, 1) == 2
+    bits = tags.number(_BITS, 1)
+    tiled = tags.numbers(_TILE_OFFSETS).size > 0
+    block_width = tags.number(_TILE_WIDTH, 0) if tiled else width
+    block_height = tags.number(_TILE_HEIGHT, 0) if tiled else min(tags.number(_STRIP_ROWS, height), height)
+    if min(width, height, samples, block_width, block_height) < 1:
+        raise SceneUnreadable(
+            f"{name}: a TIFF of {width} x {height} px in blocks of {block_width} x {block_height}: damaged"
+        )
+    offsets = tags.numbers(_TILE_OFFSETS if tiled else _STRIP_OFFSETS)
+    sizes = tags.numbers(_TILE_BYTES if tiled else _STRIP_BYTES)
+    blocks = math.ceil(width / block_width) * math.ceil(height / block_height) * (samples if planar else 1)
+    block_bytes = math.ceil(block_width * bits * (1 if planar else samples) / 8) * block_height
+    if sizes.size == 0 and tags.number(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED:
+        # Old writers leave the sizes of uncompressed strips out; only the last strip may be shorter.
+        sizes = np.full(offsets.size, 1, np.int64)
+    if min(offsets.size, sizes.size) < blocks:
+        raise SceneTruncated(
+            f"{name}: lists {min(offsets.size, sizes.size):,} of its {blocks:,} strips or tiles; produce it again"
+        )
+    offsets, sizes = offsets[:blocks], sizes[:blocks]
+    # Capped, so that the sum of two absurd numbers does not wrap around.
+    end = int((np.minimum(offsets, 1 << 61) + np.minimum(sizes, 1 << 61)).max())
+    if end > tags.file_bytes:
+        raise SceneTruncated(
+            f"{name}: its pixels reach to byte {end:,}, but the file ends at {tags.file_bytes:,}; "
+            "the transfer was cut short: send it again"
+        )
+    present = int(np.count_nonzero((offsets > 0) & (sizes > 0)))
+    return TiffStructure(width, height, block_bytes, present * block_bytes)

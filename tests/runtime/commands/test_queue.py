@@ -1,0 +1,95 @@
+"""The operator's view of the ledger, and the two things an operator may change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runtime.commands import queue
+from runtime.daemon.ledger import FILE_NAME, Ledger, State
+from sarwater.errors import ConfigurationError, UsageError
+from tests.torture.station import Station
+
+
+@pytest.fixture(scope="module")
+def worked_off(tmp_path_factory: pytest.TempPathFactory) -> Station:
+    """One scene in quarantine (job 1), one published (job 2)."""
+    station = Station(tmp_path_factory.mktemp("queue"))
+    station.drop("a-bad.tif", b"not a raster")
+    station.drop("b-good.tif", 1)
+    assert station.drain().returncode == 0
+    return station
+
+
+@pytest.fixture
+def station(worked_off: Station, tmp_path: Path) -> Station:
+    shutil.copytree(worked_off.root, tmp_path, dirs_exist_ok=True)
+    station = Station(tmp_path)
+    with Ledger(station.state / FILE_NAME) as ledger:
+        ledger.note_folders(incoming=station.incoming, outgoing=station.outgoing)
+    return station
+
+
+def test_list_show_and_stats_tell_what_the_ledger_knows(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    at = ["--state", str(station.state), "--json"]
+    assert queue.main([*at, "list"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [(row["name"], row["state"], row["reason"]) for row in listed] == [
+        ("a-bad.tif", "QUARANTINED", "scene_unreadable")
+    ]
+    assert queue.main([*at, "show", "2"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["products"] == ["b-good_water.json", "b-good_water.tif"]
+    assert queue.main([*at, "stats"]) == 0
+    assert json.loads(capsys.readouterr().out)["PUBLISHED"] == 1
+    assert queue.main(["--state", str(station.state), "list", "all"]) == 0
+    assert "b-good.tif" in capsys.readouterr().out
+
+
+def test_requeue_sends_a_scene_round_again_under_its_old_number(station: Station) -> None:
+    assert queue.main(["--state", str(station.state), "requeue", "1"]) == 0
+    assert (station.incoming / "a-bad.tif").read_bytes() == b"not a raster"
+    station.drain()
+    (row,) = station.rows(State.QUARANTINED)
+    assert (row.id, row.attempts) == (1, 1)
+
+
+def test_a_published_scene_that_is_requeued_finds_its_own_mask(station: Station) -> None:
+    assert queue.main(["--state", str(station.state), "requeue", "2"]) == 0
+    station.drain()
+    assert station.published() == ["b-good.tif"]
+    assert len(station.masks()) == 1
+
+
+def test_requeue_refuses_to_replace_a_scene_that_waits(station: Station) -> None:
+    (station.incoming / "a-bad.tif").write_bytes(b"a newer one")
+    with pytest.raises(UsageError, match="exists"):
+        queue.main(["--state", str(station.state), "requeue", "1"])
+    assert station.reasons() == {"a-bad.tif": "scene_unreadable"}
+
+
+def test_drop_deletes_from_quarantine_and_from_nowhere_else(station: Station) -> None:
+    with pytest.raises(UsageError, match="only quarantined"):
+        queue.main(["--state", str(station.state), "drop", "2"])
+    assert queue.main(["--state", str(station.state), "drop", "1"]) == 0
+    assert station.reasons() == {}
+    assert [row.reason for row in station.rows(State.IGNORED)] == ["dropped"]
+
+
+def test_a_job_that_is_not_there_is_a_usage_error(station: Station) -> None:
+    with pytest.raises(UsageError, match="job 99"):
+        queue.main(["--state", str(station.state), "show", "99"])
+
+
+def test_a_folder_without_a_ledger_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such ledger"):
+        queue.main(["--state", str(tmp_path), "list"])
+
+
+def test_a_ledger_that_a_full_disk_left_empty_says_so(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).touch()
+    with pytest.raises(ConfigurationError, match="empty; start the daemon"):
+        queue.main(["--state", str(tmp_path), "list"])

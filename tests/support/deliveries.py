@@ -1,0 +1,110 @@
+"""Products as ground stations deliver them, written with the attribute names of the real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from osgeo import gdal
+
+from sarwater.scenes.model_input import ModelInput
+from tests.support.rasters import write_geotiff
+
+CORNERS = {
+    "Top Left": (36.10, 127.00),
+    "Top Right": (36.12, 127.30),
+    "Bottom Left": (35.90, 127.02),
+    "Bottom Right": (35.92, 127.32),
+}
+LEVEL_TYPES = {"L1A": "SCS_B", "L1B": "DGM_B", "L1C": "GEC_B", "L1D": "GTC_B"}
+
+
+def write_hdf5(
+    path: Path,
+    level: str,
+    pixels: np.ndarray,
+    *,
+    mission: str = "KMPS",
+    gim: np.ndarray | None = None,
+    spacing_m: tuple[float, float] = (1.25, 1.25),
+    product_type: str | None = None,
+    root: dict[str, Any] | None = None,
+) -> Path:
+    """`pixels` (H, W) uint16, or (H, W, 2) int16 for L1A; `spacing_m` is (column, line)."""
+    with h5py.File(path, "w") as file:
+        file.attrs["Mission ID"] = np.bytes_(mission)
+        file.attrs["Product Type"] = np.bytes_(product_type or LEVEL_TYPES[level])
+        file.attrs["Scene Sensing Start UTC"] = np.bytes_("2024-07-26 09:15:30.123456")
+        file.attrs["Projection ID"] = np.bytes_("UTM")
+        file.attrs["Map Projection Centre"] = np.array([0.0, 129.0])
+        file.attrs["Map Projection False East-North"] = np.array([500000.0, 0.0])
+        file.attrs["Map Projection Scale Factor"] = 0.9996
+        file.attrs["Rescaling Factor"] = 0.5
+        for name, value in (root or {}).items():
+            file.attrs[name] = value
+        swath = file.create_group("S01")
+        swath.attrs["Polarisation"] = np.bytes_("HH")
+        swath.attrs["Calibration Constant"] = 4.0
+        image = swath.create_dataset("SBI", data=pixels, chunks=True, compression="gzip")
+        image.attrs["Column Spacing"], image.attrs["Line Spacing"] = spacing_m
+        image.attrs["Near Incidence Angle"], image.attrs["Far Incidence Angle"] = 30.0, 50.0
+        image.attrs["Top Left East-North"] = np.array([300000.0, 4000000.0])
+        for corner, (latitude, longitude) in CORNERS.items():
+            image.attrs[f"{corner} Geodetic Coordinates"] = np.array([latitude, longitude, 10.0])
+        swath.create_dataset("QLK", data=np.zeros((8, 8), np.uint8))
+        if gim is not None:
+            mask = swath.create_dataset("GIM", data=gim)
+            mask.attrs["Rescaling Factor"], mask.attrs["Offset"] = 180 / 256, 90.0
+    return path
+
+
+def write_k5_folder(folder: Path, pixels: np.ndarray, gim: np.ndarray | None = None) -> Path:
+    """A GTC product of GeoTIFFs: image, _Aux.xml, quicklook and, where given, GIM."""
+    folder.mkdir()
+    name = "K5_20240726091530_000000_12345_D_ES19_HH_GTC_B_L1D"
+    write_geotiff(folder / f"{name}.tif", pixels)
+    (folder / f"{name}_QL.png").write_bytes(b"not looked at")
+    (folder / f"{name}_Aux.xml").write_text(
+        "<Auxiliary><Root><ProductType>GTC_B</ProductType><RescalingFactor>0.5</RescalingFactor>"
+        "<SceneSensingStartUTC>2024-07-26 09:15:30.123456</SceneSensingStartUTC>"
+        "<SubSwaths><SubSwath><Polarisation>HH</Polarisation><CalibrationConstant>4</CalibrationConstant>"
+        "<SBI><ColumnSpacing>1.25</ColumnSpacing><LineSpacing>1.25</LineSpacing></SBI></SubSwath></SubSwaths>"
+        f"<GIM><RescalingFactor>{180 / 256}</RescalingFactor><Offset>90</Offset></GIM></Root></Auxiliary>"
+    )
+    if gim is not None:
+        write_geotiff(folder / f"{name}_GIM.tif", gim)
+    return folder
+
+
+def write_safe(folder: Path, bands: dict[str, np.ndarray], *, calibrated: bool = True) -> Path:
+    """A Sentinel-1 GRD: one GeoTIFF with control points per polarisation, with calibration vectors."""
+    (folder / "measurement").mkdir(parents=True)
+    (folder / "annotation" / "calibration").mkdir(parents=True)
+    (folder / "manifest.safe").write_text("<xfdu:XFDU xmlns:xfdu='urn:ccsds:schema:xfdu:1'/>")
+    for number, (polarisation, pixels) in enumerate(bands.items(), 1):
+        name = f"s1a-iw-grd-{polarisation}-20240726t091530-20240726t091555-054921-06b0a4-{number:03}"
+        height, width = pixels.shape
+        gcps = [
+            gdal.GCP(127 + x * 1e-4 + y * 1e-5, 36 - y * 1e-4, 0, x, y)
+            for y in (0, height / 2, height)
+            for x in (0, width / 2, width)
+        ]
+        write_geotiff(folder / "measurement" / f"{name}.tiff", pixels, gcps=gcps)
+        if calibrated:
+            text = "".join(
+                f"<calibrationVector><line>{line}</line><pixel count='2'>0 {width - 1}</pixel>"
+                f"<sigmaNought count='2'>{near} {far}</sigmaNought></calibrationVector>"
+                for line, near, far in ((0, 100, 200), (height - 1, 300, 400))
+            )
+            (folder / "annotation" / "calibration" / f"calibration-{name}.xml").write_text(
+                f"<calibration><calibrationVectorList>{text}</calibrationVectorList></calibration>"
+            )
+    return folder
+
+
+def whole(scene: ModelInput) -> np.ndarray:
+    """All pixels of an open scene, (C, H, W)."""
+    rows, _ = scene.read(0, scene.height_px)
+    return rows

@@ -1,29 +1,209 @@
-"""How every command ends: exit 0, or one clear line on stderr and the error's own exit code."""
+"""How every command is declared and how it ends: click, with options made from records, and one line for each error.
+
+@command("predict", "Make water masks of SAR scenes.", examples="sarwater predict scene.tif -o products")
+@click.argument("scenes", nargs=-1, type=Path)
+@record_options(Request, {"model and pixels": ("threshold", "unit"), ...})
+def predict(scenes: tuple[Path, ...], **request: Any) -> int: ...
+
+main(argv) -> int    = invoke(predict, argv), which raises the errors of `sarwater.errors`
+cli() -> int         = run(predict), which prints them in one line and gives their exit code
+"""
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import textwrap
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from sarwater.errors import SarwaterError
+import click
+
+from sarwater.errors import SarwaterError, UsageError
+from sarwater.record import Record
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
+EXIT_CODES = "0 done, 1 failed, 2 wrong usage, 78 settings or machine at fault, 130 interrupted"
+OTHER = "others"
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Run `main(argv)`; turn the errors of `sarwater.errors` into one line and their exit code.
+class Command(click.Command):
+    """A command whose `--help` has its options in groups, then examples and exit codes."""
+
+    def __init__(self, *arguments: Any, examples: str = "", more: str = "", exit_codes: str = "", **keys: Any) -> None:
+        super().__init__(*arguments, **keys)
+        self.examples = examples
+        self.more = more
+        self.exit_codes = exit_codes or EXIT_CODES
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(parameter, "group", OTHER), []).append(record)
+        for name in sorted(groups, key=OTHER.__eq__):
+            with formatter.section(name):
+                formatter.write_dl(groups[name])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, text in (("examples", self.examples), ("", self.more), ("exit codes", self.exit_codes)):
+            if text:
+                formatter.write_paragraph()
+                if heading:
+                    formatter.write(f"{heading}:\n")
+                formatter.write(textwrap.indent(textwrap.dedent(text).strip("\n"), "  ") + "\n")
+
+
+class Option(click.Option):
+    """An option that belongs to a group of `--help`."""
+
+    def __init__(self, *arguments: Any, group: str = OTHER, **keys: Any) -> None:
+        super().__init__(*arguments, **keys)
+        self.group = group
+
+
+class LazyGroup(click.Group):
+    """Subcommands that are imported when they are used: name -> (`module:attribute`, what it does in a line)."""
+
+    def __init__(self, *arguments: Any, lazy: Mapping[str, tuple[str, str]], examples: str = "", **keys: Any) -> None:
+        super().__init__(*arguments, **keys)
+        self._lazy = lazy
+        self._examples = examples
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._lazy:
+            return None
+        module, attribute = self._lazy[cmd_name][0].split(":")
+        found: click.Command = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self._lazy and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], self._lazy, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(self._lazy)}"
+            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self._lazy.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, text in (("examples", self._examples), ("exit codes", EXIT_CODES)):
+            formatter.write_paragraph()
+            formatter.write(f"{heading}:\n" + textwrap.indent(textwrap.dedent(text).strip("\n"), "  ") + "\n")
+
+
+def command(
+    name: str, help: str, *, examples: str, more: str = "", exit_codes: str = ""
+) -> Callable[[Callable[..., int]], Command]:
+    """Declare a command; `examples` and `more` are shown as they are."""
+    return click.command(
+        name,
+        cls=Command,
+        help=help,
+        examples=examples,
+        more=more,
+        exit_codes=exit_codes,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )
+
+
+def option(*names: str, group: str = OTHER, **keys: Any) -> Decorator:
+    """As click.option, in a group of `--help`."""
+    return click.option(*names, cls=Option, group=group, **keys)
+
+
+def record_options(
+    record: type[Record], groups: Mapping[str, Sequence[str]], aliases: Mapping[str, Sequence[str]] | None = None
+) -> Decorator:
+    """An option for each field of `record` that `groups` names: `sieve_px` is `--sieve-px PX`, and what `aliases` has
+    for it. Only those that are given reach the function; the record validates them (`given`)."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for group, names in reversed(list(groups.items())):
+            for name in reversed(names):
+                function = _field_option(record, name, group, (aliases or {}).get(name, ()))(function)
+        return function
+
+    return decorate
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that somebody gave: the others have None."""
+    return {name: value for name, value in options.items() if value is not None and value != ()}
+
+
+def _field_option(record: type[Record], name: str, group: str, aliases: Sequence[str]) -> Decorator:
+    field = record.model_fields[name]
+    flag = "--" + name.replace("_", "-")
+    text = " ".join((field.description or "").split())
+    shown = _shown(field.default)
+    if shown and not field.is_required():
+        text += f" [default: {shown}]"
+    if field.annotation is bool:
+        return option(f"{flag}/--no-{name.replace('_', '-')}", name, group=group, default=None, help=text)
+    return option(flag, *aliases, name, group=group, default=None, metavar=_metavar(name, field.annotation), help=text)
+
+
+def _metavar(name: str, annotation: Any) -> str:
+    """The unit where the name ends in one, else the choices of a Literal, else VALUE."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return "|".join(map(str, typing.get_args(annotation)))
+    units = {"px": "PX", "m2": "M2", "m": "M", "s": "SECONDS", "bytes": "BYTES", "db": "DB", "deg": "DEG"}
+    return units.get(name.rsplit("_", 1)[-1], "VALUE")
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return "" if default is None or not isinstance(default, int | float | str) else f"{default}"
+
+
+def invoke(command: click.Command, argv: Sequence[str] | None = None, program: str | None = None) -> int:
+    """Run the command; raises the errors of `sarwater.errors`, of which UsageError is for what click refuses."""
+    try:
+        result = command.main(
+            list(sys.argv[1:] if argv is None else argv),
+            prog_name=program or f"sarwater {command.name}",
+            standalone_mode=False,
+        )
+    except click.UsageError as error:
+        raise UsageError(f"{error.format_message()} (`{_help_command(error)}` explains)") from None
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def run(command: click.Command, argv: Sequence[str] | None = None, program: str | None = None) -> int:
+    """`invoke`, with each error of `sarwater.errors` in one line on stderr and its exit code.
 
     Anything else is a bug and keeps its traceback.
     """
+    name = program or f"sarwater {command.name}"
     try:
-        return main(argv)
+        return invoke(command, argv, program)
     except SarwaterError as error:
-        print(f"{_program()}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"{_program()}: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output (`| head`) went away; point stdout elsewhere so that the interpreter's
@@ -32,5 +212,18 @@ def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str]
         return 1
 
 
-def _program() -> str:
-    return os.path.basename(sys.argv[0]).removesuffix(".py")
+def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
+    """As `run`, for a command that is a function of its arguments."""
+    name = os.path.basename(sys.argv[0]).removesuffix(".py")
+    try:
+        return main(argv)
+    except SarwaterError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _help_command(error: click.UsageError) -> str:
+    return f"{error.ctx.command_path if error.ctx else 'sarwater'} --help"

@@ -1,7 +1,7 @@
 """Where models live, and which file MODEL means, in every folder and on every command.
 
-hrnet, hrnet-w18-small, hrnet-int8       the model of that family that ships: engines/ in a checkout, sarwater/shipped/ in
-                                         a wheel. Nothing that was trained or exported here takes its name.
+hrnet, hrnet-w18-small, hrnet-int8       the model of that family that ships: in engines/ of a checkout, in
+                                         sarwater/shipped/ of a wheel; nothing that was made here takes its name
 engines/my-lakes.onnx, x.engine          a file, with its manifest beside it
 runs/hrnet-w18-small/latest              a training run: its best.pt, for the commands that take checkpoints
 """

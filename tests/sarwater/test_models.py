@@ -7,7 +7,7 @@ import pytest
 
 from sarwater.errors import ModelNotFound
 from sarwater.manifest import manifest_path, sha256_of
-from sarwater.models import find_model, newest_checkpoint, open_model, shipped_model
+from sarwater.models import find_model, open_model, shipped_model
 from tests.sarwater.test_manifest import manifest
 
 

@@ -1,0 +1,54 @@
+"""`sarwater`: the one command. Each subcommand is imported when it is used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from sarwater import __version__
+from sarwater.command import LazyGroup, run
+
+COMMANDS = {
+    "predict": ("runtime.commands.predict:predict", "SAR scenes -> water masks, now"),
+    "watch": ("runtime.commands.watch:watch", "watch a folder, day and night: each scene that arrives becomes a mask"),
+    "queue": ("runtime.commands.queue:queue", "look into the daemon's ledger, requeue or drop scenes"),
+    "evaluate": ("runtime.commands.evaluate:evaluate", "score a model on labelled scenes, as it runs"),
+    "benchmark": ("runtime.commands.benchmark:benchmark", "latency, throughput and start-up on this machine"),
+    "fit": ("train.fit:fit_command", "train a network on labelled scenes"),
+    "finetune": ("train.finetuning.finetune:finetune_command", "adapt a model to a station's own labelled scenes"),
+    "simulate": ("train.simulator.simulate:simulate", "make SAR scenes with known water"),
+    "export": ("export.to_onnx:export_command", "checkpoint -> ONNX"),
+    "build-engine": ("export.build_engine:build_engine_command", "model -> TensorRT or TensorRT-RTX engine"),
+    "verify": ("export.verify:verify_command", "every precision of a model side by side, with its gate"),
+    "inspect": ("export.inspect:inspect_command", "what is in a model file"),
+}
+EXAMPLES = """
+sarwater predict scene.tif -o products
+sarwater watch --incoming in --outgoing out --state state --once
+sarwater finetune MY_SCENES
+sarwater COMMAND --help
+
+completion, for bash (zsh and fish likewise):  eval "$(_SARWATER_COMPLETE=bash_source sarwater)"
+"""
+
+sarwater = LazyGroup(
+    "sarwater",
+    lazy=COMMANDS,
+    examples=EXAMPLES,
+    help="SAR water segmentation that runs beside the antenna.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    no_args_is_help=True,
+)
+sarwater.params.append(
+    click.version_option(__version__, "--version", "-V", prog_name="sarwater")(lambda: None).__click_params__[0]  # type: ignore[attr-defined]
+)
+
+
+def cli(argv: Sequence[str] | None = None) -> int:
+    return run(sarwater, argv, "sarwater")
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

@@ -1,6 +1,6 @@
 """`sarwater-queue`: look into the ledger while the daemon runs, and decide about scenes in quarantine.
 
-sarwater-queue list [--json] [STATE ...]
+sarwater-queue list [--json] [STATUS ...]
 sarwater-queue show JOB
 sarwater-queue requeue JOB ...
 sarwater-queue drop JOB ...
@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from runtime.daemon.folders import Folders
-from runtime.daemon.ledger import CLAIMED, FILE_NAME, WAITING, Ledger, Row, State
+from runtime.daemon.ledger import CLAIMED, FILE_NAME, WAITING, Ledger, Row, Status
 from sarwater.command import run_command
 from sarwater.errors import SarwaterError, UsageError
 
-_PENDING = (*WAITING, *CLAIMED, State.QUARANTINED)
-_COLUMNS = ("id", "state", "name", "size_bytes", "priority", "attempts", "seen_utc", "reason")
+_PENDING = (*WAITING, *CLAIMED, Status.QUARANTINED)
+_COLUMNS = ("id", "status", "name", "size_bytes", "priority", "attempts", "seen_utc", "reason")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Raises UsageError for a job that is not there or in the wrong state."""
+    """Raises UsageError for a job that is not there or in the wrong status."""
     arguments = _parser().parse_args(argv)
     named: str | None = arguments.state or os.environ.get("SARWATER_STATE")
     if not named:
@@ -54,13 +54,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", metavar="DIR", help="the daemon's state folder (default: $SARWATER_STATE)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("list", help="scenes that are pending or in quarantine, or in the states named")
-    names = [state.value for state in State]
-    listing.add_argument("states", nargs="*", metavar="STATE", type=str.upper, help=f"out of {', '.join(names)}, ALL")
-    commands.add_parser("stats", help="how many scenes are in which state")
+    listing = commands.add_parser("list", help="scenes that are pending or in quarantine, or of the status named")
+    names = [status.value for status in Status]
+    listing.add_argument(
+        "statuses", nargs="*", metavar="STATUS", type=str.upper, help=f"out of {', '.join(names)}, ALL"
+    )
+    commands.add_parser("stats", help="how many scenes have which status")
     for name, text in {
         "show": "all that is known of a scene",
-        "requeue": "send finished or quarantined scenes round again, with a clean slate",
+        "requeue": "send finished or quarantined scenes round again, with all counts at 0",
         "drop": "delete quarantined scenes for good",
     }.items():
         command = commands.add_parser(name, help=text)
@@ -71,9 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace, ledger: Ledger, state: Path) -> int:
     match arguments.command:
         case "list":
-            _print_rows(ledger.rows(*_states(arguments.states)), arguments.json)
+            _print_rows(ledger.rows(*_statuses(arguments.statuses)), arguments.json)
         case "stats":
-            counts = {state.value: count for state, count in ledger.counts().items()}
+            counts = {status.value: count for status, count in ledger.counts().items()}
             _print_pairs(counts, arguments.json)
         case "show":
             _print_pairs(_facts(_row(ledger, arguments.jobs[0])), arguments.json)
@@ -85,14 +87,14 @@ def _run(arguments: argparse.Namespace, ledger: Ledger, state: Path) -> int:
     return 0
 
 
-def _states(names: Sequence[str]) -> tuple[State, ...]:
+def _statuses(names: Sequence[str]) -> tuple[Status, ...]:
     if not names:
         return _PENDING
     if "ALL" in names:
-        return tuple(State)
-    if unknown := [name for name in names if name not in State.__members__]:
-        raise UsageError(f"{unknown[0]}: no such state; expected some of {', '.join(State.__members__)}, ALL")
-    return tuple(State[name] for name in names)
+        return tuple(Status)
+    if unknown := [name for name in names if name not in Status.__members__]:
+        raise UsageError(f"{unknown[0]}: no such status; expected some of {', '.join(Status.__members__)}, ALL")
+    return tuple(Status[name] for name in names)
 
 
 def _row(ledger: Ledger, job: int) -> Row:
@@ -107,9 +109,9 @@ def _requeue(ledger: Ledger, folders: Folders, row: Row) -> None:
 
     What else lies in quarantine is left to the daemon's claim: it may have quarantined the scene again already.
     """
-    if row.state not in (State.QUARANTINED, State.PUBLISHED, State.DUPLICATE):
+    if row.status not in (Status.QUARANTINED, Status.PUBLISHED, Status.DUPLICATE):
         raise UsageError(
-            f"job {row.id} ({row.name}) is {row.state.value}; only finished or quarantined scenes can be requeued"
+            f"job {row.id} ({row.name}) is {row.status.value}; only finished or quarantined scenes can be requeued"
         )
     source = folders.quarantined(row.id, row.name) or folders.done_copy(row.id, row.name)
     if source is None:
@@ -124,8 +126,8 @@ def _requeue(ledger: Ledger, folders: Folders, row: Row) -> None:
 
 
 def _drop(ledger: Ledger, folders: Folders, row: Row) -> None:
-    if row.state is not State.QUARANTINED:
-        raise UsageError(f"job {row.id} ({row.name}) is {row.state.value}; only quarantined scenes can be dropped")
+    if row.status is not Status.QUARANTINED:
+        raise UsageError(f"job {row.id} ({row.name}) is {row.status.value}; only quarantined scenes can be dropped")
     ledger.ignored(row.id, "dropped", f"dropped by an operator; it was quarantined as {row.reason}: {row.message}")
     shutil.rmtree(folders.quarantine_folder(row.id), ignore_errors=True)
     print(f"{row.name}: deleted from quarantine")
@@ -133,7 +135,7 @@ def _drop(ledger: Ledger, folders: Folders, row: Row) -> None:
 
 def _facts(row: Row) -> dict[str, Any]:
     facts = {key: value for key, value in dataclasses.asdict(row).items() if value is not None}
-    return {**facts, "state": row.state.value, "products": json.loads(row.products or "[]")}
+    return {**facts, "status": row.status.value, "products": json.loads(row.products or "[]")}
 
 
 def _print_rows(rows: Sequence[Row], as_json: bool) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from runtime.daemon.config import Config
 from runtime.daemon.dispatcher import as_error
 from runtime.daemon.inbox import Candidate, Inbox, Kind
-from runtime.daemon.pipe import ChannelClosed
+from runtime.daemon.pipe import PipeClosed
 from runtime.daemon.room import Room
 from runtime.daemon.worker_process import WorkerProcess
 from sarwater.errors import ConfigurationError, DeviceUnavailable
@@ -32,7 +32,7 @@ def report(config: Config) -> int:
     inbox.scan()
     print(f"inbox: {len(inbox.candidates)} names")
     for candidate in list(inbox.candidates.values())[:_SHOWN]:
-        print(f"  {candidate.name}: {_fate(config, candidate)}")
+        print(f"  {candidate.name}: {_fate(inbox, candidate)}")
     if len(inbox.candidates) > _SHOWN:
         print(f"  and {len(inbox.candidates) - _SHOWN} more")
     return 0
@@ -64,20 +64,21 @@ def _open_model(config: Config) -> dict[str, str]:
                     if message["event"] == "refused":
                         raise as_error(message)
                     return message
-            except ChannelClosed:
+            except PipeClosed:
                 raise DeviceUnavailable(f"the worker ended before it was ready ({worker.ended()}); see above") from None
     raise DeviceUnavailable(f"the worker was not ready after {config.start_s:g} s")
 
 
-def _fate(config: Config, candidate: Candidate) -> str:
+def _fate(inbox: Inbox, candidate: Candidate) -> str:
+    config = inbox.config
     if candidate.kind is Kind.IGNORED:
-        return "ignored; neither an accepted file nor a folder of a known kind"
+        return inbox.why_ignored(candidate.name).partition(": ")[2]
     if candidate.complete:
         return "complete; would be claimed at once"
     if config.require_marker:
-        return "waits for its marker or manifest"
-    if candidate.kind is Kind.PRODUCT and not candidate.settling:
-        return f"waits for its members, at most {config.product_timeout_s:g} s"
+        return "waits for its marker or checksum"
+    if candidate.lack:
+        return f"waits for {', '.join(candidate.lack)}, at most {config.product_timeout_s:g} s"
     return f"would be claimed after {config.settle_s:g} s without a change"
 
 

@@ -1,73 +1,30 @@
-"""From the inbox into custody: new scenes get a ledger row, complete ones are claimed in the order of the queue."""
+"""New scenes get a row in the ledger; complete ones are claimed in the order of the queue."""
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
 import logging
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+from runtime.daemon.commit import Commit
 from runtime.daemon.context import Context
-from runtime.daemon.fingerprint import Signature
-from runtime.daemon.folders import Folders
 from runtime.daemon.inbox import Candidate, Inbox, Kind, now
 from runtime.daemon.inotify import Hints
-from runtime.daemon.ledger import CLAIMED, WAITING, Ledger, State
-from runtime.latency import LatencyRecord, Moment
+from runtime.daemon.ledger import CLAIMED, WAITING, Status
+from runtime.daemon.scene import ClaimedScene
+from runtime.latency import LatencyRecord
 
 log = logging.getLogger("sarwater.watch")
 
 
-@dataclass
-class Job:
-    """A claimed scene."""
-
-    id: int
-    name: str
-    root: Path
-    """The file or folder that was claimed, where it is now."""
-    priority: int
-    signature: Signature
-    found_by: str
-    moments: dict[str, Moment]
-    problem: tuple[str, str] | None = None
-    """Reason and message, where it is known without opening it that it goes to quarantine."""
-    attempts: int = 0
-    """As the ledger counts them, with the one that runs."""
-    retry_at_s: float | None = None
-    """Monotonic time before which it waits for its retry."""
-    started_s: float = 0.0
-    """Monotonic time at which the worker got it."""
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """Priority first, then the sequence of arrival; never a timestamp."""
-        return (-self.priority, self.id)
-
-    def record(self) -> LatencyRecord:
-        """What is known of it so far."""
-        record = LatencyRecord(
-            job=str(self.id),
-            input=self.name,
-            input_bytes=self.signature.size_bytes,
-            found=self.found_by,
-            attempts=self.attempts,
-        )
-        record.add_moments(self.moments)
-        return record
-
-
-class Intake:
+class Claims:
     """The inbox as the supervisor needs it: `look` brings everything up to date, `claim` gives the next scene."""
 
     def __init__(self, context: Context, hints: Hints | None) -> None:
         self._context = context
         self._ledger = context.ledger
         self._hints = hints
-        given_back = {row.name: row.signature for row in self._ledger.rows(State.SEEN)}
+        given_back = {row.name: row.fingerprint for row in self._ledger.rows(Status.SEEN)}
         self._inbox = Inbox(context.config, given_back)
         self._queue: list[tuple[int, int, str]] = []
         self._denied: list[tuple[int, int, str]] = []
@@ -98,22 +55,23 @@ class Intake:
     def next_bytes(self) -> int:
         """Size of the scene that would be claimed next."""
         candidate = self._inbox.candidates.get(self._queue[0][2]) if self._queue else None
-        return candidate.signature.size_bytes if candidate else 0
+        return candidate.fingerprint.size_bytes if candidate else 0
 
     @property
     def waiting(self) -> bool:
         """Are there complete scenes?"""
         return bool(self._queue)
 
-    def unsettled(self) -> list[str]:
-        """Names of scenes that are not complete and changed since they were first seen, or lack something."""
-        return sorted(c.name for c in self._open() if not self._may_settle(c))
+    def unsettled(self) -> dict[str, str]:
+        """Scenes that are not complete, because they changed since they were first seen or lack members: name -> what
+        it lacks."""
+        return {c.name: ", ".join(c.lack) for c in self._open() if not self._may_settle(c)}
 
     def may_settle(self) -> bool:
         """Are there scenes that will be complete once the settle time is over, if nobody touches them?"""
         return self._scanned_s is None or any(self._may_settle(c) for c in self._open())
 
-    def claim(self) -> Job | None:
+    def claim(self) -> ClaimedScene | None:
         """The next complete scene, taken out of the inbox; None where there is none."""
         while self._queue:
             entry = heapq.heappop(self._queue)
@@ -135,16 +93,21 @@ class Intake:
                 return self._claimed(candidate, entry[1])
         return None
 
-    def _claimed(self, candidate: Candidate, job: int) -> Job:
-        root = self._context.folders.secure(job, candidate.name)
+    def _claimed(self, candidate: Candidate, job: int) -> ClaimedScene:
+        path = self._context.folders.secure(job, candidate.name)
         self._ledger.claimed(job)
         self._inbox.forget(candidate.name)
         assert candidate.complete is not None
-        moments = {"first_seen": candidate.seen, "complete": candidate.complete, "claimed": now()}
-        problem = ("product_incomplete", candidate.problem) if candidate.problem else None
-        return Job(
-            job, candidate.name, root, candidate.priority, candidate.signature, candidate.found_by, moments, problem
-        )  # fmt: skip
+        return ClaimedScene(
+            job=job,
+            name=candidate.name,
+            path=path,
+            priority=candidate.priority,
+            fingerprint=candidate.fingerprint,
+            found_by=candidate.found_by,
+            moments={"first_seen": candidate.seen, "complete": candidate.complete, "claimed": now()},
+            sha256=self._context.folders.sha256_beside(job, candidate.name),
+        )
 
     def _scan(self) -> None:
         first = self._scanned_s is None
@@ -161,35 +124,49 @@ class Intake:
         """Tell the ledger about new scenes, in one transaction, and queue those that are complete."""
         inbox = self._inbox
         fresh = {c.name: c for c in inbox.fresh if inbox.candidates.get(c.name) is c and not self._known(c)}
-        jobs = self._ledger.seen(_sighting(candidate) for candidate in fresh.values()) if fresh else []
-        for candidate, job in zip(fresh.values(), jobs, strict=True):
-            if candidate.kind is Kind.IGNORED:
-                log.warning("%s: ignored; expected a regular file, or a folder of a known kind", candidate.name)
-            else:
-                candidate.job = job
+        if fresh:
+            with self._ledger.transaction():
+                for candidate in fresh.values():
+                    self._enter(candidate)
         for candidate in inbox.completed:
             if candidate.job is not None and candidate.complete is not None:
                 heapq.heappush(self._queue, (-candidate.priority, candidate.job, candidate.name))
         for gone in inbox.gone:
             row = self._ledger.row(gone)
-            if row is not None and row.state in WAITING:
+            if row is not None and row.status in WAITING:
                 self._ledger.ignored(gone, "vanished", "it left the inbox before it was claimed")
         for news in (inbox.fresh, inbox.completed, inbox.gone):
             news.clear()
 
+    def _enter(self, candidate: Candidate) -> None:
+        ignored = candidate.kind is Kind.IGNORED
+        status = Status.IGNORED if ignored else Status.SEEN if candidate.complete else Status.SETTLING
+        job = self._ledger.seen(candidate.name, status, candidate.priority, candidate.fingerprint, candidate.found_by)
+        candidate.job = None if ignored else job
+        if ignored:
+            log.warning("%s", self._inbox.why_ignored(candidate.name))
+            self._context.metrics.ended(LatencyRecord(outcome="ignored"))
+
     def _known(self, candidate: Candidate) -> bool:
-        """Does the ledger have this very scene? One that waits takes its old job number."""
+        """Does the ledger have this very scene? One that waits takes its old job; where it is none any more, the row
+        ends."""
+        candidate.job = None
         row = self._ledger.newest(candidate.name)
         if row is None:
             return False
-        if row.state in WAITING and candidate.kind is not Kind.IGNORED:
+        ignored = candidate.kind is Kind.IGNORED
+        if row.status in WAITING and ignored:
+            self._ledger.ignored(row.id, "changed", "something that is never opened has its name now")
+            return False
+        if row.status in WAITING:
             candidate.job = row.id
-            if row.signature != candidate.signature:
-                self._ledger.resighted(row.id, State.SETTLING, candidate.signature)
+            if row.fingerprint != candidate.fingerprint:
+                self._ledger.resighted(row.id, Status.SETTLING, candidate.fingerprint)
             return True
+        if row.status is Status.IGNORED and row.reason is None:  # at sight
+            return ignored and row.fingerprint == candidate.fingerprint
         # Only where nothing is moved does a finished scene stay in the inbox.
-        stays = self._context.config.read_only_inbox or (row.state is State.IGNORED and candidate.kind is Kind.IGNORED)
-        return stays and row.signature == candidate.signature
+        return self._context.config.read_only_inbox and row.fingerprint == candidate.fingerprint
 
     def _open(self) -> list[Candidate]:
         return [
@@ -200,27 +177,26 @@ class Intake:
         return candidate.changes == 0 and candidate.settling
 
 
-def taken_over(ledger: Ledger, folders: Folders, max_interruptions: int) -> list[Job]:
-    """The scenes that were claimed when the last daemon ended, after `recover`."""
-    jobs = []
-    for row in ledger.rows(*CLAIMED):
-        root = folders.held(row.id, row.name)
-        assert root is not None, f"job {row.id} is {row.state} without an input after recovery"
-        job = Job(row.id, row.name, root, row.priority, row.signature, row.found_by, {"claimed": now()})
-        if row.interruptions >= max_interruptions:
-            job.problem = ("interrupted", f"the daemon died {row.interruptions} times while it was worked on")
-        jobs.append(job)
-    return jobs
-
-
-def _sighting(candidate: Candidate) -> dict[str, Any]:
-    state = State.SEEN if candidate.complete else State.SETTLING
-    if candidate.kind is Kind.IGNORED:
-        state = State.IGNORED
-    return {
-        "name": candidate.name,
-        "state": state,
-        "priority": candidate.priority,
-        **dataclasses.asdict(candidate.signature),
-        "found_by": candidate.found_by,
-    }
+def take_over(context: Context, commit: Commit) -> list[ClaimedScene]:
+    """The scenes that were claimed when the last daemon ended, after `recover`, but for those that it died on too
+    often: they go to quarantine."""
+    scenes, folders = [], context.folders
+    for row in context.ledger.rows(*CLAIMED):
+        path = folders.held(row.id, row.name)
+        assert path is not None, f"job {row.id} is {row.status} without an input after recovery"
+        scene = ClaimedScene(
+            job=row.id,
+            name=row.name,
+            path=path,
+            priority=row.priority,
+            fingerprint=row.fingerprint,
+            found_by=row.found_by,
+            moments={"claimed": now()},
+            sha256=folders.sha256_beside(row.id, row.name),
+        )
+        if row.interruptions >= context.config.max_interruptions:
+            message = f"the daemon died {row.interruptions} times while it was worked on"
+            commit.broken(scene, "interrupted", message)
+        else:
+            scenes.append(scene)
+    return scenes

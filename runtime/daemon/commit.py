@@ -10,125 +10,141 @@ from __future__ import annotations
 import logging
 import random
 import time
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from runtime.daemon.claim import Job
 from runtime.daemon.context import Context
-from runtime.daemon.fingerprint import signature_of
+from runtime.daemon.fingerprint import fingerprint_of
 from runtime.daemon.inbox import now
-from runtime.daemon.ledger import Row, State
+from runtime.daemon.ledger import Row, Status
+from runtime.daemon.scene import ClaimedScene
 from runtime.latency import LatencyRecord
 from runtime.products.publish import StagedProducts, discard, publish
 
 log = logging.getLogger("sarwater.watch")
 
 
-class Outcome:
-    """Ends attempts. Each method leaves the scene in one place and one state, or raises with nothing half done that
-    `recover` would not repair. A job that is to be tried again has its `retry_at_s` set afterwards."""
+@dataclass(frozen=True)
+class Retry:
+    """A scene that is to be tried again, and the monotonic time from which on."""
+
+    scene: ClaimedScene
+    at_s: float
+
+
+class Commit:
+    """Ends attempts. Each method leaves the scene in one place and one status, or raises with nothing half done that
+    `recover` would not repair. It returns the retry, where there is to be one."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._folders = context.folders
         self._ledger = context.ledger
         self._metrics = context.metrics
+        self.quarantine: dict[str, str] = {}
+        """Name and reason of each scene that went there since the start."""
 
-    def commit(self, job: Job, staged: StagedProducts) -> None:
+    def commit(self, scene: ClaimedScene, staged: StagedProducts) -> Retry | None:
         """Make the products visible, unless the input changed meanwhile: then they are discarded and it settles again.
 
         Raises OutputError where the outgoing folder does not take them; the staged products are gone then.
         """
-        if self._went_back(job):
+        changed, retry = self._went_back(scene)
+        if changed:
             discard(staged)
-            return
+            return retry
         try:
             how = publish(staged)
         except BaseException:
             discard(staged)
             raise
         visible = now()
-        self._ledger.published(job.id, list(staged.names))
-        self._folders.retire(job.id, job.name, self._context.remove_done)
+        self._ledger.published(scene.job, list(staged.names))
+        self._folders.retire(scene.job, scene.name, self._context.remove_done)
         record = LatencyRecord.from_dict(staged.record)
         record.add_moments({"visible": visible})
         self._account(record, "published")
-        log.info("%s: %s %s after %.3g s", job.name, how, staged.paths[-1], record.total_s or 0.0)
+        log.info("%s: %s %s after %.3g s", scene.name, how, staged.paths[-1], record.total_s or 0.0)
+        return None
 
-    def duplicate(self, job: Job, holder: Row, input_sha256: str) -> None:
+    def duplicate(self, scene: ClaimedScene, holder: Row, input_sha256: str) -> None:
         """The same bytes were worked off, with the same model and settings: nothing to do."""
-        self._ledger.duplicate(job.id, holder.id, input_sha256)
-        self._folders.retire(job.id, job.name, self._context.remove_done)
-        self._account(job.record(), "duplicate")
-        log.info("%s: same bytes as %s (job %d), whose mask exists; no second one", job.name, holder.name, holder.id)
+        self._ledger.duplicate(scene.job, holder.id, input_sha256)
+        self._folders.retire(scene.job, scene.name, self._context.remove_done)
+        self._account(scene.record(), "duplicate")
+        log.info("%s: same bytes as %s (job %d), whose mask exists; no second one", scene.name, holder.name, holder.id)
 
-    def broken(self, job: Job, reason: str, message: str) -> None:
+    def broken(self, scene: ClaimedScene, reason: str, message: str) -> Retry | None:
         """The input is at fault: quarantine, unless somebody still writes to it, then it settles again."""
-        if not self._went_back(job):
-            self._quarantine(job, reason, message)
+        changed, retry = self._went_back(scene)
+        if not changed:
+            self._quarantine(scene, reason, message)
+        return retry
 
-    def transient(self, job: Job, reason: str, message: str, worker_died: bool = False) -> None:
+    def transient(self, scene: ClaimedScene, reason: str, message: str, worker_died: bool = False) -> Retry | None:
         """It may work next time: wait for a retry, or after the last one go to quarantine."""
         config = self._context.config
-        row = self._ledger.failed(job.id, reason, message, worker_died)
+        row = self._ledger.failed(scene.job, reason, message, worker_died)
         if row.failures >= config.max_attempts or row.worker_deaths >= config.max_worker_deaths:
-            self._quarantine(job, reason, message)
-            return
+            self._quarantine(scene, reason, message)
+            return None
         wait_s = min(config.retry_cap_s, config.retry_first_s * 2 ** (row.failures + row.worker_deaths - 1))
         wait_s *= random.uniform(0.5, 1)  # scenes that failed together shall not come back together
-        job.retry_at_s = time.monotonic() + wait_s
         self._metrics.retried(reason)
-        log.warning("%s: %s (%s); next try in %.0f s", job.name, message, reason, wait_s)
+        log.warning("%s: %s (%s); next try in %.0f s", scene.name, message, reason, wait_s)
+        return Retry(scene, time.monotonic() + wait_s)
 
-    def postpone(self, job: Job) -> None:
+    def postpone(self, scene: ClaimedScene) -> Retry:
         """The machine was at fault (full disk): the attempt does not count, the scene waits in work."""
-        self._ledger.given_back(job.id)
-        job.retry_at_s = time.monotonic()
+        self._ledger.given_back(scene.job)
+        return Retry(replace(scene, attempt=0), time.monotonic())
 
-    def give_back(self, job: Job) -> None:
+    def give_back(self, scene: ClaimedScene) -> None:
         """The daemon stops: the attempt does not count, and the scene returns to the inbox where its name is free."""
-        if job.started_s:
-            self._ledger.given_back(job.id)
-        if self._folders.give_back(job.id, job.name):
-            self._ledger.resighted(job.id, State.SEEN, job.signature)
+        if scene.attempt:
+            self._ledger.given_back(scene.job)
+        if self._folders.give_back(scene.job, scene.name):
+            self._ledger.resighted(scene.job, Status.SEEN, scene.fingerprint)
 
-    def _quarantine(self, job: Job, reason: str, message: str) -> None:
+    def _quarantine(self, scene: ClaimedScene, reason: str, message: str) -> None:
         document = {
-            "job": job.id,
-            "name": job.name,
+            "job": scene.job,
+            "name": scene.name,
             "reason": reason,
             "message": message,
-            "attempts": job.attempts,
+            "attempts": scene.attempt,
             "time_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        self._folders.quarantine_scene(job.id, job.name, document)
-        self._ledger.quarantined(job.id, reason, message)
-        record = job.record()
+        self._folders.quarantine_scene(scene.job, scene.name, document)
+        self._ledger.quarantined(scene.job, reason, message)
+        record = scene.record()
         record.error = f"{reason}: {message}"
         self._account(record, "quarantined")
         self._metrics.quarantined(reason)
-        where = self._folders.quarantine_folder(job.id)
-        log.error("%s: quarantined (%s): %s; kept in %s", job.name, reason, message, where)
+        self.quarantine[scene.name] = reason
+        where = self._folders.quarantine_folder(scene.job)
+        log.error("%s: quarantined (%s): %s; kept in %s", scene.name, reason, message, where)
 
-    def _went_back(self, job: Job) -> bool:
+    def _went_back(self, scene: ClaimedScene) -> tuple[bool, Retry | None]:
         """Did the input change under our hands? Then it is in the inbox again, or waits for another try."""
         try:
-            found = signature_of(job.root)
+            found = fingerprint_of(scene.path)
         except FileNotFoundError:
-            self._ledger.ignored(job.id, "vanished", "the input was taken away while it was worked on")
-            log.error("%s: taken away while it was worked on; no mask", job.name)
-            return True
-        if found == job.signature:
-            return False
-        if job.started_s:
-            self._ledger.given_back(job.id)
-        if self._folders.give_back(job.id, job.name):
-            self._ledger.resighted(job.id, State.SETTLING, found)
-            log.warning("%s: changed while it was worked on; back in the inbox to settle", job.name)
-        else:
-            # Another file has its name by now: try this one again from where it is.
-            job.signature, job.retry_at_s = found, time.monotonic() + self._context.config.settle_s
-            log.warning("%s: changed while it was worked on; it is tried again", job.name)
-        return True
+            self._ledger.ignored(scene.job, "vanished", "the input was taken away while it was worked on")
+            log.error("%s: taken away while it was worked on; no mask", scene.name)
+            return True, None
+        if found == scene.fingerprint:
+            return False, None
+        if scene.attempt:
+            self._ledger.given_back(scene.job)
+        if self._folders.give_back(scene.job, scene.name):
+            self._ledger.resighted(scene.job, Status.SETTLING, found)
+            log.warning("%s: changed while it was worked on; back in the inbox to settle", scene.name)
+            return True, None
+        # Another file has its name by now: try this one again from where it is.
+        log.warning("%s: changed while it was worked on; it is tried again", scene.name)
+        again = replace(scene, fingerprint=found, attempt=0)
+        return True, Retry(again, time.monotonic() + self._context.config.settle_s)
 
     def _account(self, record: LatencyRecord, outcome: str) -> None:
         record.outcome = outcome

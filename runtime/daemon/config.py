@@ -1,7 +1,7 @@
 """Settings of the daemon: one frozen model, filled from defaults, a TOML file, the environment, the command line.
 
 A key `settle_s` is `settle_s = 2` in the file, `SARWATER_SETTLE_S=2` in the environment and `--set settle_s=2` as a
-flag; lists of tables (`priority`, `product`) are JSON in the latter two.
+flag; lists are `a,b` and lists of tables (`priority`) are JSON in the latter two.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from runtime.products import chosen
 from sarwater.errors import ConfigurationError, SettingInvalid
@@ -26,10 +26,17 @@ else:  # pragma: no cover - JetPack 6 has Python 3.10
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
 
 ENVIRONMENT_PREFIX = "SARWATER_"
+_GONE = {
+    "product": "the readers know which folders are scenes and when they are complete: delete every [[product]]",
+    "enlarge": "it is called upsampling_factor",
+}
+"""Settings of earlier versions, and what becomes of them."""
 
 
-class PriorityRule(Record):
+class PriorityRule(BaseModel):
     """Scenes whose name matches go before others; the first rule that matches counts."""
+
+    model_config = Record.model_config
 
     glob: str
     """Pattern on the file or folder name, as in a shell."""
@@ -47,7 +54,7 @@ class Config(Request):
     state: Path
     """Folder of the ledger, the scenes in work, `done/` and `quarantine/`; one mount with incoming."""
     model: str = "hrnet"
-    """Model or engine: a file, or a family name."""
+    """A model that ships, by its name, or a model or engine file."""
     device: str = "auto"
     """Where inference runs; `auto` decides by the model file and never falls back from GPU to CPU."""
     ignore: tuple[str, ...] = (".*", "*.tmp", "*.part", "*.filepart", "*.crdownload", "*~")
@@ -65,7 +72,7 @@ class Config(Request):
     after: Literal["done", "remove"] = "done"
     """What becomes of a scene once its mask is published: kept under state/done, or removed."""
     product_timeout_s: float = Field(3600.0, gt=0)
-    """A folder product whose members are not all there after this time is quarantined."""
+    """A product folder whose members are not all there after this time is quarantined."""
     priority: tuple[PriorityRule, ...] = ()
     """Which scenes go first; within one priority the order of arrival counts."""
 
@@ -103,6 +110,21 @@ class Config(Request):
     """Prometheus text file for the node exporter's textfile collector; none means state/metrics.prom."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Loopback port that serves the same metrics; none opens no port."""
+
+    @field_validator("ignore", "accept", "priority", "products", "polarisations", mode="before")
+    @classmethod
+    def _of_text(cls, value: Any, info: ValidationInfo) -> Any:
+        """`*.tif,*.h5`, or JSON, which the environment and a flag may hold."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            try:
+                return json.loads(value)
+            except ValueError as error:
+                raise ValueError(f"not valid JSON ({error})") from None
+        if info.field_name not in ("ignore", "accept"):
+            return value  # a Request splits its own
+        return tuple(part for part in map(str.strip, value.split(",")) if part)
 
     @field_validator("products")
     @classmethod
@@ -143,14 +165,23 @@ def load(
     for key in Config.model_fields:
         variable = ENVIRONMENT_PREFIX + key.upper()
         if variable in environment:
-            values[key], origin[key] = _from_text(key, environment[variable]), f"environment variable {variable}"
+            values[key], origin[key] = environment[variable], f"environment variable {variable}"
     for key, text in (flags or {}).items():
-        values[key], origin[key] = _from_text(key, text), "command line"
+        values[key], origin[key] = text, "command line"
+    for key, what_now in _GONE.items():
+        variable = ENVIRONMENT_PREFIX + key.upper()
+        if key in values or variable in environment:
+            source = origin.get(key, f"environment variable {variable}")
+            raise ConfigurationError(f"{source}: {key} is no setting any more; {what_now}")
+    where = str(file) if file else "settings"
+    for key, field in Config.model_fields.items():
+        if field.is_required() and key not in values:
+            variable = ENVIRONMENT_PREFIX + key.upper()
+            raise ConfigurationError(f"{where}: {key} is missing; set it in the file, as {variable}, or as --{key} DIR")
     try:
         return Config(**values)
     except SettingInvalid as error:
-        source = origin.get(error.key, str(file) if file else "settings")
-        raise ConfigurationError(f"{source}: {error}") from None
+        raise ConfigurationError(f"{origin.get(error.key, where)}: {error}") from None
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -161,13 +192,3 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{file}: cannot be read ({error.strerror}); expected a TOML file") from None
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
         raise ConfigurationError(f"{file}: not valid TOML: {error}") from None
-
-
-def _from_text(key: str, text: str) -> Any:
-    field = Config.model_fields.get(key)
-    if field is not None and get_origin(field.annotation) is tuple:
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text.split(",")
-    return text

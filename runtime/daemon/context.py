@@ -15,7 +15,7 @@ from runtime.daemon.room import Room
 
 @dataclass
 class Context:
-    """One daemon's settings and possessions. A reload replaces `config`; the rest lives as long as the session."""
+    """One daemon's settings, and what serves them. A reload replaces `config`; the rest stays."""
 
     config: Config
     folders: Folders

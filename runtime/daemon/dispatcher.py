@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import logging
 import os
@@ -10,16 +11,16 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from runtime.daemon.claim import Job
-from runtime.daemon.commit import Outcome
+from runtime.daemon.commit import Commit, Retry
 from runtime.daemon.config import Config
 from runtime.daemon.context import Context
 from runtime.daemon.ledger import Row
-from runtime.daemon.pipe import ChannelClosed, Message
+from runtime.daemon.pipe import Message, PipeClosed
+from runtime.daemon.scene import ClaimedScene
 from runtime.daemon.worker_process import WorkerProcess
 from runtime.products.publish import StagedProducts, drop_leftovers
 from sarwater import errors
-from sarwater.errors import DeviceUnavailable, OutputError, SarwaterError
+from sarwater.errors import ConfigurationError, DeviceUnavailable, OutputError, SarwaterError, UsageError
 
 log = logging.getLogger("sarwater.watch")
 
@@ -27,20 +28,24 @@ _MAX_FAILED_STARTS = 3
 
 
 class Dispatcher:
-    """The worker and the jobs in custody. A context manager that leaves no worker behind."""
+    """The worker and the claimed scenes. A context manager that leaves no worker behind."""
 
-    def __init__(self, context: Context, outcome: Outcome, jobs: Sequence[Job], worker: WorkerProcess) -> None:
+    def __init__(self, context: Context, commit: Commit, scenes: Sequence[ClaimedScene], worker: WorkerProcess) -> None:
         self._context = context
-        self._outcome = outcome
+        self._commit = commit
         self._worker = worker
         self._successor: tuple[WorkerProcess, Config] | None = None
         self._duplicate_of: tuple[Row, str] | None = None
         self._failed_starts = 0
         self._stopping = False
-        self.jobs: dict[int, Job] = {}
-        self.current: Job | None = None
-        for job in jobs:
-            self.take(job)
+        self.scenes = {scene.job: scene for scene in scenes}
+        """Claimed and not finished, by job."""
+        self.current: ClaimedScene | None = None
+        """The one of them that the worker has."""
+        self._started_s = 0.0
+        """Monotonic time at which the worker got it."""
+        self._retry_at_s: dict[int, float] = {}
+        """Monotonic time before which a scene waits for its retry, by job."""
 
     @property
     def ready(self) -> Message | None:
@@ -60,41 +65,31 @@ class Dispatcher:
     @property
     def room_for_more(self) -> bool:
         """May another scene be claimed? Those that wait for a retry do not count, or they would block the rest."""
-        claimed = sum(job.retry_at_s is None for job in self.jobs.values())
+        claimed = len(self.scenes) - len(self._retry_at_s)
         return self.ready is not None and claimed < self._context.config.max_claimed
 
     @property
     def due_s(self) -> float | None:
         """Monotonic time of the next retry, where the worker is free for it."""
-        retries_s = [job.retry_at_s for job in self.jobs.values() if job.retry_at_s is not None]
-        return min(retries_s, default=None) if self.current is None and self.ready else None
+        return min(self._retry_at_s.values(), default=None) if self.current is None and self.ready else None
 
-    def take(self, job: Job) -> None:
-        """Custody of a claimed scene."""
-        if job.problem:
-            self._outcome.broken(job, *job.problem)
-        else:
-            self.jobs[job.id] = job
+    def take(self, scene: ClaimedScene) -> None:
+        """One more claimed scene."""
+        self.scenes[scene.job] = scene
 
     def dispatch(self) -> None:
         """Give the worker its next scene, if it is free and there is one."""
         now_s = time.monotonic()
-        due = [job for job in self.jobs.values() if job.retry_at_s is None or job.retry_at_s <= now_s]
+        due = [scene for scene in self.scenes.values() if self._retry_at_s.get(scene.job, now_s) <= now_s]
         if self.ready is None or self.current is not None or not due or self._context.room.paused or self._stopping:
             return
-        job = min(due, key=lambda job: job.order)
-        job.retry_at_s, job.started_s = None, now_s
-        job.attempts = self._context.ledger.started(job.id)
-        self.current = job
-        with contextlib.suppress(ChannelClosed):  # `hear` finds out how it died
-            self._worker.send(
-                op="scene",
-                path=str(job.root),
-                name=job.name,
-                out_dir=str(self._context.config.outgoing),
-                sha256=self._context.folders.manifest_sha256(job.id, job.name),
-                record=job.record().to_dict(),
-            )
+        scene = min(due, key=lambda scene: scene.order)
+        self._retry_at_s.pop(scene.job, None)
+        scene = dataclasses.replace(scene, attempt=self._context.ledger.started(scene.job))
+        self.scenes[scene.job] = self.current = scene
+        self._started_s = now_s
+        with contextlib.suppress(PipeClosed):  # `hear` finds out how it died
+            self._worker.send(op="scene", scene=scene.to_dict(), out_dir=str(self._context.config.outgoing))
 
     def hear(self) -> bool:
         """Take in what the worker says; True where it just became ready. Raises what a refused model raises."""
@@ -102,7 +97,7 @@ class Dispatcher:
         try:
             for message in self._worker.pending():
                 self._take_in(message)
-        except ChannelClosed:
+        except PipeClosed:
             self._died(self._worker.ended())
         else:
             if overdue := self._overdue():
@@ -124,9 +119,9 @@ class Dispatcher:
             if message["event"] in ("staged", "skipped", "failed"):
                 self._take_in(message)
         drop_leftovers(self._context.config.outgoing)
-        for job in self.jobs.values():
-            if job.retry_at_s is None:
-                self._outcome.give_back(job)
+        for scene in self.scenes.values():
+            if scene.job not in self._retry_at_s:
+                self._commit.give_back(scene)
 
     def _take_in(self, message: Message) -> None:
         match message["event"]:
@@ -140,21 +135,18 @@ class Dispatcher:
             case "validated":
                 self._answer(message["key"], message["sha256"], message["mask"])
             case "staged" | "skipped" | "failed":
-                assert self.current is not None
-                job, self.current = self.current, None
-                self.jobs.pop(job.id)
+                scene = self._taken_back()
                 if message.get("ends"):
                     self._renew_worker()
                 self.dispatch()  # the worker need not wait while this one is committed
-                self._conclude(job, message)
-                self._keep(job)
+                self._keep(self._conclude(scene, message))
 
     def _answer(self, key: str, input_sha256: str, mask: str) -> None:
         """The key is known: is it another scene's already?"""
         assert self.current is not None
-        holder = self._context.ledger.validated(self.current.id, key, input_sha256)
+        holder = self._context.ledger.validated(self.current.job, key, input_sha256)
         if holder is None:
-            self._context.ledger.running(self.current.id, mask)
+            self._context.ledger.running(self.current.job, mask)
             self._worker.send(op="go")
         else:
             self._duplicate_of = (holder, input_sha256)
@@ -168,7 +160,7 @@ class Dispatcher:
             return f"not ready after {config.start_s:g} s" if late else ""
         if self.current is not None and now_s > self._worker.progress_s + config.stall_s:
             return f"no progress for {config.stall_s:g} s"
-        if self.current is not None and now_s > self.current.started_s + config.scene_s:
+        if self.current is not None and now_s > self._started_s + config.scene_s:
             return f"not done after {config.scene_s:g} s"
         return ""
 
@@ -180,10 +172,9 @@ class Dispatcher:
             )
         drop_leftovers(self._context.config.outgoing)
         if self.current is not None:
-            job, self.current = self.current, None
-            self.jobs.pop(job.id)
-            self._outcome.transient(job, "worker_died", f"the worker died on it: {how}", worker_died=True)
-            self._keep(job)
+            scene = self._taken_back()
+            message = f"the worker died on it: {how}"
+            self._keep(self._commit.transient(scene, "worker_died", message, worker_died=True))
         self._renew_worker()
 
     def _renew_worker(self) -> None:
@@ -199,7 +190,7 @@ class Dispatcher:
                 if message["event"] == "refused":
                     raise as_error(message)
                 worker.ready = message
-        except (ChannelClosed, SarwaterError) as error:
+        except (PipeClosed, SarwaterError) as error:
             log.error("reload refused: %s; the old settings stay", error)
             self._drop_successor()
             return
@@ -213,38 +204,44 @@ class Dispatcher:
             self._successor[0].kill()
             self._successor = None
 
-    def _conclude(self, job: Job, message: Message) -> None:
+    def _taken_back(self) -> ClaimedScene:
+        """The current scene, which the worker has no longer."""
+        assert self.current is not None
+        scene, self.current = self.current, None
+        return self.scenes.pop(scene.job)
+
+    def _conclude(self, scene: ClaimedScene, message: Message) -> Retry | None:
         if message["event"] == "staged":
             try:
-                self._outcome.commit(job, StagedProducts.from_dict(message["staged"]))
+                return self._commit.commit(scene, StagedProducts.from_dict(message["staged"]))
             except OutputError as error:
-                self._not_written(job, str(error), error.__cause__)
-        elif message["event"] == "skipped":
+                return self._not_written(scene, str(error), error.__cause__)
+        if message["event"] == "skipped":
             assert self._duplicate_of is not None
-            self._outcome.duplicate(job, *self._duplicate_of)
-        elif message["kind"] == "permanent":
-            self._outcome.broken(job, message["reason"], message["message"])
-        elif message["kind"] == "output":
+            self._commit.duplicate(scene, *self._duplicate_of)
+            return None
+        if message["kind"] == "permanent":
+            return self._commit.broken(scene, message["reason"], message["message"])
+        if message["kind"] == "output":
             code = message["errno"]
-            self._not_written(job, message["message"], OSError(code, os.strerror(code)) if code else None)
-        else:
-            if message["gpu"]:
-                self._context.metrics.gpu_error(message["gpu"])
-            self._outcome.transient(job, message["reason"], message["message"])
+            return self._not_written(scene, message["message"], OSError(code, os.strerror(code)) if code else None)
+        if message["gpu"]:
+            self._context.metrics.gpu_error(message["gpu"])
+        return self._commit.transient(scene, message["reason"], message["message"])
 
-    def _not_written(self, job: Job, message: str, cause: BaseException | None) -> None:
+    def _not_written(self, scene: ClaimedScene, message: str, cause: BaseException | None) -> Retry | None:
         """A full or read-only folder pauses the daemon, a broken disk ends it, anything else is one failed attempt."""
         if isinstance(cause, OSError) and cause.errno == errno.EIO:
             raise cause
         if self._context.room.refuses():
-            self._outcome.postpone(job)
-        else:
-            self._outcome.transient(job, "output", message)
+            return self._commit.postpone(scene)
+        return self._commit.transient(scene, "output", message)
 
-    def _keep(self, job: Job) -> None:
-        """A job that is to be tried again stays in custody."""
-        if job.retry_at_s is not None:
-            self.jobs[job.id] = job
+    def _keep(self, retry: Retry | None) -> None:
+        """A scene that is to be tried again stays claimed."""
+        if retry is not None:
+            self.scenes[retry.scene.job] = retry.scene
+            self._retry_at_s[retry.scene.job] = retry.at_s
 
     def __enter__(self) -> Dispatcher:
         return self
@@ -257,7 +254,8 @@ class Dispatcher:
 
 
 def as_error(message: Message) -> SarwaterError:
-    """The worker's refusal as the error that it was there."""
+    """The worker's refusal as the error that it was there. What it was asked for stands in the settings: a model or
+    device that is unknown is theirs to mend, and no restart helps."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SarwaterError)]
     kind = next((kind for kind in kinds if kind.reason == message["reason"]), SarwaterError)
-    return kind(message["message"])
+    return (ConfigurationError if issubclass(kind, UsageError) else kind)(message["message"])

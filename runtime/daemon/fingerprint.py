@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Signature:
+class Fingerprint:
     """Of a folder: its inode, the sum of the sizes and the newest modification time of all it holds."""
 
     inode: int
@@ -18,7 +18,7 @@ class Signature:
     mtime_ns: int
 
 
-def signature_of(path: Path) -> Signature:
+def fingerprint_of(path: Path) -> Fingerprint:
     """Of the file or folder itself, never of what a link points to. Raises FileNotFoundError."""
     status = path.lstat()
     size_bytes, mtime_ns = status.st_size, status.st_mtime_ns
@@ -28,4 +28,4 @@ def signature_of(path: Path) -> Signature:
                 member = os.lstat(os.path.join(parent, name))
                 size_bytes += member.st_size
                 mtime_ns = max(mtime_ns, member.st_mtime_ns)
-    return Signature(status.st_ino, size_bytes, mtime_ns)
+    return Fingerprint(status.st_ino, size_bytes, mtime_ns)

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from runtime.daemon.inbox import MANIFEST, MARKER, Manifest
+from runtime.daemon.inbox import CHECKSUM, MARKER, Checksum
 from sarwater.atomic import fsync_folder, make_folder, replacing
 from sarwater.errors import ConfigurationError
 
@@ -35,8 +35,8 @@ log = logging.getLogger("sarwater.watch")
 
 REASON = "reason.json"
 _PROBE = ".sarwater-probe-"
-_BESIDE = {MARKER: "marker", MANIFEST: "manifest"}
-"""What may lie beside a scene in the inbox, and its name beside the claimed one."""
+_BESIDE = {MARKER: "marker", CHECKSUM: "manifest"}
+"""What may lie beside a scene in the inbox, and its name beside the claimed one (of every version of `work`)."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,11 @@ class Folders:
         path = self.incoming / name if self.read_only_inbox else self.folder(job) / input_name(name)
         return path if os.path.lexists(path) else None
 
-    def manifest_sha256(self, job: int, name: str) -> str | None:
-        """What the manifest that came with a claimed scene says; None where there was none."""
-        path = self.incoming / (name + MANIFEST) if self.read_only_inbox else self.folder(job) / _BESIDE[MANIFEST]
-        manifest = Manifest.read(path)
-        return manifest.sha256 if manifest else None
+    def sha256_beside(self, job: int, name: str) -> str | None:
+        """What the checksum that came with a claimed scene says; None where there was none."""
+        path = self.incoming / (name + CHECKSUM) if self.read_only_inbox else self.folder(job) / _BESIDE[CHECKSUM]
+        checksum = Checksum.read(path)
+        return checksum.sha256 if checksum else None
 
     def take(self, job: int, name: str) -> None:
         """Move the scene out of the inbox.
@@ -250,7 +250,7 @@ class Folders:
             fsync_folder(source.parent)
 
     def _move_beside(self, name: str, folder: Path, back: bool) -> None:
-        """Marker and manifest go where the scene goes, so that none is left for the next scene of that name."""
+        """Marker and checksum go where the scene goes, so that none is left for the next scene of that name."""
         for suffix, held_name in _BESIDE.items():
             source, target = self.incoming / (name + suffix), folder / held_name
             if back:

@@ -3,7 +3,7 @@
 Complete means, in order of trust:
 
 1. it arrived by rename, from outside of the inbox or from an ignored name (`.x`, `x.part`, ...);
-2. a marker `NAME.done`, or a manifest `NAME.sha256` whose size (if it says one) matches, lies beside it;
+2. a marker `NAME.done`, or a checksum `NAME.sha256` whose size (if it says one) matches, lies beside it;
 3. inode, size and modification time stayed the same over two looks and the settle time on the monotonic clock.
 
 The third can be fooled by a writer that pauses, or that preallocates the file: only 1 and 2 exclude that.
@@ -26,21 +26,22 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from runtime.daemon.config import Config
-from runtime.daemon.fingerprint import Signature, signature_of
+from runtime.daemon.fingerprint import Fingerprint, fingerprint_of
 from runtime.daemon.inotify import Hint
 from runtime.latency import Moment
-from sarwater.scenes.readers import find_reader
+from sarwater.errors import SceneError
+from sarwater.scenes.readers import find_reader, reader_of
 
 MARKER = ".done"
-MANIFEST = ".sha256"
+CHECKSUM = ".sha256"
 
 
 class Kind(Enum):
     SCENE = "scene"
-    PRODUCT = "product"
-    """A folder that a reader takes for a product."""
+    FOLDER = "folder"
+    """A folder that a reader knows, complete or not."""
     IGNORED = "ignored"
-    """Nothing that a daemon should open: a link, FIFO, device, unknown folder, or a name outside of `accept`."""
+    """Nothing that a daemon should open: a link, FIFO, device, folder of no kind, or a name outside of `accept`."""
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Candidate:
 
     name: str
     kind: Kind
-    signature: Signature
+    fingerprint: Fingerprint
     found_by: str
     """`event` or `scan`."""
     seen: Moment
@@ -60,21 +61,21 @@ class Candidate:
     changes: int = 0
     settling: bool = False
     """All of it is there; only time has to show that it stays as it is."""
-    problem: str = ""
-    """Why it cannot be a scene; it is claimed all the same, and goes to quarantine."""
+    lack: tuple[str, ...] = ()
+    """What its reader misses."""
     job: int | None = None
     priority: int = 0
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Checksum:
     """What `NAME.sha256` says; `size_bytes` is None in the plain format of sha256sum."""
 
     sha256: str
     size_bytes: int | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Manifest | None:
+    def parse(cls, text: str) -> Checksum | None:
         """Of `<sha256>  <name>` or `{"sha256": ..., "size": ...}`; None where it is neither (perhaps half written)."""
         size = None
         with contextlib.suppress(ValueError, AttributeError):
@@ -86,7 +87,7 @@ class Manifest:
         return cls(digest, size)
 
     @classmethod
-    def read(cls, path: Path) -> Manifest | None:
+    def read(cls, path: Path) -> Checksum | None:
         """None where there is none, or none that makes sense yet."""
         try:
             with path.open(encoding="utf-8", errors="replace") as file:
@@ -99,12 +100,12 @@ class Manifest:
 class Inbox:
     """Candidates by name, brought up to date by `scan`, `follow` and `due`.
 
-    What is new since is in three lists that the caller empties: `fresh` (another file than before), `completed`, and
+    What is new since is in three lists that the caller empties: `fresh` (not what it was before), `completed`, and
     `gone` (job numbers of scenes that somebody else took away).
     """
 
     config: Config
-    trusted: dict[str, Signature] = field(default_factory=dict)
+    trusted: dict[str, Fingerprint] = field(default_factory=dict)
     """Names that were complete when they were last here (scenes given back by a stopping daemon)."""
     candidates: dict[str, Candidate] = field(default_factory=dict)
     fresh: list[Candidate] = field(default_factory=list)
@@ -127,7 +128,7 @@ class Inbox:
         for hint in hints:
             if hint.name is None:
                 whole = False
-            elif hint.name.endswith((MARKER, MANIFEST)):
+            elif hint.name.endswith((MARKER, CHECKSUM)):
                 self._look(os.path.splitext(hint.name)[0], "event", arrived=False)
             else:
                 arrived = hint.renamed_from is not None and (not hint.renamed_from or self._ignored(hint.renamed_from))
@@ -165,47 +166,47 @@ class Inbox:
         return any(fnmatchcase(name, pattern) for pattern in self.config.ignore)
 
     def _look(self, name: str, by: str, arrived: bool) -> None:
-        if self._ignored(name) or name.endswith((MARKER, MANIFEST)):
+        if self._ignored(name) or name.endswith((MARKER, CHECKSUM)):
             return
         try:
-            kind, signature = self._examine(name)
+            kind, fingerprint = self._examine(name)
         except FileNotFoundError:
             self._lose(name)
             return
         candidate = self.candidates.get(name)
         if candidate is None:
-            candidate = Candidate(name, kind, signature, by, now(), priority=self._priority(name))
+            candidate = Candidate(name, kind, fingerprint, by, now(), priority=self._priority(name))
             candidate.unchanged_since_s = candidate.seen.monotonic_s
             self.candidates[name] = candidate
             self.fresh.append(candidate)
         else:
-            self._compare(candidate, kind, signature)
+            self._compare(candidate, kind, fingerprint)
         if candidate.complete is None and kind is not Kind.IGNORED:
             self._judge(candidate, arrived)
 
-    def _compare(self, candidate: Candidate, kind: Kind, signature: Signature) -> None:
+    def _compare(self, candidate: Candidate, kind: Kind, fingerprint: Fingerprint) -> None:
         candidate.looks += 1
-        if signature == candidate.signature and kind is candidate.kind:
+        if fingerprint == candidate.fingerprint and kind is candidate.kind:
             return
-        if signature.inode != candidate.signature.inode:
+        if fingerprint.inode != candidate.fingerprint.inode or kind is not candidate.kind:
             candidate.seen = now()
             self.fresh.append(candidate)
-        candidate.kind, candidate.signature = kind, signature
+        candidate.changes = candidate.changes + 1 if kind is candidate.kind else 0
+        candidate.kind, candidate.fingerprint = kind, fingerprint
         candidate.unchanged_since_s = time.monotonic()
         candidate.looks = 1
-        candidate.changes += 1
         candidate.complete = None
 
     def _judge(self, candidate: Candidate, arrived: bool) -> None:
         """Mark the candidate complete, or set the time of the next look."""
-        if candidate.kind is Kind.PRODUCT and not self._members_there(candidate):
+        if candidate.kind is Kind.FOLDER and not self._members_there(candidate):
             return
         settled_s = candidate.unchanged_since_s + self.config.settle_s
         now_s = time.monotonic()
         if (
             self._marked(candidate)
-            or candidate.problem
-            or self.trusted.get(candidate.name) == candidate.signature
+            or candidate.lack
+            or self.trusted.get(candidate.name) == candidate.fingerprint
             or (not self.config.require_marker and (arrived or (candidate.looks > 1 and now_s >= settled_s)))
         ):
             candidate.complete = now()
@@ -217,35 +218,49 @@ class Inbox:
     def _marked(self, candidate: Candidate) -> bool:
         if os.path.lexists(self.config.incoming / (candidate.name + MARKER)):  # also False for a name too long
             return True
-        manifest = Manifest.read(self.config.incoming / (candidate.name + MANIFEST))
-        return manifest is not None and manifest.size_bytes in (None, candidate.signature.size_bytes)
+        checksum = Checksum.read(self.config.incoming / (candidate.name + CHECKSUM))
+        return checksum is not None and checksum.size_bytes in (None, candidate.fingerprint.size_bytes)
 
     def _members_there(self, candidate: Candidate) -> bool:
-        """Has the folder all that its reader asks for? Past the timeout it counts as complete, with a problem."""
-        folder = self.config.incoming / candidate.name
-        reader = find_reader(folder)
-        if reader is None:
-            return False
-        missing = reader.missing(folder)
-        if not missing:
-            return True
+        """Has the folder all that its reader asks for? Past the timeout it counts as complete, and whoever opens it
+        will say what it lacks."""
+        path = self.config.incoming / candidate.name
+        reader = find_reader(path)
+        try:
+            candidate.lack = tuple(reader.missing(path)) if reader else ()
+        except OSError as error:
+            candidate.lack = (f"permission to look into it ({error.strerror})",)
+        if not candidate.lack:
+            return reader is not None
         deadline_s = candidate.seen.monotonic_s + self.config.product_timeout_s
         if time.monotonic() >= deadline_s:
-            lack = ", ".join(missing)
-            candidate.problem = f"product is incomplete: {lack} missing after {self.config.product_timeout_s:g} s"
             return True
         heapq.heappush(self._due, (min(deadline_s, time.monotonic() + self.config.scan_s), candidate.name))
         return False
 
-    def _examine(self, name: str) -> tuple[Kind, Signature]:
+    def _examine(self, name: str) -> tuple[Kind, Fingerprint]:
         path = self.config.incoming / name
         status = path.lstat()
-        signature = Signature(status.st_ino, status.st_size, status.st_mtime_ns)
+        fingerprint = Fingerprint(status.st_ino, status.st_size, status.st_mtime_ns)
         if stat.S_ISREG(status.st_mode) and any(fnmatchcase(name, pattern) for pattern in self.config.accept):
-            return Kind.SCENE, signature
+            return Kind.SCENE, fingerprint
         if stat.S_ISDIR(status.st_mode) and find_reader(path) is not None:
-            return Kind.PRODUCT, signature_of(path)
-        return Kind.IGNORED, signature
+            return Kind.FOLDER, fingerprint_of(path)
+        return Kind.IGNORED, fingerprint
+
+    def why_ignored(self, name: str) -> str:
+        """In one line, with what was looked for."""
+        path = self.config.incoming / name
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            return f"{name}: ignored; a link or a special file, expected a regular file or a folder"
+        if path.is_file():
+            return f"{name}: ignored; its name is none that the setting `accept` takes: {', '.join(self.config.accept)}"
+        try:
+            reader_of(path)
+        except SceneError as error:
+            why = str(error).removeprefix(f"{name}: ")
+            return f"{name}: ignored; {why}; every scan looks at it again"
+        return f"{name}: ignored; it changed meanwhile"
 
     def _priority(self, name: str) -> int:
         return next((rule.priority for rule in self.config.priority if fnmatchcase(name, rule.glob)), 0)

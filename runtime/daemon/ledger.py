@@ -1,5 +1,7 @@
 """The ledger: one row per scene in SQLite, written before and after everything that must survive a power cut.
 
+A scene's number in it, `id`, is what every other part calls its job.
+
     SEEN ─────┐       ┌──────────────────────────┐
     SETTLING ─┴▶ CLAIMED ─▶ VALIDATED ─▶ RUNNING ─┴▶ RETRY_WAIT
     IGNORED        ├──────────┴────────────┴───────▶ QUARANTINED
@@ -15,7 +17,7 @@ import dataclasses
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,14 +26,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from runtime.daemon.fingerprint import Signature
+from runtime.daemon.fingerprint import Fingerprint
 from sarwater.errors import ConfigurationError
 
 FILE_NAME = "ledger.sqlite"
-_VERSION = 1
+_VERSION = 2
 
 
-class State(str, Enum):
+class Status(str, Enum):
     SEEN = "SEEN"
     SETTLING = "SETTLING"
     CLAIMED = "CLAIMED"
@@ -44,16 +46,16 @@ class State(str, Enum):
     IGNORED = "IGNORED"
 
 
-WAITING = (State.SEEN, State.SETTLING)
+WAITING = (Status.SEEN, Status.SETTLING)
 """Still in the inbox."""
-CLAIMED = (State.CLAIMED, State.VALIDATED, State.RUNNING, State.RETRY_WAIT)
+CLAIMED = (Status.CLAIMED, Status.VALIDATED, Status.RUNNING, Status.RETRY_WAIT)
 """Taken out of the inbox and not finished."""
 
 _SCHEMA = f"""
 CREATE TABLE jobs (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,
     name            TEXT    NOT NULL,
-    state           TEXT    NOT NULL CHECK (state IN ({", ".join(f"'{state.value}'" for state in State)})),
+    status          TEXT    NOT NULL CHECK (status IN ({", ".join(f"'{status.value}'" for status in Status)})),
     priority        INTEGER NOT NULL DEFAULT 0,
     inode           INTEGER NOT NULL,
     size_bytes      INTEGER NOT NULL,
@@ -73,13 +75,21 @@ CREATE TABLE jobs (
     claimed_utc     TEXT,
     finished_utc    TEXT
 ) STRICT;
-CREATE UNIQUE INDEX one_wait_per_name ON jobs (name) WHERE state IN ('SEEN', 'SETTLING');
-CREATE INDEX by_state ON jobs (state);
+CREATE UNIQUE INDEX one_wait_per_name ON jobs (name) WHERE status IN ('SEEN', 'SETTLING');
+CREATE INDEX by_status ON jobs (status);
 CREATE INDEX by_name ON jobs (name);
 CREATE INDEX by_mask ON jobs (mask) WHERE products IS NOT NULL;
 CREATE TABLE folders (name TEXT PRIMARY KEY, path TEXT NOT NULL) STRICT;
 PRAGMA user_version = {_VERSION};
 """
+_FROM_VERSION_1 = f"""
+ALTER TABLE jobs RENAME COLUMN state TO status;
+DROP INDEX by_state;
+CREATE INDEX by_status ON jobs (status);
+PRAGMA user_version = {_VERSION};
+"""
+_VIEW_OF_VERSION_1 = "CREATE TEMP VIEW jobs AS SELECT *, state AS status FROM main.jobs"
+"""For those who only look: it stays as it is until a daemon takes it over."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class Row:
 
     id: int
     name: str
-    state: State
+    status: Status
     priority: int
     inode: int
     size_bytes: int
@@ -114,9 +124,9 @@ class Row:
     finished_utc: str | None
 
     @property
-    def signature(self) -> Signature:
+    def fingerprint(self) -> Fingerprint:
         """Of the input when it was last looked at."""
-        return Signature(self.inode, self.size_bytes, self.mtime_ns)
+        return Fingerprint(self.inode, self.size_bytes, self.mtime_ns)
 
     @property
     def interruptions(self) -> int:
@@ -127,8 +137,8 @@ class Row:
 class Ledger:
     """A context manager. `read_only` is for those who look while the daemon runs.
 
-    Raises ConfigurationError for a file that is no ledger or of another version, sqlite3.OperationalError where the
-    disk is full or broken.
+    A ledger of an earlier version is taken over. Raises ConfigurationError for a file that is no ledger or of a later
+    version, sqlite3.OperationalError where the disk is full or broken.
     """
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
@@ -141,15 +151,17 @@ class Ledger:
             if not read_only:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0 and not read_only:
-                with self._transaction():
-                    for statement in _SCHEMA.split(";\n"):
-                        self._db.execute(statement)
-            elif version == 0:
+            if self._version > _VERSION:
+                raise ConfigurationError(
+                    f"{path}: ledger of version {self._version}, expected {_VERSION} at most; run the sarwater that "
+                    "wrote it"
+                )
+            if not read_only and self._version < _VERSION:
+                self._make_or_take_over()
+            elif self._version == 0:
                 raise ConfigurationError(f"{path}: empty; start the daemon, which fills it once there is room")
-            elif version != _VERSION:
-                raise ConfigurationError(f"{path}: ledger of version {version}, expected {_VERSION}; move it away")
+            elif self._version == 1:
+                self._db.execute(_VIEW_OF_VERSION_1)
         except BaseException as error:
             self._db.close()
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
@@ -158,37 +170,47 @@ class Ledger:
                 ) from error
             raise
 
+    @property
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _make_or_take_over(self) -> None:
+        with self.transaction():  # within which nobody else does
+            steps = {0: _SCHEMA, 1: _FROM_VERSION_1}.get(self._version, "")
+            for statement in steps.split(";\n"):
+                self._db.execute(statement)
+
     def row(self, job: int) -> Row | None:
         return next(self._select("WHERE id = ?", job), None)
 
-    def rows(self, *states: State) -> list[Row]:
-        """All rows in one of `states` (all without), in the order in which they are worked off."""
-        where = f"WHERE state IN ({','.join('?' * len(states))})" if states else ""
-        return list(self._select(f"{where} ORDER BY priority DESC, id", *states))
+    def rows(self, *statuses: Status) -> list[Row]:
+        """All rows in one of `statuses` (all without), in the order in which they are worked off."""
+        where = f"WHERE status IN ({','.join('?' * len(statuses))})" if statuses else ""
+        return list(self._select(f"{where} ORDER BY priority DESC, id", *statuses))
 
     def newest(self, name: str) -> Row | None:
         return next(self._select("WHERE name = ? ORDER BY id DESC LIMIT 1", name), None)
 
     def holder(self, key: str) -> Row | None:
-        """The row that has this job key."""
+        """The row that has this mask key."""
         return next(self._select("WHERE key = ?", key), None)
 
-    def pending_counts(self) -> dict[State, int]:
-        """Scenes in every state that somebody or something still has to act on."""
-        states = (*WAITING, *CLAIMED, State.QUARANTINED)
-        marks = ",".join("?" * len(states))
-        sql = f"SELECT state, count(*) FROM jobs WHERE state IN ({marks}) GROUP BY state"
-        found = dict(self._db.execute(sql, states))
-        return {state: found.get(state.value, 0) for state in states}
+    def pending_counts(self) -> dict[Status, int]:
+        """Scenes in every status that somebody or something still has to act on."""
+        statuses = (*WAITING, *CLAIMED, Status.QUARANTINED)
+        marks = ",".join("?" * len(statuses))
+        sql = f"SELECT status, count(*) FROM jobs WHERE status IN ({marks}) GROUP BY status"
+        found = dict(self._db.execute(sql, statuses))
+        return {status: found.get(status.value, 0) for status in statuses}
 
-    def counts(self) -> dict[State, int]:
-        found = dict(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
-        return {state: found.get(state.value, 0) for state in State}
+    def counts(self) -> dict[Status, int]:
+        found = dict(self._db.execute("SELECT status, count(*) FROM jobs GROUP BY status"))
+        return {status: found.get(status.value, 0) for status in Status}
 
     def oldest_pending_utc(self) -> str | None:
-        states = (*WAITING, *CLAIMED)
-        sql = f"SELECT min(seen_utc) FROM jobs WHERE state IN ({','.join('?' * len(states))})"
-        found: str | None = self._db.execute(sql, states).fetchone()[0]
+        statuses = (*WAITING, *CLAIMED)
+        sql = f"SELECT min(seen_utc) FROM jobs WHERE status IN ({','.join('?' * len(statuses))})"
+        found: str | None = self._db.execute(sql, statuses).fetchone()[0]
         return found
 
     def folders(self) -> dict[str, Path]:
@@ -201,54 +223,44 @@ class Ledger:
 
     def note_folders(self, **folders: Path) -> None:
         """For those who find the ledger alone: `incoming` and `outgoing`."""
-        with self._transaction():
+        with self.transaction():
             for name, path in folders.items():
                 self._db.execute("INSERT OR REPLACE INTO folders VALUES (?, ?)", (name, str(path.absolute())))
 
-    def seen(self, sightings: Iterable[dict[str, Any]]) -> list[int]:
-        """New scenes, in one transaction; returns their job numbers. Keys: name, state, priority, inode, size_bytes,
-        mtime_ns, found_by."""
-        jobs = []
-        with self._transaction():
-            for sighting in sightings:
-                columns = {**sighting, "seen_utc": _utc()}
-                marks = ", ".join(f":{name}" for name in columns)
-                sql = f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({marks})"
-                jobs.append(int(self._db.execute(sql, columns).lastrowid or 0))
-        return jobs
+    def seen(self, name: str, status: Status, priority: int, fingerprint: Fingerprint, found_by: str) -> int:
+        """A new scene; returns its job, the ledger's number of it."""
+        return self._insert(
+            name=name, status=status, priority=priority, found_by=found_by, seen_utc=_utc(),
+            **dataclasses.asdict(fingerprint),
+        )  # fmt: skip
 
-    def adopted(self, masks: Iterable[tuple[str, str, str]]) -> None:
-        """Masks that are visible though the ledger does not know them, as (file name, job key, sha256 of the input)."""
-        with self._transaction():
-            for mask, key, input_sha256 in masks:
-                columns = {
-                    "name": mask, "state": State.PUBLISHED, "inode": 0, "size_bytes": 0, "mtime_ns": 0,
-                    "found_by": "mask", "key": key, "input_sha256": input_sha256, "mask": mask,
-                    "products": json.dumps([mask]), "seen_utc": _utc(), "finished_utc": _utc(),
-                }  # fmt: skip
-                marks = ", ".join(f":{name}" for name in columns)
-                self._db.execute(f"INSERT OR IGNORE INTO jobs ({', '.join(columns)}) VALUES ({marks})", columns)
+    def adopted(self, mask: str, key: str, input_sha256: str) -> None:
+        """A mask that is visible though the ledger does not know it."""
+        self._insert(
+            "IGNORE", name=mask, status=Status.PUBLISHED, inode=0, size_bytes=0, mtime_ns=0, found_by="mask", key=key,
+            input_sha256=input_sha256, mask=mask, products=json.dumps([mask]), seen_utc=_utc(), finished_utc=_utc(),
+        )  # fmt: skip
 
     def knows_mask(self, mask: str) -> bool:
         """Was a file of this name published, be its scene requeued since?"""
         return next(self._select("WHERE mask = ? AND products IS NOT NULL LIMIT 1", mask), None) is not None
 
-    def resighted(self, job: int, state: State, signature: Signature) -> None:
+    def resighted(self, job: int, status: Status, fingerprint: Fingerprint) -> None:
         """The file of a waiting row changed, or was given back complete."""
-        self._update(job, (*WAITING, *CLAIMED), state=state, key=None, **dataclasses.asdict(signature))
+        self._update(job, (*WAITING, *CLAIMED), status=status, key=None, **dataclasses.asdict(fingerprint))
 
     def claimed(self, job: int) -> None:
-        self._update(job, WAITING, state=State.CLAIMED, claimed_utc=_utc())
+        self._update(job, WAITING, status=Status.CLAIMED, claimed_utc=_utc())
 
     def recovered(self, job: int) -> None:
         """Back to CLAIMED after the daemon died with it."""
-        self._update(job, (*WAITING, *CLAIMED), state=State.CLAIMED, key=None)
+        self._update(job, (*WAITING, *CLAIMED), status=Status.CLAIMED, key=None)
 
     def started(self, job: int) -> int:
         """The worker is about to begin: the attempt counts from here, whatever dies. Returns which one it is."""
-        with self._transaction():
+        with self.transaction():
             self._db.execute("UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", (job,))
-            self._update(job, (State.CLAIMED, State.RETRY_WAIT), state=State.CLAIMED)
+            self._update(job, (Status.CLAIMED, Status.RETRY_WAIT), status=Status.CLAIMED)
         return int(self._db.execute("SELECT attempts FROM jobs WHERE id = ?", (job,)).fetchone()[0])
 
     def validated(self, job: int, key: str, input_sha256: str) -> Row | None:
@@ -256,77 +268,83 @@ class Ledger:
         holder = self.holder(key)
         if holder is not None and holder.id != job:
             return holder
-        self._update(job, (State.CLAIMED,), state=State.VALIDATED, key=key, input_sha256=input_sha256)
+        self._update(job, (Status.CLAIMED,), status=Status.VALIDATED, key=key, input_sha256=input_sha256)
         return None
 
     def running(self, job: int, mask: str) -> None:
-        self._update(job, (State.VALIDATED,), state=State.RUNNING, mask=mask)
+        self._update(job, (Status.VALIDATED,), status=Status.RUNNING, mask=mask)
 
     def published(self, job: int, products: list[str]) -> None:
         self._update(
-            job, (State.RUNNING,), state=State.PUBLISHED, products=json.dumps(products), finished_utc=_utc(),
+            job, (Status.RUNNING,), status=Status.PUBLISHED, products=json.dumps(products), finished_utc=_utc(),
             reason=None, message=None,
         )  # fmt: skip
 
     def duplicate(self, job: int, of: int, input_sha256: str) -> None:
         self._update(
-            job, (State.CLAIMED, State.RUNNING), state=State.DUPLICATE, duplicate_of=of, input_sha256=input_sha256,
+            job, (Status.CLAIMED, Status.RUNNING), status=Status.DUPLICATE, duplicate_of=of, input_sha256=input_sha256,
             key=None, finished_utc=_utc(), reason="duplicate", message=f"same bytes, model and settings as job {of}",
         )  # fmt: skip
 
     def failed(self, job: int, reason: str, message: str, worker_died: bool) -> Row:
         """A transient failure: the scene waits for its retry. Returns the row with its new counts."""
         column = "worker_deaths" if worker_died else "failures"
-        with self._transaction():
+        with self.transaction():
             self._db.execute(f"UPDATE jobs SET {column} = {column} + 1 WHERE id = ?", (job,))
-            self._update(job, CLAIMED, state=State.RETRY_WAIT, key=None, reason=reason, message=message)
+            self._update(job, CLAIMED, status=Status.RETRY_WAIT, key=None, reason=reason, message=message)
         row = self.row(job)
         assert row is not None
         return row
 
     def given_back(self, job: int) -> None:
         """The attempt was cut short through no fault of the scene (stop, full disk): it does not count."""
-        with self._transaction():
+        with self.transaction():
             self._db.execute("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", (job,))
-            self._update(job, CLAIMED, state=State.CLAIMED, key=None)
+            self._update(job, CLAIMED, status=Status.CLAIMED, key=None)
 
     def quarantined(self, job: int, reason: str, message: str) -> None:
         self._update(
-            job, (*WAITING, *CLAIMED), state=State.QUARANTINED, key=None, reason=reason, message=message,
+            job, (*WAITING, *CLAIMED), status=Status.QUARANTINED, key=None, reason=reason, message=message,
             finished_utc=_utc(),
         )  # fmt: skip
 
     def ignored(self, job: int, reason: str, message: str) -> None:
         self._update(
-            job, (*WAITING, *CLAIMED, State.QUARANTINED), state=State.IGNORED, key=None, reason=reason, message=message,
-            finished_utc=_utc(),
+            job, (*WAITING, *CLAIMED, Status.QUARANTINED), status=Status.IGNORED, key=None, reason=reason,
+            message=message, finished_utc=_utc(),
         )  # fmt: skip
 
     def requeued(self, job: int) -> None:
-        """An operator sends a finished scene round again, with a clean slate; what it published may still be there."""
+        """A finished scene goes round again, with all counts at 0; what it published may still be there."""
         self._update(
-            job, (State.QUARANTINED, State.PUBLISHED, State.DUPLICATE), state=State.SEEN, key=None, attempts=0,
+            job, (Status.QUARANTINED, Status.PUBLISHED, Status.DUPLICATE), status=Status.SEEN, key=None, attempts=0,
             failures=0, worker_deaths=0, duplicate_of=None, reason=None, message=None, claimed_utc=None,
             finished_utc=None,
         )  # fmt: skip
+
+    def _insert(self, conflict: str = "ABORT", **columns: Any) -> int:
+        marks = ", ".join(f":{name}" for name in columns)
+        sql = f"INSERT OR {conflict} INTO jobs ({', '.join(columns)}) VALUES ({marks})"
+        return int(self._db.execute(sql, columns).lastrowid or 0)
 
     def _select(self, tail: str, *values: Any) -> Iterator[Row]:
         columns = ", ".join(Row.__dataclass_fields__)
         for record in self._db.execute(f"SELECT {columns} FROM jobs {tail}", values):
             fields = dict(zip(Row.__dataclass_fields__, record, strict=True))
-            yield Row(**{**fields, "state": State(fields["state"])})
+            yield Row(**{**fields, "status": Status(fields["status"])})
 
-    def _update(self, job: int, expected: tuple[State, ...], **columns: Any) -> None:
+    def _update(self, job: int, expected: tuple[Status, ...], **columns: Any) -> None:
         """Change a row that must be in one of `expected`; anything else is a bug, or a second writer."""
         assignments = ", ".join(f"{name} = ?" for name in columns)
         marks = ",".join("?" * len(expected))
-        sql = f"UPDATE jobs SET {assignments} WHERE id = ? AND state IN ({marks})"
+        sql = f"UPDATE jobs SET {assignments} WHERE id = ? AND status IN ({marks})"
         if self._db.execute(sql, (*columns.values(), job, *expected)).rowcount != 1:
             row = self.row(job)
-            raise AssertionError(f"job {job} is {row and row.state}, expected one of {[s.value for s in expected]}")
+            raise AssertionError(f"job {job} is {row and row.status}, expected one of {[s.value for s in expected]}")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """All that is done inside, or nothing; one wait for the disk."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield

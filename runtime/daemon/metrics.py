@@ -24,7 +24,7 @@ from prometheus_client import (
     write_to_textfile,
 )
 
-from runtime.daemon.ledger import State
+from runtime.daemon.ledger import Status
 from runtime.latency import LatencyRecord
 from sarwater import __version__
 
@@ -96,7 +96,7 @@ class Metrics:
         self._build.clear()
         self._build.labels(__version__, engine, backend).set(1)
 
-    def queue(self, counts: Mapping[State, int], oldest_utc: str | None) -> None:
+    def queue(self, counts: Mapping[Status, int], oldest_utc: str | None) -> None:
         for state, count in counts.items():
             self._queue.labels(state.value).set(count)
         age_s = time.time() - datetime.fromisoformat(oldest_utc).timestamp() if oldest_utc else 0.0

@@ -19,5 +19,5 @@ class Systemd:
     def tell(self, *lines: str) -> None:
         """`READY=1`, `STATUS=...`, `STOPPING=1`, `WATCHDOG=1`."""
         if self._address:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-                channel.sendto("\n".join(lines).encode(), self._address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+                manager.sendto("\n".join(lines).encode(), self._address)

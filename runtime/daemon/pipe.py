@@ -14,11 +14,11 @@ _LENGTH = struct.Struct("!I")
 _MAX_BYTES = 1 << 24
 
 
-class ChannelClosed(Exception):
+class PipeClosed(Exception):
     """The other side is gone."""
 
 
-class Channel:
+class Pipe:
     """One end of a socket pair. Sending blocks; `receive` blocks, `pending` does not."""
 
     def __init__(self, end: socket.socket) -> None:
@@ -29,26 +29,26 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, **message: Any) -> None:
-        """Raises ChannelClosed."""
+        """Raises PipeClosed."""
         body = json.dumps(message).encode()
         try:
             self._socket.sendall(_LENGTH.pack(len(body)) + body)
         except OSError as error:
-            raise ChannelClosed(str(error)) from error
+            raise PipeClosed(str(error)) from error
 
     def receive(self) -> Message:
-        """The next message, waiting for it. Raises ChannelClosed."""
+        """The next message, waiting for it. Raises PipeClosed."""
         while (message := self._next()) is None:
             self._fill()
         return message
 
     def pending(self) -> list[Message]:
-        """Whole messages that are here by now. Raises ChannelClosed once the last one was taken."""
-        closed: ChannelClosed | None = None
+        """Whole messages that are here by now. Raises PipeClosed once the last one was taken."""
+        closed: PipeClosed | None = None
         while select.select([self._socket], [], [], 0)[0]:
             try:
                 self._fill()
-            except ChannelClosed as error:
+            except PipeClosed as error:
                 closed = error
                 break
         messages = []
@@ -65,9 +65,9 @@ class Channel:
         try:
             chunk = self._socket.recv(1 << 16)
         except OSError as error:
-            raise ChannelClosed(str(error)) from error
+            raise PipeClosed(str(error)) from error
         if not chunk:
-            raise ChannelClosed("end of stream")
+            raise PipeClosed("end of stream")
         self._buffer += chunk
 
     def _next(self) -> Message | None:
@@ -75,7 +75,7 @@ class Channel:
             return None
         (length,) = _LENGTH.unpack_from(self._buffer)
         if length > _MAX_BYTES:
-            raise ChannelClosed(f"a message of {length} bytes cannot be one of ours")
+            raise PipeClosed(f"a message of {length} bytes cannot be one of ours")
         end = _LENGTH.size + length
         if len(self._buffer) < end:
             return None

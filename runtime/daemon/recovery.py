@@ -1,4 +1,4 @@
-"""After a death: make the ledger and the folders agree again, so that each scene is in one place and one state.
+"""After a death: make the ledger and the folders agree again, so that each scene is in one place and one status.
 
 Every move and every ledger entry is durable before the next step, so what a crash can leave is known, and each case
 below is one such gap.
@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from runtime.daemon.folders import REASON, Folders, same_bytes
-from runtime.daemon.ledger import CLAIMED, WAITING, Ledger, Row, State
+from runtime.daemon.ledger import CLAIMED, WAITING, Ledger, Row, Status
 from runtime.products.publish import mask_key_of, tags_of
 from sarwater.atomic import fsync_folder
 from sarwater.identity import mask_name
@@ -22,32 +22,32 @@ from sarwater.tags import INPUT_TAG, MASK_KEY_TAG
 log = logging.getLogger("sarwater.watch")
 
 
-def recover(ledger: Ledger, folders: Folders, remove_done: bool, innocent: bool = False) -> None:
+def recover(ledger: Ledger, folders: Folders, remove_done: bool, no_space: bool = False) -> None:
     """Settle what the last daemon left. Afterwards every claimed row is CLAIMED and has its input in work.
 
-    `innocent`: it ended for want of space, so the attempt that was cut short does not count.
+    `no_space`: it ended because the disk was full, so the attempt that was cut short does not count.
     """
     folders.drop_probes()
     for row in ledger.rows(*CLAIMED):
-        _recover_claimed(ledger, folders, row, innocent)
+        _recover_claimed(ledger, folders, row, no_space)
     _adopt_masks(ledger, folders)
     for row in ledger.rows(*WAITING):
         _recover_waiting(ledger, folders, row)
     for folder in sorted(folders.work.iterdir()):
         job = int(folder.name) if folder.name.isdigit() else -1
         owner = ledger.row(job)
-        if owner is None or owner.state in WAITING:
+        if owner is None or owner.status in WAITING:
             _return_orphan(folders, folder)
-        elif owner.state in (State.PUBLISHED, State.DUPLICATE, State.IGNORED):
+        elif owner.status in (Status.PUBLISHED, Status.DUPLICATE, Status.IGNORED):
             # The ledger knew, but the input had not been moved yet.
             folders.retire(owner.id, owner.name, remove_done)
-        elif owner.state is State.QUARANTINED:
+        elif owner.status is Status.QUARANTINED:
             _forget_twin(folders, owner)
 
 
 def _adopt_masks(ledger: Ledger, folders: Folders) -> None:
     """Masks that the ledger does not know, because it was lost or because `sarwater-predict` made them there: their
-    tags say which jobs are done, so that no job is done twice, under whatever name its scene comes."""
+    tags say what they were made of, so that nothing is made twice, under whatever name its scene comes."""
     unknown = (mask for mask in folders.outgoing.glob(mask_name("*")) if not ledger.knows_mask(mask.name))
     tags = {mask.name: tags_of(mask) for mask in unknown}
     masks = [
@@ -58,10 +58,12 @@ def _adopt_masks(ledger: Ledger, folders: Folders) -> None:
     if masks:
         log.warning("%s: %d of our masks are not in the ledger; they count as published", folders.outgoing, len(masks))
         fsync_folder(folders.outgoing)
-        ledger.adopted(sorted(masks))
+        with ledger.transaction():
+            for mask in sorted(masks):
+                ledger.adopted(*mask)
 
 
-def _recover_claimed(ledger: Ledger, folders: Folders, row: Row, innocent: bool) -> None:
+def _recover_claimed(ledger: Ledger, folders: Folders, row: Row, no_space: bool) -> None:
     held = folders.held(row.id, row.name)
     inbox = folders.incoming / row.name
     if _is_visible(folders, row):
@@ -72,13 +74,13 @@ def _recover_claimed(ledger: Ledger, folders: Folders, row: Row, innocent: bool)
         reason = json.loads((folders.quarantine_folder(row.id) / REASON).read_text(encoding="utf-8"))
         ledger.quarantined(row.id, reason["reason"], reason["message"])
         return
-    if innocent and row.interruptions > 0:
+    if no_space and row.interruptions > 0:
         ledger.given_back(row.id)
     if held is not None:
         _keep_one(folders, held, row.name)
         ledger.recovered(row.id)
     elif inbox.exists() and inbox.lstat().st_ino == row.inode:
-        ledger.resighted(row.id, State.SEEN, row.signature)
+        ledger.resighted(row.id, Status.SEEN, row.fingerprint)
     else:
         log.error("%s: claimed as job %d, but gone from %s; somebody took it", row.name, row.id, folders.work)
         ledger.ignored(row.id, "vanished", "the claimed input was taken away while no daemon ran")
@@ -123,8 +125,13 @@ def _forget_twin(folders: Folders, row: Row) -> None:
 
 
 def _is_visible(folders: Folders, row: Row) -> bool:
-    """Did it die between the mask's link and the ledger's entry?"""
-    return row.state is State.RUNNING and row.mask is not None and mask_key_of(folders.outgoing / row.mask) == row.key
+    """Did it die between the mask's link and the ledger's entry?
+
+    Not where it was published before and sent round again: then the mask was there all the time, and says nothing of
+    the side products that this round was to add.
+    """
+    first_round = row.status is Status.RUNNING and row.products is None
+    return first_round and row.mask is not None and mask_key_of(folders.outgoing / row.mask) == row.key
 
 
 def _keep_one(folders: Folders, held: Path, name: str) -> None:

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from runtime.daemon.claim import Intake, taken_over
-from runtime.daemon.commit import Outcome
+from runtime.daemon.claim import Claims, take_over
+from runtime.daemon.commit import Commit
 from runtime.daemon.config import Config
 from runtime.daemon.context import Context
 from runtime.daemon.dispatcher import Dispatcher
@@ -30,12 +30,13 @@ from runtime.daemon.recovery import recover
 from runtime.daemon.room import Room, is_no_space, refuses_files
 from runtime.daemon.worker_process import WORKER_COMMAND, WorkerProcess, request_of
 from runtime.products.publish import drop_leftovers
-from sarwater.errors import ConfigurationError, OutputError
+from sarwater.errors import ConfigurationError, OutputError, SceneError
 
 log = logging.getLogger("sarwater.watch")
 
 _LONGEST_WAIT_S = 1.0
 _REPORT_S = 5.0
+_NAMED = 10
 _FIXED = ("incoming", "outgoing", "state", "read_only_inbox", "metrics_port")
 """Settings that only a restart can change."""
 
@@ -68,7 +69,8 @@ class Supervisor:
         self._was_full = False
 
     def run(self) -> None:
-        """Raises ConfigurationError, ModelError, OutputError where the daemon itself cannot go on."""
+        """Raises ConfigurationError, ModelError, OutputError where the daemon itself cannot go on, and with `once`, at
+        the end, SceneError for scenes that went to quarantine."""
         with self._signals():
             if self._config.metrics_port is not None:
                 self._metrics.serve(self._config.metrics_port)
@@ -91,6 +93,10 @@ class Supervisor:
             self._systemd.tell("STOPPING=1")
             self._dispatcher.stop()
             self._report(time.monotonic())
+            if self._once and (quarantine := self._commit.quarantine):
+                names = ", ".join(f"{name} ({reason})" for name, reason in list(quarantine.items())[:_NAMED])
+                more = f" and {len(quarantine) - _NAMED} more" if len(quarantine) > _NAMED else ""
+                raise SceneError(f"{len(quarantine)} in quarantine: {names}{more}; see {self._config.state}/quarantine")
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         config = self._config
@@ -101,14 +107,14 @@ class Supervisor:
         ledger = stack.enter_context(Ledger(config.state / FILE_NAME))
         ledger.note_folders(incoming=config.incoming, outgoing=config.outgoing)
         drop_leftovers(config.outgoing)
-        recover(ledger, folders, config.after == "remove", innocent=self._was_full)
+        recover(ledger, folders, config.after == "remove", no_space=self._was_full)
         room = Room(config.outgoing, config.state)
         self._context = Context(config, folders, ledger, room, self._metrics, lock, self._worker_command)
         self._hints = self._open_hints(stack)
-        self._intake = Intake(self._context, self._hints)
-        outcome = Outcome(self._context)
-        jobs = taken_over(ledger, folders, config.max_interruptions)
-        self._dispatcher = stack.enter_context(Dispatcher(self._context, outcome, jobs, worker))
+        self._claims = Claims(self._context, self._hints)
+        self._commit = Commit(self._context)
+        scenes = take_over(self._context, self._commit)
+        self._dispatcher = stack.enter_context(Dispatcher(self._context, self._commit, scenes, worker))
 
     def _open_hints(self, stack: contextlib.ExitStack) -> Hints | None:
         try:
@@ -120,10 +126,10 @@ class Supervisor:
     def _finished(self) -> bool:
         if self._stopping or not self._once:
             return self._stopping
-        if not self._dispatcher.ready or self._dispatcher.jobs or self._intake.waiting or self._intake.may_settle():
+        if not self._dispatcher.ready or self._dispatcher.scenes or self._claims.waiting or self._claims.may_settle():
             return False
-        for name in self._intake.unsettled():
-            log.warning("%s: not complete yet; left in the inbox", name)
+        for name, lack in self._claims.unsettled().items():
+            log.warning("%s: not complete yet%s; left in the inbox", name, f" (without {lack})" if lack else "")
         return True
 
     def _is_full(self, error: OSError | sqlite3.OperationalError) -> bool:
@@ -138,7 +144,7 @@ class Supervisor:
 
     def _wait(self) -> None:
         """Until something happens or is due; a turn leaves nothing undone that could be done at once."""
-        due_s = [self._intake.next_look_s, self._dispatcher.due_s or self._intake.next_look_s]
+        due_s = [self._claims.next_look_s, self._dispatcher.due_s or self._claims.next_look_s]
         timeout_s = min(_LONGEST_WAIT_S, max(0.0, min(due_s) - time.monotonic()))
         sources: list[Any] = [*self._dispatcher.workers, *([self._hints] if self._hints else [])]
         self._listen(sources, _LONGEST_WAIT_S if self._paused else timeout_s)
@@ -154,17 +160,17 @@ class Supervisor:
             self._take_new_settings()
         if self._dispatcher.hear():
             self._systemd.tell("READY=1", "STATUS=watching")
-        self._intake.look()
+        self._claims.look()
         self._check_room()
         if not self._paused:
-            while self._dispatcher.room_for_more and (job := self._intake.claim()):
-                self._dispatcher.take(job)
+            while self._dispatcher.room_for_more and (scene := self._claims.claim()):
+                self._dispatcher.take(scene)
         self._dispatcher.dispatch()
         self._show_life()
 
     def _check_room(self) -> None:
         before, self._paused = self._paused, self._context.room.check(
-            self._context.config.free_fraction, self._intake.next_bytes
+            self._context.config.free_fraction, self._claims.next_bytes
         )  # fmt: skip
         if self._paused and self._once:
             raise OutputError(f"{self._paused}; the scenes are kept: free space or fix permissions, then run again")
@@ -179,7 +185,7 @@ class Supervisor:
         """Watchdog ping and heartbeat, only for real progress: a recent scan and, with a scene, tiles that advance."""
         now_s = time.monotonic()
         config = self._context.config
-        scanned = now_s < self._intake.next_scan_s + config.scan_s
+        scanned = now_s < self._claims.next_scan_s + config.scan_s
         advancing = self._dispatcher.current is None or now_s < self._dispatcher.progress_s + config.stall_s
         if scanned and advancing:
             self._metrics.progressed()

@@ -3,8 +3,8 @@
     supervisor                         worker
     open (model, device, options) ──▶  opens the backend, runs a golden tile
                                   ◀──  ready | refused
-    scene (path, name, ...)       ──▶  hashes and validates
-                                  ◀──  validated (key)        supervisor looks for duplicates
+    scene (a ClaimedScene)        ──▶  hashes and validates
+                                  ◀──  validated (mask key)   supervisor looks for duplicates
     go | skip                     ──▶  infers, stages the products
                                   ◀──  progress ...
                                   ◀──  staged | failed
@@ -28,13 +28,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.daemon.pipe import Channel, ChannelClosed, Message
+from runtime.daemon.pipe import Message, Pipe, PipeClosed
+from runtime.daemon.scene import ClaimedScene
 from sarwater.errors import (
     DeviceLost,
     DeviceUnavailable,
     OutputError,
     SarwaterError,
     SceneError,
+    UsageError,
 )
 
 if TYPE_CHECKING:
@@ -46,15 +48,15 @@ _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 class _Skipped(Exception):
-    """The supervisor knows this job key already."""
+    """The supervisor knows this mask key already."""
 
 
 class _Stopped(Exception):
     """The daemon is stopping."""
 
 
-class _ManifestMismatch(Exception):
-    """The bytes are not those of the manifest, perhaps not all there yet."""
+class _ChecksumMismatch(Exception):
+    """The bytes are not those of the checksum that came with them, perhaps not all there yet."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,22 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     descriptor, supervisor = (int(text) for text in (sys.argv[1:] if argv is None else argv))
     _die_with(supervisor)
     os.dup2(2, 1)  # what a library prints must not look like output of ours
-    channel = Channel(socket.socket(fileno=descriptor))
+    pipe = Pipe(socket.socket(fileno=descriptor))
     try:
-        _serve(channel)
-    except (ChannelClosed, _Stopped):
+        _serve(pipe)
+    except (PipeClosed, _Stopped):
         return 0
     return 0
 
 
-def _serve(channel: Channel) -> None:
+def _serve(pipe: Pipe) -> None:
     try:
-        backend, request = _open(channel.receive())
+        backend, request = _open(pipe.receive())
     except SarwaterError as error:
-        channel.send(event="refused", reason=error.reason, message=str(error), exit_code=error.exit_code)
+        pipe.send(event="refused", reason=error.reason, message=str(error), exit_code=error.exit_code)
         return
     with backend:
-        channel.send(
+        pipe.send(
             event="ready",
             backend=backend.name,
             device=backend.device,
@@ -85,10 +87,11 @@ def _serve(channel: Channel) -> None:
             model_sha256=backend.model_sha256,
         )
         while True:
-            message = channel.receive()
+            message = pipe.receive()
             if message["op"] == "stop":
                 return
-            _Job(channel, backend, request, message).run()
+            scene = ClaimedScene.from_dict(message["scene"])
+            _Attempt(pipe, backend, request, scene, Path(message["out_dir"])).run()
 
 
 def _open(message: Message) -> tuple[Backend, Request]:
@@ -96,9 +99,8 @@ def _open(message: Message) -> tuple[Backend, Request]:
     from sarwater.models import find_model
     from sarwater.request import Request
 
-    wanted = message["model"]
-    model = find_model(wanted)
-    request = Request.model_validate(message["request"])
+    model = find_model(message["model"])
+    request = Request(**message["request"])
     backend = open_backend(model, message["device"])
     try:
         _golden_tile(backend)
@@ -124,18 +126,15 @@ def _golden_tile(backend: Backend) -> None:
         )
 
 
-class _Job:
-    """One scene of the worker."""
+class _Attempt:
+    """The worker's work on one scene."""
 
-    def __init__(self, channel: Channel, backend: Backend, request: Request, message: Message) -> None:
-        self._channel = channel
+    def __init__(self, pipe: Pipe, backend: Backend, request: Request, scene: ClaimedScene, out_dir: Path) -> None:
+        self._pipe = pipe
         self._backend = backend
         self._request = request
-        self._path = Path(message["path"])
-        self._name: str = message["name"]
-        self._out_dir = Path(message["out_dir"])
-        self._expected_sha256: str | None = message["sha256"]
-        self._record: dict[str, Any] = message["record"]
+        self._scene = scene
+        self._out_dir = out_dir
         self._told_s = 0.0
 
     def run(self) -> None:
@@ -143,16 +142,16 @@ class _Job:
         try:
             staged = self._process()
         except _Skipped:
-            self._channel.send(event="skipped")
-        except SceneError as error:
+            self._pipe.send(event="skipped")
+        except (SceneError, UsageError) as error:  # a window outside of this scene is no fault of the next one's
             self._fail("permanent", error.reason, error)
         except OutputError as error:
             self._fail("output", error.reason, error)
-        except _ManifestMismatch as error:
+        except _ChecksumMismatch as error:
             self._fail("transient", "checksum_mismatch", error)
         except MemoryError as error:
             self._fail("transient", "out_of_memory", error)
-        except (_Stopped, ChannelClosed):
+        except (_Stopped, PipeClosed):
             raise
         except Exception as error:
             # A CUDA error poisons the context, and a bug may have left anything behind: never go on after these.
@@ -160,46 +159,46 @@ class _Job:
             self._fail("transient", _reason(error), error, ends=True)
             raise SystemExit(1) from error
         else:
-            self._channel.send(event="staged", staged=staged)
+            self._pipe.send(event="staged", staged=staged)
 
     def _process(self) -> dict[str, Any]:
-        from runtime.latency import LatencyRecord, StageClock
+        from runtime.latency import StageClock
         from runtime.pipeline import process_scene
         from runtime.products.publish import mask_key_of
         from sarwater.identity import mask_key, mask_name, stem_of
 
         digest = self._hash()
         key = mask_key(digest, self._backend.model_sha256, self._request)
-        stem = stem_of(self._name)
+        stem = stem_of(self._scene.name)
         visible = self._out_dir / mask_name(stem)
         if visible.exists() and mask_key_of(visible) != key:
             stem = f"{stem}-{key[:8]}"  # the same name with other bytes: both masks stay
-        job = self
+        attempt = self
 
         class Clock(StageClock):
             def mark(self, moment: str) -> None:
                 super().mark(moment)
                 if moment == "validated":
-                    job._ask(key, digest, mask_name(stem))
+                    attempt._ask(key, digest, mask_name(stem))
 
         staged = process_scene(
-            self._path,
+            self._scene.path,
             self._backend,
             self._out_dir,
             self._request,
             clock=Clock(),
             progress=self._progress,
             input_sha256=digest,
-            name=self._name,
+            name=self._scene.name,
             stem=stem,
-            record=LatencyRecord.from_dict(self._record),
+            record=self._scene.record(),
         )
         return staged.to_dict()
 
     def _ask(self, key: str, input_sha256: str, mask: str) -> None:
         """May it go on? The scene is sound and its key known."""
-        self._channel.send(event="validated", key=key, sha256=input_sha256, mask=mask)
-        answer = self._channel.receive()
+        self._pipe.send(event="validated", key=key, sha256=input_sha256, mask=mask)
+        answer = self._pipe.receive()
         if answer["op"] == "skip":
             raise _Skipped
         if answer["op"] == "stop":
@@ -209,10 +208,12 @@ class _Job:
         from sarwater.identity import input_sha256
         from sarwater.scenes.readers import members
 
-        digest = input_sha256(self._path, members(self._path, self._name), lambda: self._progress(0, 0))
-        if self._expected_sha256 not in (None, digest):
-            raise _ManifestMismatch(
-                f"sha256 is {digest[:12]}…, but its manifest says {str(self._expected_sha256)[:12]}…; send it again"
+        scene = self._scene
+        files = members(scene.path, scene.name)
+        digest = input_sha256(scene.path, files, lambda: self._progress(0, 0), scene.name)
+        if scene.sha256 not in (None, digest):
+            raise _ChecksumMismatch(
+                f"sha256 is {digest[:12]}…, but its checksum says {str(scene.sha256)[:12]}…; send it again"
             )
         return digest
 
@@ -222,19 +223,16 @@ class _Job:
         if now_s - self._told_s < _PROGRESS_S and done != total:
             return
         self._told_s = now_s
-        if select.select([self._channel], [], [], 0)[0] and self._channel.receive()["op"] == "stop":
+        if select.select([self._pipe], [], [], 0)[0] and self._pipe.receive()["op"] == "stop":
             raise _Stopped
-        self._channel.send(event="progress", tiles=done, of=total)
+        self._pipe.send(event="progress", tiles=done, of=total)
 
     def _fail(self, kind: str, reason: str, error: BaseException, ends: bool = False) -> None:
         """`ends`: this worker takes no further scene."""
         text = str(error) or type(error).__name__
-        text = text.replace(str(self._path), self._name).replace(self._path.name, self._name)
-        text = text.removeprefix(f"{self._name}: ")  # whoever reports it says the name anyway
+        text = text.removeprefix(f"{self._scene.name}: ")  # whoever reports it says the name anyway
         gpu = type(error.__cause__ or error).__name__ if isinstance(error, DeviceLost) else ""
-        self._channel.send(
-            event="failed", kind=kind, reason=reason, message=text, errno=_errno(error), gpu=gpu, ends=ends
-        )
+        self._pipe.send(event="failed", kind=kind, reason=reason, message=text, errno=_errno(error), gpu=gpu, ends=ends)
 
 
 def _die_with(supervisor: int) -> None:

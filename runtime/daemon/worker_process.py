@@ -15,7 +15,7 @@ from typing import Any
 
 from runtime.daemon.config import Config
 from runtime.daemon.folders import Lock
-from runtime.daemon.pipe import Channel, ChannelClosed, Message
+from runtime.daemon.pipe import Message, Pipe, PipeClosed
 from sarwater.request import REQUEST_FIELDS
 
 WORKER_COMMAND = (sys.executable, "-m", "runtime.daemon.worker")
@@ -33,23 +33,23 @@ class WorkerProcess:
                 pass_fds=(theirs.fileno(), *(lock.filenos() if lock else ())),
                 stdin=subprocess.DEVNULL,
             )
-        self._channel = Channel(ours)
+        self._pipe = Pipe(ours)
         self.ready: Message | None = None
         self.progress_s = time.monotonic()
         """Monotonic time of the last sign of progress."""
-        self._channel.send(op="open", model=config.model, device=config.device, request=request_of(config))
+        self._pipe.send(op="open", model=config.model, device=config.device, request=request_of(config))
 
     def fileno(self) -> int:
-        return self._channel.fileno()
+        return self._pipe.fileno()
 
     def send(self, **message: Any) -> None:
-        """Raises ChannelClosed."""
-        self._channel.send(**message)
+        """Raises PipeClosed."""
+        self._pipe.send(**message)
         self.progress_s = time.monotonic()
 
     def pending(self) -> list[Message]:
-        """Messages that wait. Raises ChannelClosed when the worker is gone."""
-        messages = self._channel.pending()
+        """Messages that wait. Raises PipeClosed when the worker is gone."""
+        messages = self._pipe.pending()
         if messages:
             self.progress_s = time.monotonic()
         return messages
@@ -57,11 +57,11 @@ class WorkerProcess:
     def stop(self, patience_s: float) -> list[Message]:
         """Let it end after the current batch, kill it when that takes over `patience_s`; returns its last words."""
         messages: list[Message] = []
-        with contextlib.suppress(ChannelClosed, subprocess.TimeoutExpired):
-            self._channel.send(op="stop")
+        with contextlib.suppress(PipeClosed, subprocess.TimeoutExpired):
+            self._pipe.send(op="stop")
             self._process.wait(patience_s)
-        with contextlib.suppress(ChannelClosed):
-            messages = self._channel.pending()
+        with contextlib.suppress(PipeClosed):
+            messages = self._pipe.pending()
         self.kill()
         return messages
 
@@ -69,17 +69,17 @@ class WorkerProcess:
         """End it for certain; returns how it ended."""
         self._process.kill()
         code = self._process.wait()
-        self._channel.close()
+        self._pipe.close()
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
         return f"exit code {code}"
 
     def ended(self) -> str:
-        """How a worker that closed its channel ended."""
+        """How a worker that closed its pipe ended."""
         try:
             self._process.wait(2)
         except subprocess.TimeoutExpired:
-            return "closed its channel"
+            return "closed its pipe"
         return self.kill()
 
     def __enter__(self) -> WorkerProcess:

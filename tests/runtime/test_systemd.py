@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtime.daemon.config import load
-from runtime.daemon.ledger import State
+from runtime.daemon.ledger import Status
 from runtime.daemon.metrics import Metrics
 from runtime.latency import LatencyRecord
 from tests.torture.station import CHECKOUT, Station
@@ -109,7 +109,7 @@ def exposition() -> str:
     metrics.gpu_error("LaunchError")
     metrics.overflowed()
     metrics.opened("abc", "fake")
-    metrics.queue({State.SEEN: 1}, "2020-01-01T00:00:00+00:00")
+    metrics.queue({Status.SEEN: 1}, "2020-01-01T00:00:00+00:00")
     metrics.disk(Path("/"))
     metrics.progressed()
     return metrics.text()

@@ -18,7 +18,7 @@ _process_scene = pipeline.process_scene
 
 
 def process_scene(*arguments: Any, **keywords: Any) -> StagedProducts:
-    name = keywords["record"].input
+    name = keywords["name"]
     if name.startswith("segfault"):
         os.kill(os.getpid(), signal.SIGSEGV)
     if name.startswith("hang"):

@@ -30,21 +30,21 @@ _FILES = (
 )
 
 SWAPS = (
-    ("runtime/daemon/commit.py", "how = publish(staged)", "self._ledger.published(job.id, list(staged.names))"),
+    ("runtime/daemon/commit.py", "how = publish(staged)", "self._ledger.published(scene.job, list(staged.names))"),
     (
         "runtime/daemon/commit.py",
-        "self._ledger.published(job.id, list(staged.names))",
-        "self._folders.retire(job.id, job.name, self._context.remove_done)",
+        "self._ledger.published(scene.job, list(staged.names))",
+        "self._folders.retire(scene.job, scene.name, self._context.remove_done)",
     ),
     (
         "runtime/daemon/commit.py",
-        "self._ledger.duplicate(job.id, holder.id, input_sha256)",
-        "self._folders.retire(job.id, job.name, self._context.remove_done)",
+        "self._ledger.duplicate(scene.job, holder.id, input_sha256)",
+        "self._folders.retire(scene.job, scene.name, self._context.remove_done)",
     ),
     (
         "runtime/daemon/commit.py",
-        "self._folders.quarantine_scene(job.id, job.name, document)",
-        "self._ledger.quarantined(job.id, reason, message)",
+        "self._folders.quarantine_scene(scene.job, scene.name, document)",
+        "self._ledger.quarantined(scene.job, reason, message)",
     ),
     ("runtime/daemon/folders.py", "fsync_folder(folder)", "fsync_folder(self.incoming)"),
     ("runtime/daemon/folders.py", "fsync_folder(self.quarantine)", "fsync_folder(self.work)"),

@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.torture import trace
 from tests.torture.disk import Survivor
 from tests.torture.recording import BROKEN, CONTENTS, SCENARIOS, Recording, Scenario
-from tests.torture.station import Audit, Station
+from tests.torture.station import Audit, Station, ended_well
 
 
 @dataclass
@@ -50,7 +50,7 @@ def inspect(state: dict[str, Survivor], expected: dict[str, str]) -> Audit:
 
 
 def _inspect_row(row: sqlite3.Row, contents: dict[str, bytes], audit: Audit) -> None:
-    job, name, status = row["id"], row["name"], row["state"]
+    job, name, status = row["id"], row["name"], row["status"]
     held = f"state/work/{job:08d}/input.tif"
     folder = f"state/quarantine/{job:08d}/"
     in_quarantine = {folder + name, folder + "input.tif"} & contents.keys()
@@ -175,7 +175,7 @@ def cut_model(root: Path, count: int, rng: random.Random) -> Cuts:
         for number, state in enumerate(rng.sample(found, min(-(-count // len(SCENARIOS)), len(found)))):
             recovered = lay_out(state, folder / f"cut{number}")
             done = recovered.drain()
-            if done.returncode:
+            if not ended_well(done):
                 result.audit.lost.append(f"no recovery: {done.stderr[-300:]}")
             else:
                 result.audit.add(recovered.audit(contents, expected))

@@ -66,7 +66,7 @@ def _recover_copy(station: Station, contents: dict[str, bytes], expected: dict[s
     result.cuts += 1
     if (station.state / "ledger.sqlite").exists():
         visible = {mask_key_of(mask) for mask in station.masks()}
-        rows = [row for row in station.rows() if row.state == "PUBLISHED"]
+        rows = [row for row in station.rows() if row.status == "PUBLISHED"]
         result.audit.lost += [f"{row.name}: PUBLISHED without a mask" for row in rows if row.key not in visible]
     done = station.drain(timeout_s=600)
     if done.returncode:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.daemon.ledger import State
+from runtime.daemon.ledger import Status
 from tests.torture import trace
 from tests.torture.disk import Disk
 from tests.torture.station import Station, until
@@ -160,7 +160,7 @@ def requeued(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recordi
     recording = Recording.begin(root, checkout)
     for call in recording.run("--once"):
         yield recording, call
-    (job,) = (row.id for row in recording.station.rows(State.QUARANTINED))
+    (job,) = (row.id for row in recording.station.rows(Status.QUARANTINED))
     recording.station.module = "runtime.commands.queue"
     for call in recording.run("requeue", str(job)):
         yield recording, call

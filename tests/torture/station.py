@@ -18,13 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from runtime.backends.fake import FAKE_MANIFEST
-from runtime.daemon.ledger import FILE_NAME, Ledger, Row, State
+from runtime.daemon.ledger import FILE_NAME, Ledger, Row, Status
 from runtime.products.publish import mask_key_of
 from sarwater.errors import ConfigurationError
 from sarwater.manifest import manifest_path, sha256_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-SETTINGS = {"settle_s": "0.2", "scan_s": "0.5", "retry_first_s": "0.1", "free_fraction": "0.0"}
+SETTINGS = {
+    "settle_s": "0.2", "scan_s": "0.5", "retry_first_s": "0.1", "free_fraction": "0.0", "products": "mask,stac"
+}  # fmt: skip
 
 
 WITHOUT_PRIVILEGES: list[str] = []
@@ -105,7 +107,7 @@ class Station:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def rows(self, *states: State) -> list[Row]:
+    def rows(self, *states: Status) -> list[Row]:
         with Ledger(self.state / FILE_NAME, read_only=True) as ledger:
             return ledger.rows(*states)
 
@@ -113,7 +115,7 @@ class Station:
         return sorted(self.outgoing.glob("*_water*.tif"))
 
     def published(self) -> list[str]:
-        return sorted(row.name for row in self.rows(State.PUBLISHED))
+        return sorted(row.name for row in self.rows(Status.PUBLISHED))
 
     def published_all(self, contents: dict[str, bytes]) -> bool:
         """False, too, where no ledger can be read: on a full disk it may not be there, or have no room for that."""
@@ -140,13 +142,13 @@ class Station:
             if key is None or (expected and expected[key] != sha256_of(mask)):
                 audit.corrupted.append(f"mask {mask.name}")
         audit.duplicated += [f"{keys.count(key)} masks of key {key}" for key in set(keys) if keys.count(key) > 1]
-        handled = [(row.name, row.input_sha256) for row in rows if row.state in (State.PUBLISHED, State.DUPLICATE)]
+        handled = [(row.name, row.input_sha256) for row in rows if row.status in (Status.PUBLISHED, Status.DUPLICATE)]
         audit.duplicated += [
             f"{name} was handled twice" for name, sha in set(handled) if handled.count((name, sha)) > 1
         ]
-        published = {row.key for row in rows if row.state is State.PUBLISHED}
+        published = {row.key for row in rows if row.status is Status.PUBLISHED}
         audit.lost += [f"no mask for the published key {key}" for key in published - set(keys)]
-        waiting = {f"{row.id:08d}" for row in rows if row.state is State.RETRY_WAIT}
+        waiting = {f"{row.id:08d}" for row in rows if row.status is Status.RETRY_WAIT}
         audit.duplicated += [f"{path} is left" for path in self.state.glob("work/*") if path.name not in waiting]
         done = {sha for name, sha in handled}
         kept = {sha256_of(path) for path in self._kept()}
@@ -207,6 +209,12 @@ class Daemon:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.kill()
+
+
+def ended_well(done: subprocess.CompletedProcess[str]) -> bool:
+    """Did a drain come to its end? With scenes in quarantine it says so last and ends with 1."""
+    last = done.stderr.splitlines()[-1:]
+    return done.returncode == 0 or (done.returncode == 1 and bool(last) and " in quarantine: " in last[0])
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 60, poll_s: float = 0.02) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.commands import queue
-from runtime.daemon.ledger import FILE_NAME, Ledger, State
+from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from sarwater.errors import ConfigurationError, UsageError
 from tests.torture.station import Station
 
@@ -20,7 +20,7 @@ def worked_off(tmp_path_factory: pytest.TempPathFactory) -> Station:
     station = Station(tmp_path_factory.mktemp("queue"))
     station.drop("a-bad.tif", b"not a raster")
     station.drop("b-good.tif", 1)
-    assert station.drain().returncode == 0
+    assert station.drain().returncode == 1
     return station
 
 
@@ -37,7 +37,7 @@ def test_list_show_and_stats_tell_what_the_ledger_knows(station: Station, capsys
     at = ["--state", str(station.state), "--json"]
     assert queue.main([*at, "list"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [(row["name"], row["state"], row["reason"]) for row in listed] == [
+    assert [(row["name"], row["status"], row["reason"]) for row in listed] == [
         ("a-bad.tif", "QUARANTINED", "scene_unreadable")
     ]
     assert queue.main([*at, "show", "2"]) == 0
@@ -53,7 +53,7 @@ def test_requeue_sends_a_scene_round_again_under_its_old_number(station: Station
     assert queue.main(["--state", str(station.state), "requeue", "1"]) == 0
     assert (station.incoming / "a-bad.tif").read_bytes() == b"not a raster"
     station.drain()
-    (row,) = station.rows(State.QUARANTINED)
+    (row,) = station.rows(Status.QUARANTINED)
     assert (row.id, row.attempts) == (1, 1)
 
 
@@ -76,7 +76,7 @@ def test_drop_deletes_from_quarantine_and_from_nowhere_else(station: Station) ->
         queue.main(["--state", str(station.state), "drop", "2"])
     assert queue.main(["--state", str(station.state), "drop", "1"]) == 0
     assert station.reasons() == {}
-    assert [row.reason for row in station.rows(State.IGNORED)] == ["dropped"]
+    assert [row.reason for row in station.rows(Status.IGNORED)] == ["dropped"]
 
 
 def test_a_job_that_is_not_there_is_a_usage_error(station: Station) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.daemon.ledger import State
+from runtime.daemon.ledger import Status
 from tests.support.rasters import lake_scene, read_raster, write_geotiff
 from tests.torture.station import CHECKOUT, Station, until
 
@@ -36,7 +36,7 @@ def test_bad_scenes_go_to_quarantine_and_the_next_scene_runs(station: Station) -
     station.drop("c-note.txt", b"hello\n")
     station.drop("d-good.tif", 2)
     done = station.drain()
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert station.reasons() == {
         "a-empty.tif": "scene_empty",
         "b-cut.tif": "scene_truncated",
@@ -44,8 +44,9 @@ def test_bad_scenes_go_to_quarantine_and_the_next_scene_runs(station: Station) -
     }
     assert station.published() == ["d-good.tif"]
     lines = [line for line in done.stderr.splitlines() if "b-cut.tif" in line]
-    assert len(lines) == 1
+    assert len(lines) == 2
     assert "kept in" in lines[0]
+    assert "3 in quarantine: a-empty.tif (scene_empty), b-cut.tif (scene_truncated)" in lines[1]
 
 
 def test_a_station_may_say_the_unit_and_the_nodata_value_of_its_scenes(station: Station, tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_station_may_say_the_unit_and_the_nodata_value_of_its_scenes(station: 
     decibels[:10] = -9999
     content = write_geotiff(tmp_path / "db.tif", decibels).read_bytes()
     station.drop("unsaid.tif", content)
-    assert station.drain().returncode == 0
+    assert station.drain().returncode == 1
     assert station.reasons() == {"unsaid.tif": "unit_mismatch"}
     station.drop("said.tif", content)
     assert station.drain(unit="sigma0_db", nodata="-9999").returncode == 0
@@ -67,7 +68,7 @@ def test_same_bytes_under_another_name_give_one_mask(station: Station) -> None:
     station.drop("two.tif", 7)
     station.drain()
     assert [mask.name for mask in station.masks()] == ["one_water.tif"]
-    assert [row.name for row in station.rows(State.DUPLICATE)] == ["two.tif"]
+    assert [row.name for row in station.rows(Status.DUPLICATE)] == ["two.tif"]
 
 
 def test_other_bytes_under_the_same_name_give_two_masks(station: Station) -> None:
@@ -120,7 +121,7 @@ def test_sigterm_returns_what_is_not_finished_to_the_inbox(station: Station) -> 
         until(lambda: len(station.masks()) >= 2)
         assert daemon.terminate() == 0
     assert not any((station.state / "work").iterdir())
-    assert station.rows(State.SEEN, State.SETTLING)
+    assert station.rows(Status.SEEN, Status.SETTLING)
     station.drain()
     assert not station.audit(contents)
 
@@ -131,7 +132,7 @@ def test_links_and_pipes_are_ignored_and_left_alone(station: Station, tmp_path: 
     os.mkfifo(station.incoming / "pipe.tif")
     done = station.drain()
     assert done.returncode == 0, done.stderr
-    assert sorted(row.name for row in station.rows(State.IGNORED)) == ["link.tif", "pipe.tif"]
+    assert sorted(row.name for row in station.rows(Status.IGNORED)) == ["link.tif", "pipe.tif"]
     assert (station.incoming / "link.tif").is_symlink()
     assert station.masks() == []
 

@@ -9,6 +9,7 @@ import pytest
 from runtime.daemon.config import Config, load
 from runtime.daemon.worker_process import request_of
 from sarwater.errors import ConfigurationError
+from sarwater.request import Request
 
 FOLDERS = {"incoming": "in", "outgoing": "out", "state": "state"}
 
@@ -50,15 +51,55 @@ def test_an_unknown_unit_is_refused_with_those_that_there_are() -> None:
         load(None, {**FOLDERS, "unit": "decibel"}, {})
 
 
-def test_scenes_are_enlarged_by_their_spacing_unless_a_number_of_copies_is_set() -> None:
-    assert load(None, FOLDERS, {}).enlarge is None
-    assert request_of(load(None, FOLDERS, {"SARWATER_UPSAMPLING_FACTOR": "1"}))["upsampling_factor"] == 1
-    with pytest.raises(ConfigurationError, match=r"enlarge = '5'.*less than or equal to 4"):
-        load(None, FOLDERS, {"SARWATER_UPSAMPLING_FACTOR": "5"})
+def test_a_scenes_request_can_be_set_as_for_predict_and_reaches_the_worker() -> None:
+    asked = {
+        "sieve_px": 25, "minimum_area_m2": 500.0, "simplify_m": 2.0, "upsampling_factor": 1, "max_pixels": 10**6,
+        "polarisations": "VV,vh", "products": "mask,quicklook", "window": "0,0,64,64",
+    }  # fmt: skip
+    flags = load(None, {**FOLDERS, **{key: str(value) for key, value in asked.items()}}, {})
+    environment = load(None, FOLDERS, {f"SARWATER_{key.upper()}": str(value) for key, value in asked.items()})
+    for config in (flags, environment):
+        assert Request(**request_of(config)) == Request(**asked)
+
+
+def test_the_daemon_makes_every_product_unless_some_are_named() -> None:
+    config = load(None, FOLDERS, {})
+    assert request_of(config) == request_of(Config(**FOLDERS))
+    assert Request(**request_of(config)) == Request()
+
+
+@pytest.mark.parametrize(
+    ("flags", "match"),
+    [
+        ({"upsampling_factor": "5"}, r"command line: upsampling_factor = '5'.*less than or equal to 4"),
+        ({"products": "mask,quiklook"}, r"command line: product 'quiklook' is unknown; did you mean 'quicklook'"),
+        ({"window": "1,2,3"}, "X,Y,WIDTH,HEIGHT"),
+        ({"treshold": "0.5"}, "unknown key 'treshold'; did you mean 'threshold'"),
+        ({"accept": "[1"}, "not valid JSON"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(flags: dict[str, str], match: str) -> None:
+    with pytest.raises(ConfigurationError, match=match):
+        load(None, {**FOLDERS, **flags}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ('[[product]]\nfolder = "K5_*"\nmain = ["*.tif"]\n', r"watch\.toml: product is no setting.*readers.*delete"),
+        ("product = []\n", "delete"),
+        ("enlarge = 1\n", r"watch\.toml: enlarge.*upsampling_factor"),
+    ],
+)
+def test_a_setting_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: Path, text: str, match: str) -> None:
+    with pytest.raises(ConfigurationError, match=match):
+        load(written(tmp_path, text), FOLDERS, {})
+    with pytest.raises(ConfigurationError, match="SARWATER_PRODUCT"):
+        load(None, FOLDERS, {"SARWATER_PRODUCT": "[]"})
 
 
 def test_a_missing_folder_says_how_to_set_it() -> None:
-    with pytest.raises(ConfigurationError, match="SARWATER_INCOMING"):
+    with pytest.raises(ConfigurationError, match=r"incoming is missing.*SARWATER_INCOMING"):
         load(None, {"outgoing": "out", "state": "state"}, {})
 
 
@@ -73,10 +114,11 @@ def test_an_outgoing_folder_inside_the_inbox_is_refused() -> None:
 
 
 def test_lists_can_be_given_with_commas_and_rules_as_json() -> None:
-    flags = {**FOLDERS, "accept": "*.tif,*.h5", "priority": '[{"glob": "*", "priority": 3}]'}
+    flags = {**FOLDERS, "accept": "*.tif, *.h5", "priority": '[{"glob": "*", "priority": 3}]'}
     config = load(None, flags, {})
     assert config.accept == ("*.tif", "*.h5")
     assert config.priority[0].priority == 3
+    assert load(None, {**FOLDERS, "products": '["mask", "stac"]'}, {}).products == ("mask", "stac")
 
 
 def test_every_setting_explains_itself() -> None:

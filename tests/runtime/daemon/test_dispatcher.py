@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.daemon.ledger import State
+from runtime.daemon.ledger import Status
+from tests.support.deliveries import write_k5_folder, write_safe
+from tests.support.rasters import lake_scene, write_geotiff
 from tests.torture.station import Station, until
 
 
@@ -22,14 +24,14 @@ def station(tmp_path: Path) -> Station:
 
 
 def attempts(station: Station) -> list[int]:
-    return [row.attempts for row in station.rows(State.CLAIMED)]
+    return [row.attempts for row in station.rows(Status.CLAIMED)]
 
 
 def test_every_kind_of_failure_ends_in_quarantine_and_the_next_scene_succeeds(station: Station) -> None:
     for number, name in enumerate(["segfault.tif", "hang.tif", "bug.tif", "memory.tif", "gpu.tif", "sound.tif"]):
         station.drop(name, number)
     done = station.drain()
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert station.reasons() == {
         "segfault.tif": "worker_died",
         "hang.tif": "worker_died",
@@ -38,7 +40,7 @@ def test_every_kind_of_failure_ends_in_quarantine_and_the_next_scene_succeeds(st
         "gpu.tif": "gpu",
     }
     assert station.published() == ["sound.tif"]
-    attempts = {row.name: row.attempts for row in station.rows(State.QUARANTINED)}
+    attempts = {row.name: row.attempts for row in station.rows(Status.QUARANTINED)}
     assert attempts == {"segfault.tif": 2, "hang.tif": 2, "bug.tif": 3, "memory.tif": 3, "gpu.tif": 3}
     assert 'sarwater_gpu_errors_total{kind="LaunchError"} 3.0' in (station.state / "metrics.prom").read_text()
 
@@ -48,7 +50,7 @@ def test_a_scene_in_the_middle_of_a_stop_returns_to_the_inbox_without_an_attempt
     with station.start() as daemon:
         until(lambda: "ready" in station.log and attempts(station) == [1])
         assert daemon.terminate(timeout_s=20) == 0
-    (row,) = station.rows(State.SEEN)
+    (row,) = station.rows(Status.SEEN)
     assert row.attempts == 0
     assert (station.incoming / "slow.tif").exists()
     assert list(station.outgoing.iterdir()) == []
@@ -68,12 +70,12 @@ def test_a_scene_that_changes_while_it_is_worked_on_settles_again(station: Stati
     assert "SARWATER_INPUT_SHA256" in mask.read_bytes()[:4096].decode(errors="replace")
 
 
-def test_a_scene_is_not_opened_when_its_manifest_says_other_bytes(station: Station) -> None:
+def test_a_scene_is_not_opened_when_its_checksum_says_other_bytes(station: Station) -> None:
     station.settings["require_marker"] = "true"
     path = station.drop("s.tif", 1)
     path.with_name("s.tif.sha256").write_text("0" * 64 + "  s.tif\n")
     done = station.drain()
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert station.reasons() == {"s.tif": "checksum_mismatch"}
 
 
@@ -81,13 +83,11 @@ def test_a_read_only_inbox_is_worked_off_once_and_left_as_it_is(station: Station
     station.settings["read_only_inbox"] = "true"
     station.drop("good.tif", 1)
     station.drop("bad.tif", b"not a raster")
-    for _ in range(2):
-        done = station.drain()
-        assert done.returncode == 0, done.stderr
+    assert [station.drain().returncode for _ in range(2)] == [1, 0]
     assert sorted(path.name for path in station.incoming.iterdir()) == ["bad.tif", "good.tif"]
-    assert {row.name: row.state for row in station.rows()} == {
-        "good.tif": State.PUBLISHED,
-        "bad.tif": State.QUARANTINED,
+    assert {row.name: row.status for row in station.rows()} == {
+        "good.tif": Status.PUBLISHED,
+        "bad.tif": Status.QUARANTINED,
     }
 
 
@@ -96,25 +96,115 @@ def test_the_priority_rule_decides_the_order(station: Station) -> None:
     for number, name in enumerate(["a.tif", "b.tif", "c-URGENT.tif"]):
         station.drop(name, number)
     station.drain()
-    finished = sorted(station.rows(State.PUBLISHED), key=lambda row: row.finished_utc or "")
+    finished = sorted(station.rows(Status.PUBLISHED), key=lambda row: row.finished_utc or "")
     assert [row.name for row in finished] == ["c-URGENT.tif", "a.tif", "b.tif"]
 
 
-def test_a_folder_product_is_claimed_whole_and_its_main_file_processed(station: Station) -> None:
-    station.settings["product"] = '[{"folder": "K5_*", "main": ["*_L1D.tif"], "members": ["*_Aux.xml"]}]'
-    product = station.incoming / ".arriving"
-    product.mkdir()
-    (product / "K5_X_L1D.tif").write_bytes(station.scene(1))
-    (product / "K5_X_Aux.xml").write_text("<x/>")
+def test_a_product_folder_is_claimed_whole(station: Station) -> None:
+    product = write_k5_folder(station.incoming / ".arriving", lake_scene(96, 96))
+    files = sorted(path.name for path in product.iterdir())
     product.rename(station.incoming / "K5_X")
     done = station.drain()
     assert done.returncode == 0, done.stderr
     assert [mask.name for mask in station.masks()] == ["K5_X_water.tif"]
-    assert sorted(path.name for path in (station.state / "done/K5_X").iterdir()) == ["K5_X_Aux.xml", "K5_X_L1D.tif"]
+    assert sorted(path.name for path in (station.state / "done/K5_X").iterdir()) == files
+
+
+def test_an_incomplete_product_is_quarantined_after_its_time_with_what_it_lacks(station: Station) -> None:
+    station.settings["product_timeout_s"] = "0.5"
+    (write_safe(station.incoming / "S1.SAFE", {"vv": lake_scene(8, 8)}) / "manifest.safe").unlink()
+    with station.start() as daemon:
+        until(lambda: station.reasons() == {"S1.SAFE": "scene_incomplete"})
+        assert daemon.terminate() == 0
+    assert "without manifest.safe" in station.log
+
+
+def test_a_folder_that_becomes_a_product_while_the_daemon_watches_is_published(station: Station) -> None:
+    folder = station.incoming / "delivery"
+    folder.mkdir()
+    with station.start() as daemon:
+        until(lambda: "delivery: ignored; a folder of no kind" in station.log)
+        write_k5_folder(station.root / "K5_Y", lake_scene(96, 96))
+        for path in (station.root / "K5_Y").iterdir():
+            path.rename(folder / path.name)
+        until(lambda: [mask.name for mask in station.masks()] == ["delivery_water.tif"])
+        assert daemon.terminate() == 0
+    assert [row.status for row in station.rows()] == [Status.IGNORED, Status.PUBLISHED]
+    assert 'sarwater_scenes_total{outcome="ignored"} 1.0' in (station.state / "metrics.prom").read_text()
+
+
+def test_a_folder_that_was_nothing_for_one_daemon_is_taken_up_by_the_next(station: Station) -> None:
+    station.settings["read_only_inbox"] = "true"
+    folder = station.incoming / "delivery"
+    folder.mkdir()
+    assert station.drain().returncode == 0
+    write_k5_folder(station.root / "K5_Y", lake_scene(96, 96))
+    for path in (station.root / "K5_Y").iterdir():
+        path.rename(folder / path.name)
+    for _ in range(2):
+        assert station.drain().returncode == 0
+    assert [row.status for row in station.rows()] == [Status.IGNORED, Status.PUBLISHED]
+
+
+def test_products_of_ours_are_no_scenes(station: Station) -> None:
+    station.drop("s.tif", 1)
+    assert station.drain(products="mask,confidence").returncode == 0
+    for product in station.outgoing.glob("*.tif"):
+        station.drop(product.name, product.read_bytes())
+    done = station.drain()
+    assert done.returncode == 1
+    reasons = {"s_confidence.tif": "scene_is_product", "s_water.tif": "scene_is_product"}
+    assert station.reasons() == reasons
+    assert all(f"{name} ({reason})" in done.stderr.splitlines()[-1] for name, reason in reasons.items())
+    assert station.drain().returncode == 0  # those that are in quarantine by now are known
+
+
+def test_a_product_that_is_asked_for_later_is_put_beside_the_mask_that_is_there(station: Station) -> None:
+    station.drop("s.tif", 1)
+    station.drain()
+    (mask,) = station.masks()
+    before = mask.stat().st_ino
+    station.module = "runtime.commands.queue"
+    subprocess.run(station.command("requeue", "1"), check=True, cwd=station.checkout)
+    station.module = "runtime.commands.watch"
+    done = station.drain(products="mask,stac,polygons")
+    assert done.returncode == 0, done.stderr
+    assert "adopted" in done.stderr
+    assert (station.outgoing / "s_water.gpkg").exists()
+    assert mask.stat().st_ino == before
+    assert [row.products for row in station.rows()] == ['["s_water.gpkg", "s_water.json", "s_water.tif"]']
+
+
+def test_a_window_outside_of_a_scene_costs_this_scene_alone(station: Station, tmp_path: Path) -> None:
+    station.settings["window"] = "0,0,90,90"
+    station.drop("large.tif", 1)
+    station.drop("small.tif", write_geotiff(tmp_path / "small.tif", lake_scene(80, 80)).read_bytes())
+    assert station.drain().returncode == 1
+    assert station.reasons() == {"small.tif": "usage"}
+    assert station.published() == ["large.tif"]
+    assert [row.attempts for row in station.rows(Status.QUARANTINED)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("model", "hrnt", "unknown model"),
+        ("model", "nowhere/x.onnx", "no such model file"),
+        ("device", "tpu", "device 'tpu' is unknown"),
+        ("products", "masc", "did you mean 'mask'"),
+    ],
+)
+def test_a_setting_that_no_restart_mends_ends_with_78(station: Station, setting: str, value: str, says: str) -> None:
+    station.drop("s.tif", 1)
+    station.module = "runtime.commands.watch"
+    done = station.drain(**{setting: value})
+    assert done.returncode == 78, done.stderr
+    assert says in done.stderr.splitlines()[-1]
+    assert (station.incoming / "s.tif").exists()
 
 
 def test_a_reload_takes_all_of_the_new_settings_or_none(station: Station) -> None:
-    del station.settings["settle_s"]
+    del station.settings["settle_s"], station.settings["products"]
     station.module = "runtime.commands.watch"
     file = station.root / "watch.toml"
     file.write_text("settle_s = 1000\n")

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.daemon.config import Config, ProductRule
-from runtime.daemon.inbox import Inbox, Kind, Manifest
+from runtime.daemon.config import Config
+from runtime.daemon.inbox import Checksum, Inbox, Kind
 from runtime.daemon.inotify import Hint, Hints
+from tests.support.deliveries import write_k5_folder, write_safe
+from tests.support.rasters import lake_scene
 
 DIGEST = "0" * 64
 
@@ -114,7 +116,7 @@ def test_a_marker_completes_the_file_beside_it(tmp_path: Path) -> None:
     assert "a.tif.done" not in box.candidates
 
 
-def test_a_manifest_of_another_size_keeps_the_file_waiting(tmp_path: Path) -> None:
+def test_a_checksum_of_another_size_keeps_the_file_waiting(tmp_path: Path) -> None:
     box = inbox(tmp_path, require_marker=True)
     (tmp_path / "incoming/a.tif").write_bytes(b"half")
     (tmp_path / "incoming/a.tif.sha256").write_text(f'{{"sha256": "{DIGEST}", "size": 8}}')
@@ -126,13 +128,13 @@ def test_a_manifest_of_another_size_keeps_the_file_waiting(tmp_path: Path) -> No
 
 
 @given(st.text())
-def test_a_manifest_of_any_text_is_understood_or_refused(text: str) -> None:
-    manifest = Manifest.parse(text)
-    assert manifest is None or len(manifest.sha256) == 64
+def test_a_checksum_of_any_text_is_understood_or_refused(text: str) -> None:
+    checksum = Checksum.parse(text)
+    assert checksum is None or len(checksum.sha256) == 64
 
 
-def test_a_manifest_in_the_format_of_sha256sum_is_understood() -> None:
-    assert Manifest.parse(f"{DIGEST}  a.tif\n") == Manifest(DIGEST)
+def test_a_checksum_in_the_format_of_sha256sum_is_understood() -> None:
+    assert Checksum.parse(f"{DIGEST}  a.tif\n") == Checksum(DIGEST)
 
 
 def test_links_pipes_and_unknown_folders_are_ignored(tmp_path: Path) -> None:
@@ -164,16 +166,67 @@ def test_a_product_folder_is_complete_when_all_members_are_there(tmp_path: Path)
     for _ in range(3):
         box.scan()
     assert complete(box) == ["K5_X"]
-    assert box.candidates["K5_X"].problem == ""
+    assert box.candidates["K5_X"].lack == ()
 
 
-def test_a_product_that_stays_incomplete_has_a_problem_that_names_what_is_missing(tmp_path: Path) -> None:
-    rule = ProductRule(folder="*.SAFE", main=("manifest.safe",), members=("measurement/*.tiff",))
-    box = inbox(tmp_path, product=(rule,), product_timeout_s=1e-9)
+def test_a_product_that_stays_incomplete_is_claimed_after_the_timeout_to_be_refused(tmp_path: Path) -> None:
+    box = inbox(tmp_path, product_timeout_s=1e-9)
     (tmp_path / "incoming/S1.SAFE").mkdir()
     box.scan()
     assert complete(box) == ["S1.SAFE"]
-    assert "manifest.safe, measurement/*.tiff missing" in box.candidates["S1.SAFE"].problem
+    assert box.candidates["S1.SAFE"].lack == ("manifest.safe",)
+
+
+@pytest.mark.parametrize("first", [(), ("preview.png",), ("nested/half",)])
+def test_a_folder_that_becomes_a_product_is_as_new(tmp_path: Path, first: tuple[str, ...]) -> None:
+    box = inbox(tmp_path)
+    folder = tmp_path / "incoming/delivery"
+    for name in (".", *first):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x") if name != "." else folder.mkdir(exist_ok=True)
+    box.scan()
+    assert box.candidates["delivery"].kind is Kind.IGNORED
+    box.fresh.clear()
+    write_k5_folder(folder / "new", lake_scene(8, 8))
+    for path in (folder / "new").iterdir():
+        path.rename(folder / path.name)
+    box.scan()
+    assert [candidate.kind for candidate in box.fresh] == [Kind.FOLDER]
+    box.scan()
+    assert complete(box) == ["delivery"]
+
+
+def test_a_product_that_stops_being_one_is_not_complete(tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    folder = write_k5_folder(tmp_path / "incoming/delivery", lake_scene(8, 8))
+    for _ in range(2):
+        box.scan()
+    box.fresh.clear()
+    for path in folder.iterdir():
+        path.unlink()
+    assert not box.verify(box.candidates["delivery"])
+    assert [candidate.kind for candidate in box.fresh] == [Kind.IGNORED]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
+def test_a_product_that_may_not_be_looked_into_waits(tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    folder = write_safe(tmp_path / "incoming/S1.SAFE", {"vv": lake_scene(8, 8)})
+    folder.chmod(0)
+    for _ in range(2):
+        box.scan()
+    folder.chmod(0o755)
+    assert complete(box) == []
+
+
+def test_what_is_ignored_says_why_and_what_was_looked_for(tmp_path: Path) -> None:
+    box = inbox(tmp_path, accept=("*.tif",))
+    (tmp_path / "incoming/folder").mkdir()
+    (tmp_path / "incoming/notes.txt").write_text("hello")
+    (tmp_path / "incoming/link.tif").symlink_to("/etc/hostname")
+    assert "looked for: Sentinel-1 SAFE folder: a folder named *.SAFE" in box.why_ignored("folder")
+    assert "`accept` takes: *.tif" in box.why_ignored("notes.txt")
+    assert "a link" in box.why_ignored("link.tif")
 
 
 def test_what_somebody_takes_away_is_reported_gone(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.daemon.fingerprint import signature_of
+from runtime.daemon.fingerprint import fingerprint_of
 from runtime.daemon.folders import Folders
-from runtime.daemon.ledger import FILE_NAME, Ledger, State
+from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from runtime.daemon.recovery import recover
 from runtime.products.publish import mask_key_of
 from sarwater.manifest import sha256_of
@@ -32,9 +32,8 @@ def folders(station: Station) -> Folders:
 
 def enter(station: Station, ledger: Ledger, name: str = "s.tif", content: int = 1) -> int:
     path = station.drop(name, content)
-    found = signature_of(path)
-    sighting = {"name": name, "state": State.SEEN, "priority": 0, "found_by": "scan", **vars(found)}
-    return ledger.seen([sighting])[0]
+    found = fingerprint_of(path)
+    return ledger.seen(name, Status.SEEN, 0, found, "scan")
 
 
 def claim(folders: Folders, job: int, name: str) -> Path:
@@ -49,18 +48,18 @@ def test_renamed_into_work_but_not_in_the_ledger(station: Station, folders: Fold
     assert station.published() == ["s.tif"]
 
 
-def test_a_claim_cut_short_after_its_rename_still_checks_the_manifest(station: Station, folders: Folders) -> None:
+def test_a_claim_cut_short_after_its_rename_still_checks_the_checksum(station: Station, folders: Folders) -> None:
     with Ledger(station.state / FILE_NAME) as ledger:
         folders.take(enter(station, ledger), "s.tif")
     (station.incoming / "s.tif.sha256").write_text(f"{'0' * 64}  s.tif\n")
     station.drain()
     assert station.published() == []
-    (row,) = station.rows(State.QUARANTINED)
+    (row,) = station.rows(Status.QUARANTINED)
     assert row.reason == "checksum_mismatch"
     assert not (station.incoming / "s.tif.sha256").exists()
 
 
-def test_a_claim_cut_short_leaves_the_manifest_of_the_next_scene_of_its_name(
+def test_a_claim_cut_short_leaves_the_checksum_of_the_next_scene_of_its_name(
     station: Station, folders: Folders
 ) -> None:
     with Ledger(station.state / FILE_NAME) as ledger:
@@ -68,7 +67,7 @@ def test_a_claim_cut_short_leaves_the_manifest_of_the_next_scene_of_its_name(
     digest = sha256_of(station.drop("s.tif", 2))
     (station.incoming / "s.tif.sha256").write_text(f"{digest}  s.tif\n")
     station.drain()
-    assert [row.state for row in station.rows()] == [State.PUBLISHED, State.PUBLISHED]
+    assert [row.status for row in station.rows()] == [Status.PUBLISHED, Status.PUBLISHED]
 
 
 def test_worker_ended_with_the_daemon_before_anything_was_visible(station: Station, folders: Folders) -> None:
@@ -80,7 +79,7 @@ def test_worker_ended_with_the_daemon_before_anything_was_visible(station: Stati
         ledger.validated(job, "key", "sha")
         ledger.running(job, "s_water.tif")
     station.drain()
-    (row,) = station.rows(State.PUBLISHED)
+    (row,) = station.rows(Status.PUBLISHED)
     assert (row.attempts, row.interruptions) == (2, 2)
 
 
@@ -95,6 +94,7 @@ def linked_but_not_entered(station: Station) -> Path:
         ledger.started(1)
         ledger.validated(1, mask_key_of(mask) or "", "sha")
         ledger.running(1, mask.name)
+        ledger._db.execute("UPDATE jobs SET products = NULL")
     os.makedirs(station.state / "work/00000001")
     os.rename(station.state / "done/s.tif", station.state / "work/00000001/input.tif")
     return mask
@@ -104,17 +104,29 @@ def test_mask_visible_but_not_in_the_ledger_is_finished_without_another_run(stat
     mask = linked_but_not_entered(station)
     before = mask.stat().st_ino
     station.drain()
-    (row,) = station.rows(State.PUBLISHED)
+    (row,) = station.rows(Status.PUBLISHED)
     assert row.attempts == 1
     assert mask.stat().st_ino == before
     assert (station.state / "done/s.tif").exists()
 
 
+def test_a_requeue_that_adds_a_product_is_run_again_when_the_daemon_dies_in_it(station: Station) -> None:
+    mask = linked_but_not_entered(station)
+    with Ledger(station.state / FILE_NAME) as ledger:
+        ledger._db.execute("UPDATE jobs SET products = ?", (f'["{mask.name}"]',))
+    before = mask.stat().st_ino
+    station.drain(products="mask,confidence")
+    assert (station.outgoing / "s_confidence.tif").exists()
+    assert mask.stat().st_ino == before
+    (row,) = station.rows(Status.PUBLISHED)
+    assert row.products == '["s_confidence.tif", "s_water.tif"]'
+
+
 def test_mask_visible_when_the_disk_was_too_full_for_the_ledger(station: Station, folders: Folders) -> None:
     linked_but_not_entered(station)
     with Ledger(station.state / FILE_NAME) as ledger:
-        recover(ledger, folders, remove_done=False, innocent=True)
-    (row,) = station.rows(State.PUBLISHED)
+        recover(ledger, folders, remove_done=False, no_space=True)
+    (row,) = station.rows(Status.PUBLISHED)
     assert row.name == "s.tif"
     assert (station.state / "done/s.tif").exists()
 
@@ -138,7 +150,7 @@ def test_in_quarantine_but_not_in_the_ledger(station: Station, folders: Folders)
         recover(ledger, folders, remove_done=False)
         row = ledger.row(job)
     assert row is not None
-    assert (row.state, row.reason) == (State.QUARANTINED, "bug")
+    assert (row.status, row.reason) == (Status.QUARANTINED, "bug")
 
 
 def test_linked_back_into_the_inbox_but_still_in_work(station: Station, folders: Folders) -> None:
@@ -171,7 +183,7 @@ def test_requeued_in_the_ledger_but_still_in_quarantine(station: Station, folder
         recover(ledger, folders, remove_done=False)
         row = ledger.row(1)
     assert row is not None
-    assert (row.state, row.reason) == (State.QUARANTINED, "requeue_interrupted")
+    assert (row.status, row.reason) == (Status.QUARANTINED, "requeue_interrupted")
 
 
 def quarantined_and_requeued(station: Station) -> None:
@@ -184,9 +196,9 @@ def quarantined_and_requeued(station: Station) -> None:
 def test_back_in_the_inbox_but_still_in_quarantine(station: Station, folders: Folders) -> None:
     quarantined_and_requeued(station)
     os.link(station.state / "quarantine/00000001/bad.tif", station.incoming / "bad.tif")
-    assert station.drain().returncode == 0
+    assert station.drain().returncode == 1
     (row,) = station.rows()
-    assert (row.state, row.reason) == (State.QUARANTINED, "scene_unreadable")
+    assert (row.status, row.reason) == (Status.QUARANTINED, "scene_unreadable")
     assert not any(station.incoming.iterdir())
 
 
@@ -199,7 +211,7 @@ def test_the_reason_of_the_last_round_judges_no_scene_that_was_requeued(station:
         recover(ledger, folders, remove_done=False)
         row = ledger.row(1)
     assert row is not None
-    assert row.state is State.CLAIMED
+    assert row.status is Status.CLAIMED
     assert not (station.state / "quarantine/00000001").exists()
 
 
@@ -256,7 +268,7 @@ def test_a_lost_ledger_makes_no_second_mask(station: Station) -> None:
     done = station.drain()
     assert "1 of our masks are not in the ledger" in done.stderr
     assert [mask.name for mask in station.masks()] == ["other_water.tif", "s_water.tif"]
-    assert [row.name for row in station.rows(State.DUPLICATE)] == ["again.tif"]
+    assert [row.name for row in station.rows(Status.DUPLICATE)] == ["again.tif"]
     assert "not in the ledger" not in station.drain().stderr
 
 
@@ -272,7 +284,7 @@ def test_a_mask_that_predict_made_is_not_made_again_under_another_name(station: 
     station.drop("a-same.tif", 1)
     station.drain()
     assert [mask.name for mask in station.masks()] == ["b_water.tif", "earlier_water.tif"]
-    assert sorted(row.name for row in station.rows(State.DUPLICATE)) == ["a-same.tif", "b.tif"]
+    assert sorted(row.name for row in station.rows(Status.DUPLICATE)) == ["a-same.tif", "b.tif"]
 
 
 def test_staged_products_of_a_dead_daemon_are_dropped(station: Station, folders: Folders) -> None:

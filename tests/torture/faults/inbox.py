@@ -11,10 +11,10 @@ import signal
 import time
 from pathlib import Path
 
-from runtime.daemon.ledger import State
+from runtime.daemon.ledger import Status
 from tests.torture.corpus import hostile_files
 from tests.torture.faults.result import Result, deliver, scenes
-from tests.torture.station import Station, until
+from tests.torture.station import Station, ended_well, until
 
 
 def burst_while_stopped(root: Path, count: int, rng: random.Random) -> Result:
@@ -52,7 +52,7 @@ def folder_without_events(root: Path, count: int, rng: random.Random) -> Result:
             result.injected += 1
         until(lambda: len(station.masks()) == count)
         daemon.terminate()
-    result.hit = sum(row.found_by == "scan" for row in station.rows(State.PUBLISHED))
+    result.hit = sum(row.found_by == "scan" for row in station.rows(Status.PUBLISHED))
     result.audit.add(station.audit(contents))
     return result
 
@@ -102,10 +102,12 @@ def broken_and_hostile_files(root: Path, count: int, rng: random.Random) -> Resu
     locked.chmod(0)
     sound = deliver(station, {"z-sound.tif": station.scene(2)})
     done = station.drain(timeout_s=3600)
-    result.expect(done.returncode == 0, f"exit {done.returncode}: {done.stderr[-300:]}")
+    result.expect(ended_well(done), f"exit {done.returncode}: {done.stderr[-300:]}")
     rows = station.rows()
     result.hit = len(station.reasons())
-    result.expect(all(row.state in (State.QUARANTINED, State.PUBLISHED, State.DUPLICATE) for row in rows), "undecided")
+    result.expect(
+        all(row.status in (Status.QUARANTINED, Status.PUBLISHED, Status.DUPLICATE) for row in rows), "undecided"
+    )
     result.expect(not any(row.worker_deaths for row in rows), "a file killed the worker")
     result.expect(station.reasons().get("unreadable.tif") == "scene_unreadable", "read a file of mode 000")
     peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
@@ -127,7 +129,7 @@ def same_and_different(root: Path, count: int, rng: random.Random) -> Result:
             result.injected += 3
             result.hit += second.returncode == 78
             result.expect("another daemon" in second.stderr, "the second daemon did not say why")
-            until(lambda s=station: len(s.rows(State.DUPLICATE)) == 1)  # type: ignore[misc]
+            until(lambda s=station: len(s.rows(Status.DUPLICATE)) == 1)  # type: ignore[misc]
             result.hit += len(station.masks()) == 1
             station.drop("a.tif", 2)
             until(lambda s=station: len(s.masks()) == 2)  # type: ignore[misc]

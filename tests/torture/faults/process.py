@@ -14,9 +14,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from runtime.daemon.ledger import FILE_NAME, Ledger, State
+from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from tests.torture.faults.result import Result, deliver, scenes, undisturbed
-from tests.torture.station import Audit, Daemon, Station, until
+from tests.torture.station import Audit, Daemon, Station, ended_well, until
 
 SYSCALLS = "rename,link,linkat,unlink,unlinkat,rmdir,mkdir,fsync,fdatasync,pwrite64,ftruncate"
 
@@ -81,7 +81,7 @@ def _at_each_syscall(root: Path, count: int, rng: random.Random, injections: lis
             result.audit.add(_false_successes(station, expected))
         drained = station.drain()
         where = f"{name} {at} {injection}"
-        result.expect(drained.returncode == 0, f"{where}: no recovery: {drained.stderr[-300:]}")
+        result.expect(ended_well(drained), f"{where}: no recovery: {drained.stderr[-300:]}")
         audit = station.audit(contents, expected)
         result.expect(not audit, where)
         result.audit.add(audit)
@@ -111,7 +111,7 @@ def _false_successes(station: Station, expected: dict[str, str]) -> Audit:
     audit = Audit()
     visible = station.expected()
     with Ledger(station.state / FILE_NAME) as ledger:  # may be so young that it has no tables yet
-        with_key = [row for row in ledger.rows(State.PUBLISHED) if row.key is not None]
+        with_key = [row for row in ledger.rows(Status.PUBLISHED) if row.key is not None]
     audit.lost += [f"{row.name}: PUBLISHED without a mask" for row in with_key if row.key not in visible]
     audit.corrupted += [key for key, sha in visible.items() if expected.get(key) != sha]
     return audit
@@ -125,8 +125,8 @@ def deadly_inputs(root: Path, count: int, rng: random.Random) -> Result:
         station.drop(f"{('segfault', 'hang')[number % 2]}{number}.tif", number)
         result.injected += 1
     sound = deliver(station, {"z-sound.tif": station.scene(count)})
-    result.expect(station.drain(timeout_s=60 + 20 * count).returncode == 0, "the daemon failed")
-    result.hit = sum(row.worker_deaths == 2 for row in station.rows(State.QUARANTINED))
+    result.expect(station.drain(timeout_s=60 + 20 * count).returncode == 1, "the daemon failed")
+    result.hit = sum(row.worker_deaths == 2 for row in station.rows(Status.QUARANTINED))
     result.expect(result.hit == count, f"{result.hit} of {count} quarantined after two deaths")
     result.audit.add(station.audit(sound))
     return result
@@ -217,7 +217,7 @@ def long_run(root: Path, count: int, rng: random.Random) -> Result:
     settled, last = samples[len(samples) // 4], samples[-1]
     result.expect(last[0] - settled[0] < 100_000, f"memory grew by {(last[0] - settled[0]) / 1000:.0f} MB")
     result.expect(abs(last[1] - settled[1]) <= 8, f"descriptors went from {settled[1]} to {last[1]}")
-    result.expect(len(station.rows(State.PUBLISHED)) == count, "not all published")
+    result.expect(len(station.rows(Status.PUBLISHED)) == count, "not all published")
     result.note = (
         f"{count / took_s:.0f} scenes/s, {(last[0] - settled[0]) / 1000:+.1f} MB, {last[1] - settled[1]:+d} fds"
     )

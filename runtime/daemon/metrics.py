@@ -97,8 +97,8 @@ class Metrics:
         self._build.labels(__version__, engine, backend).set(1)
 
     def queue(self, counts: Mapping[Status, int], oldest_utc: str | None) -> None:
-        for state, count in counts.items():
-            self._queue.labels(state.value).set(count)
+        for status, count in counts.items():
+            self._queue.labels(status.value).set(count)
         age_s = time.time() - datetime.fromisoformat(oldest_utc).timestamp() if oldest_utc else 0.0
         self._oldest.set(max(age_s, 0.0))  # the wall clock may have been set back
 

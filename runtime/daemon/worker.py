@@ -231,6 +231,7 @@ class _Attempt:
         """`ends`: this worker takes no further scene."""
         text = str(error) or type(error).__name__
         text = text.removeprefix(f"{self._scene.name}: ")  # whoever reports it says the name anyway
+        text = text.replace(str(self._scene.path.absolute()), self._scene.name)  # GDAL's own words
         gpu = type(error.__cause__ or error).__name__ if isinstance(error, DeviceLost) else ""
         self._pipe.send(event="failed", kind=kind, reason=reason, message=text, errno=_errno(error), gpu=gpu, ends=ends)
 

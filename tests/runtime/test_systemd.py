@@ -24,9 +24,8 @@ needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reas
 
 
 def installed(folder: Path, name: str, drop_in: str = "") -> Path:
-    """The unit as if its programs were installed; a template as its instance `x`."""
-    for program in ("sarwater-watch", "sarwater-build-engine"):
-        shutil.copy("/bin/true", folder / program)
+    """The unit as if its program was installed; a template as its instance `x`."""
+    shutil.copy("/bin/true", folder / "sarwater")
     unit = folder / name.replace("@.", "@x.")
     unit.write_text((SYSTEMD / name).read_text().replace("/opt/sarwater/bin", str(folder)))
     if drop_in:
@@ -81,6 +80,15 @@ def test_install_and_uninstall_leave_the_settings_and_nothing_else(tmp_path: Pat
 def test_the_example_settings_are_valid() -> None:
     config = load(SYSTEMD / "watch.toml", {}, {})
     assert config.latency_log_bytes == 0
+
+
+def test_the_settings_that_the_example_only_mentions_are_valid_too(tmp_path: Path) -> None:
+    mentioned = re.sub(r"^# (?=\w+ = |\[\[)", "", (SYSTEMD / "watch.toml").read_text(), flags=re.MULTILINE)
+    mentioned = re.sub(r"^# (?=(glob|priority) = )", "", mentioned, flags=re.MULTILINE)
+    (tmp_path / "watch.toml").write_text(mentioned)
+    config = load(tmp_path / "watch.toml", {}, {})
+    assert (config.sieve_px, config.upsampling_factor, config.priority[0].priority) == (25, 1, 10)
+    assert config.max_pixels == load(SYSTEMD / "watch.toml", {}, {}).max_pixels
 
 
 def test_ready_status_and_pings_reach_systemd(tmp_path: Path) -> None:

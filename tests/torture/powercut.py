@@ -32,7 +32,7 @@ class Cuts:
 
 
 def inspect(state: dict[str, Survivor], expected: dict[str, str]) -> Audit:
-    """What no power cut may leave, judged from the files alone. `expected`: job key -> sha256 of the mask."""
+    """What no power cut may leave, judged from the files alone. `expected`: mask key -> sha256 of the mask."""
     audit = Audit()
     contents = {name: item.content for name, item in state.items() if item.content is not None}
     for name, content in contents.items():
@@ -152,7 +152,7 @@ def first_violation(
 
 
 def expected_masks(root: Path) -> dict[str, str]:
-    """Job key -> sha256 of the right masks, made by the sound code without a disturbance."""
+    """Mask key -> sha256 of the right masks, made by the sound code without a disturbance."""
     station = Recording.begin(root).station
     station.drain()
     return station.expected()

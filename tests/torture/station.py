@@ -130,7 +130,7 @@ class Station:
         return {document["name"]: document["reason"] for document in documents}
 
     def audit(self, dropped: dict[str, bytes], expected: dict[str, str] | None = None) -> Audit:
-        """Everything that the guarantee forbids, after a drain. `expected`: job key -> sha256 of the right mask."""
+        """Everything that the guarantee forbids, after a drain. `expected`: mask key -> sha256 of the right mask."""
         audit = Audit()
         with Ledger(self.state / FILE_NAME) as ledger:
             if (verdict := ledger.check()) != "ok":
@@ -161,7 +161,7 @@ class Station:
         return audit
 
     def expected(self) -> dict[str, str]:
-        """Job key -> sha256 of its mask, from a station that nothing disturbed."""
+        """Mask key -> sha256 of its mask, from a station that nothing disturbed."""
         return {mask_key_of(mask) or "": sha256_of(mask) for mask in self.masks()}
 
     def _kept(self) -> list[Path]:

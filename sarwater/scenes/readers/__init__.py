@@ -54,7 +54,10 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
 
 
 def members(path: Path, name: str | None = None) -> list[Path]:
-    """The files of the scene at `path`, sorted. Raises as `reader_of`, and SceneUnsafe for links among them."""
+    """The files of the scene at `path`, sorted; a file is its own, whatever it is. Raises as `reader_of` for a folder,
+    and SceneUnsafe for links in it."""
+    if path.exists() and not path.is_dir():
+        return [path]
     return reader_of(path, name).members(path)
 
 

@@ -159,6 +159,24 @@ def test_products_of_ours_are_no_scenes(station: Station) -> None:
     assert station.drain().returncode == 0  # those that are in quarantine by now are known
 
 
+def test_what_is_wrong_with_a_scene_is_said_of_it_and_not_of_the_name_that_it_has_in_work(station: Station) -> None:
+    scene = write_geotiff(station.root / "x.tif", lake_scene(200, 200), options=("COMPRESS=DEFLATE", "TILED=YES"))
+    content = bytearray(scene.read_bytes())
+    content[2000:9000] = bytes(byte ^ 0x5A for byte in content[2000:9000])
+    station.drop("damaged.tif", bytes(content))
+    station.drop("closed.tif", 1).chmod(0)
+    (station.incoming / "K5_no_image").mkdir()
+    (station.incoming / "K5_no_image" / "K5_Aux.xml").write_text("<x/>")
+    done = station.drain(product_timeout_s="0.1")
+    assert station.reasons() == {"damaged.tif": "scene_unreadable", "closed.tif": "scene_unreadable"} | {
+        "K5_no_image": "scene_incomplete"
+    }
+    assert "rows 0..199 cannot be decoded (damaged.tif" in done.stderr or "(damaged.tif, band 1" in done.stderr
+    assert "may not be read by this user" in done.stderr
+    assert "a KOMPSAT-5 folder without an image" in done.stderr
+    assert "work/0" not in done.stderr
+
+
 def test_a_product_that_is_asked_for_later_is_put_beside_the_mask_that_is_there(station: Station) -> None:
     station.drop("s.tif", 1)
     station.drain()

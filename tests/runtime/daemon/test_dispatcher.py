@@ -18,7 +18,7 @@ from tests.torture.station import Station, until
 
 @pytest.fixture
 def station(tmp_path: Path) -> Station:
-    station = Station(tmp_path, stall_s=1)
+    station = Station(tmp_path)
     station.module = "tests.torture.faulty_watch"
     return station
 
@@ -28,6 +28,7 @@ def attempts(station: Station) -> list[int]:
 
 
 def test_every_kind_of_failure_ends_in_quarantine_and_the_next_scene_succeeds(station: Station) -> None:
+    station.settings["stall_s"] = "2"
     for number, name in enumerate(["segfault.tif", "hang.tif", "bug.tif", "memory.tif", "gpu.tif", "sound.tif"]):
         station.drop(name, number)
     done = station.drain()

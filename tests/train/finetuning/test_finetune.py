@@ -29,7 +29,7 @@ from train.models import Segmenter, architecture
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.scoring.scores import Scores, score_tile
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 STEPS = 16
 pytestmark = pytest.mark.timeout(900)  # mostly waits for its turn where the machine is busy
 
@@ -176,7 +176,7 @@ def test_training_stops_when_the_held_out_score_no_longer_rises(
 
 
 def test_minutes_become_steps_by_measuring(lakes: Path, tmp_path: Path) -> None:
-    options = FitOptions("unet-w16", data=(str(lakes),), crop_px=32, batch=1, out=tmp_path / "run")
+    options = FitOptions(model="unet-w16", data=(str(lakes),), crop_px=32, batch=1, out=tmp_path / "run")
     few, many = steps_in(60, 0.0, options), steps_in(6000, 0.0, options)
     assert 12 < few < many
     assert steps_in(60, 100.0, options) == 12, "evaluation eats up the time"

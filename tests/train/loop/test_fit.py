@@ -23,11 +23,11 @@ from train.fit import fit
 from train.loop.machine import choose_precision
 from train.loop.options import FitOptions
 from train.loop.plan import check_room
-from train.loop.trainer import State
+from train.loop.trainer import TrainingRun
 from train.models import Segmenter, architecture
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def as_arguments(options: FitOptions) -> list[str]:
@@ -72,19 +72,19 @@ def test_a_run_is_a_function_of_its_options(lakes: Path, whole_run: Path, tmp_pa
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     lakes: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted_after: int
 ) -> None:
-    update = State.update
+    update = TrainingRun.update
 
-    def interrupted(state: State, pixels: torch.Tensor, truth: torch.Tensor) -> None:
+    def interrupted(state: TrainingRun, pixels: torch.Tensor, truth: torch.Tensor) -> None:
         if state.step == interrupted_after:
             raise KeyboardInterrupt
         update(state, pixels, truth)
 
     options = options_for(lakes, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(State, "update", interrupted)
+        patch.setattr(TrainingRun, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(options)
-    fit(replace(options, resume=True))
+    fit(options.but(resume=True))
     assert (tmp_path / "run" / "log.csv").read_bytes() == (whole_run / "log.csv").read_bytes()
     assert same_tensors(tmp_path / "run" / "last.pt", whole_run / "last.pt")
 
@@ -105,7 +105,7 @@ def test_a_run_killed_at_a_random_moment_resumes_to_the_same_curve(
     time.sleep(rng.uniform(0, 0.2))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    fit(replace(options, resume=True))
+    fit(options.but(resume=True))
     assert log.read_bytes() == (whole_run / "log.csv").read_bytes(), f"seed {seed}"
     assert same_tensors(tmp_path / "run" / "last.pt", whole_run / "last.pt"), f"seed {seed}"
 
@@ -258,12 +258,12 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_names_the_file(tmp_path: Path)
 def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(
     lakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update = State.update
+    update = TrainingRun.update
 
-    def spoiled(state: State, pixels: torch.Tensor, truth: torch.Tensor) -> None:
+    def spoiled(state: TrainingRun, pixels: torch.Tensor, truth: torch.Tensor) -> None:
         update(state, pixels * (float("nan") if state.step == 5 else 1), truth)
 
-    monkeypatch.setattr(State, "update", spoiled)
+    monkeypatch.setattr(TrainingRun, "update", spoiled)
     with pytest.raises(UsageError, match=r"step 6: the loss is nan, training diverged; lower --learning-rate"):
         fit(options_for(lakes, tmp_path / "run"))
     kept = load_checkpoint(tmp_path / "run" / "last.pt")

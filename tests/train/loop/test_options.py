@@ -24,7 +24,7 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default_recipe(tmp_path
 
 
 def test_every_option_can_be_said_in_a_file(tmp_path: Path) -> None:
-    default = FitOptions("unet", data=("tiles",))
+    default = FitOptions(model="unet", data=("tiles",))
     lines = []
     for action in parser()._actions:
         if action.dest in ("help", "config"):

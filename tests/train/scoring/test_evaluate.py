@@ -18,7 +18,7 @@ from train.models.checkpoint import Checkpoint, save_checkpoint
 from train.scoring.evaluate import main
 from train.scoring.figure import Panel, draw, thin
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

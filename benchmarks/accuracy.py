@@ -101,7 +101,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _folds(k5: Sequence[Sample], folder: Path, cache: Path) -> dict[str, Network]:
     """For each tile the network that was not trained on it; none at all where one is missing."""
-    paths = {sample.name: folder / f"without-{sample.name}" / "last.pt" for sample in k5}
+    paths = {sample.name: folder / f"refined-without-{sample.name}" / "last.pt" for sample in k5}
     if not all(path.is_file() for path in paths.values()):
         return {}
     return {name: load_network(path, cache) for name, path in paths.items()}
@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help="the folder with k5/ and etci/")
-    add("--folds", type=Path, default=Path("runs/default"), metavar="DIR", help="default: %(default)s")
+    add("--folds", type=Path, default=Path("runs/hrnet-w18-small/recipe"), metavar="DIR", help="default: %(default)s")
     add("--model", metavar="MODEL", help="a checkpoint, an fp32 .onnx or a family; default: as shipped")
     add("--peer", type=_named_path, action="append", default=[], metavar="NAME=CHECKPOINT")
     add("-o", "--output", type=Path, default=Path("benchmarks/accuracy.md"), metavar="FILE.md")

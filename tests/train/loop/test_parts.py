@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +161,7 @@ def test_halfway_is_what_is_scored_and_kept_also_by_a_resumed_run(
         patch.setattr(TrainingRun, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(again)
-    fit(replace(again, resume=True))
+    fit(again.but(resume=True))
     assert same_tensors(tmp_path / "again" / "last.pt", tmp_path / "run" / "last.pt")
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy --data DIR [--folds DIR] [--peer NAME=CHECKPOINT]... [-o FILE.md]
 
 DIR holds k5/ and etci/. Measures, each with 95 % intervals (benchmarks.bootstrap says how): K5 leave-one-tile-out with
-the folds of train.default_model, the held-out rows of the ETCI scene, and simulated scenes of every type; false water
+the folds of recipes/hrnet-w18-small, the held-out rows of the ETCI scene, and simulated scenes of every type; false water
 on scenes without any; the same scenes 3 dB brighter and darker, and at 2 and 4 times the pixel spacing. Beside the
 network stand the two thresholds of train.scoring.baseline. Peers are trained at equal budget by
 
@@ -101,7 +101,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _folds(k5: Sequence[Sample], folder: Path, cache: Path) -> dict[str, Network]:
     """For each tile the network that was not trained on it; none at all where one is missing."""
-    paths = {sample.name: folder / f"without-{sample.name}" / "last.pt" for sample in k5}
+    paths = {sample.name: folder / f"refined-without-{sample.name}" / "last.pt" for sample in k5}
     if not all(path.is_file() for path in paths.values()):
         return {}
     return {name: load_network(path, cache) for name, path in paths.items()}
@@ -268,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help="the folder with k5/ and etci/")
-    add("--folds", type=Path, default=Path("runs/default"), metavar="DIR", help="default: %(default)s")
+    add("--folds", type=Path, default=Path("runs/hrnet-w18-small/recipe"), metavar="DIR", help="default: %(default)s")
     add("--model", metavar="MODEL", help="a checkpoint, an fp32 .onnx or a family; default: as shipped")
     add("--peer", type=_named_path, action="append", default=[], metavar="NAME=CHECKPOINT")
     add("-o", "--output", type=Path, default=Path("benchmarks/accuracy.md"), metavar="FILE.md")

@@ -19,7 +19,7 @@ TITLES = {
 }
 ABOUT = {
     "k5": "Each tile is answered by a network that was trained on all the others, by the recipe of the model that "
-    "ships (`python -m train.default_model`), at a fixed number of steps.",
+    "ships (`sarwater fit --recipe hrnet-w18-small --holdout TILE`), at a fixed number of steps.",
     "etci": "The lowest 15 % of the rows of the ETCI 2021 scene (Bangladesh), never trained on, against the given "
     "labels, which miss some dark fields and wetland. The pixels are an 8-bit stretch, not calibrated amplitude, and "
     "about 30 m wide.",

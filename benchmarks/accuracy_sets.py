@@ -13,12 +13,15 @@ import numpy.typing as npt
 from sarwater.classes import LAND, NODATA, WATER
 from train.data.labelled import find_labelled
 from train.data.split import split_sources
-from train.default_recipe import COARSEST_M, ETCI_HELD_OUT
 from train.simulator.radar import SENSORS
 from train.simulator.simulate import EPSG, simulate_scene
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
+ETCI_HELD_OUT = "vv@15"
+"""The rows of the Sentinel-1 scene that no network trains on."""
+COARSEST_M = 30.0
+"""Pixel spacing of that scene, which has lost its georeference: 250 km of swath in 8,830 pixels."""
 TEST_SEED = 77_001
 """Used for nothing else, so that no network was trained on these scenes."""
 DRY_SEED = 77_002

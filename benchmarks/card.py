@@ -109,8 +109,10 @@ def _other_precisions(model: Model) -> list[list[str]]:
 
 def _training(manifest: ModelManifest) -> str:
     rows = []
-    for key, step in (("data", ""), ("earlier_data", " of a step before")):
-        sources = manifest.training.get(key, [])
+    training = manifest.training
+    trained = [(training.get("data", []), ""), (training.get("earlier_data", []), " of a step before")]
+    trained += [(each["data"], f" of step {each['step']}") for each in training.get("earlier", [])]
+    for sources, step in trained:
         total = sum(source["weight"] for source in sources)
         for owner in dict.fromkeys(_owner(source["tiles"][0]) for source in sources):
             theirs = [source for source in sources if _owner(source["tiles"][0]) == owner]

@@ -13,16 +13,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.accuracy_sets import ETCI_HELD_OUT
 from sarwater.command import run_command
-from train.default_recipe import ETCI_HELD_OUT
 from train.fit import fit
-from train.loop.options import FitOptions, parse
+from train.loop.options import FitOptions, options_of
 from train.models.checkpoint import load_checkpoint
-from train.simulator.simulate import EPSG
-from train.simulator.simulate import main as simulate
+from train.simulator.simulate import EPSG, Simulation, write_whole
 
 NETWORKS = ("fcn-vgg16", "unet-w32", "deepunet", "hrnet-w18-small")
 HELD_OUT = "WTR00003"
@@ -35,9 +33,8 @@ def options_for(network: str, data: Path, out: Path, steps: int, crop_px: int, h
     etci = f"{data / 'etci' / 'vv.tif'}:{data / 'etci' / 'flood_label.tif'}"
     sources = [f"{data / 'k5'}={K5_WEIGHT}", f"{etci}={ETCI_WEIGHT}"]
     sources += [f"{out / f'simulation-{mode}'}={SIMULATED_WEIGHT}" for mode in EPSG]
-    recipe = parse([network, *(argument for source in sources for argument in ("--data", source))])
-    return replace(
-        recipe,
+    recipe = options_of({"model": network, "data": tuple(sources)})
+    changed: FitOptions = recipe.but(
         holdout=(held_out, ETCI_HELD_OUT),
         steps=steps,
         batch=4,
@@ -46,6 +43,7 @@ def options_for(network: str, data: Path, out: Path, steps: int, crop_px: int, h
         tensorboard=False,
         out=out / network,
     )
+    return changed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,17 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/families"), metavar="DIR", help="default: %(default)s")
     arguments = parser.parse_args(argv)
     for mode, seed in SEEDS.items():
-        folder = arguments.out / f"simulation-{mode}"
-        if not folder.is_dir():
-            size = ["--count", str(SCENES), "--size", str(SCENE_PX), "--seed", str(seed), "--mode", mode]
-            simulate(["--out", str(folder), *size])
+        scenes = Simulation(count=SCENES, size=str(SCENE_PX), seed=seed, mode=mode)  # type: ignore[arg-type]
+        write_whole(arguments.out / f"simulation-{mode}", scenes)
     for network in arguments.networks:
         options = options_for(
             network, arguments.data, arguments.out, arguments.steps, arguments.crop, arguments.holdout
         )
         last = arguments.out / network / "last.pt"
         if not last.is_file() or load_checkpoint(last).training["step"] < arguments.steps:
-            fit(replace(options, resume=last.is_file()))
+            fit(options.but(resume=last.is_file()))
     peers = " ".join(f"--peer {network}={arguments.out / network / 'last.pt'}" for network in arguments.networks)
     print(f"python -m benchmarks.accuracy --data {arguments.data} {peers}")
     return 0

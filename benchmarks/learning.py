@@ -92,8 +92,10 @@ def learn(lesson: Lesson, data: Path, holdout: str, out: Path) -> dict[str, Any]
 
 def _in_the_daemon(model: Path, data: Path, holdout: str) -> dict[str, Any]:
     """The latency record of the held-out scene, and the IoU of the mask that the daemon published."""
-    from runtime.commands.evaluate import read_label
+    from osgeo import gdal
+
     from sarwater.metrics import confusion
+    from sarwater.scenes.labels import Coding, Label
 
     (scene,) = (data / "img").glob(f"{holdout}*")
     (label,) = (data / "mask").glob(f"{holdout}*")
@@ -104,7 +106,10 @@ def _in_the_daemon(model: Path, data: Path, holdout: str) -> dict[str, Any]:
         folders = ["--incoming", str(incoming), "--outgoing", str(outgoing), "--state", str(state)]
         _run("runtime.commands.watch", "--once", "--model", str(model), *folders)
         record: dict[str, Any] = json.loads((state / "latency.jsonl").read_text())
-        record["iou"] = confusion(read_label(outgoing / f"{scene.stem}_water.tif"), read_label(label)).iou
+        mask = gdal.Open(str(outgoing / f"{scene.stem}_water.tif")).ReadAsArray()
+        known = Label(label)
+        truth = Coding().truth(known.read(0, 0, known.width_px, known.height_px), known.nodata)
+        record["iou"] = confusion(mask, truth).iou
     return record
 
 

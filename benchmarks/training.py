@@ -3,7 +3,7 @@
     python -m benchmarks.training [--models unet-w16 hrnet-w18-small] [--crop 128] [--batch 4] [--steps 8]
 
 `plain` is the style of the reference repository: the same network, contiguous tensors in float32, forward, binary
-cross-entropy, backward, Adam. `ours` is the whole of train.loop.trainer.State.update, with Dice, gradient clipping and the
+cross-entropy, backward, Adam. `ours` is the whole of train.loop.trainer.TrainingRun.update, with Dice, gradient clipping and the
 average of the weights, channels-last, in float32 and in bfloat16. All see the same crops, in turns, so that other load
 on the machine meets them alike; reading is not part of it. Prints a table in Markdown.
 """
@@ -28,7 +28,7 @@ from train.data.crops import Share, loader
 from train.loop.machine import Team
 from train.loop.options import FitOptions
 from train.loop.plan import Plan, make_plan
-from train.loop.trainer import State
+from train.loop.trainer import TrainingRun
 from train.models import Segmenter
 
 MODELS = ("unet-w16", "unet-w64", "deepunet", "hrnet-w18-small", "hrnet-w18", "hrnet-w48", "fcn-vgg16")
@@ -51,10 +51,10 @@ def plain_step(plan: Plan) -> Callable[[Batch], None]:
 
 
 def our_step(plan: Plan) -> Callable[[Batch], None]:
-    state = State(plan)
+    training = TrainingRun(plan)
 
     def step(batch: Batch) -> None:
-        state.update(*batch)
+        training.update(*batch)
 
     return step
 
@@ -72,7 +72,7 @@ def measure(model: str, data: Path, out: Path, arguments: argparse.Namespace) ->
     plans = {}
     for precision in ("fp32", "bf16"):
         options = FitOptions(
-            model,
+            model=model,
             data=(str(data),),
             crop_px=arguments.crop,
             batch=arguments.batch,
@@ -106,11 +106,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--steps", type=int, default=8)
     p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     arguments = p.parse_args(argv)
-    from train.simulator.simulate import main as simulate
+    from train.simulator.simulate import Simulation, write_scenes
 
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scenes"
-        simulate(["--out", str(data), "--count", "2", "--size", str(max(512, 2 * arguments.crop)), "--seed", "1"])
+        write_scenes(data, Simulation(count=2, size=str(max(512, 2 * arguments.crop)), seed=1))
         print("# Steps per second of training, beside a plain loop\n\n`python -m benchmarks.training`: ", end="")
         print(
             f"{_machine(arguments.device)}; crops of {arguments.crop} px, batch {arguments.batch}, "

@@ -21,10 +21,12 @@ EVERY_S = 10.0
 class Progress:
     """How far a piece of work is. A context manager; calls are cheap, and may come from any thread."""
 
-    def __init__(self, title: str, unit: str = "", *, quiet: bool = False, every_s: float = EVERY_S) -> None:
-        """`unit` is what is counted, in the plural; `quiet` says nothing at all."""
+    def __init__(
+        self, title: str, unit: str = "", *, quiet: bool = False, every_s: float = EVERY_S, begun: float = 0
+    ) -> None:
+        """`unit` is what is counted, in the plural; `quiet` says nothing at all; `begun` was done before."""
         self._title, self._unit, self._quiet, self._every_s = title, unit, quiet, every_s
-        self._done, self._total, self._note = 0.0, 0.0, ""
+        self._begun, self._done, self._total, self._note = begun, begun, 0.0, ""
         self._over = threading.Event()
         self._began_s = time.monotonic()
         self._bar: Any = None
@@ -59,9 +61,10 @@ class Progress:
         passed_s = time.monotonic() - self._began_s
         words = [f"{self._done:g}" + (f" of {self._total:g}" if self._total else ""), self._unit]
         parts = [" ".join(filter(None, words))] if self._done or self._total else []
-        if self._total and self._done:
+        if self._total and self._done > self._begun:
             share = min(1.0, self._done / self._total)
-            parts += [f"{share:.0%}", f"about {passed_s * (1 - share) / share:.0f} s left"]
+            left_s = passed_s * max(0.0, self._total - self._done) / (self._done - self._begun)
+            parts += [f"{share:.0%}", f"about {left_s:.0f} s left"]
         else:
             parts.append(f"{passed_s:.0f} s so far")
         return f"{self._title}: " + ", ".join([*parts, *filter(None, [self._note])])
@@ -87,4 +90,4 @@ class Progress:
         )
         self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
         self._bar.start()
-        self._task = self._bar.add_task(self._title, total=None, note="")
+        self._task = self._bar.add_task(self._title, total=None, completed=int(self._begun), note="")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from sarwater.errors import SettingInvalid
 
@@ -24,6 +24,14 @@ class Record(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise invalid(error, type(self).model_fields) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
+            raise ValueError("expected a number")
+        return value
 
     def but(self, **changes: Any) -> Any:
         """The same record with other values, validated as a new one."""

@@ -49,15 +49,9 @@ class Limits(Record):
     applied below 256 MiB."""
 
 
-class Request(Limits):
-    """What is made of a scene, and how."""
+class Reading(Limits):
+    """How a scene's pixels are read: the same where a model runs and where one is trained."""
 
-    products: tuple[str, ...] | None = None
-    """What to make, the mask always; none means all of them."""
-    threshold: float | None = Field(None, gt=0, lt=1)
-    """Probability from which a pixel is water; none means the model's own."""
-    window: Window | None = None
-    """Only this part of the scene, X,Y,WIDTH,HEIGHT in pixels; none means all of it."""
     polarisations: tuple[str, ...] = ()
     """What feeds the model's `sar` channels, by name (`vv`) or band number; none means the obvious ones."""
     unit: str | None = None
@@ -65,16 +59,8 @@ class Request(Limits):
     nodata: float | None = None
     """The one pixel value without a measurement; none means the scene's, else 0, and zeros that reach in from the left
     or right edge."""
-    upsampling_factor: int | None = Field(None, ge=1, le=MAX_FACTOR)
-    """How many copies of each pixel the network sees along each axis; none goes by the pixel spacing, 1 never does."""
-    sieve_px: int = Field(0, ge=0, le=MAX_SIEVE_PX)
-    """Minimum mapping unit of the mask: bodies of water, and islands, of fewer pixels are filled in."""
-    minimum_area_m2: float = Field(0.0, ge=0)
-    """Smallest water body that gets a polygon; the mask keeps the others."""
-    simplify_m: float = Field(0.0, ge=0)
-    """Tolerance of the polygons' outlines in units of the CRS; 0 keeps every pixel corner."""
 
-    @field_validator("polarisations", "products", mode="before")
+    @field_validator("polarisations", "products", mode="before", check_fields=False)
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """`"vv,vh"` is ("vv", "vh")."""
@@ -84,6 +70,32 @@ class Request(Limits):
     @classmethod
     def _lower_case(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name.lower() for name in names)
+
+    @field_validator("unit")
+    @classmethod
+    def _known_unit(cls, unit: str | None) -> str | None:
+        if unit is not None and unit not in SCENE_UNITS:
+            raise ValueError(f"expected one of: {', '.join(SCENE_UNITS)}")
+        return unit
+
+
+class Request(Reading):
+    """What is made of a scene, and how."""
+
+    products: tuple[str, ...] | None = None
+    """What to make, the mask always; none means all of them."""
+    threshold: float | None = Field(None, gt=0, lt=1)
+    """Probability from which a pixel is water; none means the model's own."""
+    window: Window | None = None
+    """Only this part of the scene, X,Y,WIDTH,HEIGHT in pixels; none means all of it."""
+    upsampling_factor: int | None = Field(None, ge=1, le=MAX_FACTOR)
+    """How many copies of each pixel the network sees along each axis; none goes by the pixel spacing, 1 never does."""
+    sieve_px: int = Field(0, ge=0, le=MAX_SIEVE_PX)
+    """Minimum mapping unit of the mask: bodies of water, and islands, of fewer pixels are filled in."""
+    minimum_area_m2: float = Field(0.0, ge=0)
+    """Smallest water body that gets a polygon; the mask keeps the others."""
+    simplify_m: float = Field(0.0, ge=0)
+    """Tolerance of the polygons' outlines in units of the CRS; 0 keeps every pixel corner."""
 
     @field_validator("window", mode="before")
     @classmethod
@@ -95,13 +107,6 @@ class Request(Limits):
         except ValueError:
             raise ValueError("expected four whole numbers, X,Y,WIDTH,HEIGHT in pixels") from None
         return Window(x, y, width, height)
-
-    @field_validator("unit")
-    @classmethod
-    def _known_unit(cls, unit: str | None) -> str | None:
-        if unit is not None and unit not in SCENE_UNITS:
-            raise ValueError(f"expected one of: {', '.join(SCENE_UNITS)}")
-        return unit
 
     def mask_settings(self) -> dict[str, Any]:
         """What changes the mask's pixels, as JSON values: the settings' part of its key."""

@@ -1,7 +1,6 @@
-"""Train a network: labelled tiles -> checkpoint.
+"""Train a network: labelled scenes -> checkpoint.
 
-    python -m train.fit unet --data DIR --holdout NAME
-    python -m train.fit hrnet --data DIR --config reference --init hrnetv2_w48_imagenet_pretrained.pth
+    sarwater fit unet --data DIR --holdout NAME
     torchrun --nproc-per-node 4 -m train.fit hrnet-w48 --data DIR
 
 Writes to runs/<model>/<date>/: best.pt (by held-out pooled IoU), last.pt (for --resume), log.csv, options.json and
@@ -16,107 +15,113 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from sarwater.atomic import replacing
-from sarwater.command import run_command
-from sarwater.errors import DependencyMissing, OutputError, UsageError
-from train.loop.options import FitOptions, parse
+from sarwater.command import command, given, invoke, option, record_options, run
+from sarwater.dependencies import require
+from sarwater.errors import OutputError, UsageError
+from train.loop.options import ALIASES, GROUPS, FitOptions, help_of, options_of
+from train.loop.runs import link_latest
 
 if TYPE_CHECKING:
     from train.loop.plan import Plan
-    from train.loop.trainer import State
+    from train.loop.trainer import TrainingRun
     from train.scoring.scores import Scores
+
+INSTALL = "pip install 'sarwater[train]'"
 
 
 def fit(options: FitOptions) -> Path:
     """Train and return the path of `best.pt`.
 
-    Raises, before the first step, DataError, UsageError, CheckpointInvalid, DependencyMissing, DeviceUnavailable, and
-    OutputError where the checkpoints would not fit on the disk; later OutputError, and UsageError if training diverges.
+    Raises, before the first step, DataError, SceneError, UsageError, CheckpointInvalid, DependencyMissing,
+    DeviceUnavailable, and OutputError where the checkpoints would not fit on the disk; later OutputError, and
+    UsageError if training diverges.
     """
-    import torch
-
+    torch = require("torch", "training", INSTALL)
     from train.loop.machine import team
     from train.loop.plan import make_plan
-    from train.loop.trainer import State
+    from train.loop.trainer import TrainingRun
 
     with team(options.device) as crew:
         plan = make_plan(options, crew)
         torch.backends.cudnn.benchmark = True  # all crops have one size, so the search for kernels pays
-        state = State(plan)
+        training = TrainingRun(plan)
         if crew.leads:
-            _begin(plan, state)
-        _train(plan, state)
+            _begin(plan, training)
+        _train(plan, training)
         crew.wait()
         if crew.leads:
             print(f"best checkpoint: {plan.out / 'best.pt'}", flush=True)
     return plan.out / "best.pt"
 
 
-def _train(plan: Plan, state: State) -> None:
+def _train(plan: Plan, training: TrainingRun) -> None:
     from train.data.crops import Share, loader
-    from train.loop.run_log import Curve
+    from train.loop.run_log import RunLog
 
     options, team = plan.options, plan.team
-    share = Share(state.step, plan.steps, options.batch, team.rank, team.size)
+    share = Share(training.step, plan.steps, options.batch, team.rank, team.size)
     batches = loader(plan.crops, share, options.workers, pinned=plan.device.type == "cuda")
-    recording = (
-        Curve(plan.out, state.step, plan.steps, tensorboard=options.tensorboard) if team.leads else nullcontext()
+    logging = (
+        RunLog(plan.out, training.step, plan.steps, tensorboard=options.tensorboard) if team.leads else nullcontext()
     )
-    with recording as curve:
+    with logging as log:  # only the process that leads has one
         for pixels, truth in batches:
-            if state.exhausted:
+            if training.exhausted:
                 break
-            rate = state.rate
-            state.update(pixels, truth)
-            evaluating = state.step % options.evaluate_every == 0 or state.step == plan.steps
-            if not evaluating and state.step % options.log_every:
+            rate = training.rate
+            training.update(pixels, truth)
+            evaluating = training.step % options.evaluate_every == 0 or training.step == plan.steps
+            if log is not None:
+                log.at(training.step, "scoring the held-out scenes" if evaluating and plan.held_out else "")
+            if not evaluating and training.step % options.log_every:
                 continue
-            loss = state.take_mean_loss()
+            loss = training.take_mean_loss()
             if not math.isfinite(loss):
                 raise UsageError(
-                    f"step {state.step}: the loss is {loss}, training diverged; lower --learning-rate, or set --clip 1 "
-                    f"or --precision bf16. {plan.out} keeps the last good checkpoint"
+                    f"step {training.step}: the loss is {loss}, training diverged; lower --learning-rate, or set "
+                    f"--clip 1 or --precision bf16. {plan.out} keeps the last good checkpoint"
                 )
-            scores = _held_out_scores(plan, state) if evaluating and plan.held_out else None
-            best = evaluating and state.judge(scores)
-            if curve is not None:  # only the process that leads has one
-                curve.row(state.step, rate, loss, scores)
+            scores = _held_out_scores(plan, training) if evaluating and plan.held_out else None
+            best = evaluating and training.judge(scores)
+            if log is not None:
+                log.row(training.step, rate, loss, scores)
                 if evaluating:
-                    curve.say(state.step, loss, scores)
-                    state.save(scores, best=best)
+                    log.say(training.step, loss, scores)
+                    training.save(scores, best=best)
+                    link_latest(plan.out)
 
 
-def _held_out_scores(plan: Plan, state: State) -> Scores:
-    """Of the weights that are kept; the tiles are shared out among the processes."""
+def _held_out_scores(plan: Plan, training: TrainingRun) -> Scores:
+    """Of the weights that are kept; the scenes are shared out among the processes."""
     import torch
 
     from sarwater.metrics import Confusion, confusion
     from train.scoring.predict import water_mask
     from train.scoring.scores import Scores, TileScore
 
-    plan.team.share_buffers(state.average)
-    segmenter = state.scored
+    plan.team.share_buffers(training.average)
+    segmenter = training.scored
     counts = torch.zeros(len(plan.held_out), 4, dtype=torch.int64)
     for index in range(plan.team.rank, len(plan.held_out), plan.team.size):
-        tile = plan.held_out[index]
-        tile_counts = confusion(
-            water_mask(segmenter, tile, plan.options.threshold, plan.options.coarsest_m), tile.truth()
-        )
-        counts[index] = torch.tensor(
-            [tile_counts.true_water, tile_counts.false_water, tile_counts.missed_water, tile_counts.true_land]
-        )
+        scene = plan.held_out[index]
+        mask = water_mask(segmenter, scene, plan.options.threshold, plan.options.coarsest_m)
+        found = confusion(mask, scene.truth())
+        counts[index] = torch.tensor([found.true_water, found.false_water, found.missed_water, found.true_land])
     everybody = plan.team.sum(counts.to(plan.device)).tolist()
     named = zip(plan.held_out, everybody, strict=True)
-    return Scores(tuple(TileScore(tile.name, Confusion(*row)) for tile, row in named))
+    return Scores(tuple(TileScore(scene.name, Confusion(*row)) for scene, row in named))
 
 
-def _begin(plan: Plan, state: State) -> None:
+def _begin(plan: Plan, training: TrainingRun) -> None:
     """Say what is about to happen, check that its results can be written, and leave options.json."""
     from train.loop.plan import check_room
 
-    tensors = state.segmenter.net.state_dict().values()
+    tensors = training.segmenter.net.state_dict().values()
     checkpoint_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     check_room(plan.out, checkpoint_bytes, halfway=plan.options.halfway)
     try:
@@ -124,30 +129,76 @@ def _begin(plan: Plan, state: State) -> None:
             temporary.write_text(json.dumps(plan.provenance, indent=2) + "\n")
     except OSError as error:
         raise OutputError(f"{plan.out}: cannot write there ({error}); choose another --out") from error
-    tiles = sum(len(source.tiles) for source in plan.crops.sources)
+    scenes = sum(len(source.scenes) for source in plan.crops.sources)
     lines = [
-        f"{plan.arch.name}, {sum(p.numel() for p in state.segmenter.parameters()) / 1e6:.1f} M parameters, on "
+        f"{plan.arch.name}, {sum(p.numel() for p in training.segmenter.parameters()) / 1e6:.1f} M parameters, on "
         f"{plan.device}, {str(plan.precision).removeprefix('torch.')}, {plan.team.size} process(es)",
-        f"{tiles} tile(s) to train on, {len(plan.held_out)} held out, {len(plan.dropped)} left out on the border; "
-        f"steps {state.step} to {plan.steps}; writing {plan.out}",
+        f"{scenes} scene(s) to train on, {len(plan.held_out)} held out, {len(plan.dropped)} left out on the border; "
+        f"steps {training.step} to {plan.steps}; writing {plan.out}",
     ]
-    if state.init_report is not None:
-        lines.append(f"{plan.options.init}: {state.init_report}")
+    if training.init_report is not None:
+        lines.append(f"{plan.options.init}: {training.init_report}")
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    options = parse(argv)
-    try:
-        import torch  # noqa: F401 - the one dependency without which nothing here works
-    except ImportError as error:
-        raise DependencyMissing("training needs torch: pip install 'sarwater[train]'") from error
-    fit(options)
+@command(
+    "fit",
+    "Train a network on labelled scenes. MODEL is fcn, unet, deepunet or hrnet, also with its variant: unet-w64.",
+    examples="""
+    sarwater fit unet --data scenes --holdout 20%
+    sarwater fit hrnet --data scenes --unit sigma0_db --labels land=0,water=1,ignore=255
+    sarwater fit hrnet --data scenes --config reference --init hrnetv2_w48_imagenet_pretrained.pth
+    sarwater fit --recipe hrnet-w18-small --data DIR
+    torchrun --nproc-per-node 4 -m train.fit hrnet-w48 --data scenes
+    """,
+    more="A key of a TOML file is the name of an option with underscores: crop_px = 256.",
+)
+@click.argument("model", required=False)
+@option("--data", multiple=True, metavar="DIR[=WEIGHT]", group="data", help=help_of("data"))
+@option("--simulated", multiple=True, metavar="DIR[=WEIGHT]", group="data", help=help_of("simulated"))
+@option("--holdout", multiple=True, metavar="NAME[@P]|P%", group="data", help=help_of("holdout"))
+@option(
+    "--config",
+    default="default",
+    show_default=True,
+    metavar="FILE.toml",
+    group="recipe",
+    help="Options from a file; `reference` is the recipe of kari_water_seg for the family, `default` is ours.",
+)
+@option(
+    "--recipe",
+    metavar="NAME|FILE.toml",
+    group="recipe",
+    help="Make a model of several steps anew, as recipes/NAME/recipe.toml says; --data is the folder that its paths "
+    "begin with. A step whose result is there is skipped. Options given here hold for every step.",
+)
+@option("--until", metavar="STEP", group="recipe", help="The last step of --recipe to run.")
+@option("-o", "--output", "--out", "out", type=Path, metavar="DIR", group="output", help=help_of("out"))
+@option(
+    "--class-weights", nargs=2, type=float, metavar="LAND WATER", group="optimisation", help=help_of("class_weights")
+)
+@record_options(FitOptions, GROUPS, ALIASES)
+def fit_command(model: str | None, config: str, recipe: str | None, until: str | None, **options: Any) -> int:
+    chosen = given(options)
+    if recipe is not None:
+        from train.loop.recipe_run import run_recipe
+
+        if model is not None:
+            raise UsageError(f"{model}: --recipe {recipe} says which model; give one of the two")
+        run_recipe(recipe, chosen, until)
+        return 0
+    settled = options_of(chosen | ({"model": model} if model else {}), config)
+    print(f"fit {settled.model} on {', '.join(settled.data)}", file=sys.stderr, flush=True)
+    fit(settled)
     return 0
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    return invoke(fit_command, argv)
+
+
 def cli() -> int:
-    return run_command(main)
+    return run(fit_command)
 
 
 if __name__ == "__main__":

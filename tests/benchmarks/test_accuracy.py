@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_lakes(folder / "data" / "k5", 2, 128)
     write_network(folder / "model.pt", 0)
     for index in range(2):
-        write_network(folder / "folds" / f"without-WTR{index}" / "last.pt", index)
+        write_network(folder / "folds" / f"refined-without-WTR{index}" / "last.pt", index)
     return folder
 
 

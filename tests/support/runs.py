@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from train.models.checkpoint import load_checkpoint
 
 def options_for(lakes: Path, out: Path, **changes: Any) -> FitOptions:
     options = FitOptions(
-        "unet-w16",
+        model="unet-w16",
         data=(str(lakes),),
         holdout=("WTR2",),
         crop_px=32,
@@ -30,7 +29,8 @@ def options_for(lakes: Path, out: Path, **changes: Any) -> FitOptions:
         tensorboard=False,
         out=out,
     )
-    return replace(options, **changes)
+    changed: FitOptions = options.but(**changes)
+    return changed
 
 
 def same_tensors(a: Path, b: Path) -> bool:

@@ -27,24 +27,25 @@ LEAST_WATER = 0.02
 
 @dataclass(frozen=True)
 class Source:
-    """Tiles that share a weight: the probability that a crop comes from this source is weight / sum of weights."""
+    """Scenes that share a weight: the probability that a crop comes from this source is weight / sum of weights."""
 
-    tiles: tuple[LabelledScene, ...]
+    scenes: tuple[LabelledScene, ...]
     weight: float = 1.0
 
     @property
     def area_px(self) -> int:
-        return sum(tile.area_px for tile in self.tiles)
+        return sum(scene.area_px for scene in self.scenes)
 
 
 class Crops(Dataset[tuple[Tensor, Tensor]]):
     """Augmented crops: pixels (C, crop_px, crop_px) float32, truth (crop_px, crop_px) uint8.
 
-    Inside a source, tiles are drawn in proportion to their area, windows uniformly; a window with almost no valid pixel
-    is drawn again, and so, for a share `shoreline` of the crops, is one without water or without land: a shoreline
-    teaches more. Tiles of coarser pixels than `coarsest_m` are enlarged to it, as at run time; 0: none.
+    Inside a source, scenes are drawn in proportion to their area, windows uniformly; a window with almost no valid
+    pixel is drawn again, and so, for a share `shoreline` of the crops, is one without water or without land: a
+    shoreline teaches more. Scenes of coarser pixels than `coarsest_m` are upsampled to it, as at run time; 0: none.
+    What a scene lacks of a crop, anywhere around it, is padded with pixels that have no truth.
 
-    Raises DataError where there is nothing to train on, or a tile is smaller than the crop.
+    Raises DataError where there is nothing to train on.
     """
 
     def __init__(
@@ -56,17 +57,9 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         shoreline: float = 0.5,
         coarsest_m: float = 0.0,
     ) -> None:
-        self.sources = [source for source in sources if source.tiles]
+        self.sources = [source for source in sources if source.scenes]
         if not self.sources:
-            raise DataError("no tiles to train on: all of them are held out")
-        for tile in (tile for source in self.sources for tile in source.tiles):
-            factor = upsampling_factor(tile.pixel_m, coarsest_m)
-            if factor * min(tile.width_px, tile.rows_px) < crop_px:
-                enlarged = f", enlarged {factor} times," if factor > 1 else ""
-                raise DataError(
-                    f"{tile.image}: {tile.width_px} x {tile.rows_px} px{enlarged} is smaller than the crop "
-                    f"({crop_px} px); choose a smaller --crop, or hold out less"
-                )
+            raise DataError("no scenes to train on: all of them are held out")
         self.crop_px = crop_px
         self.seed = seed
         self.augmentation = augmentation
@@ -74,30 +67,45 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         self.coarsest_m = coarsest_m
         weights = np.array([source.weight for source in self.sources])
         self._source_share = weights / weights.sum()
-        self._tile_share = [np.array([tile.area_px / s.area_px for tile in s.tiles]) for s in self.sources]
+        self._scene_share = [np.array([scene.area_px / s.area_px for scene in s.scenes]) for s in self.sources]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng((self.seed, index))
         which = int(rng.choice(len(self.sources), p=self._source_share))
         wants_shoreline = rng.random() < self.shoreline
         for _ in range(TRIES):
-            tile = self.sources[which].tiles[rng.choice(len(self._tile_share[which]), p=self._tile_share[which])]
-            pixels, truth = self._window(tile, rng)
+            scene = self.sources[which].scenes[rng.choice(len(self._scene_share[which]), p=self._scene_share[which])]
+            side_px, pixels, truth = self._window(scene, rng)
             valid, water = np.mean(truth != NODATA), np.mean(truth == WATER)
             if valid > LEAST_VALID and (not wants_shoreline or LEAST_WATER < water < valid - LEAST_WATER):
                 break
-        pixels, truth = augment(pixels, truth, self.crop_px, self.augmentation, rng, tile.sar_channels)
+        pixels, truth = padded(pixels, truth, side_px, rng)
+        pixels, truth = augment(pixels, truth, self.crop_px, self.augmentation, rng, scene.sar_channels)
         return torch.from_numpy(pixels), torch.from_numpy(truth)
 
-    def _window(self, tile: LabelledScene, rng: np.random.Generator) -> tuple[Float32, UInt8]:
-        first, last = tile.rows
-        factor = upsampling_factor(tile.pixel_m, self.coarsest_m)
-        side = min(window_side_px(self.crop_px, self.augmentation, rng), factor * min(tile.width_px, tile.rows_px))
+    def _window(self, scene: LabelledScene, rng: np.random.Generator) -> tuple[int, Float32, UInt8]:
+        """(side of the window, its pixels (C, h, w), its truth (h, w)): h and w are less than the side where the scene
+        is smaller than the crop."""
+        first, last = scene.rows
+        factor = upsampling_factor(scene.pixel_m, self.coarsest_m)
+        largest = max(self.crop_px, factor * min(scene.width_px, scene.rows_px))
+        side = min(window_side_px(self.crop_px, self.augmentation, rng), largest)
         source = -(-side // factor)
-        x = int(rng.integers(tile.width_px - source + 1))
-        y = int(rng.integers(first, last - source + 1))
-        pixels, truth = tile.read(x, y, source, source)
-        return upsampled(pixels, factor)[:, :side, :side], upsampled(truth, factor)[:side, :side]
+        width, height = min(source, scene.width_px), min(source, scene.rows_px)
+        x = int(rng.integers(scene.width_px - width + 1))
+        y = int(rng.integers(first, last - height + 1))
+        pixels, truth = scene.read(x, y, width, height)
+        return side, upsampled(pixels, factor)[:, :side, :side], upsampled(truth, factor)[:side, :side]
+
+
+def padded(pixels: Float32, truth: UInt8, side_px: int, rng: np.random.Generator) -> tuple[Float32, UInt8]:
+    """(C, h, w) and (h, w) -> (C, side, side) and (side, side), with nodata around them: 0, and NODATA."""
+    lack = [side_px - length for length in truth.shape]
+    if not any(lack):
+        return pixels, truth
+    before = [int(rng.integers(length + 1)) for length in lack]
+    around = [(part, length - part) for part, length in zip(before, lack, strict=True)]
+    return np.pad(pixels, [(0, 0), *around]), np.pad(truth, around, constant_values=NODATA)
 
 
 @dataclass(frozen=True)
@@ -122,4 +130,4 @@ class Share:
 
 def loader(crops: Crops, share: Share, workers: int, *, pinned: bool = False) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches (N, C, crop_px, crop_px) float32 and (N, crop_px, crop_px) uint8, read ahead by `workers` processes."""
-    return DataLoader(crops, batch_sampler=share, num_workers=workers, pin_memory=pinned)  # type: ignore[arg-type]
+    return DataLoader(crops, batch_sampler=share, num_workers=workers, pin_memory=pinned)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from sarwater.classes import NODATA
 from sarwater.errors import ChannelMissing, DataError, UsageError
 from sarwater.manifest import Channel
+from sarwater.progress import Progress
 from sarwater.request import Request, Window
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.labels import BLOCK_ROWS, Coding, Label, LabelledFiles, find_files, settle_coding, stem
@@ -24,6 +26,7 @@ from sarwater.scenes.valid_extent import Columns
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
+T = TypeVar("T")
 CHANNELS = ("sar", "hh", "hv", "vh", "vv", "gim")
 
 
@@ -130,6 +133,8 @@ def find_labelled(
     channels: Sequence[Channel] = AMPLITUDE,
     coding: Coding | None = None,
     request: Request | None = None,
+    *,
+    quiet: bool = False,
 ) -> list[LabelledScene]:
     """The labelled scenes of one data folder, list file or IMAGE:LABEL[:GIM], checked: whole, of one size with their
     labels, with label values of a known meaning.
@@ -140,10 +145,19 @@ def find_labelled(
     if "gim" in names[:-1] or names == ["gim"]:
         raise UsageError(f"channels {','.join(names)}: `gim` comes last, after a SAR band")
     found = find_files(data, with_gim=names[-1] == "gim")
-    coding = settle_coding((files.label for files in found), coding)
-    scenes = [_checked(files, tuple(channels), coding, request or Request()) for files in found]
+    with Progress(f"checking {data}", "files", quiet=quiet) as progress:
+        coding = settle_coding(_counted([files.label for files in found], progress, 0), coding)
+        images = _counted(found, progress, len(found))
+        scenes = [_checked(files, tuple(channels), coding, request or Request()) for files in images]
     repeated = {name for name, count in Counter(scene.name for scene in scenes).items() if count > 1}
     return [replace(scene, name=stem(scene.image)) if scene.name in repeated else scene for scene in scenes]
+
+
+def _counted(items: Sequence[T], progress: Progress, done: int) -> Iterator[T]:
+    """The labels are looked through, then the images, as many."""
+    for number, item in enumerate(items, done):
+        progress(number, 2 * len(items))
+        yield item
 
 
 def _checked(files: LabelledFiles, channels: tuple[Channel, ...], coding: Coding, request: Request) -> LabelledScene:

@@ -58,7 +58,8 @@ def check_apart(splits: Sequence[Split]) -> None:
 def choose_split(tiles: Sequence[LabelledScene], water: Mapping[str, Counts], least_px: int) -> Split:
     """Hold out a part of one source's tiles that names none itself: the smallest region that will do, else a tile, else
     the lower rows of one. Both sides must have LEAST_SHARE of the water and of the land, or their scores and losses
-    would say little, and be at least `least_px` high and wide. `water` has the counts of each tile by its name.
+    would say little; parts of a scene are at least
+    `least_px` high and wide, whole scenes of any size. `water` has the counts of each scene by its name.
 
     Raises DataError where no such part is found.
     """
@@ -78,15 +79,16 @@ def choose_split(tiles: Sequence[LabelledScene], water: Mapping[str, Counts], le
             return split
     raise DataError(
         f"{tiles[0].image.parent}: {len(tiles)} tile(s), and none of them, nor a part of one, can be held out so that "
-        f"both what is trained on and what is held out have {LEAST_SHARE:.0%} of the water and of the land and at "
-        f"least {least_px} px each way; label more or larger tiles, or say in a val.txt which to hold out"
+        f"both what is trained on and what is held out have {LEAST_SHARE:.0%} of the water and of the land, and a "
+        f"part of a scene {least_px} px each way; label more or larger scenes, or say in a val.txt which to hold out"
     )
 
 
 def _is_useful(
     tiles: Sequence[LabelledScene], water: Mapping[str, Counts], least: npt.NDArray[Any], least_px: int
 ) -> bool:
-    if not tiles or min(min(tile.width_px, tile.rows_px) for tile in tiles) < least_px:
+    cut = [min(tile.width_px, tile.rows_px) for tile in tiles if tile.rows_px < tile.height_px]
+    if not tiles or min(cut, default=least_px) < least_px:
         return False
     counts = sum(water[tile.name][:, slice(*tile.rows)].sum(axis=1) for tile in tiles)
     return bool(np.all(counts >= least))

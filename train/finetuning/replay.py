@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sarwater.dependencies import require
+from sarwater.progress import Progress
+
 FIRST_INDEX = 50_001
 """Names and, far beyond the south pole of the map grid, ground that no station's data shares."""
 TRAINING_SEED, TEST_SEED = 90_210, 90_211
@@ -14,19 +17,15 @@ TRAINING_SEED, TEST_SEED = 90_210, 90_211
 def write_replay(folder: Path, side_px: int, seed: int) -> list[str]:
     """A scene of `side_px` for each scene type and mode; returns a data folder for each mode. Raises DependencyMissing
     without scipy, OutputError."""
-    from sarwater.errors import DependencyMissing
-
-    try:
-        from train.simulator.scenery import SCENE_TYPES
-    except ImportError as error:
-        raise DependencyMissing(f"the simulator needs {error.name}: pip install 'sarwater[train]'") from error
+    require("scipy", "the simulator", "pip install 'sarwater[train]'")
+    from train.simulator.scenery import SCENE_TYPES
     from train.simulator.simulate import EPSG, simulate_scene, write_scene
 
-    folders = []
-    for mode in EPSG:
-        for number, scene_type in enumerate(SCENE_TYPES):
+    wanted = [(mode, number, kind) for mode in EPSG for number, kind in enumerate(SCENE_TYPES)]
+    with Progress(f"simulating scenes for {folder.name}", "scenes") as progress:
+        for done, (mode, number, kind) in enumerate(wanted):
+            progress(done, len(wanted))
             index = FIRST_INDEX + number
-            scene = simulate_scene((side_px, side_px), mode, np.random.default_rng((seed, index)), scene_type)
+            scene = simulate_scene((side_px, side_px), mode, np.random.default_rng((seed, index)), kind)
             write_scene(folder / mode, seed, index, mode, scene)
-        folders.append(str(folder / mode))
-    return folders
+    return [str(folder / mode) for mode in EPSG]

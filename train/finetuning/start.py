@@ -21,10 +21,6 @@ class Start:
     threshold: float
     coarsest_m: float | None
 
-    @property
-    def channels(self) -> tuple[str, ...]:
-        return tuple(channel.name for channel in self.arch.channels)
-
 
 def start_path(model: str) -> Path:
     """The file that --from means: the model of a family that ships, an .onnx file, a checkpoint, or a run's folder."""
@@ -41,13 +37,13 @@ def open_start(path: Path) -> Start:
     if arch is None:
         raise CheckpointInvalid(
             f"{path}: does not say which network it holds; expected a checkpoint or an fp32 .onnx of ours. Weights of "
-            "other programs go in with `sarwater-fit MODEL --init FILE`"
+            "other programs go in with `sarwater fit MODEL --data DIR --init FILE`"
         )
     names = [channel.name for channel in arch.channels]
     if len([name for name in names if name != "gim"]) > 1:
         raise UsageError(
             f"{path}: takes {', '.join(names)}; only models of one SAR channel can be adapted here, for the simulated "
-            f"scenes to rehearse have no other. Train on: `sarwater-fit {arch.name} --init {path} "
+            f"scenes to rehearse have no other. Train on: `sarwater fit {arch.name} --init {path} "
             f"--channels {','.join(names)}`"
         )
     if arch.normalisation != normalisations(arch.channels):

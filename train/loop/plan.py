@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 
 from sarwater.errors import OutputError, UsageError
 from sarwater.manifest import sha256_of
-from sarwater.models import RUNS
 from sarwater.scenes.labels import Coding
 from train.data.augment import Augmentation
 from train.data.crops import Crops, Source
@@ -23,11 +22,12 @@ from train.data.split import check_apart, split_sources
 from train.loop.losses import Loss
 from train.loop.machine import Team, choose_device, choose_precision
 from train.loop.options import FitOptions
+from train.loop.runs import new_run
 from train.models import Architecture, architecture
 
 MAY_CHANGE = ("out", "resume", "workers", "device", "tensorboard", "threshold")
-"""Options that leave the curve as it is, so that a resumed run may have others."""
-DEFAULTS = {item.name: item.default for item in fields(FitOptions)}
+"""Options that leave the run log as it is, so that a resumed run may have others."""
+DEFAULTS = {name: field.default for name, field in FitOptions.model_fields.items()}
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def make_plan(options: FitOptions, team: Team) -> Plan:
         level_control=options.level_control,
     )
     _check_crop(options.crop_px, options.batch, arch)
-    loss = Loss(options.loss, (options.class_weights[0], options.class_weights[1]))
-    sources, held_out, dropped = _sources(options, arch)
+    loss = Loss(options.loss, options.class_weights)
+    sources, held_out, dropped = _sources(options, arch, quiet=not team.leads)
     # Where the level is learned, the run itself varies it, and knows by how much.
     gain_db = 0.0 if options.part == "level" else options.gain_db
     augmentation = Augmentation(options.flips, options.rotation_deg, gain_db, options.zoom, options.speckle)
@@ -76,7 +76,7 @@ def make_plan(options: FitOptions, team: Team) -> Plan:
         dropped=dropped,
         steps=_steps(options, sources, team),
         loss=loss,
-        out=options.out or RUNS / arch.name / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ"),
+        out=options.out or new_run(arch.name),
         provenance=_provenance(options, arch, sources, held_out, team),
     )
 
@@ -117,16 +117,18 @@ def _check_crop(crop_px: int, batch: int, arch: Architecture) -> None:
 
 
 def _sources(
-    options: FitOptions, arch: Architecture
+    options: FitOptions, arch: Architecture, *, quiet: bool
 ) -> tuple[tuple[Source, ...], tuple[LabelledScene, ...], tuple[LabelledScene, ...]]:
-    """(sources to train on, tiles held out, tiles on the border of a held-out region)."""
+    """(sources to train on, scenes held out, scenes on the border of a held-out region)."""
     coding = Coding.parse(options.labels) if options.labels else None
-    data = [_weighted(item) for item in options.data]
-    splits = split_sources([find_labelled(name, arch.channels, coding) for name, _ in data], options.holdout)
+    own, simulated = ([_weighted(item) for item in items] for items in (options.data, options.simulated))
+    found = [find_labelled(name, arch.channels, coding, options.request, quiet=quiet) for name, _ in own]
+    found += [find_labelled(name, arch.channels, quiet=quiet) for name, _ in simulated]
+    splits = split_sources(found, options.holdout)
     check_apart(splits)
-    sources = [Source(s.training, weight) for s, (_, weight) in zip(splits, data, strict=True) if s.training]
-    held_out = [tile for split in splits for tile in split.held_out]
-    dropped = [tile for split in splits for tile in split.dropped]
+    sources = [Source(s.training, weight) for s, (_, weight) in zip(splits, own + simulated, strict=True) if s.training]
+    held_out = [scene for split in splits for scene in split.held_out]
+    dropped = [scene for split in splits for scene in split.dropped]
     return tuple(sources), tuple(held_out), tuple(dropped)
 
 
@@ -158,16 +160,20 @@ def _provenance(
     held_out: tuple[LabelledScene, ...],
     team: Team,
 ) -> dict[str, Any]:
-    chosen = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+    chosen = options.model_dump(mode="json")
     # Where data and runs lie on this machine is nobody's business who gets the checkpoint.
-    private = ("data", "out", "init", "resume")
+    private = ("data", "simulated", "out", "init", "resume")
     return {
         "model": arch.name,
         "data": [
-            {"tiles": [tile.name for tile in source.tiles[:20]], "count": len(source.tiles), "weight": source.weight}
+            {
+                "tiles": [scene.name for scene in source.scenes[:20]],
+                "count": len(source.scenes),
+                "weight": source.weight,
+            }
             for source in sources
         ],
-        "held_out": [f"{tile.name} rows {tile.rows[0]}..{tile.rows[1]}" for tile in held_out],
+        "held_out": [f"{scene.name} rows {scene.rows[0]}..{scene.rows[1]}" for scene in held_out],
         "init": {"name": options.init.name, "sha256": sha256_of(options.init)} if options.init else None,
         "commit": commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

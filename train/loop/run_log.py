@@ -1,4 +1,4 @@
-"""The course of a run: log.csv, TensorBoard, and a progress bar or lines on the terminal.
+"""The course of a run: log.csv, TensorBoard, and what is said of it on the terminal.
 
 log.csv holds nothing that depends on the clock, so that a run, resumed or not, writes the same file.
 """
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from sarwater.atomic import replacing
-from sarwater.errors import DependencyMissing
+from sarwater.dependencies import require
+from sarwater.progress import Progress
 from train.scoring.scores import Scores
 
 COLUMNS = ("step", "learning_rate", "loss", "pooled_iou", "mean_tile_iou")
 
 
-class Curve:
+class RunLog:
     """A context manager. Raises DependencyMissing where TensorBoard is wanted and not installed."""
 
     def __init__(self, folder: Path, first_step: int, steps: int, *, tensorboard: bool) -> None:
@@ -31,8 +32,13 @@ class Curve:
         self._board = _tensorboard(folder / "tensorboard", first_step) if tensorboard else None
         self._file = path.open("a", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
-        self._bar, self._task = _progress_bar(first_step, steps) if sys.stderr.isatty() else (None, None)
+        self._progress = Progress("training", "steps", begun=first_step)
+        self._note = ""
         self._started_s = time.monotonic()
+
+    def at(self, step: int, doing: str = "") -> None:
+        """After each step, and before what takes longer than one."""
+        self._progress(step, self.steps, doing or self._note)
 
     def row(self, step: int, rate: float, loss: float, scores: Scores | None) -> None:
         ious = (f"{scores.pooled_iou:.6f}", f"{scores.mean_tile_iou:.6f}") if scores else ("", "")
@@ -45,8 +51,8 @@ class Curve:
                 values |= {"held_out/pooled_iou": scores.pooled_iou, "held_out/mean_tile_iou": scores.mean_tile_iou}
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
-        if self._bar:
-            self._bar.update(self._task, completed=step, description=f"loss {loss:.4f}")
+        self._note = f"loss {loss:.4f}"
+        self.at(step)
 
     def say(self, step: int, loss: float, scores: Scores | None) -> None:
         """One line per evaluation."""
@@ -56,17 +62,15 @@ class Curve:
         if scores:
             parts += [f"held-out pooled IoU {scores.pooled_iou:.4f}", f"mean-tile IoU {scores.mean_tile_iou:.4f}"]
         parts += [f"{speed:.2f} steps/s", f"ETA {_duration((self.steps - step) / max(speed, 1e-9))}"]
-        line = "  ".join(parts)
-        self._bar.console.print(line) if self._bar else print(line, file=sys.stderr, flush=True)
+        print("  ".join(parts), file=sys.stderr, flush=True)
 
-    def __enter__(self) -> Curve:
-        if self._bar:
-            self._bar.start()
+    def __enter__(self) -> RunLog:
+        self._progress.__enter__()
+        self.at(self.first_step)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar:
-            self._bar.stop()
+        self._progress.__exit__(None, None, None)
         if self._board:
             self._board.close()
         self._file.close()
@@ -81,34 +85,8 @@ def _cut_after(path: Path, step: int) -> None:
 
 
 def _tensorboard(folder: Path, first_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise DependencyMissing("the curve needs tensorboard: pip install tensorboard, or --no-tensorboard") from error
-    return SummaryWriter(str(folder), purge_step=first_step + 1)
-
-
-def _progress_bar(first_step: int, steps: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    return bar, bar.add_task("", total=steps, completed=first_step)
+    board = require("torch.utils.tensorboard", "--tensorboard", "pip install tensorboard, or --no-tensorboard")
+    return board.SummaryWriter(str(folder), purge_step=first_step + 1)
 
 
 def _duration(seconds: float) -> str:

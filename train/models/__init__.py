@@ -16,7 +16,7 @@ from sarwater.errors import UsageError
 from sarwater.families import FAMILIES, model_name, parse_model
 from sarwater.manifest import Channel
 from train.models import preprocessing
-from train.models.layers import enlarge_plane
+from train.models.layers import enlarge_plane, zeroed
 from train.models.level import LevelEstimator, levelling_gain
 from train.models.preprocessing import COARSE, CONTRAST_CELL_PX, SPECKLE_CELL_PX
 
@@ -133,10 +133,10 @@ class Segmenter(nn.Module):
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
         self.arch = arch
-        self.net = _network(arch)
+        self.net: Any = _network(arch)
 
     def logits(self, raw: Tensor) -> Tensor:
-        if not torch.jit.is_tracing():  # a tracer would take the check for part of the network
+        if not torch._C._get_tracing_state():  # a tracer would take the check for part of the network
             self._check(raw)
         if not self.arch.coarse:
             return self._answer(raw)
@@ -228,11 +228,10 @@ def _network(arch: Architecture) -> nn.Module:
 
 
 def _gate_network() -> nn.Module:
-    """(N, 4, h, w): two answers, speckle and its mean around -> logit of the fine answer's weight, (N, 1, h, w)."""
-    gate = nn.Sequential(nn.Conv2d(4, 16, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(16, 1, 1))
-    nn.init.zeros_(gate[2].weight)  # start with the mean of both
-    nn.init.zeros_(gate[2].bias)
-    return gate
+    """(N, 4, h, w): two answers, speckle and its mean around -> logit of the fine answer's weight, (N, 1, h, w).
+
+    At first that is the mean of both."""
+    return nn.Sequential(nn.Conv2d(4, 16, 3, padding=1), nn.ReLU(inplace=True), zeroed(nn.Conv2d(16, 1, 1)))
 
 
 def _family(arch: Architecture) -> nn.Module:

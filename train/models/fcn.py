@@ -68,4 +68,5 @@ def _keep_variance(layer: nn.ConvTranspose2d) -> None:
     """Each output pixel of a transposed convolution sums inputs * (kernel / stride)^2 products, no more."""
     products = layer.in_channels * (layer.kernel_size[0] / layer.stride[0]) ** 2
     nn.init.normal_(layer.weight, std=1 / math.sqrt(products))
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -12,7 +12,9 @@ those of the official HRNet-Semantic-Segmentation code, so that its checkpoints 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,14 +63,14 @@ class HRNet(nn.Module):
             setattr(self, f"stage{stage}", nn.Sequential(*(Exchange(now, layout.blocks) for _ in range(modules))))
             before = now
         total = sum(widths)
-        self.last_layer = nn.Sequential(
-            nn.Conv2d(total, total, 1), nn.BatchNorm2d(total), nn.ReLU(inplace=True), nn.Conv2d(total, 1, 1)
-        )
+        head = nn.Conv2d(total, 1, 1)
+        self.last_layer = nn.Sequential(nn.Conv2d(total, total, 1), nn.BatchNorm2d(total), nn.ReLU(inplace=True), head)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.normal_(self.last_layer[-1].weight, std=0.01)  # start undecided, not certain
-        nn.init.zeros_(self.last_layer[-1].bias)
+        nn.init.normal_(head.weight, std=0.01)  # start undecided, not certain
+        if head.bias is not None:
+            nn.init.zeros_(head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))  # (N, 64, H/2, W/2)
@@ -132,7 +134,7 @@ class Exchange(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(width) for _ in range(blocks))) for width in widths)
         self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(_exchange(widths, source, target) for source in range(len(widths)))
+            _modules(_exchange(widths, source, target) for source in range(len(widths)))
             for target in range(len(widths))
         )
         self.relu = nn.ReLU(inplace=True)
@@ -140,7 +142,8 @@ class Exchange(nn.Module):
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         branches = [blocks(x) for blocks, x in zip(self.branches, branches, strict=True)]
         fused = []
-        for target, row in enumerate(self.fuse_layers):
+        rows: Any = self.fuse_layers
+        for target, row in enumerate(rows):
             total = None
             for source, (step, x) in enumerate(zip(row, branches, strict=True)):
                 part = x if source == target else step(x)
@@ -164,7 +167,12 @@ def _exchange(widths: list[int], source: int, target: int) -> nn.Module | None:
 def _transition(before: list[int], now: list[int]) -> nn.ModuleList:
     """What turns the branches of one stage into those of the next, which has one more."""
     kept = [None if old == new else _conv_bn_relu(old, new, 1) for old, new in zip(before, now, strict=False)]
-    return nn.ModuleList([*kept, nn.Sequential(_conv_bn_relu(before[-1], now[-1], 2))])
+    return _modules([*kept, nn.Sequential(_conv_bn_relu(before[-1], now[-1], 2))])
+
+
+def _modules(modules: Iterable[nn.Module | None]) -> nn.ModuleList:
+    """None stands for a branch that stays as it is, and keeps the names of the others those of the official weights."""
+    return nn.ModuleList(modules)  # type: ignore[arg-type]
 
 
 def _bottlenecks(count: int, channels: int) -> nn.Sequential:

@@ -148,8 +148,11 @@ def _read_onnx(path: Path) -> Weights:
     except Exception as error:  # whatever protobuf and numpy say of a damaged file
         raise CheckpointInvalid(f"{path}: not a readable ONNX file ({error})") from error
     # Constants of the graph are initialisers, too: those are named by a path, or without a dot.
-    tensors = {name: array for name, array in arrays.items() if "." in name and not name.startswith("/")}
-    tensors = {PREFIXES.sub("", name): torch.from_numpy(array.copy()) for name, array in tensors.items()}
+    tensors = {
+        PREFIXES.sub("", name): torch.from_numpy(array.copy())
+        for name, array in arrays.items()
+        if "." in name and not name.startswith("/")
+    }
     if arch is None:
         return Weights(tensors)
     return Weights(tensors, arch.planes, arch.name, arch, threshold, coarsest_m)

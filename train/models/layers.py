@@ -31,9 +31,10 @@ def enlarge_plane(plane: Tensor, factor: int) -> Tensor:
     steps = [(position + 0.5) / factor - 0.5 for position in range(factor)]
     for axis in (3, 2):
         whole = (slice(None),) * axis
-        first, last = plane[(*whole, slice(1))], plane[(*whole, slice(-1, None))]
-        before = torch.cat([first, plane[(*whole, slice(-1))]], axis) - plane
-        after = torch.cat([plane[(*whole, slice(1, None))], last], axis) - plane
+        parts = [(*whole, part) for part in (slice(1), slice(-1), slice(1, None), slice(-1, None))]
+        first, all_but_last, all_but_first, last = (plane[part] for part in parts)
+        before = torch.cat([first, all_but_last], axis) - plane
+        after = torch.cat([all_but_first, last], axis) - plane
         plane = torch.cat([plane + abs(step) * (before if step < 0 else after) for step in steps], 1)
     return nn.functional.pixel_shuffle(plane, factor)
 
@@ -48,3 +49,10 @@ def initialise(net: nn.Module, head: nn.Conv2d | nn.ConvTranspose2d) -> None:
     nn.init.normal_(head.weight, std=0.01)
     if head.bias is not None:
         nn.init.zeros_(head.bias)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with weights and bias of zero, so that it answers 0 until it has learned."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

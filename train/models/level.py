@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from train.models.layers import zeroed
 from train.models.preprocessing import decibel, mean_where, several_looks
 
 LEVEL_DB = 40.0
@@ -32,11 +33,10 @@ class LevelEstimator(nn.Module):
         for inputs, outputs in pairwise((5, *WIDTHS)):
             layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
         self.features = nn.Sequential(*layers)
+        # At first there is no change at all.
         self.readout = nn.Sequential(
-            nn.Conv2d(WIDTHS[-1], WIDTHS[-1], 1), nn.ReLU(inplace=True), nn.Conv2d(WIDTHS[-1], 1, 1)
+            nn.Conv2d(WIDTHS[-1], WIDTHS[-1], 1), nn.ReLU(inplace=True), zeroed(nn.Conv2d(WIDTHS[-1], 1, 1))
         )
-        nn.init.zeros_(self.readout[2].weight)  # start with no change at all
-        nn.init.zeros_(self.readout[2].bias)
 
     def forward(self, coarse_amplitude: Tensor, coarse_answer: Tensor, speckle: Tensor) -> Tensor:
         """Decibels, (N, 1, 1, 1), from the amplitude, the logit and the speckle of coarse pixels, each (N, 1, h, w)."""

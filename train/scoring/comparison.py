@@ -10,6 +10,7 @@ from pathlib import Path
 from sarwater.atomic import replacing
 from sarwater.errors import OutputError
 from sarwater.manifest import sha256_of
+from sarwater.progress import Progress
 from train.data.labelled import LabelledScene
 from train.loop.machine import choose_device
 from train.models import Segmenter
@@ -29,12 +30,17 @@ class Comparison:
 
 
 def scores_of(
-    segmenter: Segmenter, tiles: Sequence[LabelledScene], threshold: float, coarsest_m: float | None
+    segmenter: Segmenter, scenes: Sequence[LabelledScene], threshold: float, coarsest_m: float | None, title: str
 ) -> Scores:
-    """As the runtime would answer, which enlarges what is coarser than `coarsest_m`."""
+    """As the runtime would answer, which upsamples what is coarser than `coarsest_m`."""
     segmenter = segmenter.to(choose_device("auto"))
-    masks = ((tile, water_mask(segmenter, tile, threshold, coarsest_m)) for tile in tiles)
-    return Scores(tuple(score_tile(tile.name, mask, tile.truth(), BOUNDARY_TOLERANCE_PX) for tile, mask in masks))
+    scores = []
+    with Progress(f"scoring {title}", "scenes") as progress:
+        for number, scene in enumerate(scenes):
+            progress(number, len(scenes), scene.name)
+            mask = water_mask(segmenter, scene, threshold, coarsest_m)
+            scores.append(score_tile(scene.name, mask, scene.truth(), BOUNDARY_TOLERANCE_PX))
+    return Scores(tuple(scores))
 
 
 def print_table(held_out: Comparison, simulated: Comparison) -> None:

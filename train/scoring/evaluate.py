@@ -1,14 +1,8 @@
-"""Score networks on labelled tiles, and compare them.
-
-    python -m train.scoring.evaluate MODEL... --data DIR [--holdout NAME] [--json FILE] [--figure FILE.png]
-
-MODEL is a checkpoint, the name of a family or variant (its newest checkpoint under runs/), or `otsu`, the box filter
-and threshold that every network should beat.
-"""
+"""Score checkpoints on labelled scenes, and compare them with each other and with `otsu`, the box filter and threshold
+that every network should beat: `python -m train.scoring.evaluate MODEL... --data DIR`."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -16,10 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from sarwater.atomic import replacing
-from sarwater.command import run_command
-from sarwater.errors import DependencyMissing, ModelNotFound, OutputError
+from sarwater.command import command, given, invoke, option, record_options, run
+from sarwater.dependencies import require
+from sarwater.errors import ModelNotFound, OutputError
 from sarwater.models import checkpoint_path, looks_like_path
+from sarwater.progress import Progress
+from sarwater.request import Request
+from train.loop.options import ALIASES, GROUPS, FitOptions, help_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from train.scoring.figure import Panel
     from train.scoring.scores import Scores
 
+PROGRAM = "python -m train.scoring.evaluate"
 BASELINE = "otsu"
 BOUNDARY_TOLERANCE_PX = 3
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something that makes masks: (rows, width) uint8 of a tile whose pixels have the `channels` named."""
+    """Something that makes masks: (rows, width) uint8 of a scene whose pixels have the `channels` named."""
 
     name: str
     source: str
@@ -52,43 +53,53 @@ def evaluate(
     holdout: Sequence[str],
     coding: Coding | None,
     boundary_tolerance_px: int,
+    request: Request | None = None,
     *,
     with_panels: bool,
 ) -> tuple[list[Scores], list[Panel]]:
-    """Scores of each candidate on the held-out tiles of `data`, or on all of them where nothing is held out.
+    """Scores of each candidate on the held-out scenes of `data`, or on all of them where nothing is held out.
 
     Raises DataError, UsageError.
     """
     from train.scoring.figure import Panel, thin
     from train.scoring.scores import Scores, score_tile
 
-    by_channels = {channels: _tiles(data, holdout, channels, coding) for channels in {c.channels for c in candidates}}
-    tiles = [by_channels[candidate.channels] for candidate in candidates]
+    by_channels = {
+        channels: _scenes(data, holdout, channels, coding, request) for channels in {c.channels for c in candidates}
+    }
+    scenes = [by_channels[candidate.channels] for candidate in candidates]
     scores: list[list[Any]] = [[] for _ in candidates]
     panels = []
-    for same_tile in zip(*tiles, strict=True):  # one after the other: all masks of a tile, then the next tile
-        tile = same_tile[0]
-        truth = tile.truth()
-        shown = []
-        for candidate, its_tile, its_scores in zip(candidates, same_tile, scores, strict=True):
-            mask = candidate.mask(its_tile)
-            its_scores.append(score_tile(tile.name, mask, truth, boundary_tolerance_px))
-            shown.append((thin(mask), f"{candidate.name}: IoU {its_scores[-1].confusion.iou:.3f}"))
-        if with_panels:
-            masks, titles = zip(*shown, strict=True)
-            panels.append(Panel(tile.name, thin(tile.amplitude()), thin(truth), masks, titles))
+    with Progress("scoring", "scenes") as progress:
+        # One after the other: all masks of a scene, then the next scene.
+        for number, same_scene in enumerate(zip(*scenes, strict=True)):
+            scene = same_scene[0]
+            progress(number, len(scenes[0]), scene.name)
+            truth = scene.truth()
+            shown = []
+            for candidate, its_scene, its_scores in zip(candidates, same_scene, scores, strict=True):
+                mask = candidate.mask(its_scene)
+                its_scores.append(score_tile(scene.name, mask, truth, boundary_tolerance_px))
+                shown.append((thin(mask), f"{candidate.name}: IoU {its_scores[-1].confusion.iou:.3f}"))
+            if with_panels:
+                masks, titles = zip(*shown, strict=True)
+                panels.append(Panel(scene.name, thin(scene.amplitude()), thin(truth), masks, titles))
     return [Scores(tuple(each)) for each in scores], panels
 
 
-def _tiles(
-    data: Sequence[str], holdout: Sequence[str], channels: tuple[Channel, ...], coding: Coding | None
+def _scenes(
+    data: Sequence[str],
+    holdout: Sequence[str],
+    channels: tuple[Channel, ...],
+    coding: Coding | None,
+    request: Request | None,
 ) -> list[LabelledScene]:
     from train.data.labelled import find_labelled
     from train.data.split import split_sources
 
-    sources = [find_labelled(item, channels, coding) for item in data]
-    held_out = [tile for split in split_sources(sources, holdout) for tile in split.held_out]
-    return held_out or [tile for tiles in sources for tile in tiles]
+    sources = [find_labelled(item, channels, coding, request) for item in data]
+    held_out = [scene for split in split_sources(sources, holdout) for scene in split.held_out]
+    return held_out or [scene for scenes in sources for scene in scenes]
 
 
 def candidate_of(name: str, threshold: float | None, device: str) -> Candidate:
@@ -167,55 +178,73 @@ def _cells(values: Any) -> list[str]:
     return [value if isinstance(value, str) else f"{value:.4f}" for value in values]
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m train.scoring.evaluate", description="Score and compare networks on labelled tiles."
-    )
-    p.add_argument("models", nargs="+", metavar="MODEL", help="a checkpoint, a family or variant, or `otsu`")
-    p.add_argument("--data", action="append", required=True, metavar="DIR", help="as for training; repeat for several")
-    p.add_argument("--holdout", action="append", default=[], metavar="NAME[@P]|P%%", help="score this part only")
-    p.add_argument("--threshold", type=float, help="probability from which a pixel is water; default: the checkpoint's")
-    p.add_argument("--boundary-tolerance", type=int, default=BOUNDARY_TOLERANCE_PX, metavar="PX")
-    p.add_argument("--labels", metavar="CODING", help="what label values mean, as land=1,water=2,ignore=0")
-    p.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    p.add_argument("--figure", type=Path, metavar="FILE.png", help="draw SAR, truth, masks and errors here")
-    return p
+@command(
+    "evaluate",
+    "Score and compare checkpoints on labelled scenes. MODEL is a checkpoint, a run's folder, or `otsu`.",
+    examples="""
+    python -m train.scoring.evaluate runs/unet-w16/latest otsu --data scenes --holdout 20%
+    python -m train.scoring.evaluate runs/hrnet-w18-small/latest --data scenes --unit sigma0_db --figure scores.png
+    """,
+    more="`sarwater evaluate DIR --model MODEL` scores models as they run: exported ones, and those that ship.",
+)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@option(
+    "--data", multiple=True, required=True, metavar="DIR", group="data", help="As for training; repeat for several."
+)
+@option("--holdout", multiple=True, metavar="NAME[@P]|P%", group="data", help="Score this part only.")
+@option("--labels", metavar="CODING", group="data", help=help_of("labels"))
+@option("--threshold", type=float, metavar="P", help="Probability from which a pixel is water. [default: the model's]")
+@option("--boundary-tolerance", type=int, default=BOUNDARY_TOLERANCE_PX, show_default=True, metavar="PX",
+        help="How near a shoreline is right.")  # fmt: skip
+@option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to run.")
+@option("--json", type=Path, metavar="FILE", group="output", help="Write the figures here.")
+@option("--figure", type=Path, metavar="FILE.png", group="output", help="Draw SAR, truth, masks and errors here.")
+@record_options(FitOptions, {name: GROUPS[name] for name in ("reading scenes", "limits")}, ALIASES)
+def evaluate_command(
+    models: Sequence[str],
+    data: Sequence[str],
+    holdout: Sequence[str],
+    labels: str | None,
+    threshold: float | None,
+    boundary_tolerance: int,
+    device: str,
+    json: Path | None,
+    figure: Path | None,
+    **options: Any,
+) -> int:
+    require("osgeo.gdal", "evaluation", "pip install 'sarwater[train]', and GDAL")
+    from sarwater.scenes.labels import Coding
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parser().parse_args(argv)
-    try:
-        from sarwater.scenes.labels import Coding
-    except ImportError as error:
-        raise DependencyMissing(f"evaluation needs {error.name}: pip install 'sarwater[train]'") from error
-    candidates = [candidate_of(name, arguments.threshold, arguments.device) for name in arguments.models]
-    coding = Coding.parse(arguments.labels) if arguments.labels else None
+    request = Request(**given(options))
+    candidates = [candidate_of(name, threshold, device) for name in models]
+    coding = Coding.parse(labels) if labels else None
     scores, panels = evaluate(
-        candidates,
-        arguments.data,
-        arguments.holdout,
-        coding,
-        arguments.boundary_tolerance,
-        with_panels=arguments.figure is not None,
+        candidates, data, holdout, coding, boundary_tolerance, request, with_panels=figure is not None
     )
-    _print_tables(candidates, scores, arguments.boundary_tolerance)
-    if arguments.json:
-        document = report(candidates, scores, arguments.boundary_tolerance)
-        try:
-            with replacing(arguments.json) as temporary:
-                temporary.write_text(json.dumps(document, indent=2) + "\n")
-        except OSError as error:
-            raise OutputError(f"{arguments.json}: cannot write ({error})") from error
-    if arguments.figure:
+    _print_tables(candidates, scores, boundary_tolerance)
+    if json:
+        _write_json(json, report(candidates, scores, boundary_tolerance))
+    if figure:
         from train.scoring.figure import draw
 
-        draw(arguments.figure, panels)
+        draw(figure, panels)
     return 0
 
 
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(document, indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write ({error})") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return invoke(evaluate_command, argv, PROGRAM)
+
+
 def cli() -> int:
-    return run_command(main)
+    return run(evaluate_command, program=PROGRAM)
 
 
 if __name__ == "__main__":

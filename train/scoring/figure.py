@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from sarwater.errors import DependencyMissing, OutputError
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
+Pixel = TypeVar("Pixel", bound=np.generic)
 LONGEST_PX = 1024
 """Larger tiles are thinned out for the picture."""
 # Okabe and Ito's colours can be told apart by everyone.
@@ -32,7 +34,7 @@ class Panel:
     titles: tuple[str, ...]
 
 
-def thin(plane: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def thin(plane: npt.NDArray[Pixel]) -> npt.NDArray[Pixel]:
     """Every n-th pixel, so that no side is longer than LONGEST_PX."""
     step = -(-max(plane.shape) // LONGEST_PX)
     return plane[::step, ::step]

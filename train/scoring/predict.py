@@ -43,7 +43,7 @@ def probability(segmenter: Segmenter, tile: LabelledScene, copies: int = 1) -> F
             window = _window(tile, row.start, column.start, plan.tile_px, copies)
             if not window.any():
                 continue
-            measured = window[:, row.lo - row.start : row.hi - row.start].any(axis=0)
+            measured = np.asarray(window[:, row.lo - row.start : row.hi - row.start].any(axis=0))
             valid[:, column.lo : column.hi] = measured[:, column.lo - column.start : column.hi - column.start]
             tile_row.add(column, segmenter(torch.from_numpy(window)[None].to(device))[0, 0].cpu().numpy())
         for finished in mosaic.push(tile_row):

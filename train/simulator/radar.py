@@ -85,9 +85,6 @@ PLAIN_NOISE_DB = -21.0
 PLAIN_WATER_DB = (-23, -14)
 """Noise of single-look products without that suppression, and water in them, which the noise does not hide: TerraSAR-X
 has a noise-equivalent sigma0 of -19 to -26 dB."""
-FIRST_SUPPRESSED_SHARE = 0.8
-FIRST_PLAIN_NOISE_DB = -19.0
-"""In the first edition, where water is as in products with that suppression."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +101,13 @@ def observe(terrain: Terrain, sensor: Sensor, rng: Rng) -> Observation:
     look = slice(None, None, 1 if rng.random() < 0.5 else -1)
     surface_m = (terrain.elevation_m + terrain.canopy_m)[:, look]
     # Some scenes are plain detected images, as other X-band processors make them.
-    suppressed = sensor.single_look and (terrain.edition == 1 or rng.random() < SUPPRESSED_SHARE)
+    suppressed = sensor.single_look and rng.random() < SUPPRESSED_SHARE
     if sensor.single_look and not suppressed:
         sensor = replace(sensor, noise_db=PLAIN_NOISE_DB, water_db=PLAIN_WATER_DB)
     sigma0 = _backscatter(terrain, sensor, rng)
     sigma0 *= illumination(surface_m, terrain.pixel_m, incidence)[:, look]
     targets = _target_field(terrain, rng)
     if sensor.single_look:
-        if terrain.edition == 1 and rng.random() >= FIRST_SUPPRESSED_SHARE:
-            suppressed, sensor = False, replace(sensor, noise_db=FIRST_PLAIN_NOISE_DB)
         intensity = single_look(sigma0 + _power(sensor.noise_db), targets, rng)
         if suppressed:
             suppress_noise(intensity, NOISE_KNEE_DB + rng.uniform(-0.7, 0.7))

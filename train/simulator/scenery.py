@@ -10,10 +10,9 @@ from train.simulator.terrain import Terrain, desert, gullies, relief, scarps, sm
 from train.simulator.waters import braided_river, coast, flood, lakes, open_water, ponds, reservoir, river
 
 
-def build_terrain(shape: tuple[int, int], pixel_m: float, scene_type: str, rng: Rng, edition: int) -> Terrain:
-    """The land of one scene of `shape` (H, W), as that edition of the simulator makes it; raises KeyError unless
-    `scene_type` is one of SCENE_TYPES."""
-    terrain = Terrain(shape, pixel_m, rng, edition)
+def build_terrain(shape: tuple[int, int], pixel_m: float, scene_type: str, rng: Rng) -> Terrain:
+    """The land of one scene of `shape` (H, W); raises KeyError unless `scene_type` is one of SCENE_TYPES."""
+    terrain = Terrain(shape, pixel_m, rng)
     SCENE_TYPES[scene_type](terrain)
     return terrain
 
@@ -23,7 +22,7 @@ def _countryside(terrain: Terrain, steepest: float = 0.2) -> None:
     vegetation(terrain, float(terrain.rng.choice([0.0, 0.2, 0.5, 0.8, 0.95])))
     if terrain.chance(0.5):
         gullies(terrain, int(terrain.rng.integers(1, 6)))
-    if terrain.edition > 1 and terrain.chance(0.3):
+    if terrain.chance(0.3):
         scarps(terrain, int(terrain.rng.integers(1, 4)))
 
 
@@ -124,8 +123,7 @@ def _mountains(terrain: Terrain) -> None:
     relief(terrain, terrain.uniform(0.25, 0.55))
     vegetation(terrain, terrain.uniform(0.2, 0.9))
     gullies(terrain, int(terrain.rng.integers(0, 6)))
-    if terrain.edition > 1:
-        scarps(terrain, int(terrain.rng.integers(0, 4)))
+    scarps(terrain, int(terrain.rng.integers(0, 4)))
     if terrain.chance(0.6):
         reservoir(terrain)
     if terrain.chance(0.3):
@@ -146,8 +144,7 @@ def _dry(terrain: Terrain) -> None:
     if kind < 0.25:
         relief(terrain, terrain.uniform(0.15, 0.55))
         vegetation(terrain, terrain.uniform(0.2, 0.9))
-        if terrain.edition > 1:
-            scarps(terrain, int(terrain.rng.integers(0, 5)))
+        scarps(terrain, int(terrain.rng.integers(0, 5)))
     elif kind < 0.45:
         relief(terrain, terrain.log_uniform(0.01, 0.1))
         desert(terrain)

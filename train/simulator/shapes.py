@@ -6,6 +6,7 @@ All lengths are in pixels, all points x, y with pixel centres at whole numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,12 +48,13 @@ def enlarge(field: Float32, factor: int, shape: tuple[int, int]) -> Float32:
     """Bilinear interpolation of a field sampled at every `factor`-th pixel; it must reach one sample past `shape`."""
     if factor == 1:
         return np.ascontiguousarray(field[: shape[0], : shape[1]])
+    values: npt.NDArray[Any] = field
     for axis, length in enumerate(shape):
         position = np.arange(length, dtype=np.float32) / factor
         index = position.astype(np.intp)
         weight = (position - index).reshape((-1, 1) if axis == 0 else (1, -1))
-        field = np.take(field, index, axis) * (1 - weight) + np.take(field, index + 1, axis) * weight
-    return field
+        values = np.take(values, index, axis) * (1 - weight) + np.take(values, index + 1, axis) * weight
+    return values
 
 
 def shrink(field: npt.NDArray[np.generic], factor: int) -> npt.NDArray[np.generic]:

@@ -1,27 +1,30 @@
-"""SAR scenes with known water, for training and tests.
+"""SAR scenes with known water, for training and tests: `sarwater simulate -o DIR`.
 
-    python -m train.simulator.simulate --out DIR --count N --size PX --seed S [--mode k5|s1] [--average N] [--edition 1|2]
-
-writes DIR/img, DIR/mask and DIR/gim as in the KOMPSAT-5 data set. `train.simulator.shapes` draws, `train.simulator.terrain` builds the
-land, `train.simulator.scenery` says what each scene type is made of, `train.simulator.radar` looks at it.
+Writes DIR/img, DIR/mask and DIR/gim as in the KOMPSAT-5 data set. `shapes` draws, `terrain` builds the land, `scenery`
+says what each scene type is made of, `radar` looks at it.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+import click
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, field_validator
 
 from sarwater.atomic import replacing
-from sarwater.command import run_command
-from sarwater.errors import DependencyMissing, OutputError, UsageError
+from sarwater.command import command, given, invoke, option, record_options, run
+from sarwater.dependencies import require
+from sarwater.errors import OutputError, UsageError
+from sarwater.progress import Progress
+from sarwater.record import Record
 
 if TYPE_CHECKING:
     from train.simulator.shapes import Rng
@@ -29,6 +32,36 @@ if TYPE_CHECKING:
 SMALLEST_PX = 64
 EPSG = {"k5": 32632, "s1": 32633}
 """Reference system by mode: two folders of simulated scenes share no ground, so both can be split by region."""
+
+
+class Simulation(Record):
+    """A folder of simulated scenes."""
+
+    count: int = Field(10, ge=1)
+    """How many scenes."""
+    size: str = "1024"
+    """PX or WIDTHxHEIGHT."""
+    seed: int = Field(0, ge=0)
+    """The same seed gives the same bytes."""
+    mode: Literal["k5", "s1"] = "k5"
+    """k5: single-look X band at 1.1 m; s1: multi-look C band at 10 m."""
+    average: int = Field(1, ge=1)
+    """Write means of N x N pixels; the size is that of the means."""
+    type: str | None = None
+    """One scene type in place of all in turn, such as lakes or airport."""
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _size(cls, size: Any) -> str:
+        if not re.fullmatch(r"\d+(x\d+)?", str(size)):
+            raise ValueError("expected PX or WIDTHxHEIGHT, as 1024 or 2048x1024")
+        return str(size)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of a scene, pixels."""
+        width, _, height = self.size.partition("x")
+        return int(height or width), int(width)
 
 
 @dataclass(frozen=True)
@@ -52,17 +85,14 @@ def simulate_scene(
     rng: Rng,
     scene_type: str | None = None,
     pixel_m: float | None = None,
-    edition: int | None = None,
 ) -> SimulatedScene:
     """One scene of `size` (H, W) pixels, fully determined by `rng`; without a type, any but equally likely.
 
-    `mode` is `k5` (single look, X band) or `s1` (multi-look, C band); `pixel_m` replaces its own pixel spacing;
-    `edition` is that of the simulator, by default the latest.
-    Raises UsageError for a size below 64 px, a spacing that is not positive, an unknown mode, scene type or edition.
+    `mode` is `k5` (single look, X band) or `s1` (multi-look, C band); `pixel_m` replaces its own pixel spacing.
+    Raises UsageError for a size below 64 px, a spacing that is not positive, an unknown mode or scene type.
     """
     from train.simulator.radar import SENSORS, observe
     from train.simulator.scenery import SCENE_TYPES, build_terrain
-    from train.simulator.terrain import EDITIONS, LATEST_EDITION
 
     if min(size) < SMALLEST_PX:
         raise UsageError(f"size is {size[1]} x {size[0]} px, expected at least {SMALLEST_PX} px each way")
@@ -72,15 +102,12 @@ def simulate_scene(
         scene_type = str(rng.choice(list(SCENE_TYPES)))
     if scene_type not in SCENE_TYPES:
         raise UsageError(f"scene type is {scene_type!r}, expected one of: {', '.join(SCENE_TYPES)}")
-    edition = LATEST_EDITION if edition is None else edition
-    if edition not in EDITIONS:
-        raise UsageError(f"edition of the simulator is {edition}, expected one of: {', '.join(map(str, EDITIONS))}")
     sensor = SENSORS[mode]
     if pixel_m is not None:
         if not pixel_m > 0:
             raise UsageError(f"pixel spacing is {pixel_m} m, expected more than 0")
         sensor = replace(sensor, pixel_m=pixel_m)
-    terrain = build_terrain(size, sensor.pixel_m, scene_type, rng, edition)
+    terrain = build_terrain(size, sensor.pixel_m, scene_type, rng)
     seen = observe(terrain, sensor, rng)
     water = (terrain.water & (seen.amplitude > 0)).astype(np.uint8)
     return SimulatedScene(
@@ -158,68 +185,62 @@ def _write_geotiff(
     dataset.FlushCache()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sarwater-simulate",
-        description="Simulate SAR scenes with known water: the same seed gives the same bytes.",
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for img/, mask/ and gim/")
-    parser.add_argument("--count", type=int, default=10, metavar="N", help="how many scenes (default: %(default)s)")
-    parser.add_argument("--size", default="1024", metavar="PX", help="PX or WIDTHxHEIGHT (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
-    parser.add_argument(
-        "--mode",
-        choices=tuple(EPSG),
-        default="k5",
-        help="k5: single-look X band at 1.1 m; s1: multi-look C band at 10 m (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--average", type=int, default=1, metavar="N", help="write means of N x N pixels; --size is that of the means"
-    )
-    parser.add_argument(
-        "--edition", type=int, metavar="N", help="as an earlier simulator made them (default: the latest, 2)"
-    )
-    parser.add_argument("--type", metavar="TYPE", help="one scene type instead of all in turn, e.g. lakes or airport")
-    return parser
+def write_scenes(folder: Path, simulation: Simulation) -> float:
+    """Fill `folder`; returns the share of water. Raises UsageError, OutputError, DependencyMissing without scipy."""
+    require("scipy", "the simulator", "pip install 'sarwater[train]'")
+    from train.simulator.scenery import SCENE_TYPES
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
-    size = re.fullmatch(r"(\d+)(?:x(\d+))?", arguments.size)
-    if size is None:
-        raise UsageError(f"--size {arguments.size}: expected PX or WIDTHxHEIGHT, as 1024 or 2048x1024")
-    if arguments.count < 1:
-        raise UsageError(f"--count {arguments.count}: expected at least 1")
-    if arguments.seed < 0:
-        raise UsageError(f"--seed {arguments.seed}: expected 0 or more")
-    if arguments.average < 1:
-        raise UsageError(f"--average {arguments.average}: expected at least 1")
-    width, height = int(size[1]), int(size[2] or size[1])
-    try:
-        from rich.console import Console
-        from rich.progress import track
-
-        from train.simulator.scenery import SCENE_TYPES
-    except ImportError as error:
-        raise DependencyMissing(f"the simulator needs {error.name}: pip install 'sarwater[train]'") from error
     types = list(SCENE_TYPES)
+    height, width = simulation.shape
     water_px = 0
-    for index in track(range(1, arguments.count + 1), "simulating", console=Console(stderr=True), transient=True):
-        # Each scene has a stream of random numbers of its own: scene 7 is the same, however many are made.
-        rng = np.random.default_rng((arguments.seed, index))
-        scene_type = arguments.type or types[(index - 1) % len(types)]
-        seen_px = (height * arguments.average, width * arguments.average)
-        scene = simulate_scene(seen_px, arguments.mode, rng, scene_type, edition=arguments.edition)
-        scene = averaged(scene, arguments.average)
-        write_scene(arguments.out, arguments.seed, index, arguments.mode, scene)
-        water_px += int(scene.water.sum())
-    share = water_px / (arguments.count * width * height)
-    print(f"{arguments.count} scenes of {width} x {height} px in {arguments.out}, {share:.1%} water")
+    with Progress(f"simulating {folder.name}", "scenes") as progress:
+        for index in range(1, simulation.count + 1):
+            progress(index - 1, simulation.count)
+            # Each scene has a stream of random numbers of its own: scene 7 is the same, however many are made.
+            rng = np.random.default_rng((simulation.seed, index))
+            scene_type = simulation.type or types[(index - 1) % len(types)]
+            seen_px = (height * simulation.average, width * simulation.average)
+            scene = averaged(simulate_scene(seen_px, simulation.mode, rng, scene_type), simulation.average)
+            write_scene(folder, simulation.seed, index, simulation.mode, scene)
+            water_px += int(scene.water.sum())
+    return water_px / (simulation.count * width * height)
+
+
+def write_whole(folder: Path, simulation: Simulation) -> None:
+    """`write_scenes`, unless `folder` is there: it is there whole or not at all."""
+    if folder.is_dir():
+        return
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    write_scenes(unfinished, simulation)
+    unfinished.rename(folder)
+
+
+@command(
+    "simulate",
+    "Make SAR scenes with known water: labelled data for training and tests.",
+    examples="""
+    sarwater simulate -o scenes --count 50 --size 1024 --seed 1
+    sarwater simulate -o seas --mode s1 --type open-water --size 2048x1024
+    """,
+)
+@option("-o", "--output", "--out", "output", type=click.Path(path_type=Path), required=True, metavar="DIR",
+        help="folder for img/, mask/ and gim/", group="output")  # fmt: skip
+@record_options(Simulation, {"scenes": ("count", "size", "seed", "mode", "type", "average")})
+def simulate(output: Path, **options: Any) -> int:
+    simulation = Simulation(**given(options))
+    height, width = simulation.shape
+    share = write_scenes(output, simulation)
+    print(f"{simulation.count} scenes of {width} x {height} px in {output}, {share:.1%} water")
     return 0
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    return invoke(simulate, argv)
+
+
 def cli() -> int:
-    return run_command(main)
+    return run(simulate)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ def airport(terrain: Terrain) -> None:
 
 def town(terrain: Terrain, share: float) -> None:
     """Blocks of houses between streets over `share` of the scene."""
-    zone = terrain.fractal(350, 3.4, coarse=4)
-    zone = (zone > quantile(zone, 1 - share)) & ~terrain.water
+    density = terrain.fractal(350, 3.4, coarse=4)
+    zone = (density > quantile(density, 1 - share)) & ~terrain.water
     angle = terrain.angle()
     blocks = parcels(terrain.shape, terrain.rng, terrain.px(120, 8), terrain.px(70, 6), angle)
     houses = parcels(terrain.shape, terrain.rng, terrain.px(26, 3), terrain.px(18, 3), angle)

@@ -48,10 +48,6 @@ class Cover(IntEnum):
     REED = 10
 
 
-EDITIONS = (1, 2)
-"""Of the simulator, so that a model can be trained again on the scenes that it was trained on. The second has scarps,
-and darker water in single looks without noise suppression."""
-LATEST_EDITION = EDITIONS[-1]
 OPEN_LAND = (Cover.GRASS, Cover.CROP, Cover.CROP, Cover.BARE)
 SMOOTH_LAND = (Cover.WET_SOIL, Cover.SAND, Cover.ASPHALT, Cover.BARE)
 
@@ -63,7 +59,6 @@ class Terrain:
     shape: tuple[int, int]
     pixel_m: float
     rng: Rng
-    edition: int = LATEST_EDITION
     cover: npt.NDArray[np.uint8] = field(init=False)
     elevation_m: Float32 = field(init=False)
     """The bare ground; water is level."""

@@ -13,38 +13,38 @@ from sarwater.errors import DataError
 from tests.support.lakes import lake, write_lakes, write_raster
 from train.data.augment import NONE, Augmentation
 from train.data.crops import Crops, Share, Source, loader
-from train.data.labelled import LabelledScene, find_labelled
+from train.data.labelled import LabelledScene, channels_named, find_labelled
 from train.data.split import split_sources
 
 
 @pytest.fixture
-def tiles(tmp_path: Path) -> tuple[LabelledScene, ...]:
-    return tuple(find_labelled(str(write_lakes(tmp_path)), ("sar", "gim")))
+def scenes(tmp_path: Path) -> tuple[LabelledScene, ...]:
+    return tuple(find_labelled(str(write_lakes(tmp_path)), channels_named("sar", "gim")))
 
 
 def crops_of(*sources: Source, seed: int = 0, augmentation: Augmentation = NONE, shoreline: float = 0.5) -> Crops:
     return Crops(sources, 32, seed, augmentation, shoreline)
 
 
-def test_a_crop_depends_on_seed_and_index_alone(tiles: tuple[LabelledScene, ...]) -> None:
+def test_a_crop_depends_on_seed_and_index_alone(scenes: tuple[LabelledScene, ...]) -> None:
     augmentation = Augmentation(speckle=1.0)
-    first = crops_of(Source(tiles), augmentation=augmentation)
-    again = crops_of(Source(tiles), augmentation=augmentation)
+    first = crops_of(Source(scenes), augmentation=augmentation)
+    again = crops_of(Source(scenes), augmentation=augmentation)
     first[3]
     assert torch.equal(first[7][0], again[7][0])
     assert not torch.equal(first[7][0], first[8][0])
-    assert not torch.equal(first[7][0], crops_of(Source(tiles), seed=1, augmentation=augmentation)[7][0])
+    assert not torch.equal(first[7][0], crops_of(Source(scenes), seed=1, augmentation=augmentation)[7][0])
 
 
-def test_worker_processes_give_the_same_batches_as_none(tiles: tuple[LabelledScene, ...]) -> None:
-    crops = crops_of(Source(tiles))
+def test_worker_processes_give_the_same_batches_as_none(scenes: tuple[LabelledScene, ...]) -> None:
+    crops = crops_of(Source(scenes))
     share = Share(0, 4, batch=2)
     alone, helped = (list(loader(crops, share, workers)) for workers in (0, 2))
     assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(alone, helped, strict=True))
 
 
-def test_a_crop_is_pixels_and_truth_of_one_size(tiles: tuple[LabelledScene, ...]) -> None:
-    pixels, truth = crops_of(Source(tiles), augmentation=Augmentation())[0]
+def test_a_crop_is_pixels_and_truth_of_one_size(scenes: tuple[LabelledScene, ...]) -> None:
+    pixels, truth = crops_of(Source(scenes), augmentation=Augmentation())[0]
     assert (pixels.shape, pixels.dtype) == ((2, 32, 32), torch.float32)
     assert (truth.shape, truth.dtype) == ((32, 32), torch.uint8)
 
@@ -69,15 +69,40 @@ def test_a_crop_never_crosses_into_the_held_out_rows(tmp_path: Path) -> None:
     assert max(float(crops[i][0].max()) for i in range(60)) <= split.training[0].rows[1] < 96
 
 
-def test_shoreline_crops_hold_water_and_land(tiles: tuple[LabelledScene, ...]) -> None:
-    crops = crops_of(Source(tiles), shoreline=1.0)
+def test_shoreline_crops_hold_water_and_land(scenes: tuple[LabelledScene, ...]) -> None:
+    crops = crops_of(Source(scenes), shoreline=1.0)
     water = [float((crops[i][1] == WATER).float().mean()) for i in range(20)]
     assert np.mean([0 < share < 1 for share in water]) > 0.9
 
 
-def test_a_tile_smaller_than_the_crop_is_refused_by_file(tiles: tuple[LabelledScene, ...]) -> None:
-    with pytest.raises(DataError, match=r"WTR0_K5_T\.tif: 96 x 96 px is smaller than the crop \(128 px\)"):
-        Crops([Source(tiles)], 128, 0, NONE)
+@pytest.mark.parametrize("shape", [(20, 96), (96, 20), (20, 20), (1, 1)])
+def test_what_a_scene_lacks_of_the_crop_is_padded_with_pixels_without_truth(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    image = write_raster(tmp_path / "a.tif", np.full(shape, 90, np.uint8))
+    mask = write_raster(tmp_path / "a_label.tif", np.full(shape, 255, np.uint8))
+    crops = crops_of(Source(tuple(find_labelled(f"{image}:{mask}"))), shoreline=1.0)
+    height, width = (min(side, 32) for side in shape)
+    for index in range(10):
+        pixels, truth = crops[index]
+        assert (pixels.shape, truth.shape) == ((1, 32, 32), (32, 32))
+        assert torch.equal(truth == WATER, pixels[0] == 90)
+        assert torch.equal(truth == NODATA, pixels[0] == 0)
+        assert int((truth == WATER).sum()) == height * width
+    again = crops_of(Source(tuple(find_labelled(f"{image}:{mask}"))), shoreline=1.0)
+    assert torch.equal(again[7][1], crops[7][1])
+    places = {tuple((crops[index][1] == WATER).nonzero()[0].tolist()) for index in range(10)}
+    assert len(places) > 1, "not always at the same place of the crop"
+
+
+def test_scenes_of_several_sizes_are_one_source(tmp_path: Path) -> None:
+    for name, side_px in (("small", 20), ("large", 64)):
+        amplitude, label = lake(side_px, 0)
+        write_raster(tmp_path / "img" / f"{name}.tif", amplitude)
+        write_raster(tmp_path / "mask" / f"{name}_label.tif", label)
+    crops = crops_of(Source(tuple(find_labelled(str(tmp_path)))), augmentation=Augmentation(), shoreline=0.0)
+    padded = [bool((crops[index][1] == NODATA).float().mean() > 0.5) for index in range(80)]
+    assert 0 < sum(padded) < 40
 
 
 def test_nothing_to_train_on_is_refused() -> None:
@@ -104,10 +129,8 @@ def test_tiles_of_coarser_pixels_than_the_network_is_to_know_are_enlarged(tmp_pa
     crop, truth = Crops([source], 64, 0, NONE, 0.0, coarsest_m=30.0)[0]
     assert np.array_equal(crop[0], np.kron(crop[0, ::2, ::2], np.ones((2, 2))))
     assert np.array_equal(truth, crop[0].numpy() > 30000)
-    with pytest.raises(DataError, match=r"40 x 40 px is smaller than the crop \(64 px\)"):
-        Crops([source], 64, 0, NONE, 0.0, coarsest_m=60.0)
-    with pytest.raises(DataError, match=r"40 x 40 px, enlarged 2 times, is smaller than the crop \(96 px\)"):
-        Crops([source], 96, 0, NONE, 0.0, coarsest_m=30.0)
+    _, truth = Crops([source], 96, 0, NONE, 0.0, coarsest_m=30.0)[0]
+    assert int((truth != NODATA).sum()) == 80 * 80
 
 
 class TestAugmentation:

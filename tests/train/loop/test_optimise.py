@@ -9,7 +9,7 @@ from train.loop.options import FitOptions
 
 
 def options(**changes: object) -> FitOptions:
-    return FitOptions("unet", data=("x",), **changes)  # type: ignore[arg-type]
+    return FitOptions(model="unet", data=("x",), **changes)  # type: ignore[arg-type]
 
 
 def test_the_rate_rises_in_the_warm_up() -> None:

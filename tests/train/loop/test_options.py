@@ -1,14 +1,26 @@
 from __future__ import annotations
 
-import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
 from sarwater.errors import ConfigurationError, UsageError
 from sarwater.families import FAMILIES
+from sarwater.models import shipped_names
+from train.fit import fit_command, main
 from train.loop.losses import LOSSES
-from train.loop.options import RECIPES, FitOptions, parse, parser
+from train.loop.options import ALIASES, GROUPS, FitOptions, help_of
+from train.loop.recipes import recipes_folder
+
+
+def parse(arguments: list[str]) -> FitOptions:
+    """What a command line asks `fit` for."""
+    asked: list[FitOptions] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.fit.fit", asked.append)
+        main(arguments)
+    return asked[0]
 
 
 def write(folder: Path, text: str) -> str:
@@ -24,40 +36,52 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default_recipe(tmp_path
 
 
 def test_every_option_can_be_said_in_a_file(tmp_path: Path) -> None:
-    default = FitOptions("unet", data=("tiles",))
-    lines = []
-    for action in parser()._actions:
-        if action.dest in ("help", "config"):
-            continue
-        value = getattr(default, action.dest)
-        key = next((flag[2:] for flag in action.option_strings if flag.startswith("--")), action.dest)
-        text = {bool: str(value).lower(), tuple: str(list(value)) if isinstance(value, tuple) else ""}.get(type(value))
-        text = text or (f"{value!r}" if not isinstance(value, str) else f'"{value}"')
-        if value is not None:
-            lines.append(f"{key} = {text}")
-    written = {line.split(" = ")[0] for line in lines} | {"water-label", "ignore-label", "init", "out"}
-    assert len(written) == len(dataclasses.fields(FitOptions))
+    default = FitOptions(model="unet", data=("tiles",))
+    lines = [f"{key} = {json.dumps(value)}" for key, value in default.model_dump().items() if value is not None]
+    assert len(lines) == len(FitOptions.model_fields) - 5  # those without a value cannot be written
     assert parse(["--config", write(tmp_path, "\n".join(lines))]) == default
 
 
+def test_every_option_is_a_flag_with_a_help_text_in_a_group() -> None:
+    by_hand = {"model", "data", "simulated", "holdout", "class_weights", "out"}
+    assert {name for names in GROUPS.values() for name in names} | by_hand == set(FitOptions.model_fields)
+    flags = {flag for parameter in fit_command.params for flag in parameter.opts}
+    for name in set(FitOptions.model_fields) - {"model"}:
+        assert f"--{name.replace('_', '-')}" in flags
+        assert help_of(name)
+
+
+@pytest.mark.parametrize(
+    ("old", "field"),
+    [("crop", "crop_px"), ("rotation", "rotation_deg"), ("gain", "gain_db"), ("warmup", "warmup_steps"),
+     ("coarsest", "coarsest_m")],
+)  # fmt: skip
+def test_the_short_names_of_a_flag_are_keys_too(tmp_path: Path, old: str, field: str) -> None:
+    assert f"--{old}" in ALIASES[field]
+    by_flag = parse(["unet", "--data", "x", f"--{old}", "32"])
+    by_key = parse(["unet", "--data", "x", "--config", write(tmp_path, f"{old} = 32\nlearning-rate = 1e-3")])
+    assert getattr(by_flag, field) == getattr(by_key, field) == 32
+
+
 def test_an_unknown_key_is_refused_by_name_and_file(tmp_path: Path) -> None:
-    config = write(tmp_path, "learning_rate = 0.1")
-    with pytest.raises(ConfigurationError, match=r"my\.toml: unknown key 'learning_rate'.*learning-rate"):
-        parse(["unet", "--config", config])
+    config = write(tmp_path, "learning_rat = 0.1")
+    with pytest.raises(ConfigurationError, match=r"my\.toml: unknown key 'learning_rat'; did you mean 'learning_rate'"):
+        parse(["unet", "--data", "x", "--config", config])
 
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ('steps = "many"', "steps is 'many', expected int"),
-        ("steps = true", "steps is True, expected int"),
-        ("data = 3", "data is 3, expected a list"),
-        ('optimiser = "lion"', "optimiser is 'lion', expected one of: adamw, sgd"),
+        ('steps = "many"', "steps = 'many': Input should be a valid integer"),
+        ("steps = true", "steps = True: expected a number"),
+        ("data = 3", "data = 3: Input should be a valid tuple"),
+        ('optimiser = "lion"', "optimiser = 'lion': Input should be 'adamw' or 'sgd'"),
+        ('unit = "furlongs"', "unit = 'furlongs': expected one of"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused_by_key_and_file(tmp_path: Path, line: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"my\.toml: {complaint}"):
-        parse(["unet", "--config", write(tmp_path, line)])
+        parse(["unet", *([] if line.startswith("data") else ["--data", "x"]), "--config", write(tmp_path, line)])
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
@@ -92,18 +116,18 @@ def test_steps_on_the_command_line_replace_the_epochs_of_a_recipe() -> None:
     assert (options.steps, options.epochs) == (100, 0)
 
 
-def test_recipes_are_shipped_with_the_package() -> None:
-    assert {path.stem for path in RECIPES.glob("*.toml")} == {
-        name for family in FAMILIES for name in (family, f"{family}-default")
-    }
+def test_there_is_a_recipe_of_both_kinds_for_each_family_and_one_for_each_model_that_ships() -> None:
+    found = {path.relative_to(recipes_folder()).as_posix() for path in recipes_folder().glob("*/*.toml")}
+    kinds = {f"{family}/{kind}.toml" for family in FAMILIES for kind in ("default", "reference")}
+    assert found == kinds | {f"{name}/recipe.toml" for name in shipped_names()}
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--data", "x", "--steps", "0"], "--steps is 0, expected more than 0"),
-        (["--data", "x", "--speckle", "2"], "--speckle is 2.0, expected 0 to 1"),
-        ([], "--data is .*at least one folder"),
+        (["--data", "x", "--steps", "0"], "steps = '0': Input should be greater than 0"),
+        (["--data", "x", "--speckle", "2"], "speckle = '2': Input should be less than or equal to 1"),
+        ([], "expected at least one --data DIR"),
         (["--data", "x", "--resume"], "--resume goes on with the run in --out"),
         (["--data", "x", "--precision", "fp16", "--device", "cpu"], "fp16 needs a GPU"),
         (["--data", "x", "--frozen-norm"], "--frozen-norm keeps the running statistics of --init"),

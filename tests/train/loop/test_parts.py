@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from train.fit import fit
 from train.loop.machine import Team
 from train.loop.options import FitOptions
 from train.loop.plan import make_plan
-from train.loop.trainer import State, level_known
+from train.loop.trainer import TrainingRun, level_known
 from train.models.checkpoint import load_checkpoint
 from train.scoring.predict import water_mask
 from train.scoring.scores import score_tile
@@ -60,7 +59,7 @@ def test_the_gate_alone_is_trained_on_the_answers_of_a_network_that_stays_as_it_
 def test_the_gate_alone_needs_a_network_and_two_answers() -> None:
     for options in ({"coarse": True}, {"init": Path("best.pt")}):
         with pytest.raises(UsageError, match="--part gate"):
-            FitOptions("unet", data=("lakes",), part="gate", **options)  # type: ignore[arg-type]
+            FitOptions(model="unet", data=("lakes",), part="gate", **options)  # type: ignore[arg-type]
 
 
 def test_the_level_alone_is_learned_from_crops_whose_gain_it_is_told(
@@ -91,19 +90,19 @@ def test_the_level_alone_is_learned_from_crops_whose_gain_it_is_told(
     assert off_db[0] < off_db[1] < off_db[2]
     assert off_db[2] - off_db[0] > 5
 
-    update = State.update
+    update = TrainingRun.update
 
-    def interrupted(state: State, pixels: torch.Tensor, truth: torch.Tensor) -> None:
+    def interrupted(state: TrainingRun, pixels: torch.Tensor, truth: torch.Tensor) -> None:
         if state.step == 75:
             raise KeyboardInterrupt
         update(state, pixels, truth)
 
-    cut = replace(run, out=tmp_path / "cut", evaluate_every=60)
+    cut = run.but(out=tmp_path / "cut", evaluate_every=60)
     with monkeypatch.context() as patched:
-        patched.setattr(State, "update", interrupted)
+        patched.setattr(TrainingRun, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(cut)
-    fit(replace(cut, resume=True))
+    fit(cut.but(resume=True))
     resumed = load_checkpoint(tmp_path / "cut" / "last.pt").state_dict
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in after.items())
 
@@ -114,7 +113,7 @@ def test_who_tells_the_level_already_learns_from_the_answer_at_once(whole_run: P
     first = options_for(lakes, tmp_path / "first", init=whole_run / "last.pt", **options)
     second = options_for(lakes, tmp_path / "second", init=tmp_path / "first" / "last.pt", **options)
     for run, alone_at_first in ((first, True), (second, False)):
-        assert State(make_plan(run, Team())).level_first == alone_at_first
+        assert TrainingRun(make_plan(run, Team())).level_first == alone_at_first
         fit(run)
 
 
@@ -130,7 +129,7 @@ def test_the_level_alone_needs_a_network_its_control_and_a_gain() -> None:
     whole = {"coarse": True, "level_control": True, "init": Path("best.pt"), "gain_db": 3.0}
     for missing in ({"level_control": False}, {"init": None}, {"gain_db": 0.0}):
         with pytest.raises(UsageError, match="--part level"):
-            FitOptions("unet", data=("lakes",), part="level", **{**whole, **missing})  # type: ignore[arg-type]
+            FitOptions(model="unet", data=("lakes",), part="level", **{**whole, **missing})  # type: ignore[arg-type]
 
 
 def test_halfway_is_what_is_scored_and_kept_also_by_a_resumed_run(
@@ -150,22 +149,22 @@ def test_halfway_is_what_is_scored_and_kept_also_by_a_resumed_run(
     mask = water_mask(last.segmenter(), tile, last.threshold)
     assert score_tile(tile.name, mask, tile.truth()).confusion.iou == scored["iou"]
 
-    update = State.update
+    update = TrainingRun.update
 
-    def interrupted(state: State, pixels: torch.Tensor, truth: torch.Tensor) -> None:
+    def interrupted(state: TrainingRun, pixels: torch.Tensor, truth: torch.Tensor) -> None:
         if state.step == 2:
             raise KeyboardInterrupt
         update(state, pixels, truth)
 
-    again = replace(options, out=tmp_path / "again")
+    again = options.but(out=tmp_path / "again")
     with monkeypatch.context() as patch:
-        patch.setattr(State, "update", interrupted)
+        patch.setattr(TrainingRun, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(again)
-    fit(replace(again, resume=True))
+    fit(again.but(resume=True))
     assert same_tensors(tmp_path / "again" / "last.pt", tmp_path / "run" / "last.pt")
 
 
 def test_halfway_needs_a_beginning() -> None:
     with pytest.raises(UsageError, match="--halfway"):
-        FitOptions("unet", data=("lakes",), halfway=True)
+        FitOptions(model="unet", data=("lakes",), halfway=True)

@@ -141,7 +141,7 @@ def test_an_unknown_name_lists_the_choices(name: str, choices: str) -> None:
 
 
 def test_hrnet_cannot_go_without_normalisation() -> None:
-    with pytest.raises(UsageError, match="fcn, unet or deepunet"):
+    with pytest.raises(UsageError, match="expected another family"):
         architecture("hrnet", batch_norm=False)
 
 

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from sarwater.command import run_command
-from sarwater.errors import CheckpointInvalid, ModelNotFound, OutputError
-from tests.support.lakes import write_lakes
+from sarwater.command import run
+from sarwater.errors import CheckpointInvalid, DataError, ModelNotFound, OutputError
+from tests.support.lakes import write_lakes, write_raster
+from tests.support.rasters import read_raster
 from train.models import Segmenter, architecture
 from train.models.checkpoint import Checkpoint, save_checkpoint
-from train.scoring.evaluate import main
+from train.scoring.evaluate import evaluate_command, main
 from train.scoring.figure import Panel, draw, thin
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -72,40 +73,51 @@ def test_large_tiles_are_thinned_for_the_figure() -> None:
     assert thin(np.zeros((3000, 100))).shape == (1000, 34)
 
 
-def test_a_name_without_a_checkpoint_says_how_to_get_one(
-    lakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelNotFound, match=r"deepunet: no checkpoint under runs/; train one \(`sarwater-fit deepunet"):
-        main(["deepunet", "--data", str(lakes)])
+def test_a_bare_name_says_how_checkpoints_are_named(lakes: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"unet: expected a checkpoint, as runs/unet/latest, or `otsu`"):
+        main(["unet", "--data", str(lakes)])
 
 
-def test_a_family_means_its_newest_checkpoint(lakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_run_is_named_by_its_folder(lakes: Path, tmp_path: Path) -> None:
     checkpoint(tmp_path / "runs" / "unet-w16" / "today")
-    assert main(["unet", "--data", str(lakes), "--holdout", "WTR0"]) == 0
+    (tmp_path / "runs" / "unet-w16" / "latest").symlink_to("today")
+    assert main([str(tmp_path / "runs" / "unet-w16" / "latest"), "--data", str(lakes), "--holdout", "WTR0"]) == 0
+
+
+def test_labels_and_units_are_said_as_for_training(lakes: Path, tmp_path: Path) -> None:
+    plain, coded = tmp_path / "plain.json", tmp_path / "coded.json"
+    main(["otsu", "--data", str(lakes), "--json", str(plain)])
+    for path in (lakes / "mask").iterdir():
+        write_raster(path, np.where(read_raster(path) == 255, 7, 3).astype(np.uint8))
+    with pytest.raises(DataError, match="--labels"):
+        main(["otsu", "--data", str(lakes)])
+    main(["otsu", "--data", str(lakes), "--json", str(coded), "--labels", "land=3,water=7", "--unit", "amplitude_dn"])
+    assert json.loads(coded.read_text()) == json.loads(plain.read_text())
 
 
 def test_a_file_that_is_no_checkpoint_is_named(lakes: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(b"nothing")
+    (tmp_path / "m.onnx").write_bytes(b"a graph")
     with pytest.raises(CheckpointInvalid, match=r"m\.onnx: an ONNX file, expected a checkpoint \(\.pt\); to score it"):
-        main(["m.onnx", "--data", str(tmp_path)])
+        main([str(tmp_path / "m.onnx"), "--data", str(tmp_path)])
     with pytest.raises(CheckpointInvalid, match=r"bad\.pt: not a readable checkpoint"):
         main([str(tmp_path / "bad.pt"), "--data", str(lakes)])
 
 
 def test_an_error_is_one_line_and_an_exit_code(lakes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(main, ["otsu", "--data", str(lakes), "--holdout", "WTR9"]) == 2
+    assert run(evaluate_command, ["otsu", "--data", str(lakes), "--holdout", "WTR9"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["train.fit", "train.scoring.evaluate"])
-def test_help_works_without_any_library(module: str) -> None:
+@pytest.mark.parametrize(
+    "module", ["train.fit", "train.scoring.evaluate", "train.finetuning.finetune", "train.simulator.simulate"]
+)
+def test_help_works_without_what_training_needs(module: str) -> None:
     code = f"""
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "numpy", "osgeo", "rich", "scipy", "matplotlib", "tomli", "pydantic"):
+        if name.split(".")[0] in ("torch", "osgeo", "h5py", "rich", "scipy", "matplotlib", "onnx", "safetensors"):
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Absent())
 import runpy
@@ -115,4 +127,5 @@ runpy.run_module("{module}", run_name="__main__")
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "--data" in done.stdout
+    assert "examples:" in done.stdout
+    assert "exit codes:" in done.stdout

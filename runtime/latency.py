@@ -86,8 +86,8 @@ class LatencyRecord:
     """One scene's record, as docs/reliability.md lists it. None where a value does not apply or is not known yet.
 
     settle_s (first seen -> complete) is policy, not speed, so total_s starts at `complete`; where nobody watched a
-    folder, total_s starts when the scene is taken in hand (`claimed`). read_s: decoding. h2d_s, d2h_s: copies to and from a GPU.
-    infer_s: the network had work. post_s: gather, blend, threshold. write_s: encoding the products.
+    folder, total_s starts when the scene is taken in hand (`claimed`). read_s: decoding. h2d_s, d2h_s: copies to and
+    from a GPU. infer_s: the network had work. post_s: gather, blend, threshold. write_s: encoding the products.
     """
 
     job: str | None = None
@@ -111,13 +111,15 @@ class LatencyRecord:
     publish_s: float | None = None
     total_s: float | None = None
     upsampling_factor: int | None = None
-    """How many copies of each pixel the network saw along each axis; `tiles` are those of the enlarged scene."""
+    """How often the network saw each pixel along each axis; `tiles` are those of the upsampled scene."""
     tiles: int | None = None
     tiles_skipped: int | None = None
     batch: int | None = None
     attempts: int | None = None
     backend: str | None = None
     device: str | None = None
+    model: str | None = None
+    precision: str | None = None
     engine_sha256: str | None = None
     mask_sha256: str | None = None
     land_px: int | None = None
@@ -126,7 +128,7 @@ class LatencyRecord:
     nodata_px: int | None = None
     water_km2: float | None = None
     """None where the ground is unknown."""
-    notes: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
     """What whoever uses the products should know, in plain words."""
     outcome: str | None = None
     error: str | None = None

@@ -66,7 +66,7 @@ class Request(Limits):
     """The one pixel value without a measurement; none means the scene's, else 0, and zeros that reach in from the left
     or right edge."""
     upsampling_factor: int | None = Field(None, ge=1, le=MAX_FACTOR)
-    """How many copies of each pixel the network sees along each axis; none goes by the pixel spacing, 1 never does."""
+    """How often the network sees each pixel along each axis, 1 to 4; none goes by the pixel spacing."""
     sieve_px: int = Field(0, ge=0, le=MAX_SIEVE_PX)
     """Minimum mapping unit of the mask: bodies of water, and islands, of fewer pixels are filled in."""
     minimum_area_m2: float = Field(0.0, ge=0)
@@ -88,11 +88,11 @@ class Request(Limits):
     @field_validator("window", mode="before")
     @classmethod
     def _window_of_text(cls, value: Any) -> Any:
-        if not isinstance(value, str):
+        if not isinstance(value, str | list | tuple):
             return value
         try:
-            x, y, width, height = (int(part) for part in value.split(","))
-        except ValueError:
+            x, y, width, height = (int(part) for part in (value.split(",") if isinstance(value, str) else value))
+        except (TypeError, ValueError):
             raise ValueError("expected four whole numbers, X,Y,WIDTH,HEIGHT in pixels") from None
         return Window(x, y, width, height)
 

@@ -8,3 +8,10 @@ MODEL_TAG = "SARWATER_MODEL"
 MODEL_SHA256_TAG = "SARWATER_MODEL_SHA256"
 THRESHOLD_TAG = "SARWATER_THRESHOLD"
 VERSION_TAG = "SARWATER_VERSION"
+GEOREFERENCE_TAG = "SARWATER_GEOREFERENCE"
+"""Only where there is none."""
+
+
+def setting_tag(name: str) -> str:
+    """The tag of a field of the request that is not at its default."""
+    return f"SARWATER_{name.upper()}"

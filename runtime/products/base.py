@@ -1,5 +1,8 @@
 """What every product has in common. One file here per product; runtime/products/__init__.py is their registry.
 
+A new product says its name, suffix, help and asset, and how rows become a file; commands, the daemon, the STAC item and
+the Python front door take it from the registry.
+
 A product's life: it is made with the scene that is open, `write` takes finished rows from north to south, `see` the
 pixels that they come of, `finish` completes the file, and `close` (always called) lets go of it.
 """
@@ -19,7 +22,7 @@ from sarwater.errors import OutputError
 from sarwater.manifest import ModelManifest
 from sarwater.request import Request
 from sarwater.scenes.model_input import Bool, ModelInput, Pixels
-from sarwater.tags import MASK_KEY_TAG
+from sarwater.tags import MASK_KEY_TAG, setting_tag
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,10 @@ class Product(ABC):
     """Whether it is finished after the others, for it describes them."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Fields of the request that change this product and not the mask."""
+    sees: ClassVar[bool] = False
+    """Whether `see` does anything."""
+    seen: Any = None
+    """What `see` gathered. Another product of this kind and scene may be given it instead of seeing the scene again."""
 
     def __init__(self, path: Path, scene: ModelInput, request: Request) -> None:
         self.path = path
@@ -70,20 +77,15 @@ class Product(ABC):
     @classmethod
     def setting_tags(cls, request: Request) -> dict[str, str]:
         """What the file says of `settings`."""
-        return {f"SARWATER_{name.upper()}": str(getattr(request, name)) for name in cls.settings}
+        return {setting_tag(name): str(getattr(request, name)) for name in cls.settings}
 
     @classmethod
     @abstractmethod
     def tags_in(cls, path: Path) -> Mapping[str, str]:
         """What the file at `path` says of its making; nothing where it is missing or no product of this kind."""
 
-    def see(self, row: int, rows: Pixels, valid: Bool | None) -> None:
+    def see(self, row: int, rows: Pixels, valid: Bool | None) -> None:  # noqa: B027, most products need no pixels
         """Pixels (C, n, W) of the scene from `row` on, from the reading thread; for products that show them."""
-
-    @property
-    def sees(self) -> bool:
-        """Whether `see` does anything."""
-        return type(self).see is not Product.see
 
     @abstractmethod
     def write(self, finished: FinishedRows) -> None: ...

@@ -9,6 +9,7 @@ the bodies that cross its edge, never the scene's: speckle over a whole scene co
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -36,7 +37,7 @@ STRIP_RUNS = 250_000
 """A strip with more runs of water than this is polygonised in halves: polygons, not pixels, take the memory."""
 MAX_POINTS = 1_000_000
 """A body that would need more corners is cut along a row, and its parts say so (`cut`)."""
-_FIELDS = (("area_m2", ogr.OFTReal), ("pixels", ogr.OFTInteger64), ("cut", ogr.OFTInteger))
+_FIELDS = (("area_m2", "OFTReal"), ("pixels", "OFTInteger64"), ("cut", "OFTInteger"))
 _BATCH = 20_000
 _GAP_PX = 32
 """Dry rows or columns that are worth leaving out; each part costs a call of GDAL's."""
@@ -91,7 +92,7 @@ class WaterPolygons(Product):
             self._dataset = self._attempt(lambda: driver.Create(str(path), 0, 0, 0, gdal.GDT_Unknown))
             self._layer = self._attempt(lambda: self._dataset.CreateLayer("water", self._place.crs, ogr.wkbPolygon))
             for name, kind in _FIELDS:
-                self._layer.CreateField(ogr.FieldDefn(name, kind))
+                self._layer.CreateField(ogr.FieldDefn(name, getattr(ogr, kind)))
             self._feature = ogr.Feature(self._layer.GetLayerDefn())
             self._dataset.StartTransaction()
 
@@ -228,6 +229,19 @@ def count_polygons(path: Path) -> int:
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
         (found,) = database.execute("SELECT count(*) FROM water").fetchone()
         return int(found)
+
+
+def read_polygons(path: Path) -> list[dict[str, Any]]:
+    """The water bodies in a GeoPackage of ours as GeoJSON features, in its CRS."""
+    dataset = gdal.OpenEx(str(path.resolve()), gdal.OF_VECTOR | gdal.OF_READONLY, ["GPKG"])
+    return [
+        {
+            "type": "Feature",
+            "geometry": json.loads(feature.GetGeometryRef().ExportToJson()),
+            "properties": {name: feature[name] for name, _ in _FIELDS},
+        }
+        for feature in dataset.GetLayer("water")
+    ]
 
 
 class _Names:

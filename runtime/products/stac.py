@@ -18,6 +18,7 @@ from sarwater.classes import CLASSES
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, sha256_of
 from sarwater.request import Request
 from sarwater.scenes.model_input import ModelInput
+from sarwater.tags import MODEL_SHA256_TAG, VERSION_TAG
 
 EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
@@ -75,7 +76,7 @@ def stac_item(stem: str, scene: ModelInput, making: Making) -> dict[str, Any]:
     manifest, tags = making.manifest, making.tags
     assets = {product.asset_name: _asset(product) for product in making.products if product.asset_name}
     assets["model"] = {
-        "href": f"urn:sha256:{tags['SARWATER_MODEL_SHA256']}",
+        "href": f"urn:sha256:{tags[MODEL_SHA256_TAG]}",
         "title": f"The network that was run: {manifest.name}",
         "roles": ["mlm:model"],
         "mlm:artifact_type": "onnx" if manifest.engine is None else manifest.engine.flavor,
@@ -92,7 +93,7 @@ def stac_item(stem: str, scene: ModelInput, making: Making) -> dict[str, Any]:
             **_model(manifest),
             "processing:level": "L3",
             "processing:lineage": "water segmentation of SAR backscatter by a neural network, in blended tiles",
-            "processing:software": {"sarwater": tags["SARWATER_VERSION"]},
+            "processing:software": {"sarwater": tags[VERSION_TAG]},
             "sarwater:source_format": scene.scene.format,
             "sarwater:notes": list(scene.notes),
             "sarwater:latency": making.record.to_dict(),

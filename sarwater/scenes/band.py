@@ -13,15 +13,13 @@ import numpy.typing as npt
 from sarwater.errors import SceneUnreadable, UnitMismatch
 from sarwater.request import Window
 from sarwater.scenes.raster import gdal_array
-from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, POWER_UNITS, unlike_power
+from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, POWER_UNITS, UNKNOWN_UNIT, unlike_power
 
 Pixels = npt.NDArray[np.generic]
 Float32 = npt.NDArray[np.float32]
 Calibration = Callable[[Float32, Window], Float32]
 """(H, W) float32 amplitude of a window -> sigma0, linear."""
 
-UNKNOWN_UNIT = "unknown"
-"""Of float pixels that do not say what they are; taken as amplitude, and refused by models for sigma0."""
 _DERIVED_ROWS = 256
 """Rows whose values are derived at a time: what that takes beside the pixels does not grow with the tile."""
 _KEPT_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
@@ -59,15 +57,26 @@ class Band:
         return self.wanted_unit is not None
 
     @property
+    def detached(self) -> Band:
+        """What is known of this band, without its file: it cannot be read."""
+        return replace(self, dataset=None, quadrature=None, calibration=None)
+
+    @property
     def delivered_unit(self) -> str:
         """Of what `read` gives."""
         return self.wanted_unit or self.unit
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        stored = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType))
+        """Of what `read` gives."""
+        stored = self.stored_dtype
         kept = stored in _KEPT_DTYPES and self.quadrature is None and not self.converted
         return stored if kept else np.dtype(np.float32)
+
+    @property
+    def stored_dtype(self) -> np.dtype[np.generic]:
+        stored: np.dtype[np.generic] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType))
+        return stored
 
     def in_unit(self, unit: str, nodata: float | None) -> Band | None:
         """This band as a model's `unit`, or None where there is no way there."""
@@ -95,8 +104,7 @@ class Band:
 
     def read_into(self, out: Pixels, window: Window) -> None:
         """As `read`, into (H, W) `out`; straight from the decoder where nothing is to be done to the pixels."""
-        stored = gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType)
-        if out.dtype == stored and self.quadrature is None and not self.converted:
+        if out.dtype == self.stored_dtype and self.quadrature is None and not self.converted:
             self._stored(window, out)
             return
         for first in range(0, window.height_px, _DERIVED_ROWS):

@@ -58,11 +58,15 @@ def members(path: Path, name: str | None = None) -> list[Path]:
     return reader_of(path, name).members(path)
 
 
-def open_scene(path: Path, limits: Limits | None = None, name: str | None = None) -> Scene:
+def open_scene(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Scene:
     """Open the scene at `path`, a file or a product folder; `name` is what it is called, where it was renamed.
+
+    with open_scene("K5_20240726_HH_GTC.tif") as scene:
+        pixels = scene.read((0, 0, 512, 512))          # (512, 512) in the sensor's own type
 
     Raises SceneMissing, SceneEmpty, SceneTruncated, SceneUnreadable, SceneIncomplete, SceneUnsafe, SceneIsProduct.
     """
+    path = Path(path)
     source = Source(path, name or path.name, limits or Limits())
     if path.exists() and not path.is_dir():
         check_members(source, [path])  # before a byte of it is read: a pipe would be waited for

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from sarwater.errors import SceneIsProduct, SceneUnreadable, SceneUnsafe
-from sarwater.scenes.band import UNKNOWN_UNIT, Band
+from sarwater.scenes.band import Band
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.raster import gdal, gdal_array
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.tiff import check_structure, is_tiff
+from sarwater.scenes.units import nodata_of, unit_of
 from sarwater.tags import MASK_KEY_TAG
 
 _POLARISATION = re.compile(r"(?<![A-Za-z])(hh|hv|vh|vv)(?![A-Za-z])", re.IGNORECASE)
@@ -113,21 +114,27 @@ def _polarisation_of(band: Any, texts: tuple[str, ...]) -> str | None:
     """What the band says of itself, else what the file's name and tags say (for a file of one band)."""
     metadata = band.GetMetadata()
     for text in (metadata.get("POLARISATION"), metadata.get("POLARIZATION"), band.GetDescription(), *texts):
-        if text and (found := _POLARISATION.search(text.replace("_", " "))):
-            return found[1].lower()
+        if found := polarisation_in(text or ""):
+            return found
     return None
 
 
+def polarisation_in(text: str) -> str | None:
+    found = _POLARISATION.search(text.replace("_", " "))
+    return found[1].lower() if found else None
+
+
 def _unit_of(band: Any) -> str:
-    """Integers and complex numbers are amplitudes; floats are what their unit or name says."""
-    if _dtype_of(band).kind != "f":
-        return "amplitude_dn"
+    """Floats are what their unit or name says."""
+    unknown = unit_of(_dtype_of(band))
+    if unknown == "amplitude_dn":
+        return unknown
     text = " ".join((band.GetUnitType(), band.GetDescription(), *band.GetMetadata().values())).lower()
     in_db = re.search(r"(?<![a-z])db(?![a-z])", text.replace("_", " "))
     for quantity in ("sigma0", "gamma0", "beta0", "intensity"):
         if quantity in text or quantity.replace("0", "_0") in text:
             return f"{quantity}_db" if in_db else f"{quantity}_linear"
-    return "amplitude_dn" if "amplitude" in text else UNKNOWN_UNIT
+    return "amplitude_dn" if "amplitude" in text else unknown
 
 
 def _dtype_of(band: Any) -> np.dtype[np.generic]:
@@ -136,11 +143,11 @@ def _dtype_of(band: Any) -> np.dtype[np.generic]:
 
 
 def _nodata_of(bands: list[Any]) -> float | None:
-    """The declared value; else 0 for integers, as KOMPSAT-5 and Sentinel-1 products have it; else None."""
+    """The declared value, else that of the pixels' type."""
     declared = bands[0].GetNoDataValue()
     if declared is not None:
         return None if np.isnan(declared) else float(declared)
-    return 0.0 if _dtype_of(bands[0]).kind in "iuc" else None
+    return nodata_of(_dtype_of(bands[0]))
 
 
 def time_in(text: str) -> str | None:

@@ -127,9 +127,10 @@ def stage_products(
     record: LatencyRecord,
 ) -> StagedProducts:
     """Make the products of whatever `feed` writes to them. Raises as `process_scene`."""
+    kinds = chosen(request.products)
     with _staging_folder(out_dir, stem) as folder, ExitStack() as stack:
         products = []
-        for kind in chosen(request.products):
+        for kind in kinds:
             product = kind(folder / kind.file_name(stem), scene, request)
             products.append(stack.enter_context(closing(product)))
         origin = feed(products)

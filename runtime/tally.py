@@ -75,7 +75,7 @@ class Tally:
                 rectangle = ogr.Geometry(ogr.wkbPolygon)
                 rectangle.AddGeometry(ring)
                 _, area_m2 = self._place(rectangle)
-                if area_m2 is None:
+                if area_m2 is None or not math.isfinite(area_m2):
                     return None
                 found.append(area_m2 / ((right - left) * _ROWS))
             self._strip, self._strip_m2 = strip, np.array(found)

@@ -5,6 +5,7 @@ Told by content and by the product's fixed layout. A new kind of product is one 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,8 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
         raise SceneMissing(f"{name}: no such file or folder; expected a readable SAR scene")
     reader = find_reader(path, name)
     if reader is None:
+        if not os.access(path, os.R_OK):
+            raise SceneUnreadable(f"{name}: may not be read by this user; grant read permission on it")
         kind = "folder" if path.is_dir() else "file"
         looked_for = "; ".join(f"{reader.name}: {reader.looks_for}" for reader in READERS)
         raise SceneUnreadable(f"{name}: a {kind} of no kind that this version reads; looked for: {looked_for}")

@@ -34,12 +34,7 @@ class GeoTiff(Reader):
         return path.is_file() and is_tiff(path)
 
     def open(self, source: Source) -> Scene:
-        dataset = open_tiff(source)
-        if dataset.GetMetadataItem(MASK_KEY_TAG):
-            raise SceneIsProduct(
-                f"{source.name}: a product of sarwater, never its input; give the SAR scene that it was made of"
-            )
-        return scene_of(source, dataset)
+        return scene_of(source, open_tiff(source))
 
 
 def open_tiff(source: Source) -> Any:
@@ -82,7 +77,11 @@ def open_raster(source: Source, drivers: list[str], part: str | None = None) -> 
 
 
 def scene_of(source: Source, dataset: Any) -> Scene:
-    """A Scene of every band of `dataset` that holds measurements."""
+    """A Scene of every band of `dataset` that holds measurements. Raises SceneIsProduct for what we made."""
+    if dataset.GetMetadataItem(MASK_KEY_TAG):
+        raise SceneIsProduct(
+            f"{source.name}: a product of sarwater, never its input; give the SAR scene that it was made of"
+        )
     texts = (source.name, *dataset.GetMetadata().values())
     rasters = [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
     measured = [raster for raster in rasters if raster.GetColorInterpretation() != gdal.GCI_AlphaBand]

@@ -155,23 +155,24 @@ class WaterPolygons(Product):
         names = _Names()
         for polygon in polygonise(water, top):
             _, _, north, south = polygon.GetEnvelope()
-            reaches_up = north == top and above.any()
-            reaches_down = south == bottom < self._height
+            reaches_up, reaches_down = north == top and above.any(), south == bottom < self._height
             if not reaches_up and not reaches_down:
                 self._emit(polygon, cut=False)
                 continue
-            number = next(self._numbers)
-            self._bodies[number] = _Body([polygon.Clone()], polygon.GetGeometryRef(0).GetPointCount())
+            number = self._hold(polygon)
             if reaches_up:
-                for start, stop in _runs_along(polygon, top):
-                    for neighbour in np.unique(above[start:stop]):
-                        if neighbour:
-                            names.join(number, int(neighbour))
+                _join_above(names, number, polygon, top, above)
             if reaches_down:
                 for start, stop in _runs_along(polygon, bottom):
                     self._below[start:stop] = number
         self._merge(names)
         self._close_bodies()
+
+    def _hold(self, polygon: Any) -> int:
+        """Keep a piece that goes on beyond its strip; its number."""
+        number = next(self._numbers)
+        self._bodies[number] = _Body([polygon.Clone()], polygon.GetGeometryRef(0).GetPointCount())
+        return number
 
     def _merge(self, names: _Names) -> None:
         for number in sorted(self._bodies):
@@ -262,6 +263,14 @@ class _Names:
         low, high = sorted((self.root(one), self.root(other)))
         if low != high:
             self._parents[high] = low
+
+
+def _join_above(names: _Names, number: int, polygon: Any, top: int, above: npt.NDArray[np.int32]) -> None:
+    """Give the piece `number` one name with the bodies of the last row of the strip above, (W,), that it continues."""
+    for start, stop in _runs_along(polygon, top):
+        for neighbour in np.unique(above[start:stop]):
+            if neighbour:
+                names.join(number, int(neighbour))
 
 
 def polygonise(water: UInt8, top: int = 0) -> Iterator[Any]:

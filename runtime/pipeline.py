@@ -27,6 +27,7 @@ from runtime.products import Product, chosen
 from runtime.products.base import Making
 from runtime.products.publish import StagedProducts
 from runtime.products.sieve import Sieve
+from runtime.tally import Tally
 from sarwater import __version__
 from sarwater.atomic import fsync_file, make_folder
 from sarwater.classes import NODATA, SHADOW
@@ -127,6 +128,7 @@ def _infer(
     """Run the scene through the network and its rows to every product."""
     sieve = Sieve(request.sieve_px, scene.height_px) if request.sieve_px else None
     seeing = [product.see for product in products if product.sees]
+    tally = Tally(scene.georeference, scene.width_px)
 
     def see(row: int, rows: Pixels, valid: Bool | None) -> None:
         for show in seeing:
@@ -139,12 +141,16 @@ def _infer(
                 hidden &= finished.mask != NODATA
                 finished.mask[hidden], finished.confidence[hidden] = SHADOW, NODATA
             for part in sieve.push(finished) if sieve else (finished,):
+                tally.add(part.row, part.mask)
                 for product in products:
                     product.write(part)
 
     with _WriterThread() as writer:
         for finished in infer_scene(scene, backend, request, clock, record, progress, see if seeing else None):
             writer.submit(write, finished)
+    record.land_px, record.water_px = tally.land_px, tally.water_px
+    record.shadow_px, record.nodata_px = tally.shadow_px, tally.nodata_px
+    record.water_km2, record.notes = tally.water_km2, scene.notes
 
 
 def _finish(products: Sequence[Product], making: Making, clock: StageClock, mask: Path) -> None:

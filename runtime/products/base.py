@@ -19,6 +19,7 @@ from sarwater.errors import OutputError
 from sarwater.manifest import ModelManifest
 from sarwater.request import Request
 from sarwater.scenes.model_input import Bool, ModelInput, Pixels
+from sarwater.tags import MASK_KEY_TAG
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,22 @@ class Product(ABC):
     @classmethod
     def file_name(cls, stem: str) -> str:
         return stem + cls.suffix
+
+    @classmethod
+    def is_current(cls, path: Path, key: str, request: Request) -> bool:
+        """Whether the file at `path` is this product of the mask with this key, made with the request's settings."""
+        tags = cls.tags_in(path)
+        return tags.get(MASK_KEY_TAG) == key and cls.setting_tags(request).items() <= tags.items()
+
+    @classmethod
+    def setting_tags(cls, request: Request) -> dict[str, str]:
+        """What the file says of `settings`."""
+        return {f"SARWATER_{name.upper()}": str(getattr(request, name)) for name in cls.settings}
+
+    @classmethod
+    @abstractmethod
+    def tags_in(cls, path: Path) -> Mapping[str, str]:
+        """What the file at `path` says of its making; nothing where it is missing or no product of this kind."""
 
     def see(self, row: int, rows: Pixels, valid: Bool | None) -> None:
         """Pixels (C, n, W) of the scene from `row` on, from the reading thread; for products that show them."""

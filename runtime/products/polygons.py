@@ -95,6 +95,16 @@ class WaterPolygons(Product):
             self._feature = ogr.Feature(self._layer.GetLayerDefn())
             self._dataset.StartTransaction()
 
+    @classmethod
+    def tags_in(cls, path: Path) -> Mapping[str, str]:
+        try:
+            # An absolute path of a real file: never one of GDAL's connection strings.
+            dataset = gdal.OpenEx(str(path.resolve()), gdal.OF_VECTOR | gdal.OF_READONLY, ["GPKG"])
+        except RuntimeError:
+            return {}
+        found: dict[str, str] = dataset.GetMetadata()
+        return found
+
     def write(self, finished: FinishedRows) -> None:
         self._rows.append((finished.mask == WATER).view(np.uint8))
         held = sum(len(rows) for rows in self._rows)
@@ -105,13 +115,14 @@ class WaterPolygons(Product):
     def finish(self, making: Making) -> None:
         self._strip_of_rows()
         self._attempt(self._dataset.CommitTransaction)
+        tags = {**making.tags, **self.setting_tags(self.request)}
+        self._attempt(lambda: self._dataset.SetMetadata(tags))
         self._layer = self._feature = None
         dataset, self._dataset = self._dataset, None
         self._attempt(lambda: close_dataset(dataset))
         try:
             # Not every error reaches us while GDAL closes a file: look whether all of it is there.
-            with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as database:
-                (found,) = database.execute("SELECT count(*) FROM water").fetchone()
+            found = count_polygons(self.path)
         except sqlite3.Error as error:
             raise OutputError(
                 f"{self.path.name}: was not written whole ({error}); free disk space and run again"
@@ -210,6 +221,13 @@ class WaterPolygons(Product):
         if self.written % _BATCH == 0:
             self._attempt(self._dataset.CommitTransaction)
             self._dataset.StartTransaction()
+
+
+def count_polygons(path: Path) -> int:
+    """How many a GeoPackage of ours holds. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        (found,) = database.execute("SELECT count(*) FROM water").fetchone()
+        return int(found)
 
 
 class _Names:

@@ -59,6 +59,14 @@ class Quicklook(Product):
         columns = np.arange(0, scene.width_px, self._step) // self._factor
         self._sampled, self._starts = np.unique(columns, return_index=True)  # a sliver at the edge may have no sample
 
+    @classmethod
+    def tags_in(cls, path: Path) -> Mapping[str, str]:
+        try:
+            with Image.open(path, formats=["PNG"]) as picture:
+                return dict(picture.text)
+        except OSError:
+            return {}
+
     def see(self, row: int, rows: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_] | None) -> None:
         """Pixels (C, n, W) of the scene from `row` on; the first channel is shown."""
         unit, nodata = self.scene.bands[0].delivered_unit, self.scene.nodata

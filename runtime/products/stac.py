@@ -7,13 +7,16 @@ Sources: STAC 1.1.0 (https://stacspec.org) and its extensions projection 2.0.0, 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from runtime.backends.base import FinishedRows
 from runtime.products.base import Making, Product
 from sarwater.classes import CLASSES
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, sha256_of
+from sarwater.request import Request
 from sarwater.scenes.model_input import ModelInput
 
 EXTENSIONS = tuple(
@@ -30,6 +33,19 @@ class StacItem(Product):
     help = "STAC item: what was run, on what, and where the time went; JSON"
     sums_up = True
 
+    @classmethod
+    def tags_in(cls, path: Path) -> Mapping[str, str]:
+        properties = read_item(path).get("properties", {})
+        return {name.replace("sarwater:", "SARWATER_").upper(): str(value) for name, value in properties.items()}
+
+    @classmethod
+    def is_current(cls, path: Path, key: str, request: Request) -> bool:
+        """Only if it lists all of the products."""
+        from runtime.products import chosen
+
+        wanted = {product.asset_name for product in chosen(request.products)} - {""}
+        return super().is_current(path, key, request) and wanted <= read_item(path).get("assets", {}).keys()
+
     def write(self, finished: FinishedRows) -> None:
         """Nothing of single rows is in it."""
 
@@ -40,6 +56,15 @@ class StacItem(Product):
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def read_item(path: Path) -> dict[str, Any]:
+    """The item at `path`; empty where there is none."""
+    try:
+        item = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return item if isinstance(item, dict) else {}
 
 
 def stac_item(stem: str, scene: ModelInput, making: Making) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for folder in (incoming, outgoing, state):
         folder.mkdir(parents=True)
     _deliver(scene, incoming)
-    watch = [sys.executable, "-m", "runtime.watch", "--once"]
+    watch = [sys.executable, "-m", "sarwater", "watch", "--once"]
     watch += ["--incoming", str(incoming), "--outgoing", str(outgoing), "--state", str(state)]
     code = subprocess.run(watch, cwd=HERE.parent).returncode
     masks = sorted(outgoing.glob("*_water.tif"))
@@ -89,6 +89,8 @@ def _report(record: dict[str, Any], mask: Path, scene: Path) -> None:
     console.print("\nProducts")
     for path in sorted(mask.parent.iterdir()):
         console.print(f"  {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", soft_wrap=True)
+    for picture in mask.parent.glob("*_quicklook.png"):
+        console.print(f"\nLook at it: {picture}", soft_wrap=True)
     if scene == BUNDLED:
         counts = confusion(_classes(mask), _classes(TRUTH))
         console.print(f"\nAgainst the simulated truth: IoU {counts.iou:.3f}, F1 {counts.f1:.3f}")

@@ -86,8 +86,8 @@ class LatencyRecord:
     """One scene's record, as docs/reliability.md lists it. None where a value does not apply or is not known yet.
 
     settle_s (first seen -> complete) is policy, not speed, so total_s starts at `complete`; where nobody watched a
-    folder, total_s starts when the scene is taken in hand (`claimed`). read_s: decoding. h2d_s, d2h_s: copies to and from a GPU.
-    infer_s: the network had work. post_s: gather, blend, threshold. write_s: encoding the products.
+    folder, total_s starts when the scene is taken in hand (`claimed`). read_s: decoding. h2d_s, d2h_s: copies to and
+    from a GPU. infer_s: the network had work. post_s: gather, blend, threshold. write_s: encoding the products.
     """
 
     job: str | None = None

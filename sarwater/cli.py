@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import shell_complete
 
 from sarwater import __version__
 from sarwater.command import LazyGroup, run
 
+COMPLETE_VARIABLE = "_SARWATER_COMPLETE"
 COMMANDS = {
     "predict": ("runtime.commands.predict:predict", "SAR scenes -> water masks, now"),
     "watch": ("runtime.commands.watch:watch", "watch a folder, day and night: each scene that arrives becomes a mask"),
@@ -50,6 +53,8 @@ def sarwater(ctx: click.Context) -> int:
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
+    if asked := os.environ.get(COMPLETE_VARIABLE):
+        return shell_complete(sarwater, {}, "sarwater", COMPLETE_VARIABLE, asked)
     return run(sarwater, argv, "sarwater")
 
 

@@ -29,6 +29,10 @@ from sarwater.models import DEFAULT_MODEL, model_names
 if TYPE_CHECKING:
     from sarwater.record import Record
 
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # no generic before click 8.3
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
 EXIT_CODES = "0 done, 1 failed, 2 wrong usage, 78 settings or machine at fault, 130 interrupted"
@@ -79,7 +83,7 @@ class Option(click.Option):
 
 
 class Switch(Option):
-    """`--after-all`, `--after-all true`, `--after-all=false`, `--no-after-all`: "true" or "false", None if not given."""
+    """`--twice`, `--twice true`, `--twice=false`, `--no-twice`: "true" or "false", None where it is not given."""
 
     def __init__(self, *arguments: Any, **keys: Any) -> None:
         super().__init__(*arguments, is_flag=False, flag_value="true", **keys)
@@ -165,11 +169,13 @@ class LazyGroup(Group):
         return [(name, text) for name, (_, text) in self._lazy.items()]
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        found = [CompletionItem(name, help=text) for name, (_, text) in self._lazy.items() if name.startswith(incomplete)]
+        found = [
+            CompletionItem(name, help=text) for name, (_, text) in self._lazy.items() if name.startswith(incomplete)
+        ]
         return found or click.Command.shell_complete(self, ctx, incomplete)
 
 
-class OneOf(click.ParamType):
+class OneOf(_ParamType):
     """One of some names; another one is answered with what there is."""
 
     name = "name"
@@ -186,7 +192,7 @@ class OneOf(click.ParamType):
         return [CompletionItem(name) for name in self._names if name.startswith(incomplete)]
 
 
-class ModelName(click.ParamType):
+class ModelName(_ParamType):
     """What MODEL may be: a name or a path, as text; completed by both."""
 
     name = "model"
@@ -260,7 +266,7 @@ def _metavar(name: str, annotation: Any) -> str:
     units = {"px": "PX", "m2": "M2", "m": "M", "s": "SECONDS", "bytes": "BYTES", "db": "DB", "deg": "DEG"}
     if unit := units.get(name.rsplit("_", 1)[-1]):
         return unit
-    kinds = {kind: "NUMBER" for kind in (int, float)} | {Path: "PATH"}
+    kinds = dict.fromkeys((int, float), "NUMBER") | {Path: "PATH"}
     for kind in (annotation, *typing.get_args(annotation)):
         if kind in kinds:
             return kinds[kind]
@@ -280,11 +286,10 @@ def _shown(default: Any) -> str:
 def invoke(command: click.Command, argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Run the command; raises the errors of `sarwater.errors`, of which UsageError is for what click refuses."""
     try:
-        result = command.main(
-            list(sys.argv[1:] if argv is None else argv),
-            prog_name=program or f"sarwater {command.name}",
-            standalone_mode=False,
-        )
+        # Not command.main: it takes an EOFError for Ctrl-C.
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        with command.make_context(program or f"sarwater {command.name}", arguments) as context:
+            result = command.invoke(context)
     except click.UsageError as error:
         raise UsageError(f"{error.format_message()} (`{_help_command(error)}` explains)") from None
     except click.Abort:

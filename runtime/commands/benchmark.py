@@ -20,7 +20,7 @@ from runtime.benchmarking.regression import FORMAT, check_same_machine, compare,
 from runtime.commands.options import device_option
 from runtime.commands.output import check_writable, write_report
 from sarwater import __version__
-from sarwater.command import command, invoke, option, run
+from sarwater.command import ModelName, command, invoke, option, run
 from sarwater.errors import UsageError
 from sarwater.models import DEFAULT_MODEL, Model, find_model
 
@@ -71,9 +71,12 @@ _DEFAULTS = _Asked()
     "130 interrupted",
 )
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
+@option("--model", "also", multiple=True, group=_WHAT, metavar="MODEL", type=ModelName(), help="As MODEL.")
 @device_option(_WHAT)
 @option("--batch", group=_WHAT, metavar="LIST", help="Tiles at a time. [default: 1,2,4,8, as far as an engine goes]")
-@option("--tile", group=_WHAT, metavar="LIST", help="Tile sizes in pixels; an engine's is fixed. [default: the model's]")
+@option(
+    "--tile", group=_WHAT, metavar="LIST", help="Tile sizes in pixels; an engine's is fixed. [default: the model's]"
+)
 @option(
     "--scene",
     group=_WHAT,
@@ -112,6 +115,7 @@ _DEFAULTS = _Asked()
 @option("--start-once", is_flag=True, hidden=True)
 def benchmark(
     models: Sequence[str],
+    also: Sequence[str],
     json_file: Path | None,
     markdown: Path | None,
     plot: Path | None,
@@ -126,7 +130,8 @@ def benchmark(
     task = _task(asked)
     from runtime.benchmarking import measure, presentation
 
-    found = [find_model(name) for name in models or [DEFAULT_MODEL]]
+    names = [*models, *also]
+    found = [find_model(name) for name in names or [DEFAULT_MODEL]]
     for model in found:
         measure.check(model, task)
     if start_once:
@@ -139,7 +144,7 @@ def benchmark(
         presentation.check_png(plot)
         presentation.load_matplotlib()
     earlier = read_report(compare) if compare else None
-    report = _measured(found, models, task, asked, earlier)
+    report = _measured(found, names, task, asked, earlier)
     if json_file:
         write_report(json_file, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if markdown:

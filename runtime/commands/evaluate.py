@@ -43,9 +43,7 @@ refused until --labels says what each of them is. Pixels that are not known are 
 """
 
 
-@command(
-    "evaluate", "Score a model, as the runtime runs it, on labelled scenes.", examples=_EXAMPLES, more=_MORE
-)
+@command("evaluate", "Score a model, as the runtime runs it, on labelled scenes.", examples=_EXAMPLES, more=_MORE)
 @click.argument("data", metavar="DATA_DIR")
 @option(
     "--labels", metavar="CODING", help="What the values of the labels mean, as land=1,water=2,ignore=0; all of them."

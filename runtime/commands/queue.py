@@ -74,8 +74,7 @@ def _wants_json(as_json: bool) -> bool:
 
 @queue.subcommand(
     "list",
-    "Scenes that are pending or in quarantine, or in the states named. "
-    f"A STATE is one of: {', '.join(_STATES)}.",
+    f"Scenes that are pending or in quarantine, or in the states named. A STATE is one of: {', '.join(_STATES)}.",
 )
 @click.argument("states", nargs=-1, metavar="[STATE]...")
 @_at

@@ -70,7 +70,7 @@ _GROUPS: Mapping[str, Sequence[str]] = {
 @option("--once", group="folders", is_flag=True, help="Work off what is complete in the inbox, then exit.")
 @record_options(Config, _GROUPS, ALIASES)
 @click.pass_context
-def watch(ctx: click.Context, config: Path | None, once: bool, **flags: Any) -> int:
+def watch(ctx: click.Context, /, config: Path | None, once: bool, **flags: Any) -> int:
     ctx.obj = given(flags)
     if ctx.invoked_subcommand is not None:
         return 0
@@ -90,7 +90,7 @@ def watch(ctx: click.Context, config: Path | None, once: bool, **flags: Any) -> 
 @click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG")
 @record_options(Config, _GROUPS, ALIASES)
 @click.pass_context
-def check(ctx: click.Context, config: Path, **flags: Any) -> int:
+def check(ctx: click.Context, /, config: Path, **flags: Any) -> int:
     from runtime.daemon.check import report
 
     try:

@@ -77,7 +77,7 @@ class Product(ABC):
     def tags_in(cls, path: Path) -> Mapping[str, str]:
         """What the file at `path` says of its making; nothing where it is missing or no product of this kind."""
 
-    def see(self, row: int, rows: Pixels, valid: Bool | None) -> None:
+    def see(self, row: int, rows: Pixels, valid: Bool | None) -> None:  # noqa: B027 - most do not look
         """Pixels (C, n, W) of the scene from `row` on, from the reading thread; for products that show them."""
 
     @property

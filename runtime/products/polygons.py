@@ -36,7 +36,7 @@ STRIP_RUNS = 250_000
 """A strip with more runs of water than this is polygonised in halves: polygons, not pixels, take the memory."""
 MAX_POINTS = 1_000_000
 """A body that would need more corners is cut along a row, and its parts say so (`cut`)."""
-_FIELDS = (("area_m2", ogr.OFTReal), ("pixels", ogr.OFTInteger64), ("cut", ogr.OFTInteger))
+_FIELDS = (("area_m2", "OFTReal"), ("pixels", "OFTInteger64"), ("cut", "OFTInteger"))
 _BATCH = 20_000
 _GAP_PX = 32
 """Dry rows or columns that are worth leaving out; each part costs a call of GDAL's."""
@@ -91,7 +91,7 @@ class WaterPolygons(Product):
             self._dataset = self._attempt(lambda: driver.Create(str(path), 0, 0, 0, gdal.GDT_Unknown))
             self._layer = self._attempt(lambda: self._dataset.CreateLayer("water", self._place.crs, ogr.wkbPolygon))
             for name, kind in _FIELDS:
-                self._layer.CreateField(ogr.FieldDefn(name, kind))
+                self._layer.CreateField(ogr.FieldDefn(name, getattr(ogr, kind)))
             self._feature = ogr.Feature(self._layer.GetLayerDefn())
             self._dataset.StartTransaction()
 

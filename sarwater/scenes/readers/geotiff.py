@@ -17,7 +17,7 @@ from sarwater.scenes.raster import gdal, gdal_array
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.tiff import check_structure, is_tiff
-from sarwater.tags import MASK_KEY_TAG
+from sarwater.tags import MASK_KEY_TAG, PRODUCT_REFUSED
 
 _POLARISATION = re.compile(r"(?<![A-Za-z])(hh|hv|vh|vv)(?![A-Za-z])", re.IGNORECASE)
 _TIMESTAMP = re.compile(
@@ -35,9 +35,7 @@ class GeoTiff(Reader):
     def open(self, source: Source) -> Scene:
         dataset = open_tiff(source)
         if dataset.GetMetadataItem(MASK_KEY_TAG):
-            raise SceneIsProduct(
-                f"{source.name}: a product of sarwater, never its input; give the SAR scene that it was made of"
-            )
+            raise SceneIsProduct(f"{source.name}: {PRODUCT_REFUSED}")
         return scene_of(source, dataset)
 
 

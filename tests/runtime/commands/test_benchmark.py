@@ -74,7 +74,7 @@ def test_the_report_says_what_it_was_measured_on(report: dict[str, Any]) -> None
 
 
 def test_the_command_in_the_report_is_without_its_output_files(report: dict[str, Any]) -> None:
-    assert report["command"].startswith("sarwater-benchmark ")
+    assert report["command"].startswith("sarwater benchmark ")
     assert "--batch 1,3 --tile 64,96 --scene 150x200 --seconds 0.05 --starts 0" in report["command"]
     assert "--json" not in report["command"]
 
@@ -99,7 +99,7 @@ def test_energy_is_shown_by_sensor(report: dict[str, Any]) -> None:
 def test_the_markdown_has_the_command_and_a_table_for_everything(files: dict[str, Path]) -> None:
     text = files["md"].read_text()
     assert text.startswith("# Speed on ")
-    assert "\n    sarwater-benchmark " in text
+    assert "\n    sarwater benchmark " in text
     for heading in ("## Machine", "64 px, openvino: the network alone", "96 px, openvino: scene", ": conditions"):
         assert heading in text, heading
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]

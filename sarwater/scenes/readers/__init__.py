@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sarwater.errors import SceneIncomplete, SceneIsProduct, SceneMissing, SceneUnreadable
+from sarwater.errors import SceneEmpty, SceneIncomplete, SceneIsProduct, SceneMissing, SceneUnreadable
 from sarwater.manifest import Channel
 from sarwater.request import Limits, Request
 from sarwater.scenes.band import Incidence
 from sarwater.scenes.model_input import ModelInput
-from sarwater.scenes.readers.base import Reader, Source, check_members
+from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
@@ -42,6 +42,8 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
     if not path.exists():
         raise SceneMissing(f"{name}: no such file or folder; expected a readable SAR scene")
     reader = find_reader(path, name)
+    if reader is None and path.is_file() and not path.stat().st_size:
+        raise SceneEmpty(f"{name}: {EMPTY}")
     if reader is None and path.is_file() and is_product(path):
         raise SceneIsProduct(f"{name}: {PRODUCT_REFUSED}")
     if reader is None:

@@ -126,7 +126,7 @@ class LatencyRecord:
     nodata_px: int | None = None
     water_km2: float | None = None
     """None where the ground is unknown."""
-    notes: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
     """What whoever uses the products should know, in plain words."""
     outcome: str | None = None
     error: str | None = None

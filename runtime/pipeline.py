@@ -150,7 +150,7 @@ def _infer(
             writer.submit(write, finished)
     record.land_px, record.water_px = tally.land_px, tally.water_px
     record.shadow_px, record.nodata_px = tally.shadow_px, tally.nodata_px
-    record.water_km2, record.notes = tally.water_km2, scene.notes
+    record.water_km2, record.notes = tally.water_km2, list(scene.notes)
 
 
 def _finish(products: Sequence[Product], making: Making, clock: StageClock, mask: Path) -> None:

@@ -209,7 +209,7 @@ def _scene_figures(
     return {
         "width_px": plan.width_px,
         "height_px": plan.height_px,
-        "products": list(PRODUCTS),
+        "products": [product.name for product in PRODUCTS],
         "tiles": inferred,
         "tiles_skipped": records[0]["tiles_skipped"],
         "overlap_waste": plan.waste,

@@ -179,7 +179,7 @@ def test_the_text_is_whole_in_a_pipe_and_its_times_add_up(
     assert "  note      the scene has no georeference: products are in rows and columns" in text
     assert "model: hrnet-box, fp32, sha256 " in text
     heads, row = text.splitlines()[-2:]
-    assert heads.split() == "open first rows network finish sync publish total Mpx scene".split()
+    assert heads.split() == ["open", "first", "rows", "network", "finish", "sync", "publish", "total", "Mpx", "scene"]
     *seconds, total, _mpx, shown = row.split()
     assert shown == name
     assert sum(map(float, seconds)) == pytest.approx(float(total))

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from sarwater.errors import expected
 from sarwater.record import Record
 from sarwater.scenes.units import SCENE_UNITS
 from sarwater.upsampling import MAX_FACTOR
@@ -100,7 +101,7 @@ class Request(Limits):
     @classmethod
     def _known_unit(cls, unit: str | None) -> str | None:
         if unit is not None and unit not in SCENE_UNITS:
-            raise ValueError(f"expected one of: {', '.join(SCENE_UNITS)}")
+            raise ValueError(expected(unit, SCENE_UNITS))
         return unit
 
     def mask_settings(self) -> dict[str, Any]:

@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sarwater.errors import SceneIncomplete, SceneMissing, SceneUnreadable
+from sarwater.errors import SceneEmpty, SceneIncomplete, SceneIsProduct, SceneMissing, SceneUnreadable
 from sarwater.manifest import Channel
 from sarwater.request import Limits, Request
 from sarwater.scenes.band import Incidence
 from sarwater.scenes.model_input import ModelInput
-from sarwater.scenes.readers.base import Reader, Source, check_members
+from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.scenes.scene import Scene
+from sarwater.tags import PRODUCT_REFUSED, is_product
 
 READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), GeoTiff())
 """The first that matches has it."""
@@ -42,6 +43,10 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
     if not path.exists():
         raise SceneMissing(f"{name}: no such file or folder; expected a readable SAR scene")
     reader = find_reader(path, name)
+    if reader is None and path.is_file() and not path.stat().st_size:
+        raise SceneEmpty(f"{name}: {EMPTY}")
+    if reader is None and path.is_file() and is_product(path):
+        raise SceneIsProduct(f"{name}: {PRODUCT_REFUSED}")
     if reader is None:
         if not os.access(path, os.R_OK):
             raise SceneUnreadable(f"{name}: may not be read by this user; grant read permission on it")

@@ -18,7 +18,7 @@ from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.tiff import check_structure, is_tiff
 from sarwater.scenes.units import nodata_of, unit_of
-from sarwater.tags import MASK_KEY_TAG
+from sarwater.tags import MASK_KEY_TAG, PRODUCT_REFUSED
 
 _POLARISATION = re.compile(r"(?<![A-Za-z])(hh|hv|vh|vv)(?![A-Za-z])", re.IGNORECASE)
 _TIMESTAMP = re.compile(
@@ -79,9 +79,7 @@ def open_raster(source: Source, drivers: list[str], part: str | None = None) -> 
 def scene_of(source: Source, dataset: Any) -> Scene:
     """A Scene of every band of `dataset` that holds measurements. Raises SceneIsProduct for what we made."""
     if dataset.GetMetadataItem(MASK_KEY_TAG):
-        raise SceneIsProduct(
-            f"{source.name}: a product of sarwater, never its input; give the SAR scene that it was made of"
-        )
+        raise SceneIsProduct(f"{source.name}: {PRODUCT_REFUSED}")
     texts = (source.name, *dataset.GetMetadata().values())
     rasters = [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
     measured = [raster for raster in rasters if raster.GetColorInterpretation() != gdal.GCI_AlphaBand]

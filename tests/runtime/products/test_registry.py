@@ -85,7 +85,7 @@ def test_the_mask_is_chosen_always_and_an_unknown_product_never() -> None:
     assert [product.name for product in chosen(())] == ["mask"]
     with pytest.raises(SettingInvalid, match="did you mean 'polygons'"):
         chosen(("polygon",))
-    with pytest.raises(SettingInvalid, match="expected some of: mask, confidence"):
+    with pytest.raises(SettingInvalid, match="expected one of: mask, confidence"):
         chosen(("cake",))
 
 

@@ -8,20 +8,20 @@ Without SCENE, the bundled simulated scene is used, and the mask is scored again
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 
-from sarwater.command import run_command
+from runtime.latency import LatencyRecord
+from sarwater.command import command, run
 from sarwater.errors import SarwaterError, SceneMissing
 from sarwater.metrics import confusion
 
@@ -30,23 +30,23 @@ BUNDLED = HERE / "img" / "SIM00001_k5.tif"
 TRUTH = HERE / "mask" / "SIM00001_k5_label.tif"
 
 STAGES = {
-    "settle_s": "settle: waited until the file was surely complete (policy)",
-    "queue_s": "queue: complete to claimed",
-    "read_s": "read: decoding",
-    "infer_s": "infer: the network",
-    "post_s": "post: gather, blend, threshold",
-    "write_s": "write: encoding the products",
-    "publish_s": "publish: fsync and link",
-    "total_s": "total: complete to visible",
+    "settle": "settle: until the file is surely complete; not in the total",
+    "queue": "queue: complete to claimed",
+    "open": "open: validation",
+    "first rows": "first rows: decoded",
+    "network": "network: reading, inference and writing, side by side",
+    "finish": "finish: the products' ends",
+    "sync": "sync: fsync",
+    "publish": "publish: link",
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="make demo", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("scene", nargs="?", type=Path, default=BUNDLED)
-    scene = parser.parse_args(argv).scene.resolve()
+@command(
+    "demo", "Drop a scene in a folder and see what the daemon makes of it.", examples="make demo SCENE=my_scene.tif"
+)
+@click.argument("scene", default=BUNDLED, type=click.Path(path_type=Path))
+def demo(scene: Path) -> int:
+    scene = scene.resolve()
     if not scene.is_file():
         raise SceneMissing(f"{scene}: no such file; give a SAR scene: make demo SCENE=path")
     out = HERE / "out"
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for folder in (incoming, outgoing, state):
         folder.mkdir(parents=True)
     _deliver(scene, incoming)
-    watch = [sys.executable, "-m", "runtime.watch", "--once"]
+    watch = [sys.executable, "-m", "sarwater", "watch", "--once"]
     watch += ["--incoming", str(incoming), "--outgoing", str(outgoing), "--state", str(state)]
     code = subprocess.run(watch, cwd=HERE.parent).returncode
     masks = sorted(outgoing.glob("*_water.tif"))
@@ -77,9 +77,9 @@ def _report(record: dict[str, Any], mask: Path, scene: Path) -> None:
     table = Table(title="Where the time went", title_justify="left", box=None)
     table.add_column("stage")
     table.add_column("ms", justify="right")
-    for name, label in STAGES.items():
-        if record.get(name) is not None:
-            table.add_row(label, f"{record[name] * 1000:,.0f}")
+    for name, seconds in LatencyRecord.from_dict(record).stages_s.items():
+        table.add_row(STAGES[name], f"{seconds * 1000:,.0f}")
+    table.add_row("total: complete to visible", f"{record['total_s'] * 1000:,.0f}")
     console.print()
     console.print(table)
     console.print(
@@ -89,6 +89,8 @@ def _report(record: dict[str, Any], mask: Path, scene: Path) -> None:
     console.print("\nProducts")
     for path in sorted(mask.parent.iterdir()):
         console.print(f"  {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", soft_wrap=True)
+    for picture in mask.parent.glob("*_quicklook.png"):
+        console.print(f"\nLook at it: {picture}", soft_wrap=True)
     if scene == BUNDLED:
         counts = confusion(_classes(mask), _classes(TRUTH))
         console.print(f"\nAgainst the simulated truth: IoU {counts.iou:.3f}, F1 {counts.f1:.3f}")
@@ -104,4 +106,4 @@ def _classes(path: Path) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(run(demo, program="make demo"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,18 @@ from typing import Any
 FORMAT = "sarwater-latency/1"
 
 MOMENTS = ("first_seen", "complete", "claimed", "validated", "first_tile", "last_tile", "written", "synced", "visible")
+
+_STAGES = {
+    "complete": "settle",
+    "claimed": "queue",
+    "validated": "open",
+    "first_tile": "first rows",
+    "last_tile": "network",
+    "written": "finish",
+    "synced": "sync",
+    "visible": "publish",
+}
+"""What the time until a moment was spent on. Reading, network and writing run side by side in `network`."""
 
 
 class StageClock:
@@ -73,8 +86,8 @@ class LatencyRecord:
     """One scene's record, as docs/reliability.md lists it. None where a value does not apply or is not known yet.
 
     settle_s (first seen -> complete) is policy, not speed, so total_s starts at `complete`; where nobody watched a
-    folder, total_s starts when processing does. read_s: decoding. h2d_s, d2h_s: copies to and from a GPU.
-    infer_s: the network had work. post_s: gather, blend, threshold. write_s: encoding the products.
+    folder, total_s starts when the scene is taken in hand (`claimed`). read_s: decoding. h2d_s, d2h_s: copies to and
+    from a GPU. infer_s: the network had work. post_s: gather, blend, threshold. write_s: encoding the products.
     """
 
     job: str | None = None
@@ -98,15 +111,25 @@ class LatencyRecord:
     publish_s: float | None = None
     total_s: float | None = None
     upsampling_factor: int | None = None
-    """How many copies of each pixel the network saw along each axis; `tiles` are those of the enlarged scene."""
+    """How often the network saw each pixel along each axis; `tiles` are those of the upsampled scene."""
     tiles: int | None = None
     tiles_skipped: int | None = None
     batch: int | None = None
     attempts: int | None = None
     backend: str | None = None
     device: str | None = None
+    model: str | None = None
+    precision: str | None = None
     engine_sha256: str | None = None
     mask_sha256: str | None = None
+    land_px: int | None = None
+    water_px: int | None = None
+    shadow_px: int | None = None
+    nodata_px: int | None = None
+    water_km2: float | None = None
+    """None where the ground is unknown."""
+    notes: list[str] = field(default_factory=list)
+    """What whoever uses the products should know, in plain words."""
     outcome: str | None = None
     error: str | None = None
     format: str = FORMAT
@@ -127,7 +150,20 @@ class LatencyRecord:
         self.settle_s = self._between("first_seen", "complete")
         self.queue_s = self._between("complete", "claimed")
         self.publish_s = self._between("synced", "visible")
-        self.total_s = self._between("complete" if "complete" in self.moments else "validated", "visible")
+        start = next((name for name in ("complete", "claimed") if name in self.moments), "validated")
+        self.total_s = self._between(start, "visible")
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Wall-clock time from one moment to the next, for those that are known; they add up to the time between the
+        first and the last."""
+        names = [name for name in MOMENTS if name in self.moments]
+        found = {}
+        for start, end in itertools.pairwise(names):
+            seconds = self._between(start, end)
+            assert seconds is not None
+            found[_STAGES.get(end, end)] = seconds
+        return found
 
     def _between(self, start: str, end: str) -> float | None:
         if start not in self.moments or end not in self.moments:

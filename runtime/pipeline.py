@@ -3,7 +3,7 @@
     reader thread      decode strips of rows                     (scene.strips)
     this thread        gather, infer, blend, threshold           (backend)
     writer thread      encode finished rows                      (products)
-    hash thread        name the input, where nobody has          (readers)
+    hash thread        hash the input, where nobody has          (identity)
 
 At most one strip waits before the network and one after it, so memory does not grow with the scene's height.
 """
@@ -16,33 +16,68 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-from runtime.backends.base import Backend, FinishedRows
+from runtime.backends.base import Backend, FinishedRows, RunCounters
 from runtime.downsampled import DownsampledRows
 from runtime.latency import LatencyRecord, StageClock
 from runtime.products import Product, chosen
 from runtime.products.base import Making
 from runtime.products.publish import StagedProducts
 from runtime.products.sieve import Sieve
+from runtime.tally import Tally
 from sarwater import __version__
 from sarwater.atomic import fsync_file, make_folder
 from sarwater.classes import NODATA, SHADOW
 from sarwater.errors import OutputError
 from sarwater.identity import input_sha256, mask_key, mask_name, stem_of
-from sarwater.manifest import sha256_of
+from sarwater.manifest import ModelManifest, sha256_of
 from sarwater.request import Request
 from sarwater.scenes.model_input import Bool, ModelInput, Pixels, See
 from sarwater.scenes.readers import members, open_model_input
-from sarwater.tags import INPUT_TAG, MASK_KEY_TAG
+from sarwater.tags import (
+    GEOREFERENCE_TAG,
+    INPUT_TAG,
+    MASK_KEY_TAG,
+    MODEL_SHA256_TAG,
+    MODEL_TAG,
+    THRESHOLD_TAG,
+    VERSION_TAG,
+    setting_tag,
+)
 from sarwater.upsampling import upsampling_factor
 
 WIDEST_UPSAMPLED_PX = 40_000
-"""Memory grows with the width; no swath of coarse pixels is as wide as this, but a wrong georeference may make it."""
+"""Memory grows with the width; no scene of coarse pixels is as wide as this, but a wrong georeference may make it."""
 Progress = Callable[[int, int], None]
 """Called with (tiles done, tiles in all), from the thread that called the pipeline."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a mask is made of, and by what."""
+
+    input_sha256: str
+    manifest: ModelManifest
+    model_sha256: str
+
+    def threshold(self, request: Request) -> float:
+        """Probability from which a pixel is water: the one asked for, else the model's."""
+        return self.manifest.threshold if request.threshold is None else request.threshold
+
+
+class Sink(Protocol):
+    """Takes a scene's finished rows from north to south, and its pixels where it `sees` them: products do."""
+
+    @property
+    def sees(self) -> bool: ...
+
+    def see(self, row: int, rows: Pixels, valid: Bool | None) -> None: ...
+
+    def write(self, finished: FinishedRows) -> None: ...
 
 
 def process_scene(
@@ -68,38 +103,54 @@ def process_scene(
     unknown product) and what the backend raises.
     """
     request, clock = request or Request(), clock or StageClock()
-    kinds = chosen(request.products)
-    with open_for(backend, path, request, name) as scene, _hashing(path, scene.name, input_sha256) as hashed:
-        stem = stem or stem_of(scene.name)
+    chosen(request.products)  # an unknown one is refused before anything is opened
+    with open_for(backend, path, request, name) as scene:
         clock.mark("validated")
-        record = record or LatencyRecord(input=scene.name, input_bytes=_input_bytes(path, scene.name))
-        with _staging_folder(out_dir, stem) as folder, ExitStack() as stack:
-            products = []
-            for kind in kinds:
-                product = kind(folder / kind.file_name(stem), scene, request)
-                products.append(stack.enter_context(closing(product)))
-            _infer(products, scene, backend, request, clock, record, progress)
-            input_sha256 = hashed()
-            record.key = mask_key(input_sha256, backend.model_sha256, request)
-            tags = _tags(record.key, input_sha256, backend, request, scene)
-            _finish(products, Making(tags, backend.manifest, record, tuple(products)), clock, folder / mask_name(stem))
-            names = [product.path.name for product in products]
-            names.sort(key=mask_name(stem).__eq__)  # the mask is last to become visible
-            for file in names:
-                fsync_file(folder / file)
-            clock.mark("synced")
-            record.add_moments(clock.moments)
-            return StagedProducts(str(folder), tuple(names), record.key, record.to_dict())
+        record = record or LatencyRecord(input=scene.name, input_bytes=input_bytes(path, scene.name))
+        known = input_sha256
+
+        def feed(products: Sequence[Product]) -> Origin:
+            with hashing(lambda: known or scene_sha256(path, scene.name)) as hashed:
+                run_network(products, scene, backend, request, clock, record, progress)
+                return Origin(hashed(), backend.manifest, backend.model_sha256)
+
+        return stage_products(feed, scene, request, out_dir, stem or stem_of(scene.name), clock, record)
+
+
+def stage_products(
+    feed: Callable[[Sequence[Product]], Origin],
+    scene: ModelInput,
+    request: Request,
+    out_dir: Path,
+    stem: str,
+    clock: StageClock,
+    record: LatencyRecord,
+) -> StagedProducts:
+    """Make the products of whatever `feed` writes to them. Raises as `process_scene`."""
+    kinds = chosen(request.products)
+    with _staging_folder(out_dir, stem) as folder, ExitStack() as stack:
+        products = []
+        for kind in kinds:
+            product = kind(folder / kind.file_name(stem), scene, request)
+            products.append(stack.enter_context(closing(product)))
+        origin = feed(products)
+        record.key = mask_key(origin.input_sha256, origin.model_sha256, request)
+        tags = _tags(record.key, origin, request, scene)
+        _finish(products, Making(tags, origin.manifest, record, tuple(products)), clock, folder / mask_name(stem))
+        names = [product.path.name for product in products]
+        names.sort(key=mask_name(stem).__eq__)  # the mask is last to become visible
+        for file in names:
+            fsync_file(folder / file)
+        clock.mark("synced")
+        record.add_moments(clock.moments)
+        return StagedProducts(str(folder), tuple(names), record.key, record.to_dict())
 
 
 @contextmanager
-def _hashing(path: Path, name: str, known: str | None) -> Iterator[Callable[[], str]]:
+def hashing(sha256: Callable[[], str]) -> Iterator[Callable[[], str]]:
     """Gives the input's sha256 when asked. At some 400 MB/s a large scene takes seconds, and only the end needs it."""
-    if known:
-        yield lambda: known
-        return
     with ThreadPoolExecutor(1, "hash") as pool:
-        yield pool.submit(scene_sha256, path, name).result
+        yield pool.submit(sha256).result
 
 
 def scene_sha256(path: Path, name: str | None = None) -> str:
@@ -111,12 +162,12 @@ def scene_sha256(path: Path, name: str | None = None) -> str:
     return input_sha256(root, members(root, name or path.name))
 
 
-def _input_bytes(path: Path, name: str) -> int:
+def input_bytes(path: Path, name: str) -> int:
     return sum(member.stat().st_size for member in members(path, name))
 
 
-def _infer(
-    products: Sequence[Product],
+def run_network(
+    sinks: Sequence[Sink],
     scene: ModelInput,
     backend: Backend,
     request: Request,
@@ -124,9 +175,10 @@ def _infer(
     record: LatencyRecord,
     progress: Progress | None,
 ) -> None:
-    """Run the scene through the network and its rows to every product."""
+    """Run the scene through the network, and the rows of its mask to every sink. Fills `record`."""
     sieve = Sieve(request.sieve_px, scene.height_px) if request.sieve_px else None
-    seeing = [product.see for product in products if product.sees]
+    seeing = [sink.see for sink in sinks if sink.sees]
+    tally = Tally(scene.georeference, scene.width_px)
 
     def see(row: int, rows: Pixels, valid: Bool | None) -> None:
         for show in seeing:
@@ -139,12 +191,16 @@ def _infer(
                 hidden &= finished.mask != NODATA
                 finished.mask[hidden], finished.confidence[hidden] = SHADOW, NODATA
             for part in sieve.push(finished) if sieve else (finished,):
-                for product in products:
-                    product.write(part)
+                tally.add(part.row, part.mask)
+                for sink in sinks:
+                    sink.write(part)
 
     with _WriterThread() as writer:
         for finished in infer_scene(scene, backend, request, clock, record, progress, see if seeing else None):
             writer.submit(write, finished)
+    record.land_px, record.water_px = tally.land_px, tally.water_px
+    record.shadow_px, record.nodata_px = tally.shadow_px, tally.nodata_px
+    record.water_km2, record.notes = tally.water_km2, list(scene.notes)
 
 
 def _finish(products: Sequence[Product], making: Making, clock: StageClock, mask: Path) -> None:
@@ -164,7 +220,11 @@ def _finish(products: Sequence[Product], making: Making, clock: StageClock, mask
 
 def open_for(backend: Backend, path: Path, request: Request, name: str | None = None) -> ModelInput:
     """Open a scene for the backend's model, upsampled to what it knows; raises as open_model_input does."""
-    scene = open_model_input(path, backend.manifest.channels, request, name)
+    return upsampled_for(backend, open_model_input(path, backend.manifest.channels, request, name), request)
+
+
+def upsampled_for(backend: Backend, scene: ModelInput, request: Request) -> ModelInput:
+    """The same scene, upsampled to the pixel spacing that the backend's model knows."""
     factor = upsampling_factor(scene.pixel_m, backend.manifest.coarsest_m)
     scene.upsampling_factor = request.upsampling_factor or min(factor, max(1, WIDEST_UPSAMPLED_PX // scene.width_px))
     return scene
@@ -179,7 +239,7 @@ def infer_scene(
     progress: Progress | None = None,
     see: See | None = None,
 ) -> Iterator[FinishedRows]:
-    """The scene's finished rows from north to south; the next band is decoded while this one is inferred.
+    """The scene's finished rows from north to south; the next strip is decoded while this one is inferred.
 
     Fills `record` with what the run was and took; `see` gets every row of pixels as it is read.
     """
@@ -190,19 +250,20 @@ def infer_scene(
     counters = run.counters
     if progress:
         run.on_tile = lambda: progress(counters.tiles + counters.tiles_skipped, plan.tiles)
-    bands = scene.strips(plan, see)
-    reduced = DownsampledRows(factor, _threshold(backend, request), scene.width_px) if factor > 1 else None
+    strips = scene.strips(plan, see)
+    threshold = backend.manifest.threshold if request.threshold is None else request.threshold
+    reduced = DownsampledRows(factor, threshold, scene.width_px) if factor > 1 else None
 
     def read() -> tuple[Pixels, Bool | None]:
         with clock.stage("read"):
-            return next(bands)
+            return next(strips)
 
     with ThreadPoolExecutor(1, "reader") as reader:
-        band = reader.submit(read)
+        strip = reader.submit(read)
         for left in range(len(plan.rows) - 1, -1, -1):
-            rows, valid = band.result()
+            rows, valid = strip.result()
             if left:
-                band = reader.submit(read)
+                strip = reader.submit(read)
             clock.mark("first_tile")
             finished = run.push(rows, valid)
             if reduced:
@@ -210,11 +271,18 @@ def infer_scene(
             if finished.mask.size:
                 yield finished
     clock.mark("last_tile")
+    _note_run(record, scene, backend, run.counters, clock)
+
+
+def _note_run(
+    record: LatencyRecord, scene: ModelInput, backend: Backend, counters: RunCounters, clock: StageClock
+) -> None:
     seconds = counters.seconds
     record.width_px, record.height_px, record.dtype = scene.width_px, scene.height_px, str(scene.dtype)
-    record.upsampling_factor = factor
+    record.upsampling_factor = scene.upsampling_factor
     record.tiles, record.tiles_skipped = counters.tiles, counters.tiles_skipped
     record.backend, record.device, record.engine_sha256 = backend.name, backend.device, backend.model_sha256
+    record.model, record.precision = backend.manifest.name, backend.manifest.precision
     record.read_s = clock.seconds("read")
     record.h2d_s, record.infer_s, record.d2h_s = (seconds.get(stage) for stage in ("h2d", "infer", "d2h"))
     record.post_s = seconds.get("gather", 0.0) + seconds.get("blend", 0.0)
@@ -265,25 +333,20 @@ def _staging_folder(out_dir: Path, stem: str) -> Iterator[Path]:
         raise
 
 
-def _threshold(backend: Backend, request: Request) -> float:
-    """Probability from which a pixel is water: the one asked for, else the model's."""
-    return backend.manifest.threshold if request.threshold is None else request.threshold
-
-
-def _tags(key: str, input_sha256: str, backend: Backend, request: Request, scene: ModelInput) -> dict[str, str]:
-    """What every product says of its making. Nothing here may differ between two runs of one job."""
+def _tags(key: str, origin: Origin, request: Request, scene: ModelInput) -> dict[str, str]:
+    """What every product says of its making. Nothing here may differ between two runs with one key."""
     tags = {
         MASK_KEY_TAG: key,
-        INPUT_TAG: input_sha256,
-        "SARWATER_MODEL": backend.manifest.name,
-        "SARWATER_MODEL_SHA256": backend.model_sha256,
-        "SARWATER_THRESHOLD": f"{_threshold(backend, request):g}",
-        "SARWATER_VERSION": __version__,
+        INPUT_TAG: origin.input_sha256,
+        MODEL_TAG: origin.manifest.name,
+        MODEL_SHA256_TAG: origin.model_sha256,
+        THRESHOLD_TAG: f"{origin.threshold(request):g}",
+        VERSION_TAG: __version__,
     }
     if scene.upsampling_factor > 1:
-        tags["SARWATER_ENLARGED_BY"] = str(scene.upsampling_factor)
+        tags[setting_tag("upsampling_factor")] = str(scene.upsampling_factor)
     if request.sieve_px:
-        tags["SARWATER_MINIMUM_MAPPING_UNIT_PX"] = str(request.sieve_px)
+        tags[setting_tag("sieve_px")] = str(request.sieve_px)
     if not scene.georeference.known:
-        tags["SARWATER_GEOREFERENCE"] = "none: rows and columns only"
+        tags[GEOREFERENCE_TAG] = "none: rows and columns only"
     return tags

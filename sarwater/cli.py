@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import shell_complete
 
 from sarwater import __version__
 from sarwater.command import LazyGroup, run
 
+COMPLETE_VARIABLE = "_SARWATER_COMPLETE"
 COMMANDS = {
     "predict": ("runtime.commands.predict:predict", "SAR scenes -> water masks, now"),
     "watch": ("runtime.commands.watch:watch", "watch a folder, day and night: each scene that arrives becomes a mask"),
@@ -29,24 +32,29 @@ sarwater predict scene.tif -o products
 sarwater watch --incoming in --outgoing out --state state --once
 sarwater finetune MY_SCENES
 sarwater COMMAND --help
-
-completion, for bash (zsh and fish likewise):  eval "$(_SARWATER_COMPLETE=bash_source sarwater)"
+"""
+COMPLETION = """
+completion by the tab key, in the start-up file of your shell:
+  bash   eval "$(_SARWATER_COMPLETE=bash_source sarwater)"
+  zsh    eval "$(_SARWATER_COMPLETE=zsh_source sarwater)"
+  fish   _SARWATER_COMPLETE=fish_source sarwater | source
 """
 
-sarwater = LazyGroup(
-    "sarwater",
-    lazy=COMMANDS,
-    examples=EXAMPLES,
-    help="SAR water segmentation that runs beside the antenna.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    no_args_is_help=True,
-)
-sarwater.params.append(
-    click.version_option(__version__, "--version", "-V", prog_name="sarwater")(lambda: None).__click_params__[0]  # type: ignore[attr-defined]
-)
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, examples=EXAMPLES, more=COMPLETION, invoke_without_command=True)
+@click.version_option(__version__, "--version", "-V", prog_name="sarwater", help="Print the version and exit.")
+@click.pass_context
+def sarwater(ctx: click.Context) -> int:
+    """SAR water segmentation that runs beside the antenna."""
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help(), file=sys.stderr)
+        return 2
+    return 0
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
+    if asked := os.environ.get(COMPLETE_VARIABLE):
+        return shell_complete(sarwater, {}, "sarwater", COMPLETE_VARIABLE, asked)
     return run(sarwater, argv, "sarwater")
 
 

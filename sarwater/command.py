@@ -11,19 +11,27 @@ cli() -> int         = run(predict), which prints them in one line and gives the
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
 import textwrap
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from sarwater.errors import SarwaterError, UsageError
-from sarwater.record import Record
+from sarwater.errors import DependencyMissing, SarwaterError, UsageError, expected
+from sarwater.models import DEFAULT_MODEL, model_names
+
+if TYPE_CHECKING:
+    from sarwater.record import Record
+
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # no generic before click 8.3
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
@@ -33,10 +41,11 @@ OTHER = "others"
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class Command(click.Command):
-    """A command whose `--help` has its options in groups, then examples and exit codes."""
+class _Explained(click.Command):
+    """Its `--help` has the options in groups, then examples and exit codes."""
 
     def __init__(self, *arguments: Any, examples: str = "", more: str = "", exit_codes: str = "", **keys: Any) -> None:
+        keys.setdefault("context_settings", {"help_option_names": ["-h", "--help"], "max_content_width": 110})
         super().__init__(*arguments, **keys)
         self.examples = examples
         self.more = more
@@ -46,7 +55,7 @@ class Command(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):  # arguments are in the usage line
                 groups.setdefault(getattr(parameter, "group", OTHER), []).append(record)
         for name in sorted(groups, key=OTHER.__eq__):
             with formatter.section(name):
@@ -61,6 +70,10 @@ class Command(click.Command):
                 formatter.write(textwrap.indent(textwrap.dedent(text).strip("\n"), "  ") + "\n")
 
 
+class Command(_Explained):
+    """A command of functions that return their exit code."""
+
+
 class Option(click.Option):
     """An option that belongs to a group of `--help`."""
 
@@ -69,13 +82,71 @@ class Option(click.Option):
         self.group = group
 
 
-class LazyGroup(click.Group):
-    """Subcommands that are imported when they are used: name -> (`module:attribute`, what it does in a line)."""
+class Switch(Option):
+    """`--twice`, `--twice true`, `--twice=false`, `--no-twice`: "true" or "false", None where it is not given."""
 
-    def __init__(self, *arguments: Any, lazy: Mapping[str, tuple[str, str]], examples: str = "", **keys: Any) -> None:
+    def __init__(self, *arguments: Any, **keys: Any) -> None:
+        super().__init__(*arguments, is_flag=False, flag_value="true", **keys)
+
+    @property
+    def _negative(self) -> str:
+        return "--no-" + self.opts[0].removeprefix("--")
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        super().add_to_parser(parser, ctx)
+        parser.add_option(self, [self._negative], dest=self.name, action="store_const", const="false")
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        return record and (f"{self.opts[0]} / {self._negative}", record[1])
+
+
+class Group(_Explained, click.Group):
+    """A command with subcommands; one that is misspelt is answered with what there is."""
+
+    def __init__(self, *arguments: Any, **keys: Any) -> None:
+        super().__init__(*arguments, **{"no_args_is_help": False} | keys)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise click.UsageError(f"no command {args[0]!r}; {expected(args[0], known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        super().format_options(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("commands"):
+            formatter.write_dl(self.descriptions(ctx))
+
+    def descriptions(self, ctx: click.Context) -> list[tuple[str, str]]:
+        """(name, what it does) of each subcommand."""
+        return [(name, command.get_short_help_str(100)) for name, command in self.commands.items()]
+
+    def subcommand(self, name: str, help: str, **keys: Any) -> Callable[[Callable[..., int]], click.Command]:
+        """Declare one: its examples and exit codes are those of the group."""
+        return self.command(name, cls=_Subcommand, help=help, **keys)
+
+
+class _Subcommand(_Explained):
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if isinstance(ctx.parent and ctx.parent.command, _Explained):
+            ctx.parent.command.format_epilog(ctx, formatter)  # type: ignore[union-attr]
+
+
+class LazyGroup(Group):
+    """Subcommands that are imported when they are used: name -> (`module:attribute`, what it does in a line).
+
+    Neither `--help` nor completion imports one.
+    """
+
+    def __init__(self, *arguments: Any, lazy: Mapping[str, tuple[str, str]], **keys: Any) -> None:
         super().__init__(*arguments, **keys)
         self._lazy = lazy
-        self._examples = examples
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._lazy)
@@ -84,41 +155,71 @@ class LazyGroup(click.Group):
         if cmd_name not in self._lazy:
             return None
         module, attribute = self._lazy[cmd_name][0].split(":")
-        found: click.Command = getattr(importlib.import_module(module), attribute)
+        try:
+            found: click.Command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name in (None, module) or str(error.name).split(".")[0] == module.split(".")[0]:
+                raise
+            raise DependencyMissing(
+                f"{cmd_name} needs {error.name}, which is not installed; install sarwater with its dependencies"
+            ) from error
         return found
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self._lazy and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], self._lazy, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(self._lazy)}"
-            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
-        return super().resolve_command(ctx, args)
+    def descriptions(self, ctx: click.Context) -> list[tuple[str, str]]:
+        return [(name, text) for name, (_, text) in self._lazy.items()]
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in self._lazy.items()])
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [
+            CompletionItem(name, help=text) for name, (_, text) in self._lazy.items() if name.startswith(incomplete)
+        ]
+        return found or click.Command.shell_complete(self, ctx, incomplete)
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for heading, text in (("examples", self._examples), ("exit codes", EXIT_CODES)):
-            formatter.write_paragraph()
-            formatter.write(f"{heading}:\n" + textwrap.indent(textwrap.dedent(text).strip("\n"), "  ") + "\n")
+
+class OneOf(_ParamType):
+    """One of some names; another one is answered with what there is."""
+
+    name = "name"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value not in self._names:
+            self.fail(f"{value!r} is unknown; {expected(str(value), self._names)}", param, ctx)
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in self._names if name.startswith(incomplete)]
+
+
+class ModelName(_ParamType):
+    """What MODEL may be: a name or a path, as text; completed by both."""
+
+    name = "model"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        names = [name for name in model_names() if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+
+
+def model_option(group: str) -> Decorator:
+    """`--model`, of every command that runs one."""
+    return option(
+        "--model",
+        group=group,
+        default=DEFAULT_MODEL,
+        metavar="MODEL",
+        type=ModelName(),
+        help=f"A model that ships ({', '.join(model_names())}), or the path of an .onnx or .engine file. "
+        f"[default: {DEFAULT_MODEL}]",
+    )
 
 
 def command(
     name: str, help: str, *, examples: str, more: str = "", exit_codes: str = ""
 ) -> Callable[[Callable[..., int]], Command]:
     """Declare a command; `examples` and `more` are shown as they are."""
-    return click.command(
-        name,
-        cls=Command,
-        help=help,
-        examples=examples,
-        more=more,
-        exit_codes=exit_codes,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    )
+    return click.command(name, cls=Command, help=help, examples=examples, more=more, exit_codes=exit_codes)
 
 
 def option(*names: str, group: str = OTHER, **keys: Any) -> Decorator:
@@ -154,16 +255,24 @@ def _field_option(record: type[Record], name: str, group: str, aliases: Sequence
     if shown and not field.is_required():
         text += f" [default: {shown}]"
     if field.annotation is bool:
-        return option(f"{flag}/--no-{name.replace('_', '-')}", name, group=group, default=None, help=text)
+        return click.option(flag, *aliases, name, cls=Switch, group=group, default=None, help=text)
     return option(flag, *aliases, name, group=group, default=None, metavar=_metavar(name, field.annotation), help=text)
 
 
 def _metavar(name: str, annotation: Any) -> str:
-    """The unit where the name ends in one, else the choices of a Literal, else VALUE."""
+    """The unit where the name ends in one, else the choices of a Literal, else what kind of value it is."""
     if typing.get_origin(annotation) is typing.Literal:
         return "|".join(map(str, typing.get_args(annotation)))
     units = {"px": "PX", "m2": "M2", "m": "M", "s": "SECONDS", "bytes": "BYTES", "db": "DB", "deg": "DEG"}
-    return units.get(name.rsplit("_", 1)[-1], "VALUE")
+    if unit := units.get(name.rsplit("_", 1)[-1]):
+        return unit
+    kinds = dict.fromkeys((int, float), "NUMBER") | {Path: "PATH"}
+    for kind in (annotation, *typing.get_args(annotation)):
+        if kind in kinds:
+            return kinds[kind]
+        if typing.get_origin(kind) is tuple:
+            return "LIST"
+    return "VALUE"
 
 
 def _shown(default: Any) -> str:
@@ -177,11 +286,10 @@ def _shown(default: Any) -> str:
 def invoke(command: click.Command, argv: Sequence[str] | None = None, program: str | None = None) -> int:
     """Run the command; raises the errors of `sarwater.errors`, of which UsageError is for what click refuses."""
     try:
-        result = command.main(
-            list(sys.argv[1:] if argv is None else argv),
-            prog_name=program or f"sarwater {command.name}",
-            standalone_mode=False,
-        )
+        # Not command.main: it takes an EOFError for Ctrl-C.
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        with command.make_context(program or f"sarwater {command.name}", arguments) as context:
+            result = command.invoke(context)
     except click.UsageError as error:
         raise UsageError(f"{error.format_message()} (`{_help_command(error)}` explains)") from None
     except click.Abort:

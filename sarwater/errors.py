@@ -33,6 +33,9 @@ A message says what was found (value, path), what was expected, and what to do.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class SarwaterError(Exception):
     """Base of the tree. `exit_code` is what a command returns; `reason` labels metrics and reason.json."""
@@ -155,3 +158,10 @@ class OutputError(SarwaterError):
 
 class ExportError(SarwaterError):
     reason = "export"
+
+
+def expected(name: str, known: Iterable[str]) -> str:
+    """`expected one of: vgg16, vgg19; did you mean 'vgg16'?`: the end of a message about a name that is not known."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, 1)
+    return f"expected one of: {', '.join(names)}" + (f"; did you mean {close[0]!r}?" if close else "")

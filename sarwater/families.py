@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sarwater.errors import ModelUnknown
+from sarwater.errors import ModelUnknown, expected
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ def family_of(name: str) -> Family:
     """The family of `hrnet` or `hrnet-w48`. Raises ModelUnknown with the names that there are."""
     family = FAMILIES.get(name.split("-")[0])
     if family is None:
-        raise ModelUnknown(f"{name}: unknown model; expected a file or one of: {', '.join(FAMILIES)}")
+        raise ModelUnknown(
+            f"{name}: unknown model, and no path of an .onnx or .engine file; {expected(name, FAMILIES)}"
+        )
     return family
 
 

@@ -76,6 +76,16 @@ def shipped_models() -> list[Model]:
     return found
 
 
+def model_names() -> list[str]:
+    """What a model that ships may be called: its family, itself, and with a precision."""
+    found = []
+    for family in FAMILIES.values():
+        if family.ships is not None:
+            found += [family.name, model_name(family.name, family.ships)]
+    kinds = {model.manifest.precision for model in shipped_models()} - {"fp32"}
+    return found + [f"{name}-{kind}" for name in found for kind in sorted(kinds)]
+
+
 def shipped_names() -> list[str]:
     return [model_name(family.name, family.ships) for family in FAMILIES.values() if family.ships is not None]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from sarwater.errors import expected
 from sarwater.record import Record
 from sarwater.scenes.units import SCENE_UNITS
 from sarwater.upsampling import MAX_FACTOR
@@ -75,7 +76,7 @@ class Reading(Limits):
     @classmethod
     def _known_unit(cls, unit: str | None) -> str | None:
         if unit is not None and unit not in SCENE_UNITS:
-            raise ValueError(f"expected one of: {', '.join(SCENE_UNITS)}")
+            raise ValueError(expected(unit, SCENE_UNITS))
         return unit
 
 
@@ -89,7 +90,7 @@ class Request(Reading):
     window: Window | None = None
     """Only this part of the scene, X,Y,WIDTH,HEIGHT in pixels; none means all of it."""
     upsampling_factor: int | None = Field(None, ge=1, le=MAX_FACTOR)
-    """How many copies of each pixel the network sees along each axis; none goes by the pixel spacing, 1 never does."""
+    """How often the network sees each pixel along each axis, 1 to 4; none goes by the pixel spacing."""
     sieve_px: int = Field(0, ge=0, le=MAX_SIEVE_PX)
     """Minimum mapping unit of the mask: bodies of water, and islands, of fewer pixels are filled in."""
     minimum_area_m2: float = Field(0.0, ge=0)
@@ -100,11 +101,11 @@ class Request(Reading):
     @field_validator("window", mode="before")
     @classmethod
     def _window_of_text(cls, value: Any) -> Any:
-        if not isinstance(value, str):
+        if not isinstance(value, str | list | tuple):
             return value
         try:
-            x, y, width, height = (int(part) for part in value.split(","))
-        except ValueError:
+            x, y, width, height = (int(part) for part in (value.split(",") if isinstance(value, str) else value))
+        except (TypeError, ValueError):
             raise ValueError("expected four whole numbers, X,Y,WIDTH,HEIGHT in pixels") from None
         return Window(x, y, width, height)
 

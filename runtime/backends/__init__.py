@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime.backends.base import Backend
-from sarwater.errors import UsageError
+from sarwater.errors import UsageError, expected
 from sarwater.models import Model
 
 __all__ = ["DEVICES", "Backend", "open_backend"]
@@ -22,14 +22,14 @@ def open_backend(model: Model, device: str = "auto", tile_px: int | None = None)
     Raises HashMismatch, ManifestInvalid, DependencyMissing, DeviceUnavailable, UsageError.
     """
     if device not in DEVICES:
-        raise UsageError(f"device {device!r} is unknown; expected one of: {', '.join(DEVICES)}")
+        raise UsageError(f"device {device!r} is unknown; {expected(device, DEVICES)}")
     kind = model.path.suffix
     if kind == ".engine" and device not in ("cpu", "fake"):
         plan, digest = model.manifest.read_verified(model.path)
         if tile_px not in (None, model.manifest.tile_px):
             raise UsageError(
                 f"{model.path}: built for a tile of {model.manifest.tile_px} px, asked for {tile_px}; build another: "
-                f"`sarwater-build-engine {model.manifest.family} --tile {tile_px}`"
+                f"`sarwater build-engine {model.manifest.family} --tile {tile_px}`"
             )
         from runtime.backends.gpu.tensorrt import TensorRtBackend
 
@@ -48,7 +48,7 @@ def open_backend(model: Model, device: str = "auto", tile_px: int | None = None)
 
         require_gpu()
         raise UsageError(
-            f"{model.path}: on a GPU an engine runs, not an .onnx file; build one here (`sarwater-build-engine "
+            f"{model.path}: on a GPU an engine runs, not an .onnx file; build one here (`sarwater build-engine "
             f"{model.manifest.family}`) and give it as --model engines/NAME.engine"
         )
     raise UsageError(

@@ -1,4 +1,4 @@
-"""The seam between CPU and GPU is the row band: raw sensor rows and a TilePlan go in, finished rows come out.
+"""The seam between CPU and GPU is the strip of rows: raw sensor rows and a TilePlan go in, finished rows come out.
 
     with open_backend(model) as backend:
         run = backend.begin(plan, nodata=0)
@@ -6,7 +6,7 @@
             finished = run.push(rows)               # rows[span.start : span.start + tile_px], sensor dtype
             ...write finished.mask, finished.confidence...
 
-`push` may hold back the rows that the next band still blends into; the last one returns all that are left.
+`push` may hold back the rows that the next strip still blends into; the last one returns all that are left.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Float32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FinishedRows:
-    """Rows that no later band touches, full scene width, starting at scene row `row`."""
+    """Rows that no later strip touches, full scene width, starting at scene row `row`."""
 
     row: int
     mask: UInt8

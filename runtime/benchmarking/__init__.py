@@ -1,1 +1,1 @@
-"""What `sarwater-benchmark` is made of: statistics, measurements, the state of the device, and the report."""
+"""What `sarwater benchmark` is made of: statistics, measurements, the state of the device, and the report."""

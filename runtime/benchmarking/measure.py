@@ -60,12 +60,12 @@ def check(model: Model, task: Task) -> None:
     if other := [tile_px for tile_px in task.tiles_px if tile_px != own_px]:
         raise UsageError(
             f"{model.path}: its tile of {own_px} px was fixed when it was built, so it cannot run at {other[0]} px; "
-            f"build another: `sarwater-build-engine {model.manifest.family} --tile {other[0]}`"
+            f"build another: `sarwater build-engine {model.manifest.family} --tile {other[0]}`"
         )
     if too_large := [batch for batch in task.batches or () if batch > engine.max_batch]:
         raise UsageError(
             f"{model.path}: was built for batches of up to {engine.max_batch}, not {too_large[0]}; "
-            f"leave --batch out, or build another: `sarwater-build-engine --max-batch {too_large[0]}`"
+            f"leave --batch out, or build another: `sarwater build-engine --max-batch {too_large[0]}`"
         )
 
 
@@ -209,7 +209,7 @@ def _scene_figures(
     return {
         "width_px": plan.width_px,
         "height_px": plan.height_px,
-        "products": list(PRODUCTS),
+        "products": [product.name for product in PRODUCTS],
         "tiles": inferred,
         "tiles_skipped": records[0]["tiles_skipped"],
         "overlap_waste": plan.waste,

@@ -5,76 +5,159 @@ python -m runtime.commands.benchmark [MODEL|FILE ...]
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from runtime.benchmarking.regression import FORMAT, check_same_machine, compare, differences, read_report
+from runtime.commands.options import device_option
+from runtime.commands.output import check_writable, write_report
 from sarwater import __version__
-from sarwater.atomic import replacing
-from sarwater.command import run_command
-from sarwater.errors import OutputError, UsageError
-from sarwater.models import Model, find_model
+from sarwater.command import ModelName, command, invoke, option, run
+from sarwater.errors import UsageError
+from sarwater.models import DEFAULT_MODEL, Model, find_model
 
 if TYPE_CHECKING:
     from runtime.benchmarking.measure import Task
 
-DEFAULT_MODEL = "hrnet"
 TOLERANCE_PERCENT = 5.0
+_PATH = click.Path(path_type=Path)
 BUSY_CPUS = 0.1
 """CPUs' worth of other work from which figures are doubted."""
 
-_EPILOG = """\
-examples:
-  sarwater-benchmark                                            the default model: network, scene, start-up
-  sarwater-benchmark hrnet --tile 512,1024 --batch 1,4 --json now.json --plot now.png
-  sarwater-benchmark a-fp32.onnx a-int8.onnx a.engine --scene 8192x8192 --markdown results.md
-  sarwater-benchmark hrnet --compare before.json                exits with 1 if it became slower
-
+_EXAMPLES = """
+sarwater benchmark                                            the default model: network, scene, start-up
+sarwater benchmark hrnet --tile 512,1024 --batch 1,4 --json now.json --plot now.png
+sarwater benchmark a-fp32.onnx a-int8.onnx a.engine --scene 8192x8192 --markdown results.md
+sarwater benchmark hrnet --compare before.json                exits with 1 if it became slower
+"""
+_MORE = """
 Run it on an otherwise idle machine. On a Jetson, set the power mode first (nvpmodel), and lock the clocks
 (jetson_clocks) or not, as in operation: both are reported. Energy of an x86 CPU can be read by root only, that of an
 NVIDIA GPU with nvidia-ml-py. What cannot be read is null in the JSON and "not readable" in the tables.
-
-exit codes: 0 measured, 1 slower than --compare or failed, 2 wrong usage, 78 set-up is broken, 130 interrupted
 """
+_WHAT, _RESULTS = "what is measured", "results"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
-    task = _task(arguments)
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line says, as it is there."""
+
+    device: str = "auto"
+    batch: str | None = None
+    tile: str | None = None
+    scene: str = "4096x4096"
+    seconds: float = 30.0
+    starts: int = 3
+
+
+_DEFAULTS = _Asked()
+
+
+@command(
+    "benchmark",
+    "Measure how fast models run on this machine: the network alone, whole scenes, start-up. "
+    f"A MODEL is a name, an .onnx or an .engine file; without, it is {DEFAULT_MODEL}.",
+    examples=_EXAMPLES,
+    more=_MORE,
+    exit_codes="0 measured, 1 slower than --compare or failed, 2 wrong usage, 78 settings or machine at fault, "
+    "130 interrupted",
+)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@option("--model", "also", multiple=True, group=_WHAT, metavar="MODEL", type=ModelName(), help="As MODEL.")
+@device_option(_WHAT)
+@option("--batch", group=_WHAT, metavar="LIST", help="Tiles at a time. [default: 1,2,4,8, as far as an engine goes]")
+@option(
+    "--tile", group=_WHAT, metavar="LIST", help="Tile sizes in pixels; an engine's is fixed. [default: the model's]"
+)
+@option(
+    "--scene",
+    group=_WHAT,
+    metavar="WxH",
+    default=_DEFAULTS.scene,
+    help=f"Simulated scene in pixels, or none. [default: {_DEFAULTS.scene}]",
+)
+@option(
+    "--seconds",
+    group=_WHAT,
+    type=float,
+    metavar="S",
+    default=_DEFAULTS.seconds,
+    help=f"Time limit of each measurement. [default: {_DEFAULTS.seconds:g}]",
+)
+@option(
+    "--starts",
+    group=_WHAT,
+    type=int,
+    metavar="N",
+    default=_DEFAULTS.starts,
+    help=f"Processes to time the start-up, 0 for none. [default: {_DEFAULTS.starts}]",
+)
+@option("--json", "json_file", group=_RESULTS, type=_PATH, metavar="FILE", help="Write the whole report.")
+@option("--markdown", group=_RESULTS, type=_PATH, metavar="FILE", help="Write the tables, as benchmarks/results-*.md.")
+@option("--plot", group=_RESULTS, type=_PATH, metavar="F.png", help="Draw latency and throughput; needs matplotlib.")
+@option("--compare", group=_RESULTS, type=_PATH, metavar="EARLIER.json", help="Exit with 1 if slower than that report.")
+@option(
+    "--tolerance",
+    group=_RESULTS,
+    type=float,
+    metavar="PERCENT",
+    default=TOLERANCE_PERCENT,
+    help=f"Slower is what takes longer by more than this. [default: {TOLERANCE_PERCENT:g}]",
+)
+@option("--start-once", is_flag=True, hidden=True)
+def benchmark(
+    models: Sequence[str],
+    also: Sequence[str],
+    json_file: Path | None,
+    markdown: Path | None,
+    plot: Path | None,
+    compare: Path | None,
+    tolerance: float,
+    start_once: bool,
+    **what: Any,
+) -> int:
+    asked = _Asked(**what)
+    if not tolerance >= 0:
+        raise UsageError(f"--tolerance {tolerance:g}: expected a percentage, 0 or more")
+    task = _task(asked)
     from runtime.benchmarking import measure, presentation
 
-    models = [find_model(name) for name in arguments.models or [DEFAULT_MODEL]]
-    for model in models:
+    names = [*models, *also]
+    found = [find_model(name) for name in names or [DEFAULT_MODEL]]
+    for model in found:
         measure.check(model, task)
-    if arguments.start_once:
-        print(json.dumps(measure.start_once(models[0], arguments.device, next(iter(task.tiles_px), None))))
+    if start_once:
+        print(json.dumps(measure.start_once(found[0], asked.device, next(iter(task.tiles_px), None))))
         return 0
     # Whatever could fail after minutes of measuring fails now.
-    if arguments.plot:
-        presentation.check_png(arguments.plot)
+    for path in filter(None, (json_file, markdown, plot)):
+        check_writable(path)
+    if plot:
+        presentation.check_png(plot)
         presentation.load_matplotlib()
-    earlier = read_report(arguments.compare) if arguments.compare else None
-    report = _measured(models, task, arguments, earlier)
-    if arguments.json:
-        _write(arguments.json, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    if arguments.markdown:
-        _write(arguments.markdown, presentation.markdown(report))
-    if arguments.plot:
-        presentation.plot(report, arguments.plot)
+    earlier = read_report(compare) if compare else None
+    report = _measured(found, names, task, asked, earlier)
+    if json_file:
+        write_report(json_file, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    if markdown:
+        write_report(markdown, presentation.markdown(report))
+    if plot:
+        presentation.plot(report, plot)
     presentation.print_tables(list(presentation.tables(report)))
     _warn_if_busy(report)
-    return _compared(report, earlier, arguments.tolerance / 100) if earlier else 0
+    return _compared(report, earlier, tolerance / 100) if earlier else 0
 
 
 def _measured(
-    models: Sequence[Model], task: Task, arguments: argparse.Namespace, earlier: dict[str, Any] | None
+    models: Sequence[Model], names: Sequence[str], task: Task, asked: _Asked, earlier: dict[str, Any] | None
 ) -> dict[str, Any]:
     """The report: what was measured on what, in plain JSON values."""
     from runtime.benchmarking.device_state import Sensors
@@ -86,7 +169,7 @@ def _measured(
         "format": FORMAT,
         "version": __version__,
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "command": _command(arguments),
+        "command": _command(names, asked),
         "machine": asdict(sensors.machine()),
         "settings": asdict(sensors.settings()),
         "patience": asdict(task.patience),
@@ -98,7 +181,7 @@ def _measured(
         print(f"model {model.manifest.name} {model.manifest.precision} ({model.path})", file=sys.stderr)
         for tile_px in task.tiles_px or (None,):
             say = _saying(f"  tile {tile_px or model.manifest.tile_px} px: ")
-            report["models"].append(measure(model, arguments.device, tile_px, task, sensors, say))
+            report["models"].append(measure(model, asked.device, tile_px, task, sensors, say))
     return report
 
 
@@ -114,36 +197,33 @@ def _compared(report: dict[str, Any], earlier: dict[str, Any], tolerance: float)
         print(f"differs: {difference}")
     slower = [change.what for change in changes if change.verdict == "slower"]
     if slower:
-        print(f"sarwater-benchmark: slower by more than {tolerance:.1%}: {'; '.join(slower)}", file=sys.stderr)
+        print(f"sarwater benchmark: slower by more than {tolerance:.1%}: {'; '.join(slower)}", file=sys.stderr)
     return 1 if slower else 0
 
 
-def _task(arguments: argparse.Namespace) -> Task:
+def _task(asked: _Asked) -> Task:
     """What to measure. Raises UsageError for what cannot be."""
     from runtime.benchmarking.measure import Task
     from runtime.benchmarking.timing import Patience
 
-    if not arguments.seconds > 0:
-        raise UsageError(f"--seconds {arguments.seconds:g}: expected a time limit above 0")
-    if arguments.starts < 0:
-        raise UsageError(f"--starts {arguments.starts}: expected a number of processes, 0 or more")
-    if not arguments.tolerance >= 0:
-        raise UsageError(f"--tolerance {arguments.tolerance:g}: expected a percentage, 0 or more")
+    if not asked.seconds > 0:
+        raise UsageError(f"--seconds {asked.seconds:g}: expected a time limit above 0")
+    if asked.starts < 0:
+        raise UsageError(f"--starts {asked.starts}: expected a number of processes, 0 or more")
     return Task(
-        batches=whole_numbers("--batch", arguments.batch, 1) if arguments.batch else None,
-        tiles_px=whole_numbers("--tile", arguments.tile, 32) if arguments.tile else (),
-        scene_px=_size(arguments.scene),
-        patience=Patience(limit_s=arguments.seconds),
-        starts=arguments.starts,
+        batches=whole_numbers("--batch", asked.batch, 1) if asked.batch else None,
+        tiles_px=whole_numbers("--tile", asked.tile, 32) if asked.tile else (),
+        scene_px=_size(asked.scene),
+        patience=Patience(limit_s=asked.seconds),
+        starts=asked.starts,
     )
 
 
-def _command(arguments: argparse.Namespace) -> str:
+def _command(names: Sequence[str], asked: _Asked) -> str:
     """The command without where its results go, so that it gives the same figures wherever it is repeated."""
-    words = ["sarwater-benchmark", *arguments.models]
-    for name in ("device", "batch", "tile", "scene", "seconds", "starts"):
-        value = getattr(arguments, name)
-        if value != _parser().get_default(name):
+    words = ["sarwater", "benchmark", *names]
+    for name, value in asdict(asked).items():
+        if value != getattr(_DEFAULTS, name):
             words += [f"--{name}", str(value)]
     return shlex.join(words)
 
@@ -153,7 +233,7 @@ def _warn_if_busy(report: dict[str, Any]) -> None:
     others = max((conditions["others_cpus"] or 0.0 for conditions in seen), default=0.0)
     if others > BUSY_CPUS:
         print(
-            f"sarwater-benchmark: other processes kept {others:.1f} CPUs busy meanwhile: these figures are too slow",
+            f"sarwater benchmark: other processes kept {others:.1f} CPUs busy meanwhile: these figures are too slow",
             file=sys.stderr,
         )
 
@@ -179,44 +259,17 @@ def _size(text: str) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error}); free disk space or choose another folder") from error
-
-
 def _saying(prefix: str) -> Callable[[str], None]:
     return lambda text: print(prefix + text, file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sarwater-benchmark",
-        description="Measure how fast models run on this machine: the network alone, whole scenes, start-up.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("models", nargs="*", metavar="MODEL", help=f"a name, an .onnx or an .engine file (default: {DEFAULT_MODEL})")
-    add("--device", default="auto", help="as in sarwater-predict (default: %(default)s)")
-    add("--batch", metavar="LIST", help="tiles handed over at a time (default: 1,2,4,8, as far as an engine goes)")
-    add("--tile", metavar="LIST", help="tile sizes in pixels (default: the model's own; an engine's is fixed)")
-    add("--scene", default="4096x4096", metavar="WxH", help="simulated scene in pixels, or none (default: %(default)s)")
-    add("--seconds", type=float, default=30.0, metavar="S", help="time limit of each measurement (default: 30)")
-    add("--starts", type=int, default=3, metavar="N", help="processes to time the start-up, 0 for none (default: 3)")
-    add("--json", type=Path, metavar="F", help="write the whole report")
-    add("--markdown", type=Path, metavar="F", help="write the tables as a benchmarks/results-<device>.md")
-    add("--plot", type=Path, metavar="F.png", help="draw latency and throughput (needs matplotlib)")
-    add("--compare", type=Path, metavar="EARLIER.json", help="exit with 1 if slower than that report")
-    add("--tolerance", type=float, default=TOLERANCE_PERCENT, metavar="PERCENT", help="slower than that (default: 5)")
-    add("--start-once", action="store_true", help=argparse.SUPPRESS)
-    return parser
+def main(argv: Sequence[str] | None = None) -> int:
+    """Raises the errors of `sarwater.errors`."""
+    return invoke(benchmark, argv)
 
 
 def cli() -> int:
-    return run_command(main)
+    return run(benchmark)
 
 
 if __name__ == "__main__":

@@ -1,106 +1,151 @@
-"""`sarwater-queue`: look into the ledger while the daemon runs, and decide about scenes in quarantine.
-
-sarwater-queue list [--json] [STATUS ...]
-sarwater-queue show JOB
-sarwater-queue requeue JOB ...
-sarwater-queue drop JOB ...
-sarwater-queue stats
-"""
+"""`sarwater queue`: look into the ledger while the daemon runs, and decide about scenes in quarantine."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
+
 from runtime.daemon.folders import Folders
 from runtime.daemon.ledger import CLAIMED, FILE_NAME, WAITING, Ledger, Row, Status
-from sarwater.command import run_command
-from sarwater.errors import SarwaterError, UsageError
+from sarwater.command import Group, invoke, option, run
+from sarwater.errors import SarwaterError, UsageError, expected
 
+_STATUSES = (*Status.__members__, "ALL")
+_EXAMPLES = """
+sarwater queue list --state /var/lib/sarwater
+sarwater queue list QUARANTINED --json
+sarwater queue show 17
+sarwater queue requeue 17 18
+sarwater queue drop 19
+sarwater queue stats
+"""
 _PENDING = (*WAITING, *CLAIMED, Status.QUARANTINED)
 _COLUMNS = ("id", "status", "name", "size_bytes", "priority", "attempts", "seen_utc", "reason")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Raises UsageError for a job that is not there or in the wrong status."""
-    arguments = _parser().parse_args(argv)
-    named: str | None = arguments.state or os.environ.get("SARWATER_STATE")
+def _at(function: Callable[..., int]) -> Callable[..., int]:
+    """`--state` and `--json`, before the subcommand or after it."""
+    for add in (
+        option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
+        option("--state", metavar="DIR", help="The daemon's state folder. [default: $SARWATER_STATE]"),
+    ):
+        function = add(function)
+    return function
+
+
+@click.group("queue", cls=Group, help="Look into the daemon's ledger, and decide about scenes.", examples=_EXAMPLES)
+@_at
+@click.pass_context
+def queue(ctx: click.Context, state: str | None, as_json: bool) -> int:
+    ctx.obj = {"state": state, "as_json": as_json}
+    return 0
+
+
+@contextmanager
+def _ledger(state: str | None, *, read_only: bool) -> Iterator[tuple[Ledger, Path]]:
+    """The ledger of the folder named, on either side of the subcommand, or else in the environment. Raises UsageError
+    where there is none."""
+    named = state or click.get_current_context().obj["state"] or os.environ.get("SARWATER_STATE")
     if not named:
         raise UsageError("no state folder named; give --state DIR, or set SARWATER_STATE")
-    state = Path(named)
-    if not (state / FILE_NAME).is_file():
-        raise UsageError(f"{state / FILE_NAME}: no such ledger; expected the state folder of a daemon")
+    file = Path(named) / FILE_NAME
+    if not file.is_file():
+        raise UsageError(f"{file}: no such ledger; expected the state folder of a daemon")
     try:
-        with Ledger(state / FILE_NAME, read_only=arguments.command in ("list", "show", "stats")) as ledger:
-            return _run(arguments, ledger, state)
+        with Ledger(file, read_only=read_only) as ledger:
+            yield ledger, Path(named)
     except sqlite3.OperationalError as error:
-        raise SarwaterError(f"{state / FILE_NAME}: {error}; run this as the daemon's user") from error
+        raise SarwaterError(f"{file}: {error}; run this as the daemon's user") from error
+
+
+def _wants_json(as_json: bool) -> bool:
+    return as_json or bool(click.get_current_context().obj["as_json"])
+
+
+@queue.subcommand(
+    "list",
+    f"Scenes that are pending or in quarantine, or of the status named. A STATUS is one of: {', '.join(_STATUSES)}.",
+)
+@click.argument("statuses", nargs=-1, metavar="[STATUS]...")
+@_at
+def list_command(statuses: Sequence[str], state: str | None, as_json: bool) -> int:
+    with _ledger(state, read_only=True) as (ledger, _):
+        _print_rows(ledger.rows(*_statuses(statuses)), _wants_json(as_json))
+    return 0
+
+
+@queue.subcommand("stats", "How many scenes have which status.")
+@_at
+def stats_command(state: str | None, as_json: bool) -> int:
+    with _ledger(state, read_only=True) as (ledger, _):
+        _print_pairs({key.value: count for key, count in ledger.counts().items()}, _wants_json(as_json))
+    return 0
+
+
+@queue.subcommand("show", "All that is known of a scene.")
+@click.argument("job", type=int, metavar="JOB")
+@_at
+def show_command(job: int, state: str | None, as_json: bool) -> int:
+    with _ledger(state, read_only=True) as (ledger, _):
+        _print_pairs(_facts(_row(ledger, job)), _wants_json(as_json))
+    return 0
+
+
+@queue.subcommand("requeue", "Send finished or quarantined scenes round again, with all counts at 0.")
+@click.argument("jobs", nargs=-1, required=True, type=int, metavar="JOB...")
+@_at
+def requeue_command(jobs: Sequence[int], state: str | None, as_json: bool) -> int:
+    return _decide(_requeue, jobs, state)
+
+
+@queue.subcommand("drop", "Delete quarantined scenes for good.")
+@click.argument("jobs", nargs=-1, required=True, type=int, metavar="JOB...")
+@_at
+def drop_command(jobs: Sequence[int], state: str | None, as_json: bool) -> int:
+    return _decide(_drop, jobs, state)
+
+
+def _decide(decide: Callable[[Ledger, Folders, Row], None], jobs: Sequence[int], named: str | None) -> int:
+    with _ledger(named, read_only=False) as (ledger, state):
+        paths = ledger.folders()
+        folders = Folders(paths["incoming"], paths["outgoing"], state)
+        for job in jobs:
+            decide(ledger, folders, _row(ledger, job))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Raises UsageError for a job that is not there or of the wrong status."""
+    return invoke(queue, argv)
 
 
 def cli() -> int:
-    return run_command(main)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sarwater-queue", description="Look into the daemon's ledger, and mend it.")
-    parser.add_argument("--state", metavar="DIR", help="the daemon's state folder (default: $SARWATER_STATE)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("list", help="scenes that are pending or in quarantine, or of the status named")
-    names = [status.value for status in Status]
-    listing.add_argument(
-        "statuses", nargs="*", metavar="STATUS", type=str.upper, help=f"out of {', '.join(names)}, ALL"
-    )
-    commands.add_parser("stats", help="how many scenes have which status")
-    for name, text in {
-        "show": "all that is known of a scene",
-        "requeue": "send finished or quarantined scenes round again, with all counts at 0",
-        "drop": "delete quarantined scenes for good",
-    }.items():
-        command = commands.add_parser(name, help=text)
-        command.add_argument("jobs", nargs=1 if name == "show" else "+", type=int, metavar="JOB")
-    return parser
-
-
-def _run(arguments: argparse.Namespace, ledger: Ledger, state: Path) -> int:
-    match arguments.command:
-        case "list":
-            _print_rows(ledger.rows(*_statuses(arguments.statuses)), arguments.json)
-        case "stats":
-            counts = {status.value: count for status, count in ledger.counts().items()}
-            _print_pairs(counts, arguments.json)
-        case "show":
-            _print_pairs(_facts(_row(ledger, arguments.jobs[0])), arguments.json)
-        case "requeue" | "drop" as command:
-            paths = ledger.folders()
-            folders = Folders(paths["incoming"], paths["outgoing"], state)
-            for job in arguments.jobs:
-                (_requeue if command == "requeue" else _drop)(ledger, folders, _row(ledger, job))
-    return 0
+    return run(queue)
 
 
 def _statuses(names: Sequence[str]) -> tuple[Status, ...]:
     if not names:
         return _PENDING
-    if "ALL" in names:
-        return tuple(Status)
-    if unknown := [name for name in names if name not in Status.__members__]:
-        raise UsageError(f"{unknown[0]}: no such status; expected some of {', '.join(Status.__members__)}, ALL")
-    return tuple(Status[name] for name in names)
+    wanted = [name.upper() for name in names]
+    if unknown := [name for name in wanted if name not in _STATUSES]:
+        raise UsageError(f"{unknown[0]}: no such status; {expected(unknown[0], _STATUSES)}")
+    return tuple(Status) if "ALL" in wanted else tuple(Status[name] for name in wanted)
 
 
 def _row(ledger: Ledger, job: int) -> Row:
     row = ledger.row(job)
     if row is None:
-        raise UsageError(f"job {job}: not in the ledger; `sarwater-queue list all` shows every job")
+        raise UsageError(f"job {job}: not in the ledger; `sarwater queue list all` shows every job")
     return row
 
 

@@ -1,48 +1,112 @@
-"""`sarwater-watch`: watch a folder day and night and turn each scene that arrives into a water mask.
+"""`sarwater watch`: watch a folder day and night and turn each scene that arrives into a water mask.
 
-sarwater-watch --config /etc/sarwater/watch.toml
-sarwater-watch --incoming IN --outgoing OUT --state STATE --once
-sarwater-watch check /etc/sarwater/watch.toml
+sarwater watch --config /etc/sarwater/watch.toml
+sarwater watch --incoming IN --outgoing OUT --state STATE --once
+sarwater watch check /etc/sarwater/watch.toml
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from sarwater.command import run_command
-from sarwater.errors import DependencyMissing
+import click
+
+from runtime.commands.options import ALIASES
+from runtime.daemon.config import Config
+from sarwater.command import Group, given, invoke, option, record_options, run
+from sarwater.errors import ConfigurationError, UsageError
+from sarwater.request import Limits, Request
 
 _LEVELS = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 """Python's levels in the journal's numbers (sd-daemon(3))."""
+_EXAMPLES = """
+sarwater watch --config /etc/sarwater/watch.toml
+sarwater watch --incoming in --outgoing out --state state --once
+sarwater watch --config watch.toml --threshold 0.4 --products mask,polygons
+sarwater watch check /etc/sarwater/watch.toml
+"""
+_MORE = """
+Defaults, --config, the environment (SARWATER_SETTLE_S=2) and flags are read in this order. Every setting is a key of
+the TOML file, a variable of the environment and a flag: settle_s, SARWATER_SETTLE_S, --settle-s.
+"""
+_FOLDERS = ("incoming", "outgoing", "state")
+_INBOX = (
+    *("ignore", "accept", "settle_s", "scan_s", "require_marker", "read_only_inbox", "after", "product_timeout_s"),
+    "priority",
+)
+_PATIENCE = (
+    *("max_claimed", "max_attempts", "max_worker_deaths", "max_interruptions", "retry_first_s", "retry_cap_s"),
+    *("free_fraction", "scene_s", "stall_s", "start_s", "stop_s"),
+)
+_SCENE = tuple(name for name in Request.model_fields if name not in Limits.model_fields)
+_NAMED = {
+    "folders": _FOLDERS,
+    "model and scenes": ("model", "device", *_SCENE),
+    "inbox": _INBOX,
+    "attempts and time limits": _PATIENCE,
+    "limits of a scene": tuple(Limits.model_fields),
+}
+_GROUPS: Mapping[str, Sequence[str]] = {
+    group: [name for name in names if name in Config.model_fields] for group, names in _NAMED.items()
+} | {"records": [name for name in Config.model_fields if not any(name in names for names in _NAMED.values())]}
+"""Every setting, in groups; those that no group names are about records."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Raises the errors of `sarwater.errors`; the exit codes are theirs."""
-    arguments = vars(_parser().parse_args(argv))
-    command, file, once = (arguments.pop(name, None) for name in ("command", "config", "once"))
+@click.group(
+    "watch",
+    cls=Group,
+    help="Watch a folder and write a georeferenced water mask for each SAR scene that arrives.",
+    examples=_EXAMPLES,
+    more=_MORE,
+    invoke_without_command=True,
+    subcommand_metavar="[check CONFIG]",
+)
+@option("--config", group="folders", type=click.Path(path_type=Path), metavar="FILE", help="Settings in TOML.")
+@option("--once", group="folders", is_flag=True, help="Work off what is complete in the inbox, then exit.")
+@record_options(Config, _GROUPS, ALIASES)
+@click.pass_context
+def watch(ctx: click.Context, /, config: Path | None, once: bool, **flags: Any) -> int:
+    ctx.obj = given(flags)
+    if ctx.invoked_subcommand is not None:
+        return 0
+    from runtime.daemon.config import load
+    from runtime.daemon.supervisor import Supervisor
+
+    settings = _start(config, ctx.obj)
+    supervisor: Any = Supervisor(settings, once=once, reload=lambda: load(config, ctx.obj))
     try:
-        from runtime.daemon import check, config
-        from runtime.daemon.supervisor import Supervisor
-    except ModuleNotFoundError as error:
-        raise DependencyMissing(f"{error.name} is not installed; install sarwater with its dependencies") from error
+        done = supervisor.run()
+    except UsageError as error:
+        raise ConfigurationError(str(error)) from None  # of a setting: a restart cannot help
+    return done if isinstance(done, int) else 0
+
+
+@watch.subcommand("check", "Validate the settings, open model and inbox, and say what would happen.")
+@click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG")
+@record_options(Config, _GROUPS, ALIASES)
+@click.pass_context
+def check(ctx: click.Context, /, config: Path, **flags: Any) -> int:
+    from runtime.daemon.check import report
+
+    try:
+        return report(_start(config, ctx.obj | given(flags)))
+    except UsageError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _start(file: Path | None, flags: Mapping[str, str]) -> Config:
+    """The settings, once the log is set up. Raises ConfigurationError."""
+    from runtime.daemon.config import load
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if "JOURNAL_STREAM" in os.environ:
         logging.getLogger().handlers[0].setFormatter(_JournalFormatter())
-    settings = config.load(file, arguments)
-    if command == "check":
-        return check.report(settings)
-    Supervisor(settings, once=bool(once), reload=lambda: config.load(file, arguments)).run()
-    return 0
-
-
-def cli() -> int:
-    return run_command(main)
+    return load(file, flags)
 
 
 class _JournalFormatter(logging.Formatter):
@@ -52,49 +116,13 @@ class _JournalFormatter(logging.Formatter):
         return f"<{_LEVELS.get(record.levelno, 6)}>{record.getMessage()}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    settings = _settings()
-    parser = argparse.ArgumentParser(
-        prog="sarwater-watch",
-        description="Watch a folder and write a georeferenced water mask for each SAR scene that arrives.",
-        usage="%(prog)s [--config FILE] [--once] [settings]\n       %(prog)s check CONFIG [settings]",
-        epilog="Defaults, --config, the environment (SARWATER_SETTLE_S=2) and flags are read in this order.",
-        parents=[settings],
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
-    parser.add_argument("--once", action="store_true", help="work off what is complete in the inbox, then exit")
-    commands = parser.add_subparsers(dest="command", metavar="")
-    check = commands.add_parser(
-        "check",
-        parents=[settings],
-        allow_abbrev=False,
-        help="validate the settings, open model and inbox, and say what would happen",
-    )
-    check.add_argument("config", type=Path, metavar="CONFIG", help="settings in TOML")
-    return parser
+def main(argv: Sequence[str] | None = None) -> int:
+    """Raises the errors of `sarwater.errors`; the exit codes are theirs."""
+    return invoke(watch, argv)
 
 
-def _settings() -> argparse.ArgumentParser:
-    """A flag for every setting, as runtime.daemon.config describes it."""
-    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    group = parser.add_argument_group("settings")
-    try:
-        from runtime.daemon.config import Config
-    except ModuleNotFoundError as error:
-        group.description = f"not listed, because {error.name} is not installed"
-        return parser
-    for key, field in Config.model_fields.items():
-        text = (field.description or "").replace("%", "%%")
-        default = "" if field.is_required() or field.default is None else f" (default: {_shown(field.default)})"
-        group.add_argument("--" + key.replace("_", "-"), dest=key, metavar="VALUE", help=text + default)
-    return parser
-
-
-def _shown(default: object) -> str:
-    if isinstance(default, tuple):
-        return ",".join(str(getattr(item, "folder", item)) for item in default).replace("%", "%%") or "none"
-    return str(default).lower() if isinstance(default, bool) else str(default)
+def cli() -> int:
+    return run(watch)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`sarwater-watch check`: try everything that a start would need, change nothing, and say what would happen."""
+"""`sarwater watch check`: try everything that a start would need, change nothing, and say what would happen."""
 
 from __future__ import annotations
 

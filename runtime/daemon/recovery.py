@@ -46,7 +46,7 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, no_space: bool 
 
 
 def _adopt_masks(ledger: Ledger, folders: Folders) -> None:
-    """Masks that the ledger does not know, because it was lost or because `sarwater-predict` made them there: their
+    """Masks that the ledger does not know, because it was lost or because `sarwater predict` made them there: their
     tags say what they were made of, so that nothing is made twice, under whatever name its scene comes."""
     unknown = (mask for mask in folders.outgoing.glob(mask_name("*")) if not ledger.knows_mask(mask.name))
     tags = {mask.name: tags_of(mask) for mask in unknown}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from runtime.products.base import Product
 from runtime.products.confidence import Confidence
@@ -11,7 +10,7 @@ from runtime.products.mask import WaterMask
 from runtime.products.polygons import WaterPolygons
 from runtime.products.quicklook import Quicklook
 from runtime.products.stac import StacItem
-from sarwater.errors import SettingInvalid
+from sarwater.errors import SettingInvalid, expected
 
 PRODUCTS: tuple[type[Product], ...] = (WaterMask, Confidence, WaterPolygons, Quicklook, StacItem)
 
@@ -23,7 +22,5 @@ def chosen(names: Sequence[str] | None) -> tuple[type[Product], ...]:
     known = {product.name: product for product in PRODUCTS}
     for name in names or ():
         if name not in known:
-            close = get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"expected some of: {', '.join(known)}"
-            raise SettingInvalid(f"product {name!r} is unknown; {hint}", "products")
+            raise SettingInvalid(f"product {name!r} is unknown; {expected(name, known)}", "products")
     return tuple(product for product in PRODUCTS if names is None or product is WaterMask or product.name in names)

@@ -1,5 +1,8 @@
 """What every product has in common. One file here per product; runtime/products/__init__.py is their registry.
 
+A new product says its name, suffix, help and asset, and how rows become a file; commands, the daemon, the STAC item and
+the Python front door take it from the registry.
+
 A product's life: it is made with the scene that is open, `write` takes finished rows from north to south, `see` the
 pixels that they come of, `finish` completes the file, and `close` (always called) lets go of it.
 """
@@ -19,6 +22,7 @@ from sarwater.errors import OutputError
 from sarwater.manifest import ModelManifest
 from sarwater.request import Request
 from sarwater.scenes.model_input import Bool, ModelInput, Pixels
+from sarwater.tags import MASK_KEY_TAG, setting_tag
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class Product(ABC):
     """Whether it is finished after the others, for it describes them."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Fields of the request that change this product and not the mask."""
+    sees: ClassVar[bool] = False
+    """Whether `see` does anything."""
+    seen: Any = None
+    """What `see` gathered. Another product of this kind and scene may be given it instead of seeing the scene again."""
 
     def __init__(self, path: Path, scene: ModelInput, request: Request) -> None:
         self.path = path
@@ -60,13 +68,24 @@ class Product(ABC):
     def file_name(cls, stem: str) -> str:
         return stem + cls.suffix
 
-    def see(self, row: int, rows: Pixels, valid: Bool | None) -> None:
-        """Pixels (C, n, W) of the scene from `row` on, from the reading thread; for products that show them."""
+    @classmethod
+    def is_current(cls, path: Path, key: str, request: Request) -> bool:
+        """Whether the file at `path` is this product of the mask with this key, made with the request's settings."""
+        tags = cls.tags_in(path)
+        return tags.get(MASK_KEY_TAG) == key and cls.setting_tags(request).items() <= tags.items()
 
-    @property
-    def sees(self) -> bool:
-        """Whether `see` does anything."""
-        return type(self).see is not Product.see
+    @classmethod
+    def setting_tags(cls, request: Request) -> dict[str, str]:
+        """What the file says of `settings`."""
+        return {setting_tag(name): str(getattr(request, name)) for name in cls.settings}
+
+    @classmethod
+    @abstractmethod
+    def tags_in(cls, path: Path) -> Mapping[str, str]:
+        """What the file at `path` says of its making; nothing where it is missing or no product of this kind."""
+
+    def see(self, row: int, rows: Pixels, valid: Bool | None) -> None:  # noqa: B027, most products need no pixels
+        """Pixels (C, n, W) of the scene from `row` on, from the reading thread; for products that show them."""
 
     @abstractmethod
     def write(self, finished: FinishedRows) -> None: ...

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.products.base import Making, Product
+from runtime.products.publish import tags_of
 from sarwater.classes import NODATA
 from sarwater.errors import OutputError, SceneError
 from sarwater.request import Request
@@ -49,6 +50,10 @@ class Cog(Product):
                 for value, colour in colours.items():
                     table.SetColorEntry(value, colour)
                 band.SetColorTable(table)
+
+    @classmethod
+    def tags_in(cls, path: Path) -> Mapping[str, str]:
+        return tags_of(path)
 
     def _create(self, scene: ModelInput) -> Any:
         blocks = ["TILED=YES", f"BLOCKXSIZE={BLOCK_PX}", f"BLOCKYSIZE={BLOCK_PX}"]

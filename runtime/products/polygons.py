@@ -9,6 +9,7 @@ the bodies that cross its edge, never the scene's: speckle over a whole scene co
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -36,7 +37,7 @@ STRIP_RUNS = 250_000
 """A strip with more runs of water than this is polygonised in halves: polygons, not pixels, take the memory."""
 MAX_POINTS = 1_000_000
 """A body that would need more corners is cut along a row, and its parts say so (`cut`)."""
-_FIELDS = (("area_m2", ogr.OFTReal), ("pixels", ogr.OFTInteger64), ("cut", ogr.OFTInteger))
+_FIELDS = (("area_m2", "OFTReal"), ("pixels", "OFTInteger64"), ("cut", "OFTInteger"))
 _BATCH = 20_000
 _GAP_PX = 32
 """Dry rows or columns that are worth leaving out; each part costs a call of GDAL's."""
@@ -91,9 +92,19 @@ class WaterPolygons(Product):
             self._dataset = self._attempt(lambda: driver.Create(str(path), 0, 0, 0, gdal.GDT_Unknown))
             self._layer = self._attempt(lambda: self._dataset.CreateLayer("water", self._place.crs, ogr.wkbPolygon))
             for name, kind in _FIELDS:
-                self._layer.CreateField(ogr.FieldDefn(name, kind))
+                self._layer.CreateField(ogr.FieldDefn(name, getattr(ogr, kind)))
             self._feature = ogr.Feature(self._layer.GetLayerDefn())
             self._dataset.StartTransaction()
+
+    @classmethod
+    def tags_in(cls, path: Path) -> Mapping[str, str]:
+        try:
+            # An absolute path of a real file: never one of GDAL's connection strings.
+            dataset = gdal.OpenEx(str(path.resolve()), gdal.OF_VECTOR | gdal.OF_READONLY, ["GPKG"])
+        except RuntimeError:
+            return {}
+        found: dict[str, str] = dataset.GetMetadata()
+        return found
 
     def write(self, finished: FinishedRows) -> None:
         self._rows.append((finished.mask == WATER).view(np.uint8))
@@ -105,13 +116,14 @@ class WaterPolygons(Product):
     def finish(self, making: Making) -> None:
         self._strip_of_rows()
         self._attempt(self._dataset.CommitTransaction)
+        tags = {**making.tags, **self.setting_tags(self.request)}
+        self._attempt(lambda: self._dataset.SetMetadata(tags))
         self._layer = self._feature = None
         dataset, self._dataset = self._dataset, None
         self._attempt(lambda: close_dataset(dataset))
         try:
             # Not every error reaches us while GDAL closes a file: look whether all of it is there.
-            with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as database:
-                (found,) = database.execute("SELECT count(*) FROM water").fetchone()
+            found = count_polygons(self.path)
         except sqlite3.Error as error:
             raise OutputError(
                 f"{self.path.name}: was not written whole ({error}); free disk space and run again"
@@ -143,23 +155,24 @@ class WaterPolygons(Product):
         names = _Names()
         for polygon in polygonise(water, top):
             _, _, north, south = polygon.GetEnvelope()
-            reaches_up = north == top and above.any()
-            reaches_down = south == bottom < self._height
+            reaches_up, reaches_down = north == top and above.any(), south == bottom < self._height
             if not reaches_up and not reaches_down:
                 self._emit(polygon, cut=False)
                 continue
-            number = next(self._numbers)
-            self._bodies[number] = _Body([polygon.Clone()], polygon.GetGeometryRef(0).GetPointCount())
+            number = self._hold(polygon)
             if reaches_up:
-                for start, stop in _runs_along(polygon, top):
-                    for neighbour in np.unique(above[start:stop]):
-                        if neighbour:
-                            names.join(number, int(neighbour))
+                _join_above(names, number, polygon, top, above)
             if reaches_down:
                 for start, stop in _runs_along(polygon, bottom):
                     self._below[start:stop] = number
         self._merge(names)
         self._close_bodies()
+
+    def _hold(self, polygon: Any) -> int:
+        """Keep a piece that goes on beyond its strip; its number."""
+        number = next(self._numbers)
+        self._bodies[number] = _Body([polygon.Clone()], polygon.GetGeometryRef(0).GetPointCount())
+        return number
 
     def _merge(self, names: _Names) -> None:
         for number in sorted(self._bodies):
@@ -212,6 +225,26 @@ class WaterPolygons(Product):
             self._dataset.StartTransaction()
 
 
+def count_polygons(path: Path) -> int:
+    """How many a GeoPackage of ours holds. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        (found,) = database.execute("SELECT count(*) FROM water").fetchone()
+        return int(found)
+
+
+def read_polygons(path: Path) -> list[dict[str, Any]]:
+    """The water bodies in a GeoPackage of ours as GeoJSON features, in its CRS."""
+    dataset = gdal.OpenEx(str(path.resolve()), gdal.OF_VECTOR | gdal.OF_READONLY, ["GPKG"])
+    return [
+        {
+            "type": "Feature",
+            "geometry": json.loads(feature.GetGeometryRef().ExportToJson()),
+            "properties": {name: feature[name] for name, _ in _FIELDS},
+        }
+        for feature in dataset.GetLayer("water")
+    ]
+
+
 class _Names:
     """Union-find over body numbers; the smallest number of a body is its name."""
 
@@ -230,6 +263,14 @@ class _Names:
         low, high = sorted((self.root(one), self.root(other)))
         if low != high:
             self._parents[high] = low
+
+
+def _join_above(names: _Names, number: int, polygon: Any, top: int, above: npt.NDArray[np.int32]) -> None:
+    """Give the piece `number` one name with the bodies of the last row of the strip above, (W,), that it continues."""
+    for start, stop in _runs_along(polygon, top):
+        for neighbour in np.unique(above[start:stop]):
+            if neighbour:
+                names.join(number, int(neighbour))
 
 
 def polygonise(water: UInt8, top: int = 0) -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """From staged products to visible ones: sidecars first, the mask last, each step durable before the next.
 
-The mask is the commit point. A mask that is visible is complete and carries its job key; sidecars without a mask
+The mask is the commit point. A mask that is visible is complete and carries its key; sidecars without a mask
 are what a crash left of an unfinished commit, and the next attempt replaces them.
 """
 
@@ -16,11 +16,10 @@ from xml.etree import ElementTree
 from sarwater.atomic import fsync_folder
 from sarwater.errors import OutputError, SceneError
 from sarwater.scenes import tiff
+from sarwater.tags import MASK_KEY_TAG
 
-MASK_KEY_TAG = "SARWATER_MASK_KEY"
-INPUT_TAG = "SARWATER_INPUT_SHA256"
 STAGING_GLOB = ".*.tmp"
-"""Folders of staged products in an output folder; any that no running job owns is a leftover."""
+"""Folders of staged products in an output folder; any that no running process owns is a leftover."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def discard(staged: StagedProducts) -> None:
 
 
 def drop_leftovers(out_dir: Path) -> int:
-    """Remove what dead jobs left in `out_dir`, and return how many; only for the one process that owns it."""
+    """Remove what dead processes left in `out_dir`, and return how many; only for the one process that owns it."""
     leftovers = [path for path in out_dir.glob(STAGING_GLOB) if path.is_dir() and not path.is_symlink()]
     for folder in leftovers:
         shutil.rmtree(folder, ignore_errors=True)
@@ -97,7 +96,7 @@ def drop_leftovers(out_dir: Path) -> int:
 
 
 def mask_key_of(mask: Path) -> str | None:
-    """The job key in a mask's tags; None where the file is missing or is no mask of ours. Needs no GDAL."""
+    """The key in a mask's tags; None where the file is missing or is no mask of ours. Needs no GDAL."""
     return tags_of(mask).get(MASK_KEY_TAG)
 
 
@@ -112,14 +111,14 @@ def tags_of(mask: Path) -> dict[str, str]:
 
 
 def is_published(mask: Path, mask_key: str) -> bool:
-    """Whether `mask` is there already as the mask of this job, for good: whoever linked it may have died before the
-    folder was synced. Raises OutputError where it is another job's."""
+    """Whether `mask` is there already as the mask of this key, for good: whoever linked it may have died before the
+    folder was synced. Raises OutputError where it is another mask."""
     if not mask.exists():
         return False
     if mask_key_of(mask) != mask_key:
         raise OutputError(
             f"{mask}: exists and is the mask of another scene, model or setting; "
-            "choose another output folder, or pass --overwrite"
+            "choose another output folder, or pass --overwrite (in Python: overwrite=True)"
         )
     fsync_folder(mask.parent)
     return True

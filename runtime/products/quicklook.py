@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +35,14 @@ _FOOTER_PX = 64
 _INK, _PAPER = (24, 28, 36), (250, 250, 247)
 
 
+@dataclass(frozen=True)
+class _Echoes:
+    """Sums over the samples of each pixel of the picture, (h, w) float32 each."""
+
+    power: Float32
+    count: Float32
+
+
 class Quicklook(Product):
     """Gathers block means while the scene is read (`see`, from the reading thread) and while rows are finished."""
 
@@ -41,6 +50,7 @@ class Quicklook(Product):
     suffix = "_quicklook.png"
     help = "the scene in decibels with water overlaid, north up; PNG"
     asset_name = "quicklook"
+    sees = True
     asset: ClassVar[Mapping[str, Any]] = {
         "type": "image/png",
         "title": "SAR in decibels with water",
@@ -53,11 +63,19 @@ class Quicklook(Product):
         self._factor = math.ceil(max(scene.height_px, scene.width_px) / LONG_SIDE_PX)
         self._step = max(1, self._factor // _SAMPLES)
         shape = (math.ceil(scene.height_px / self._factor), math.ceil(scene.width_px / self._factor))
-        self._power, self._seen = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self.seen = _Echoes(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
         self._water, self._shadow = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self._covers = ((WATER, self._water), (SHADOW, self._shadow))
         columns = np.arange(0, scene.width_px, self._step) // self._factor
         self._sampled, self._starts = np.unique(columns, return_index=True)  # a sliver at the edge may have no sample
+
+    @classmethod
+    def tags_in(cls, path: Path) -> Mapping[str, str]:
+        try:
+            with Image.open(path, formats=["PNG"]) as picture:
+                return dict(picture.text)
+        except OSError:
+            return {}
 
     def see(self, row: int, rows: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_] | None) -> None:
         """Pixels (C, n, W) of the scene from `row` on; the first channel is shown."""
@@ -70,8 +88,8 @@ class Quicklook(Product):
             power: Float32 = values * values
             if unit.startswith("sigma0"):
                 power = values if unit == "sigma0_linear" else np.power(np.float32(10), values / 10)
-            self._add(self._power[line], np.where(known, power, np.float32(0)))
-            self._add(self._seen[line], known)
+            self._add(self.seen.power[line], np.where(known, power, np.float32(0)))
+            self._add(self.seen.count[line], known)
 
     def write(self, finished: FinishedRows) -> None:
         for line, part in self._lines(finished.row, len(finished.mask)):
@@ -80,12 +98,17 @@ class Quicklook(Product):
             if self.scene.scene.shadow is not None:
                 self._add(self._shadow[line], mask == SHADOW)
 
-    def finish(self, making: Making) -> None:
+    def sheet(self) -> Any:
+        """The picture with its footer, a PIL image, once all rows are written."""
         image, metres_per_px = self._picture()
         height, width, _ = image.shape
         sheet = Image.new("RGB", (max(width, 480), height + _FOOTER_PX), _PAPER)
         sheet.paste(Image.fromarray(image), (0, 0))
         self._footer(ImageDraw.Draw(sheet), sheet.width, height, metres_per_px)
+        return sheet
+
+    def finish(self, making: Making) -> None:
+        sheet = self.sheet()
         texts = PngImagePlugin.PngInfo()
         for name, text in making.tags.items():
             texts.add_text(name, text)
@@ -110,9 +133,10 @@ class Quicklook(Product):
 
     def _picture(self) -> tuple[UInt8, float | None]:
         """((H, W, 3) uint8 north up, metres per pixel), or as it lies and None where the ground is unknown."""
-        count = np.maximum(self._seen, 1)
-        decibels = 10 * np.log10(np.maximum(self._power / count, np.float32(1e-9)))
-        echoes = self._power > 0
+        power, seen = self.seen.power, self.seen.count
+        count = np.maximum(seen, 1)
+        decibels = 10 * np.log10(np.maximum(power / count, np.float32(1e-9)))
+        echoes = power > 0
         low, high = map(float, np.percentile(decibels[echoes], _STRETCH_PERCENT)) if echoes.any() else (0.0, 1.0)
         grey = np.clip((decibels - low) * np.float32(255 / max(high - low, 1e-6)), 0, 255)
         colours = np.empty((*grey.shape, 4), np.uint8)
@@ -122,7 +146,7 @@ class Quicklook(Product):
             for value, share in covers:
                 shade += (COLOURS[value][channel] - grey) * np.minimum(share, 1) * np.float32(_OVERLAY_OPACITY)
             colours[..., channel] = shade
-        colours[..., 3] = np.where(self._seen > 0, 255, 0)
+        colours[..., 3] = np.where(seen > 0, 255, 0)
         return self._north_up(colours)
 
     def _north_up(self, colours: UInt8) -> tuple[UInt8, float | None]:

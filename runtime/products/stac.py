@@ -7,14 +7,18 @@ Sources: STAC 1.1.0 (https://stacspec.org) and its extensions projection 2.0.0, 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from runtime.backends.base import FinishedRows
 from runtime.products.base import Making, Product
 from sarwater.classes import CLASSES
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, sha256_of
+from sarwater.request import Request
 from sarwater.scenes.model_input import ModelInput
+from sarwater.tags import MODEL_SHA256_TAG, VERSION_TAG
 
 EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
@@ -30,6 +34,19 @@ class StacItem(Product):
     help = "STAC item: what was run, on what, and where the time went; JSON"
     sums_up = True
 
+    @classmethod
+    def tags_in(cls, path: Path) -> Mapping[str, str]:
+        properties = read_item(path).get("properties", {})
+        return {name.replace("sarwater:", "SARWATER_").upper(): str(value) for name, value in properties.items()}
+
+    @classmethod
+    def is_current(cls, path: Path, key: str, request: Request) -> bool:
+        """Only if it lists all of the products."""
+        from runtime.products import chosen
+
+        wanted = {product.asset_name for product in chosen(request.products)} - {""}
+        return super().is_current(path, key, request) and wanted <= read_item(path).get("assets", {}).keys()
+
     def write(self, finished: FinishedRows) -> None:
         """Nothing of single rows is in it."""
 
@@ -42,6 +59,15 @@ class StacItem(Product):
         """Nothing is held open."""
 
 
+def read_item(path: Path) -> dict[str, Any]:
+    """The item at `path`; empty where there is none."""
+    try:
+        item = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return item if isinstance(item, dict) else {}
+
+
 def stac_item(stem: str, scene: ModelInput, making: Making) -> dict[str, Any]:
     """A GeoJSON feature; a scene without a georeference has a null geometry and no bounding box.
 
@@ -50,7 +76,7 @@ def stac_item(stem: str, scene: ModelInput, making: Making) -> dict[str, Any]:
     manifest, tags = making.manifest, making.tags
     assets = {product.asset_name: _asset(product) for product in making.products if product.asset_name}
     assets["model"] = {
-        "href": f"urn:sha256:{tags['SARWATER_MODEL_SHA256']}",
+        "href": f"urn:sha256:{tags[MODEL_SHA256_TAG]}",
         "title": f"The network that was run: {manifest.name}",
         "roles": ["mlm:model"],
         "mlm:artifact_type": "onnx" if manifest.engine is None else manifest.engine.flavor,
@@ -67,7 +93,7 @@ def stac_item(stem: str, scene: ModelInput, making: Making) -> dict[str, Any]:
             **_model(manifest),
             "processing:level": "L3",
             "processing:lineage": "water segmentation of SAR backscatter by a neural network, in blended tiles",
-            "processing:software": {"sarwater": tags["SARWATER_VERSION"]},
+            "processing:software": {"sarwater": tags[VERSION_TAG]},
             "sarwater:source_format": scene.scene.format,
             "sarwater:notes": list(scene.notes),
             "sarwater:latency": making.record.to_dict(),

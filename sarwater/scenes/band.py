@@ -13,15 +13,13 @@ import numpy.typing as npt
 from sarwater.errors import SceneUnreadable, UnitMismatch
 from sarwater.request import Window
 from sarwater.scenes.raster import gdal_array
-from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, POWER_UNITS, unlike_power
+from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, POWER_UNITS, UNKNOWN_UNIT, unlike_power
 
 Pixels = npt.NDArray[np.generic]
 Float32 = npt.NDArray[np.float32]
 Calibration = Callable[[Float32, Window], Float32]
 """(H, W) float32 amplitude of a window -> sigma0, linear."""
 
-UNKNOWN_UNIT = "unknown"
-"""Of float pixels that do not say what they are; taken as amplitude, and refused by models for sigma0."""
 _DERIVED_ROWS = 256
 """Rows whose values are derived at a time: what that takes beside the pixels does not grow with the tile."""
 _KEPT_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
@@ -59,15 +57,26 @@ class Band:
         return self.wanted_unit is not None
 
     @property
+    def detached(self) -> Band:
+        """What is known of this band, without its file: it cannot be read."""
+        return replace(self, dataset=None, quadrature=None, calibration=None)
+
+    @property
     def delivered_unit(self) -> str:
         """Of what `read` gives."""
         return self.wanted_unit or self.unit
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        stored = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType))
+        """Of what `read` gives."""
+        stored = self.stored_dtype
         kept = stored in _KEPT_DTYPES and self.quadrature is None and not self.converted
         return stored if kept else np.dtype(np.float32)
+
+    @property
+    def stored_dtype(self) -> np.dtype[np.generic]:
+        stored: np.dtype[np.generic] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType))
+        return stored
 
     def in_unit(self, unit: str, nodata: float | None) -> Band | None:
         """This band as a model's `unit`, or None where there is no way there."""
@@ -95,13 +104,17 @@ class Band:
 
     def read_into(self, out: Pixels, window: Window) -> None:
         """As `read`, into (H, W) `out`; straight from the decoder where nothing is to be done to the pixels."""
-        stored = gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType)
-        if out.dtype == stored and self.quadrature is None and not self.converted:
+        if out.dtype == self.stored_dtype and self.quadrature is None and not self.converted:
             self._stored(window, out)
             return
         for first in range(0, window.height_px, _DERIVED_ROWS):
             part = out[first : first + _DERIVED_ROWS]
             part[...] = self.read(replace(window, y_px=window.y_px + first, height_px=len(part)))
+
+    def read_mask(self, window: Window) -> npt.NDArray[np.bool_]:
+        """(H, W) bool, False where the mask or alpha band says that nothing was measured. Raises SceneUnreadable."""
+        measured: npt.NDArray[np.bool_] = self._decoded(self._raster.GetMaskBand(), window) != 0
+        return measured
 
     def _converted(self, values: Float32, window: Window) -> Float32:
         missing = np.isnan(values) if self.nodata is None else values == self.nodata
@@ -138,8 +151,11 @@ class Band:
         return amplitude
 
     def _stored(self, window: Window, out: Pixels | None = None) -> Any:
+        return self._decoded(self._raster, window, out)
+
+    def _decoded(self, raster: Any, window: Window, out: Pixels | None = None) -> Any:
         try:
-            return self._raster.ReadAsArray(window.x_px, window.y_px, window.width_px, window.height_px, buf_obj=out)
+            return raster.ReadAsArray(window.x_px, window.y_px, window.width_px, window.height_px, buf_obj=out)
         except RuntimeError as error:
             last = window.y_px + window.height_px - 1
             raise SceneUnreadable(
@@ -153,6 +169,7 @@ class Band:
 
     @property
     def _raster(self) -> Any:
+        """Never kept: using GDAL's band after its dataset was let go ends the process."""
         return self.dataset.GetRasterBand(self.number)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from sarwater.errors import ChannelMissing, UnitMismatch
 from sarwater.manifest import Channel
-from sarwater.scenes.band import UNKNOWN_UNIT, Band
+from sarwater.scenes.band import Band
 from sarwater.scenes.scene import Scene
+from sarwater.scenes.units import UNKNOWN_UNIT
 
 _CO_POLARISATIONS = ("hh", "vv")
 
@@ -27,7 +28,7 @@ def choose_bands(
         if channel.name == "gim":
             band = _incidence_band(scene)
         else:
-            band = _find(scene, next(wanted, None if channel.name == "sar" else channel.name), free)
+            band = find_band(scene, next(wanted, None if channel.name == "sar" else channel.name), free)
             free.remove(band)
         in_unit = band.in_unit(channel.unit, nodata)
         if in_unit is None:
@@ -45,8 +46,9 @@ def _incidence_band(scene: Scene) -> Band:
     return scene.incidence.band
 
 
-def _find(scene: Scene, name: str | None, free: Sequence[Band]) -> Band:
-    """The band called `name`, or for None the obvious one: the only one, else the co-polarised one."""
+def find_band(scene: Scene, name: str | None, free: Sequence[Band]) -> Band:
+    """The band called `name` (polarisation or number), or for None the obvious one: the only one, else the co-polarised
+    one. Raises ChannelMissing."""
     offered = ", ".join(band.label for band in scene.bands)
     if name is None:
         if len(free) == 1:
@@ -57,13 +59,13 @@ def _find(scene: Scene, name: str | None, free: Sequence[Band]) -> Band:
             return (co_polarised or known)[0]
         raise ChannelMissing(
             f"{scene.name}: has {len(scene.bands)} bands ({offered}), expected one for each channel of the model or "
-            "bands that name their polarisation; choose with --polarisation NUMBER"
+            "bands that name their polarisation; choose with --polarisations NUMBER"
         )
     for number, band in enumerate(scene.bands, 1):
         if band in free and (name.lower() == band.polarisation or name == str(number)):
             return band
     raise ChannelMissing(
-        f"{scene.name}: has no channel {name!r}; it has {offered}: choose with --polarisation, or another model"
+        f"{scene.name}: has no channel {name!r}; it has {offered}: choose with --polarisations, or another model"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sarwater.errors import UsageError
 from sarwater.scenes.raster import gdal, osr
 from sarwater.upsampling import METRES_PER_DEGREE
 
@@ -35,6 +36,31 @@ class Georeference:
     gcps: tuple[GroundControlPoint, ...] = ()
     gcp_crs_wkt: str = ""
     area_or_point: str = "Area"
+
+    @classmethod
+    def of_affine(cls, transform: Any, crs: Any) -> Georeference:
+        """Of an `affine.Affine` (rasterio's `transform`) or GDAL's six numbers, and a CRS: an EPSG code (32652 or
+        "EPSG:32652"), WKT, or what has `to_wkt()` (rasterio's and pyproj's). Raises UsageError."""
+        try:
+            numbers = tuple(float(number) for number in getattr(transform, "to_gdal", lambda: transform)())
+            _, width, shear, _, skew, height = numbers
+        except (TypeError, ValueError):
+            raise UsageError(f"transform {transform!r}: expected an affine.Affine, or GDAL's six numbers") from None
+        if not np.isfinite(numbers).all() or width * height == shear * skew:
+            raise UsageError(f"transform {transform!r}: not finite, or its pixels have no area")
+        text = crs.to_wkt() if hasattr(crs, "to_wkt") else str(crs)
+        reference = osr.SpatialReference()
+        try:
+            code = text.upper().removeprefix("EPSG:")
+            reference.ImportFromEPSG(int(code)) if code.isdigit() else reference.ImportFromWkt(text)
+        except RuntimeError as error:
+            raise UsageError(f"crs {crs!r}: {error}; expected an EPSG code or WKT") from None
+        return cls(reference.ExportToWkt(), numbers)
+
+    @property
+    def crs(self) -> str:
+        """WKT of what coordinates are in, those of control points too; "" where it is not known."""
+        return self.crs_wkt or self.gcp_crs_wkt
 
     @property
     def known(self) -> bool:

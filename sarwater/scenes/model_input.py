@@ -15,14 +15,14 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from sarwater.errors import UnitMismatch, UsageError
+from sarwater.errors import UnitMismatch
 from sarwater.manifest import Channel
 from sarwater.request import Request, Window
-from sarwater.scenes.band import UNKNOWN_UNIT, Band
+from sarwater.scenes.band import Band
 from sarwater.scenes.channels import choose_bands
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.scene import Scene
-from sarwater.scenes.units import unlike_amplitude
+from sarwater.scenes.units import UNKNOWN_UNIT, unlike_amplitude
 from sarwater.scenes.valid_extent import Columns, is_empty, measured_columns, outside
 from sarwater.tiling import TilePlan
 from sarwater.upsampling import upsampled
@@ -49,7 +49,7 @@ class ModelInput:
     zeros_at_edges: bool = False
     """Whether zeros that reach in from the left or right edge of the scene are taken for nodata."""
     upsampling_factor: int = 1
-    """How many copies of each pixel `strips` gives along each axis (sarwater/upsampling.py)."""
+    """How often `strips` gives each pixel along each axis (sarwater/upsampling.py)."""
     valid_columns: tuple[Columns, Columns] | None = None
     """First measured column of each row of the scene and the one after the last, where somebody has looked."""
     _cleared: bool = False
@@ -68,7 +68,7 @@ class ModelInput:
         return cls(
             scene=scene,
             bands=bands,
-            window=_inside(request.window, scene),
+            window=scene.inside(request.window),
             sar_channels=sar,
             sar_nodata=None if first.converted else nodata,
             zeros_at_edges=_zeros_at_edges(first, nodata, request),
@@ -126,7 +126,7 @@ class ModelInput:
 
     def cropped(self, window: Window) -> ModelInput:
         """The same scene, cut to a window of scene pixels. Raises UsageError where that lies outside of it."""
-        return replace(self, window=_inside(window, self.scene))
+        return replace(self, window=self.scene.inside(window))
 
     def look_through(self, rows_at_a_time: int = 1024) -> None:
         """Read all of the window once: damage shows, and values that cannot be in the unit; the valid extent is noted.
@@ -262,7 +262,9 @@ class ModelInput:
             )
 
     def close(self) -> None:
+        """Close the files. What is known of the scene stays: size, georeference, units, notes."""
         self.scene.close()
+        self.bands = tuple(band.detached for band in self.bands)
 
     def __enter__(self) -> ModelInput:
         return self
@@ -279,16 +281,3 @@ def _zeros_at_edges(band: Band, nodata: float | None, request: Request) -> bool:
     in_db = band.delivered_unit.endswith("_db")
     float_without_nodata = nodata is None and band.dtype.kind == "f"
     return request.nodata is None and not in_db and (bool(nodata) or float_without_nodata)
-
-
-def _inside(window: Window | None, scene: Scene) -> Window:
-    if window is None:
-        return Window(0, 0, scene.width_px, scene.height_px)
-    if (
-        min(window.x_px, window.y_px) < 0
-        or min(window.width_px, window.height_px) < 1
-        or window.x_px + window.width_px > scene.width_px
-        or window.y_px + window.height_px > scene.height_px
-    ):
-        raise UsageError(f"--window {window}: not inside the scene of {scene.width_px} x {scene.height_px} px")
-    return window

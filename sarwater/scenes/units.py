@@ -16,6 +16,8 @@ POWER_UNITS = tuple(
 """Squares of an amplitude, calibrated (the first three) or not."""
 SCENE_UNITS = ("amplitude_dn", *POWER_UNITS)
 """What pixels can be in."""
+UNKNOWN_UNIT = "unknown"
+"""Of float pixels that do not say what they are; taken as amplitude, and refused by models for sigma0."""
 AMPLITUDE_DN_AT_0_DB = 400.0
 """The amplitude that calibrated backscatter of 1 stands for. What models of amplitudes learn from lies around it: the
 simulator's sensors have 300 (KOMPSAT-5) and 450 (Sentinel-1), each varied by 3 dB and more."""
@@ -28,6 +30,16 @@ FARTHEST_DB = 100.0
 """From 0 dB: no backscatter is so dark, and no intensity in DN so bright."""
 BRIGHTEST = 10.0
 """Calibrated backscatter above it, which is 10 dB in either scale, is a bright target, not a scene."""
+
+
+def unit_of(dtype: np.dtype[Any]) -> str:
+    """Of pixels that say nothing of it: integers and complex numbers are amplitudes, floats may be anything."""
+    return UNKNOWN_UNIT if dtype.kind == "f" else "amplitude_dn"
+
+
+def nodata_of(dtype: np.dtype[Any]) -> float | None:
+    """Where nothing is declared: 0 for integers and complex numbers, as KOMPSAT-5 and Sentinel-1 products have it."""
+    return 0.0 if dtype.kind in "iuc" else None
 
 
 def unlike_amplitude(pixels: npt.NDArray[Any], nodata: float | None = None) -> str | None:

@@ -1,26 +1,3 @@
-from __future__ import annotations
+from tests.support.fixtures import backend, model, out
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from runtime.backends import Backend, open_backend
-from sarwater.models import Model
-from tests.support.models import box_model
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return box_model(tmp_path_factory.mktemp("model") / "box.onnx")
-
-
-@pytest.fixture(scope="session")
-def backend(model: Model) -> Iterator[Backend]:
-    with open_backend(model) as opened:
-        yield opened
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
+__all__ = ["backend", "model", "out"]

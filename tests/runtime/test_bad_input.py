@@ -21,7 +21,8 @@ from osgeo import gdal
 from runtime.commands.predict import main
 from sarwater.command import run_command
 from sarwater.models import Model
-from tests.support.deliveries import write_hdf5, write_k5_folder, write_safe
+from sarwater.tags import MASK_KEY_TAG
+from tests.support.deliveries import write_hdf5, write_k5_folder, write_manifest, write_safe
 from tests.support.rasters import lake_scene, read_raster, wkt, write_geotiff
 
 LAYOUTS = {
@@ -154,8 +155,20 @@ def wrong_content(folder: Path, pixels: np.ndarray) -> Iterator[tuple[Path, set[
     with h5py.File(folder / "other.h5", "w") as file:
         file["temperature"] = np.zeros((4, 4))
     yield folder / "other.h5", {"scene_unreadable"}
-    safe = write_safe(folder / "no-grd.SAFE", {})
-    yield safe, {"scene_unreadable"}
+    yield write_safe(folder / "nothing.SAFE", {}), {"scene_incomplete"}
+    complex_ = write_safe(folder / "no-grd.SAFE", {"vv": pixels})
+    measurement = next((complex_ / "measurement").iterdir())
+    measurement.rename(measurement.with_name(measurement.name.replace("-grd-", "-slc-")))
+    yield write_manifest(complex_), {"scene_unreadable"}
+    cut = write_safe(folder / "cut.SAFE", {"vv": pixels})
+    measurement = next((cut / "measurement").iterdir())
+    measurement.write_bytes(measurement.read_bytes()[:-100])
+    yield cut, {"scene_incomplete"}
+    lone = write_k5_folder(folder / "no-aux", pixels)
+    next(lone.glob("*_Aux.xml")).unlink()
+    yield lone, {"scene_incomplete"}
+    product = write_geotiff(folder / "product.tif", pixels, metadata={MASK_KEY_TAG: "0" * 64})
+    yield product, {"scene_is_product"}
     unequal = write_safe(folder / "unequal.SAFE", {"vv": pixels, "vh": pixels[:99]})
     yield unequal, {"scene_unreadable"}
 

@@ -1,4 +1,4 @@
-"""Scenes of coarser pixels than the model knows: enlarged for it, and answered in their own pixels."""
+"""Scenes of coarser pixels than the model knows: upsampled for it, and answered in their own pixels."""
 
 from __future__ import annotations
 
@@ -49,31 +49,31 @@ def products(scene: Path, model: Path, out: Path, *options: str) -> tuple[np.nda
     return read_raster(out / f"{scene.stem}_water.tif"), read_raster(out / f"{scene.stem}_confidence.tif"), stac
 
 
-@pytest.mark.parametrize(("pixel_m", "copies"), [(30.0, 1), (60.0, 2), (90.0, 3), (400.0, 4)])
-def test_the_answer_is_the_mean_over_the_copies_in_the_scenes_own_pixels(
-    tmp_path: Path, model: Path, pixel_m: float, copies: int
+@pytest.mark.parametrize(("pixel_m", "factor"), [(30.0, 1), (60.0, 2), (90.0, 3), (400.0, 4)])
+def test_the_answer_is_the_mean_over_the_block_in_the_scenes_own_pixels(
+    tmp_path: Path, model: Path, pixel_m: float, factor: int
 ) -> None:
     pixels = lake_scene(90, 130)
     pixels[:9, 20:70] = 0
     scene = write_geotiff(tmp_path / "a.tif", pixels, transform=at_spacing(pixel_m), nodata=0)
     mask, confidence, stac = products(scene, model, tmp_path / "out")
-    # The same model on the same scene, enlarged by hand.
+    # The same model on the same scene, upsampled by hand.
     larger = write_geotiff(
         tmp_path / "larger.tif",
-        np.kron(pixels, np.ones((copies, copies), np.uint16)),
+        np.kron(pixels, np.ones((factor, factor), np.uint16)),
         transform=at_spacing(30),
         nodata=0,
     )
     _, larger_confidence, _ = products(larger, model, tmp_path / "out")
-    blocks = larger_confidence.reshape(90, copies, 130, copies).astype(float)
+    blocks = larger_confidence.reshape(90, factor, 130, factor).astype(float)
     mean = blocks.mean(axis=(1, 3))
     measured = pixels > 0
     assert np.array_equal(confidence == NODATA, ~measured)
     assert np.array_equal(mask == NODATA, ~measured)
     assert np.array_equal(confidence[measured], np.floor(mean + 0.5)[measured])
-    assert np.array_equal(mask[measured] == WATER, mean[measured] >= 50) or copies == 1
+    assert np.array_equal(mask[measured] == WATER, mean[measured] >= 50) or factor == 1
     assert gdal.Open(str(tmp_path / "out" / "a_water.tif")).GetGeoTransform() == at_spacing(pixel_m)
-    assert f"it saw each {copies} times" in json.dumps(stac) or copies == 1
+    assert f"it saw each {factor} times" in json.dumps(stac) or factor == 1
 
 
 def test_who_knows_better_says_so(tmp_path: Path, model: Path) -> None:
@@ -82,27 +82,27 @@ def test_who_knows_better_says_so(tmp_path: Path, model: Path) -> None:
     fine = write_geotiff(tmp_path / "fine.tif", pixels, transform=at_spacing(30))
     as_it_is = products(fine, model, tmp_path / "out")[1]
     assert not np.array_equal(products(coarse, model, tmp_path / "out")[1], as_it_is)
-    assert np.array_equal(products(coarse, model, tmp_path / "never", "--enlarge", "1")[1], as_it_is)
+    assert np.array_equal(products(coarse, model, tmp_path / "never", "--upsampling-factor", "1")[1], as_it_is)
     twice = products(coarse, model, tmp_path / "out")[1]
-    assert np.array_equal(products(fine, model, tmp_path / "twice", "--enlarge", "2")[1], twice)
+    assert np.array_equal(products(fine, model, tmp_path / "twice", "--upsampling-factor", "2")[1], twice)
 
 
 def test_a_wrong_georeference_cannot_make_a_wide_scene_wider_than_memory(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = write_geotiff(tmp_path / "a.tif", lake_scene(64, 100), transform=at_spacing(90_000))
-    for widest_px, copies in ((400, 4), (399, 3), (99, 1)):
-        monkeypatch.setattr("runtime.pipeline.WIDEST_ENLARGED_PX", widest_px)
-        note = f"it saw each {copies} times"
+    for widest_px, factor in ((400, 4), (399, 3), (99, 1)):
+        monkeypatch.setattr("runtime.pipeline.WIDEST_UPSAMPLED_PX", widest_px)
+        note = f"it saw each {factor} times"
         _, _, stac = products(scene, model, tmp_path / str(widest_px))
-        assert (note in json.dumps(stac)) == (copies > 1)
+        assert (note in json.dumps(stac)) == (factor > 1)
 
 
-@pytest.mark.parametrize("copies", ["0", "5"])
-def test_more_copies_than_are_of_use_are_refused(tmp_path: Path, model: Path, copies: str) -> None:
+@pytest.mark.parametrize("factor", ["0", "5"])
+def test_larger_factors_than_are_of_use_are_refused(tmp_path: Path, model: Path, factor: str) -> None:
     scene = write_geotiff(tmp_path / "a.tif", lake_scene(64, 64))
-    with pytest.raises(UsageError, match=f"enlarge {copies}: expected 1"):
-        main([str(scene), "-o", str(tmp_path / "out"), "--model", str(model), "--enlarge", copies])
+    with pytest.raises(UsageError, match=f"upsampling_factor = .*{factor}"):
+        main([str(scene), "-o", str(tmp_path / "out"), "--model", str(model), "--upsampling-factor", factor])
 
 
 @given(
@@ -112,18 +112,18 @@ def test_more_copies_than_are_of_use_are_refused(tmp_path: Path, model: Path, co
     st.sampled_from([32, 64, 96]),
     st.sampled_from([0, 8, 10]),
 )
-def test_bands_are_those_of_the_enlarged_scene_and_every_row_is_seen_once(
-    tmp_path_factory: pytest.TempPathFactory, copies: int, height: int, width: int, tile_px: int, overlap_px: int
+def test_strips_are_those_of_the_upsampled_scene_and_every_row_is_seen_once(
+    tmp_path_factory: pytest.TempPathFactory, factor: int, height: int, width: int, tile_px: int, overlap_px: int
 ) -> None:
     pixels = lake_scene(height, width)
     path = write_geotiff(tmp_path_factory.mktemp("scene") / "a.tif", pixels)
-    plan = TilePlan(copies * height, copies * width, tile_px, overlap_px)
+    plan = TilePlan(factor * height, factor * width, tile_px, overlap_px)
     seen: list[int] = []
-    expected = np.kron(pixels, np.ones((copies, copies), np.uint16))
+    expected = np.kron(pixels, np.ones((factor, factor), np.uint16))
     with open_model_input(path, SAR) as scene:
-        scene.upsampling_factor = copies
-        bands = scene.strips(plan, lambda row, rows, _: seen.extend(range(row, row + rows.shape[1])))
-        for span, (rows, valid) in zip(plan.rows, bands, strict=True):
+        scene.upsampling_factor = factor
+        strips = scene.strips(plan, lambda row, rows, _: seen.extend(range(row, row + rows.shape[1])))
+        for span, (rows, valid) in zip(plan.rows, strips, strict=True):
             assert valid is None
             assert np.array_equal(rows[0], expected[span.start : span.start + tile_px])
     assert seen == list(range(height))
@@ -131,12 +131,12 @@ def test_bands_are_those_of_the_enlarged_scene_and_every_row_is_seen_once(
 
 @given(st.integers(2, 4), st.integers(1, 12), st.lists(st.integers(0, 9), max_size=8), st.integers(1, 99))
 def test_rows_come_out_the_same_however_they_are_finished(
-    copies: int, height: int, cuts: list[int], percent: int
+    factor: int, height: int, cuts: list[int], percent: int
 ) -> None:
     rng = np.random.default_rng(height)
-    confidence = rng.integers(0, 101, (copies * height, copies * 7)).astype(np.uint8)
-    confidence[:, :copies] = NODATA
-    rows, ends = DownsampledRows(copies, percent / 100, 7), sorted({min(cut, len(confidence)) for cut in cuts})
+    confidence = rng.integers(0, 101, (factor * height, factor * 7)).astype(np.uint8)
+    confidence[:, :factor] = NODATA
+    rows, ends = DownsampledRows(factor, percent / 100, 7), sorted({min(cut, len(confidence)) for cut in cuts})
     parts = [
         rows.push(FinishedRows(start, np.zeros_like(confidence[start:end]), confidence[start:end]))
         for start, end in zip([0, *ends], [*ends, len(confidence)], strict=True)
@@ -144,9 +144,9 @@ def test_rows_come_out_the_same_however_they_are_finished(
     found = np.concatenate([part.confidence for part in parts])
     mask = np.concatenate([part.mask for part in parts])
     assert [part.row for part in parts] == np.cumsum([0, *(len(part.mask) for part in parts[:-1])]).tolist()
-    sums = confidence.astype(int).reshape(height, copies, 7, copies).sum(axis=(1, 3))
-    assert np.array_equal(found[:, 1:], np.floor(sums[:, 1:] / copies**2 + 0.5))
-    assert np.array_equal(mask[:, 1:] == WATER, sums[:, 1:] >= percent * copies**2)
+    sums = confidence.astype(int).reshape(height, factor, 7, factor).sum(axis=(1, 3))
+    assert np.array_equal(found[:, 1:], np.floor(sums[:, 1:] / factor**2 + 0.5))
+    assert np.array_equal(mask[:, 1:] == WATER, sums[:, 1:] >= percent * factor**2)
     assert (found[:, 0] == NODATA).all()
     assert (mask[:, 0] == NODATA).all()
 
@@ -158,7 +158,7 @@ def test_a_real_scene_keeps_its_rivers_at_60_and_120_m(
     realdata: Path, tmp_path: Path, factor: int, least_iou: float
 ) -> None:
     """On rows of the Sentinel-1 scene, of 30 m, that were held out of training. Measured: 0.58 and 0.50; not
-    enlarged 0.277 and 0.029."""
+    upsampled 0.277 and 0.029."""
     first, rows = 6963, 1228
     amplitude, label = (
         gdal.Open(str(realdata / "etci" / f"{name}.tif")).ReadAsArray(yoff=first, ysize=rows)
@@ -171,11 +171,11 @@ def test_a_real_scene_keeps_its_rivers_at_60_and_120_m(
     truth = np.where(2 * (label == 255).reshape(blocks).sum(axis=(1, 3)) >= np.maximum(valid, 1), WATER, LAND)
     scene = write_geotiff(tmp_path / "coarse.tif", coarse, transform=at_spacing(30.0 * factor), nodata=0)
     found = {}
-    for enlarge in ([], ["--enlarge", "1"]):
-        out = tmp_path / f"out{len(enlarge)}"
-        assert main([str(scene), "-o", str(out), "--products", "mask", *enlarge]) == 0
+    for option in ([], ["--upsampling-factor", "1"]):
+        out = tmp_path / f"out{len(option)}"
+        assert main([str(scene), "-o", str(out), "--products", "mask", *option]) == 0
         mask = read_raster(out / "coarse_water.tif")
-        found[len(enlarge)] = confusion(mask, truth.astype(np.uint8)).iou
+        found[len(option)] = confusion(mask, truth.astype(np.uint8)).iou
     assert found[0] > least_iou
     assert found[2] < 0.3
 

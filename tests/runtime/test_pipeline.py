@@ -12,7 +12,7 @@ from runtime.backends.fake import FakeBackend
 from runtime.pipeline import process_scene
 from runtime.products.publish import StagedProducts, mask_key_of, publish
 from sarwater.classes import NODATA
-from sarwater.errors import OutputError, SceneUnreadable, UsageError
+from sarwater.errors import OutputError, SceneUnreadable, SettingInvalid
 from sarwater.identity import mask_key, stem_of
 from sarwater.request import Request, Window
 from tests.support.models import box_probability
@@ -21,7 +21,7 @@ from tests.support.rasters import TRANSFORM, lake_scene, read_raster, write_geot
 
 def make(path: Path, backend: Backend, out: Path, **options: object) -> Path:
     """Process and publish one scene; the path of its mask."""
-    staged = process_scene(path, backend, out, Request(("mask", "stac"), **options))  # type: ignore[arg-type]
+    staged = process_scene(path, backend, out, Request(products=("mask", "stac"), **options))  # type: ignore[arg-type]
     publish(staged)
     return staged.paths[-1]
 
@@ -171,7 +171,7 @@ def test_an_output_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path,
         process_scene(path, backend, path / "below-a-file")
 
 
-def test_the_job_key_changes_with_each_of_its_parts() -> None:
+def test_the_mask_key_changes_with_each_of_its_parts() -> None:
     keys = {
         mask_key("a" * 64, "b" * 64, Request()),
         mask_key("c" * 64, "b" * 64, Request()),
@@ -199,9 +199,9 @@ def test_product_names_come_from_a_sanitised_stem(name: str, stem: str) -> None:
 
 
 def test_senseless_options_are_usage_errors() -> None:
-    with pytest.raises(UsageError, match="cake"):
-        Request(products=("mask", "cake"))
-    with pytest.raises(UsageError, match="probability"):
+    with pytest.raises(SettingInvalid, match="cake"):
+        process_scene(Path("never-opened.tif"), FakeBackend(), Path("out"), Request(products=("mask", "cake")))
+    with pytest.raises(SettingInvalid, match=r"threshold = 1\.5"):
         Request(threshold=1.5)
 
 

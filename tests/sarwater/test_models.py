@@ -52,7 +52,7 @@ def test_the_int8_model_that_ships_is_that_of_the_fp32_one() -> None:
     ("name", "message"),
     [
         ("segnet", "expected a file or one of: fcn, unet, deepunet, hrnet"),
-        ("fcn", "sarwater-fit fcn"),
+        ("fcn", "sarwater fit fcn"),
         ("no/such.onnx", "no such model file"),
     ],
 )

@@ -12,10 +12,10 @@ from sarwater.upsampling import MAX_FACTOR, block_sums, upsampled, upsampling_fa
 
 
 @pytest.mark.parametrize(
-    ("pixel_m", "copies"), [(1.1, 1), (10, 1), (30, 1), (33, 1), (34, 2), (60, 2), (70, 3), (100, 4), (500, 4)]
+    ("pixel_m", "factor"), [(1.1, 1), (10, 1), (30, 1), (33, 1), (34, 2), (60, 2), (70, 3), (100, 4), (500, 4)]
 )
-def test_as_few_copies_as_bring_the_pixels_to_what_is_known(pixel_m: float, copies: int) -> None:
-    assert upsampling_factor(pixel_m, 30.0) == copies
+def test_the_smallest_factor_that_brings_the_pixels_to_what_is_known(pixel_m: float, factor: int) -> None:
+    assert upsampling_factor(pixel_m, 30.0) == factor
 
 
 @pytest.mark.parametrize(
@@ -26,10 +26,10 @@ def test_what_is_not_known_is_left_as_it_is(pixel_m: float | None, coarsest_m: f
 
 
 @given(arrays.arrays(np.uint16, st.tuples(st.integers(1, 9), st.integers(1, 9))), st.integers(1, MAX_FACTOR))
-def test_the_mean_of_the_copies_is_the_pixel(pixels: np.ndarray, copies: int) -> None:
-    larger = upsampled(pixels, copies)
-    assert larger.shape == (pixels.shape[0] * copies, pixels.shape[1] * copies)
+def test_the_mean_over_the_block_is_the_pixel(pixels: np.ndarray, factor: int) -> None:
+    larger = upsampled(pixels, factor)
+    assert larger.shape == (pixels.shape[0] * factor, pixels.shape[1] * factor)
     assert larger.dtype == pixels.dtype
-    assert np.array_equal(block_sums(larger, copies) / copies**2, pixels)
+    assert np.array_equal(block_sums(larger, factor) / factor**2, pixels)
     row, column = (np.random.default_rng(0).integers(side) for side in larger.shape)
-    assert larger[row, column] == pixels[row // copies, column // copies]
+    assert larger[row, column] == pixels[row // factor, column // factor]

@@ -79,10 +79,10 @@ def write_k5_folder(folder: Path, pixels: np.ndarray, gim: np.ndarray | None = N
 
 
 def write_safe(folder: Path, bands: dict[str, np.ndarray], *, calibrated: bool = True) -> Path:
-    """A Sentinel-1 GRD: one GeoTIFF with control points per polarisation, with calibration vectors."""
+    """A Sentinel-1 GRD: one GeoTIFF with control points per polarisation, with calibration vectors; its manifest lists
+    all files with their sizes."""
     (folder / "measurement").mkdir(parents=True)
     (folder / "annotation" / "calibration").mkdir(parents=True)
-    (folder / "manifest.safe").write_text("<xfdu:XFDU xmlns:xfdu='urn:ccsds:schema:xfdu:1'/>")
     for number, (polarisation, pixels) in enumerate(bands.items(), 1):
         name = f"s1a-iw-grd-{polarisation}-20240726t091530-20240726t091555-054921-06b0a4-{number:03}"
         height, width = pixels.shape
@@ -92,6 +92,7 @@ def write_safe(folder: Path, bands: dict[str, np.ndarray], *, calibrated: bool =
             for x in (0, width / 2, width)
         ]
         write_geotiff(folder / "measurement" / f"{name}.tiff", pixels, gcps=gcps)
+        (folder / "annotation" / f"{name}.xml").write_text("<product/>")
         if calibrated:
             text = "".join(
                 f"<calibrationVector><line>{line}</line><pixel count='2'>0 {width - 1}</pixel>"
@@ -101,6 +102,20 @@ def write_safe(folder: Path, bands: dict[str, np.ndarray], *, calibrated: bool =
             (folder / "annotation" / "calibration" / f"calibration-{name}.xml").write_text(
                 f"<calibration><calibrationVectorList>{text}</calibrationVectorList></calibration>"
             )
+    return write_manifest(folder)
+
+
+def write_manifest(folder: Path) -> Path:
+    """manifest.safe of all files that are there, with their sizes."""
+    listed = "".join(
+        f"<dataObject><byteStream size='{path.stat().st_size}'>"
+        f"<fileLocation locatorType='URL' href='./{path.relative_to(folder)}'/></byteStream></dataObject>"
+        for path in sorted(folder.rglob("*.*"))
+        if path.is_file() and path.name != "manifest.safe"
+    )
+    (folder / "manifest.safe").write_text(
+        f"<xfdu:XFDU xmlns:xfdu='urn:ccsds:schema:xfdu:1'><dataObjectSection>{listed}</dataObjectSection></xfdu:XFDU>"
+    )
     return folder
 
 

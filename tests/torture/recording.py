@@ -143,7 +143,7 @@ def held_twice(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recor
 
 
 def predicted(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
-    """`sarwater-predict`, killed right after the mask's link, and again; then a daemon drains the same folders."""
+    """`sarwater predict`, killed right after the mask's link, and again; then a daemon drains the same folders."""
     command = ("--products=mask,stac", "{incoming}/a.tif")
     recording, calls = _killed_after_link(root, checkout, "runtime.commands.predict", *command)
     yield from ((recording, call) for call in calls)

@@ -175,7 +175,7 @@ def _reshape(model: Any, path: Path, manifest: ModelManifest) -> None:
     except RuntimeError as error:
         raise UsageError(
             f"{path}: cannot be run at a tile of {tile_px} px ({str(error).strip().splitlines()[-1]}); "
-            "export it for that size: `sarwater-export MODEL --tile`"
+            "export it for that size: `sarwater export MODEL --tile`"
         ) from error
 
 

@@ -74,7 +74,7 @@ def check_engine(wanted: Engine, version_compatible: bool, library: Library, gpu
     if built[0] != here[0] or (built != here and not version_compatible):
         raise DeviceUnavailable(
             f"the engine was built by {wanted.flavor} {wanted.library_version}, here is {library.name} "
-            f"{library.version}; build it again on this machine (`sarwater-build-engine`)"
+            f"{library.version}; build it again on this machine (`sarwater build-engine`)"
         )
     capability = tuple(map(int, compute_capability.split(".")))
     if wanted.compute_capability == "portable":
@@ -86,7 +86,7 @@ def check_engine(wanted: Engine, version_compatible: bool, library: Library, gpu
     if not fits:
         raise DeviceUnavailable(
             f"the engine is for {wanted.gpu_name} (compute capability {wanted.compute_capability}), here is {gpu} "
-            f"({compute_capability}); build it again on this machine (`sarwater-build-engine`)"
+            f"({compute_capability}); build it again on this machine (`sarwater build-engine`)"
         )
 
 
@@ -285,7 +285,7 @@ class EngineNetwork:
         if thing is None:
             raise DeviceUnavailable(
                 f"{self._library.name} {self._library.version} does not {what} ({self._messages.text}); build it again "
-                "on this machine (`sarwater-build-engine`)"
+                "on this machine (`sarwater build-engine`)"
             )
         return thing
 

@@ -5,21 +5,23 @@ Told by content and by the product's fixed layout. A new kind of product is one 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sarwater.errors import SceneIncomplete, SceneMissing, SceneUnreadable
+from sarwater.errors import SceneEmpty, SceneIncomplete, SceneIsProduct, SceneMissing, SceneUnreadable
 from sarwater.manifest import Channel
 from sarwater.request import Limits, Request
 from sarwater.scenes.band import Incidence
 from sarwater.scenes.model_input import ModelInput
-from sarwater.scenes.readers.base import Reader, Source, check_members
+from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.scenes.scene import Scene
+from sarwater.tags import PRODUCT_REFUSED, is_product
 
 READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), GeoTiff())
 """The first that matches has it."""
@@ -41,7 +43,13 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
     if not path.exists():
         raise SceneMissing(f"{name}: no such file or folder; expected a readable SAR scene")
     reader = find_reader(path, name)
+    if reader is None and path.is_file() and not path.stat().st_size:
+        raise SceneEmpty(f"{name}: {EMPTY}")
+    if reader is None and path.is_file() and is_product(path):
+        raise SceneIsProduct(f"{name}: {PRODUCT_REFUSED}")
     if reader is None:
+        if not os.access(path, os.R_OK):
+            raise SceneUnreadable(f"{name}: may not be read by this user; grant read permission on it")
         kind = "folder" if path.is_dir() else "file"
         looked_for = "; ".join(f"{reader.name}: {reader.looks_for}" for reader in READERS)
         raise SceneUnreadable(f"{name}: a {kind} of no kind that this version reads; looked for: {looked_for}")
@@ -61,11 +69,15 @@ def members(path: Path, name: str | None = None) -> list[Path]:
     return reader_of(path, name).members(path)
 
 
-def open_scene(path: Path, limits: Limits | None = None, name: str | None = None) -> Scene:
+def open_scene(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Scene:
     """Open the scene at `path`, a file or a product folder; `name` is what it is called, where it was renamed.
+
+    with open_scene("K5_20240726_HH_GTC.tif") as scene:
+        pixels = scene.read((0, 0, 512, 512))          # (512, 512) in the sensor's own type
 
     Raises SceneMissing, SceneEmpty, SceneTruncated, SceneUnreadable, SceneIncomplete, SceneUnsafe, SceneIsProduct.
     """
+    path = Path(path)
     source = Source(path, name or path.name, limits or Limits())
     if path.exists() and not path.is_dir():
         check_members(source, [path])  # before a byte of it is read: a pipe would be waited for

@@ -25,6 +25,9 @@ class Source:
     limits: Limits
 
 
+EMPTY = "an empty file; the transfer failed: send it again"
+
+
 class Reader(ABC):
     """One kind of product. Everything but `open` is cheap and needs no GDAL: a supervisor asks it at every look."""
 
@@ -65,7 +68,7 @@ def check_members(source: Source, members: list[Path]) -> None:
         if not file.is_file():
             raise SceneMissing(f"{name}: not a regular file; expected a SAR scene")
         if status.st_size == 0 and file == source.path:
-            raise SceneEmpty(f"{name}: an empty file; the transfer failed: send it again")
+            raise SceneEmpty(f"{name}: {EMPTY}")
         if status.st_size > source.limits.max_input_bytes:
             raise SceneUnsafe(
                 f"{name}: {status.st_size:,} bytes, more than the limit of {source.limits.max_input_bytes:,}; "

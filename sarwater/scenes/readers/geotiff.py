@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from sarwater.errors import SceneIsProduct, SceneUnreadable, SceneUnsafe
-from sarwater.scenes.band import UNKNOWN_UNIT, Band
+from sarwater.scenes.band import Band
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.raster import gdal, gdal_array
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.tiff import check_structure, is_tiff
-from sarwater.tags import MASK_KEY_TAG
+from sarwater.scenes.units import nodata_of, unit_of
+from sarwater.tags import MASK_KEY_TAG, PRODUCT_REFUSED
 
 _POLARISATION = re.compile(r"(?<![A-Za-z])(hh|hv|vh|vv)(?![A-Za-z])", re.IGNORECASE)
 _TIMESTAMP = re.compile(
@@ -33,12 +34,7 @@ class GeoTiff(Reader):
         return path.is_file() and is_tiff(path)
 
     def open(self, source: Source) -> Scene:
-        dataset = open_tiff(source)
-        if dataset.GetMetadataItem(MASK_KEY_TAG):
-            raise SceneIsProduct(
-                f"{source.name}: a product of sarwater, never its input; give the SAR scene that it was made of"
-            )
-        return scene_of(source, dataset)
+        return scene_of(source, open_tiff(source))
 
 
 def open_tiff(source: Source) -> Any:
@@ -81,7 +77,9 @@ def open_raster(source: Source, drivers: list[str], part: str | None = None) -> 
 
 
 def scene_of(source: Source, dataset: Any) -> Scene:
-    """A Scene of every band of `dataset` that holds measurements."""
+    """A Scene of every band of `dataset` that holds measurements. Raises SceneIsProduct for what we made."""
+    if dataset.GetMetadataItem(MASK_KEY_TAG):
+        raise SceneIsProduct(f"{source.name}: {PRODUCT_REFUSED}")
     texts = (source.name, *dataset.GetMetadata().values())
     rasters = [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
     measured = [raster for raster in rasters if raster.GetColorInterpretation() != gdal.GCI_AlphaBand]
@@ -95,7 +93,6 @@ def scene_of(source: Source, dataset: Any) -> Scene:
         )
         for raster in measured
     )
-    masked = measured[0].GetMaskFlags() & (gdal.GMF_PER_DATASET | gdal.GMF_ALPHA)
     return Scene(
         width_px=dataset.RasterXSize,
         height_px=dataset.RasterYSize,
@@ -104,7 +101,7 @@ def scene_of(source: Source, dataset: Any) -> Scene:
         format="GeoTIFF",
         declared_nodata=measured[0].GetNoDataValue(),
         nodata=_nodata_of(measured),
-        mask_band=measured[0].GetMaskBand() if masked else None,
+        masked=bool(measured[0].GetMaskFlags() & (gdal.GMF_PER_DATASET | gdal.GMF_ALPHA)),
         acquired=next(filter(None, map(time_in, texts)), None),
         name=source.name,
     )
@@ -114,21 +111,27 @@ def _polarisation_of(band: Any, texts: tuple[str, ...]) -> str | None:
     """What the band says of itself, else what the file's name and tags say (for a file of one band)."""
     metadata = band.GetMetadata()
     for text in (metadata.get("POLARISATION"), metadata.get("POLARIZATION"), band.GetDescription(), *texts):
-        if text and (found := _POLARISATION.search(text.replace("_", " "))):
-            return found[1].lower()
+        if found := polarisation_in(text or ""):
+            return found
     return None
 
 
+def polarisation_in(text: str) -> str | None:
+    found = _POLARISATION.search(text.replace("_", " "))
+    return found[1].lower() if found else None
+
+
 def _unit_of(band: Any) -> str:
-    """Integers and complex numbers are amplitudes; floats are what their unit or name says."""
-    if _dtype_of(band).kind != "f":
-        return "amplitude_dn"
+    """Floats are what their unit or name says."""
+    unknown = unit_of(_dtype_of(band))
+    if unknown == "amplitude_dn":
+        return unknown
     text = " ".join((band.GetUnitType(), band.GetDescription(), *band.GetMetadata().values())).lower()
     in_db = re.search(r"(?<![a-z])db(?![a-z])", text.replace("_", " "))
     for quantity in ("sigma0", "gamma0", "beta0", "intensity"):
         if quantity in text or quantity.replace("0", "_0") in text:
             return f"{quantity}_db" if in_db else f"{quantity}_linear"
-    return "amplitude_dn" if "amplitude" in text else UNKNOWN_UNIT
+    return "amplitude_dn" if "amplitude" in text else unknown
 
 
 def _dtype_of(band: Any) -> np.dtype[np.generic]:
@@ -137,11 +140,11 @@ def _dtype_of(band: Any) -> np.dtype[np.generic]:
 
 
 def _nodata_of(bands: list[Any]) -> float | None:
-    """The declared value; else 0 for integers, as KOMPSAT-5 and Sentinel-1 products have it; else None."""
+    """The declared value, else that of the pixels' type."""
     declared = bands[0].GetNoDataValue()
     if declared is not None:
         return None if np.isnan(declared) else float(declared)
-    return 0.0 if _dtype_of(bands[0]).kind in "iuc" else None
+    return nodata_of(_dtype_of(bands[0]))
 
 
 def time_in(text: str) -> str | None:

@@ -13,7 +13,7 @@ from PIL import Image
 from runtime.benchmarking.measure import Task, check, start_up
 from runtime.benchmarking.presentation import markdown
 from runtime.commands import benchmark
-from sarwater.command import run_command
+from sarwater import command
 from sarwater.errors import UsageError
 from sarwater.manifest import Engine, ModelManifest
 from sarwater.models import Model, open_model
@@ -23,7 +23,7 @@ QUICK = ("--seconds", "0.05", "--starts", "0")
 
 
 def run(*arguments: object) -> int:
-    return run_command(benchmark.main, [str(argument) for argument in arguments])
+    return command.run(benchmark.benchmark, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_the_report_says_what_it_was_measured_on(report: dict[str, Any]) -> None
 
 
 def test_the_command_in_the_report_is_without_its_output_files(report: dict[str, Any]) -> None:
-    assert report["command"].startswith("sarwater-benchmark ")
+    assert report["command"].startswith("sarwater benchmark ")
     assert "--batch 1,3 --tile 64,96 --scene 150x200 --seconds 0.05 --starts 0" in report["command"]
     assert "--json" not in report["command"]
 
@@ -99,7 +99,7 @@ def test_energy_is_shown_by_sensor(report: dict[str, Any]) -> None:
 def test_the_markdown_has_the_command_and_a_table_for_everything(files: dict[str, Path]) -> None:
     text = files["md"].read_text()
     assert text.startswith("# Speed on ")
-    assert "\n    sarwater-benchmark " in text
+    assert "\n    sarwater benchmark " in text
     for heading in ("## Machine", "64 px, openvino: the network alone", "96 px, openvino: scene", ": conditions"):
         assert heading in text, heading
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
@@ -178,6 +178,7 @@ def test_a_model_that_wants_more_than_a_simulated_scene_has_says_so(tmp_path: Pa
         (("--plot", "figure.svg"), ".png"),
         (("--compare", "none.json"), "none.json"),
         (("--device", "abacus"), "abacus"),
+        (("--seconds", "soon"), "soon"),
     ],
 )
 def test_what_cannot_be_measured_is_a_usage_error_before_anything_is(
@@ -189,9 +190,9 @@ def test_what_cannot_be_measured_is_a_usage_error_before_anything_is(
 
 
 def test_an_unknown_model_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("resnet") == 1
+    assert run("resnet") == 2
     assert "resnet: unknown model" in capsys.readouterr().err
-    assert run("nowhere.onnx") == 1
+    assert run("--model", "nowhere.onnx") == 2
     assert "nowhere.onnx: no such model file" in capsys.readouterr().err
 
 

@@ -42,10 +42,11 @@ def test_list_show_and_stats_tell_what_the_ledger_knows(station: Station, capsys
     ]
     assert queue.main([*at, "show", "2"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["products"] == ["b-good_water.json", "b-good_water.tif"]
+    names = ["_confidence.tif", "_water.gpkg", "_quicklook.png", "_water.json", "_water.tif"]
+    assert shown["products"] == [f"b-good{name}" for name in names]
     assert queue.main([*at, "stats"]) == 0
     assert json.loads(capsys.readouterr().out)["PUBLISHED"] == 1
-    assert queue.main(["--state", str(station.state), "list", "all"]) == 0
+    assert queue.main(["list", "all", "--state", str(station.state)]) == 0
     assert "b-good.tif" in capsys.readouterr().out
 
 

@@ -137,9 +137,36 @@ def test_links_and_pipes_are_ignored_and_left_alone(station: Station, tmp_path: 
     assert station.masks() == []
 
 
-def test_help_needs_none_of_the_dependencies() -> None:
-    missing = ["pydantic", "numpy", "osgeo", "openvino", "prometheus_client", "rich"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); import runtime.commands.watch as w; w.main(['--help'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT)
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"model": "hrnt"}, "did you mean 'hrnet'?"),
+        ({"model": "unet"}, "no model of that name ships"),
+        ({"model": "nowhere/x.onnx"}, "no such model file"),
+        ({"device": "gpuu"}, "did you mean 'gpu'?"),
+        ({"products": "mask,poligons"}, "did you mean 'polygons'?"),
+        ({"sieve_px": "-1"}, "sieve_px"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_exit_78_and_one_line(station: Station, setting: dict[str, str], said: str) -> None:
+    done = station.drain(**setting)
+    assert done.returncode == 78, done.stderr
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_flag_that_is_not_there_is_exit_2_and_names_the_one_that_is(station: Station) -> None:
+    done = station.drain("--setle-s=1")
+    assert done.returncode == 2
+    assert "--settle-s" in done.stderr
+
+
+def test_check_takes_settings_before_and_after_it(station: Station, tmp_path: Path) -> None:
+    settings = tmp_path / "watch.toml"
+    folders = (f'{name} = "{getattr(station, name)}"\n' for name in ("incoming", "outgoing", "state"))
+    settings.write_text("".join(folders) + f'model = "{station.model}"\nsettle_s = 3\n')
+    command = [sys.executable, "-m", "sarwater", "watch", "--device", "fake", "check", str(settings), "--settle-s", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "--once" in done.stdout
+    assert "settle_s = 7.0" in done.stdout
+    assert "device = fake" in done.stdout

@@ -15,7 +15,11 @@ from osgeo import gdal, ogr
 
 import runtime.products.polygons
 from runtime.backends.base import FinishedRows
+from runtime.backends.fake import FAKE_MANIFEST
+from runtime.latency import LatencyRecord
+from runtime.products.base import Making
 from runtime.products.polygons import WaterPolygons, polygonise
+from sarwater.request import Request
 from sarwater.scenes.georeference import Georeference, GroundControlPoint
 from tests.support.rasters import TRANSFORM, UTM_52N, wkt
 
@@ -24,14 +28,14 @@ PIXEL_M2 = 1.25**2
 
 
 def polygons_of(path: Path, water: np.ndarray, georeference: Georeference, rows: int, **options: float) -> list[Any]:
-    """Write `water` in bands of `rows`; (geometry, fields) of each polygon."""
+    """Write `water` in strips of `rows`; (geometry, fields) of each polygon."""
     path.unlink(missing_ok=True)
     scene = SimpleNamespace(height_px=water.shape[0], width_px=water.shape[1], georeference=georeference)
-    product = WaterPolygons(path, scene, **options)  # type: ignore[arg-type]
+    product = WaterPolygons(path, scene, Request(**options))  # type: ignore[arg-type]
     for row in range(0, len(water), rows):
         mask = water[row : row + rows]
         product.write(FinishedRows(row, mask, mask))
-    product.finish({})
+    product.finish(Making({}, FAKE_MANIFEST, LatencyRecord(), ()))
     layer = (dataset := gdal.OpenEx(str(path))).GetLayer()
     found = [(feature.GetGeometryRef().Clone(), feature.items()) for feature in layer]
     del layer, dataset
@@ -169,7 +173,7 @@ def test_ctrl_c_while_the_file_is_made_closes_it_at_once(tmp_path: Path, monkeyp
     folder.mkdir()
     try:
         scene = SimpleNamespace(height_px=8, width_px=8, georeference=UTM)
-        WaterPolygons(folder / "a.gpkg", scene)  # type: ignore[arg-type]
+        WaterPolygons(folder / "a.gpkg", scene, Request())  # type: ignore[arg-type]
     except KeyboardInterrupt:
         shutil.rmtree(folder)
     gc.collect()

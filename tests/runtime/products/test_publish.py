@@ -20,14 +20,14 @@ def scene(tmp_path: Path) -> Path:
 
 
 def stage(scene: Path, out: Path, **options: object) -> StagedProducts:
-    return process_scene(scene, FakeBackend(), out, Request(("mask", "stac"), **options))  # type: ignore[arg-type]
+    return process_scene(scene, FakeBackend(), out, Request(products=("mask", "stac"), **options))  # type: ignore[arg-type]
 
 
 def visible(out: Path) -> list[str]:
     return sorted(path.name for path in out.iterdir())
 
 
-def test_a_mask_of_the_same_job_is_adopted(scene: Path, out: Path) -> None:
+def test_a_mask_of_the_same_key_is_adopted(scene: Path, out: Path) -> None:
     assert publish(stage(scene, out)) == "published"
     inode = (out / "a_water.tif").stat().st_ino
     assert publish(stage(scene, out)) == "adopted"
@@ -35,7 +35,7 @@ def test_a_mask_of_the_same_job_is_adopted(scene: Path, out: Path) -> None:
     assert visible(out) == ["a_water.json", "a_water.tif"]
 
 
-def test_a_mask_of_another_job_is_kept_unless_overwritten(scene: Path, out: Path) -> None:
+def test_a_mask_of_another_key_is_kept_unless_overwritten(scene: Path, out: Path) -> None:
     publish(stage(scene, out))
     other = stage(scene, out, threshold=0.9)
     with pytest.raises(OutputError, match="--overwrite"):
@@ -78,7 +78,7 @@ def test_the_mask_appears_last(scene: Path, out: Path, monkeypatch: pytest.Monke
     assert visible(out) == ["a_water.json"]
 
 
-def test_leftovers_of_dead_jobs_are_dropped_and_nothing_else(scene: Path, out: Path) -> None:
+def test_leftovers_of_dead_processes_are_dropped_and_nothing_else(scene: Path, out: Path) -> None:
     publish(stage(scene, out))
     stage(scene, out)
     (out / ".profile").write_text("not ours")
@@ -86,7 +86,7 @@ def test_leftovers_of_dead_jobs_are_dropped_and_nothing_else(scene: Path, out: P
     assert visible(out) == [".profile", "a_water.json", "a_water.tif"]
 
 
-def test_a_file_that_is_no_mask_has_no_job_key(scene: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_mask_has_no_key(scene: Path, tmp_path: Path) -> None:
     assert mask_key_of(scene) is None
     assert mask_key_of(tmp_path / "absent.tif") is None
     assert is_published(tmp_path / "absent.tif", "key") is False

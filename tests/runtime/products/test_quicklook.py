@@ -21,7 +21,7 @@ from tests.support.rasters import lake_scene, write_geotiff
 
 
 def picture_of(path: Path, out: Path, backend: Backend | None = None) -> np.ndarray:
-    publish(process_scene(path, backend or FakeBackend(), out, Request(("mask", "quicklook"))))
+    publish(process_scene(path, backend or FakeBackend(), out, Request(products=("mask", "quicklook"))))
     return np.asarray(Image.open(out / f"{path.stem}_quicklook.png")).astype(int)
 
 
@@ -37,7 +37,7 @@ def test_water_is_blue_and_land_is_grey(tmp_path: Path, out: Path) -> None:
     assert not np.any(is_blue(picture[:190, :700]))
 
 
-def test_a_large_scene_is_shrunk_and_bands_meet_without_gaps(
+def test_a_large_scene_is_shrunk_and_strips_meet_without_gaps(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime.products.quicklook, "LONG_SIDE_PX", 100)

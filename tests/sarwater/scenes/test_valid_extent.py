@@ -28,7 +28,7 @@ def beyond(row: list[int], nodata: float | None = 255) -> str:
         ([0, 255, 0, 0], "...."),
     ],
 )
-def test_zeros_joined_to_an_edge_are_beyond_the_swath(row: list[int], shown: str) -> None:
+def test_zeros_joined_to_an_edge_are_beyond_the_valid_extent(row: list[int], shown: str) -> None:
     assert beyond(row) == shown
 
 

@@ -1,0 +1,38 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from runtime.backends import DEVICES
+from sarwater.command import Decorator, OneOf, option
+from sarwater.request import Limits
+
+MODEL_AND_PIXELS = "model and pixels"
+SCENE_GROUPS: Mapping[str, Sequence[str]] = {
+    MODEL_AND_PIXELS: ("threshold", "polarisations", "unit", "nodata", "upsampling_factor"),
+    "limits of a scene": tuple(Limits.model_fields),
+}
+"""What every command asks about the scenes that it opens."""
+PRODUCT_GROUPS: Mapping[str, Sequence[str]] = {
+    "products": ("products", "window", "sieve_px", "minimum_area_m2", "simplify_m"),
+}
+ALIASES: Mapping[str, Sequence[str]] = {
+    "polarisations": ("--polarisation",),
+    "upsampling_factor": ("--enlarge",),
+    "sieve_px": ("--sieve",),
+    "minimum_area_m2": ("--minimum-area",),
+    "simplify_m": ("--simplify",),
+}
+
+
+def device_option(group: str = MODEL_AND_PIXELS) -> Decorator:
+    return option(
+        "--device",
+        group=group,
+        default="auto",
+        type=OneOf(DEVICES),
+        metavar="DEVICE",
+        help=f"Where inference runs: {', '.join(DEVICES)}; auto decides by the model file, and nothing falls back from "
+        "GPU to CPU. [default: auto]",
+    )

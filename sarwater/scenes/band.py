@@ -103,6 +103,11 @@ class Band:
             part = out[first : first + _DERIVED_ROWS]
             part[...] = self.read(replace(window, y_px=window.y_px + first, height_px=len(part)))
 
+    def read_mask(self, window: Window) -> npt.NDArray[np.bool_]:
+        """(H, W) bool, False where the mask or alpha band says that nothing was measured. Raises SceneUnreadable."""
+        measured: npt.NDArray[np.bool_] = self._decoded(self._raster.GetMaskBand(), window) != 0
+        return measured
+
     def _converted(self, values: Float32, window: Window) -> Float32:
         missing = np.isnan(values) if self.nodata is None else values == self.nodata
         in_db = self.unit.endswith("_db")
@@ -138,8 +143,11 @@ class Band:
         return amplitude
 
     def _stored(self, window: Window, out: Pixels | None = None) -> Any:
+        return self._decoded(self._raster, window, out)
+
+    def _decoded(self, raster: Any, window: Window, out: Pixels | None = None) -> Any:
         try:
-            return self._raster.ReadAsArray(window.x_px, window.y_px, window.width_px, window.height_px, buf_obj=out)
+            return raster.ReadAsArray(window.x_px, window.y_px, window.width_px, window.height_px, buf_obj=out)
         except RuntimeError as error:
             last = window.y_px + window.height_px - 1
             raise SceneUnreadable(
@@ -153,6 +161,7 @@ class Band:
 
     @property
     def _raster(self) -> Any:
+        """Never kept: using GDAL's band after its dataset was let go ends the process."""
         return self.dataset.GetRasterBand(self.number)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +27,8 @@ class Scene:
     """What the file itself names as nodata."""
     nodata: float | None = None
     """What is treated as nodata: the declared value, or the sensor's convention."""
-    mask_band: Any = None
-    """GDAL band that is 0 where nothing was measured, or None."""
+    masked: bool = False
+    """Whether the file has a mask or an alpha band that says where something was measured."""
     incidence: Incidence | None = None
     """Incidence angles on the same grid, where the product has them."""
     shadow: Incidence | None = None
@@ -48,16 +47,13 @@ class Scene:
 
     def read_mask(self, window: Window) -> npt.NDArray[np.bool_] | None:
         """(height, width) bool, False where nothing was measured; None where the product has no mask."""
-        if self.mask_band is None:
-            return None
-        mask = self.mask_band.ReadAsArray(window.x_px, window.y_px, window.width_px, window.height_px)
-        return mask != 0  # type: ignore[no-any-return]
+        return self.bands[0].read_mask(window) if self.masked else None
 
     def close(self) -> None:
         """Close the files; the bands cannot be read afterwards."""
         self.bands = ()
         self.incidence = self.shadow = None
-        self.mask_band = None
+        self.masked = False
 
     def __enter__(self) -> Scene:
         return self

@@ -95,7 +95,6 @@ def scene_of(source: Source, dataset: Any) -> Scene:
         )
         for raster in measured
     )
-    masked = measured[0].GetMaskFlags() & (gdal.GMF_PER_DATASET | gdal.GMF_ALPHA)
     return Scene(
         width_px=dataset.RasterXSize,
         height_px=dataset.RasterYSize,
@@ -104,7 +103,7 @@ def scene_of(source: Source, dataset: Any) -> Scene:
         format="GeoTIFF",
         declared_nodata=measured[0].GetNoDataValue(),
         nodata=_nodata_of(measured),
-        mask_band=measured[0].GetMaskBand() if masked else None,
+        masked=bool(measured[0].GetMaskFlags() & (gdal.GMF_PER_DATASET | gdal.GMF_ALPHA)),
         acquired=next(filter(None, map(time_in, texts)), None),
         name=source.name,
     )

@@ -19,7 +19,7 @@ from sarwater.errors import (
 )
 from sarwater.manifest import Channel
 from sarwater.request import Limits, Request, Window
-from sarwater.scenes.readers import open_model_input
+from sarwater.scenes.readers import open_model_input, open_scene
 from sarwater.tiling import TilePlan
 from tests.support.rasters import TRANSFORM, lake_scene, write_geotiff
 
@@ -119,24 +119,49 @@ def test_a_float_scene_filled_with_zeros_needs_no_declared_nodata(tmp_path: Path
     assert np.array_equal(valid, np.tile(np.arange(10) >= 3, (6, 1)))
 
 
-def test_an_internal_mask_marks_nodata(tmp_path: Path) -> None:
-    pixels = np.full((8, 8), 5, np.uint16)
+def masked_geotiff(path: Path, mask: np.ndarray) -> Path:
+    """A scene of fives whose internal mask is `mask`."""
     gdal.SetConfigOption("GDAL_TIFF_INTERNAL_MASK", "YES")
     try:
-        path = write_geotiff(tmp_path / "a.tif", pixels)
+        write_geotiff(path, np.full(mask.shape, 5, np.uint16))
         dataset = gdal.Open(str(path), gdal.GA_Update)
         dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
-        mask = np.full((8, 8), 255, np.uint8)
-        mask[2:4] = 0
         dataset.GetRasterBand(1).GetMaskBand().WriteArray(mask)
         dataset.FlushCache()
         del dataset
     finally:
         gdal.SetConfigOption("GDAL_TIFF_INTERNAL_MASK", None)
-    with open_model_input(path, SAR) as scene:
+    return path
+
+
+def test_an_internal_mask_marks_nodata(tmp_path: Path) -> None:
+    mask = np.full((8, 8), 255, np.uint8)
+    mask[2:4] = 0
+    with open_model_input(masked_geotiff(tmp_path / "a.tif", mask), SAR) as scene:
         _, valid = scene.read(0, 8)
     assert valid is not None
     assert np.array_equal(valid, mask != 0)
+
+
+def test_a_scene_holds_no_band_that_its_dataset_could_leave_behind(tmp_path: Path) -> None:
+    """Reading such a band ends the process with a segmentation fault."""
+    with open_scene(masked_geotiff(tmp_path / "a.tif", np.full((8, 8), 255, np.uint8))) as scene:
+        assert scene.read_mask(Window(0, 0, 8, 8)) is not None
+        held = [*vars(scene).values(), *(value for band in scene.bands for value in vars(band).values())]
+    assert not any(isinstance(value, gdal.Band) for value in held)
+
+
+def test_a_damaged_mask_names_the_scene(tmp_path: Path) -> None:
+    random = np.random.default_rng(0).integers(0, 2, (400, 400), np.uint8) * 255
+    path = masked_geotiff(tmp_path / "a.tif", random)
+    dataset = gdal.Open(str(path))
+    offset = int(dataset.GetRasterBand(1).GetMaskBand().GetMetadataItem("BLOCK_OFFSET_0_0", "TIFF"))
+    del dataset
+    damaged = bytearray(path.read_bytes())
+    damaged[offset : offset + 400] = b"\xff" * 400
+    path.write_bytes(damaged)
+    with open_model_input(path, SAR) as scene, pytest.raises(SceneUnreadable, match=r"a\.tif"):
+        scene.read(0, 400)
 
 
 def test_decibels_are_refused_by_a_model_for_amplitude(tmp_path: Path) -> None:

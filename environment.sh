@@ -4,6 +4,8 @@
 # Needs python3 (3.10 or newer); brings the rest: GDAL and a compiler through apt where they are missing, then wheels.
 # PYTHON chooses the interpreter. `dev` adds everything for training, export and tests, with the PyTorch build that
 # pip finds for TORCH (default: torch==2.13.0); set PIP_EXTRA_INDEX_URL to PyTorch's CPU index to save some gigabytes.
+# LOCKED=1 takes exactly the versions of requirements/, by their hashes, in place of the newest that pyproject.toml
+# allows; GDAL's binding and PyTorch stay as said above.
 set -euo pipefail
 cd "$(dirname "$0")"
 folder=$1
@@ -50,14 +52,21 @@ if ! "$folder/bin/python" -c "from osgeo import gdal, gdal_array; assert gdal.__
     # Not isolated and not cached: the binding finds numpy at build time, and one built without it would stay in the cache.
     "${install[@]}" --no-build-isolation --no-binary gdal --no-cache-dir --force-reinstall --no-deps "gdal==$gdal"
 fi
+torch=${TORCH:-torch==2.13.0}
+own=("${install[@]}" --editable)
+if [ "${LOCKED:-}" = 1 ]; then
+    say "installing the locked versions of requirements/$kind.txt"
+    "${install[@]}" --no-deps --require-hashes --requirement "requirements/$kind.txt"
+    own=("${install[@]}" --no-deps --editable)
+fi
 if [ "$kind" = dev ]; then
     say "installing sarwater with everything for training, export and tests"
-    "${install[@]}" "${TORCH:-torch==2.13.0}"
-    flock environment.sh "${install[@]}" --editable '.[dev]' "gdal==$gdal"  # it writes beside the sources
+    "${install[@]}" "$torch"
+    flock environment.sh "${own[@]}" '.[dev]' "gdal==$gdal"  # it writes beside the sources
     # For the type checker alone. Its dependency is TensorRT itself, which not every machine can have.
-    "${install[@]}" --no-deps 'tensorrt-stubs>=10.13'
+    "${install[@]}" --no-deps 'tensorrt-stubs==10.13.0.35.1'
 else
     say "installing sarwater's runtime"
-    flock environment.sh "${install[@]}" --editable . "gdal==$gdal"
+    flock environment.sh "${own[@]}" . "gdal==$gdal"
 fi
 touch "$folder/ready"

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# For this process and all that it starts: the networks here are tiny, and tests run beside each other.
+for _variable in ("OMP_NUM_THREADS", "SARWATER_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 

@@ -281,7 +281,7 @@ def _tiles(batch: int, channels: int, tile_px: int) -> Float32:
 
 def _check_gpu() -> None:
     """Raise DeviceUnavailable without an NVIDIA driver and GPU."""
-    from export.gpu import first_gpu
+    from sarwater.gpu import first_gpu
 
     if first_gpu() is None:
         raise DeviceUnavailable(

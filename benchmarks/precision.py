@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from export.accuracy import compare
-from export.artefacts import TILE_PX, Workshop, proof_tiles
+from export.artefacts import TILE_PX, Workshop, proof_samples
 from export.graph import read_graph
 from export.verify import find_files
 from runtime.backends import open_backend
@@ -59,7 +59,7 @@ def measure(model: str, workshop: Workshop, repeat: int) -> dict[str, Any]:
     """The report; latencies in milliseconds of one tile, batch 1."""
     files = find_files(model, workshop)
     graph = read_graph(files.fp32)
-    tiles = proof_tiles(graph, workshop, workshop.tile_px, TILES)
+    tiles = proof_samples(graph, workshop, workshop.tile_px, TILES)
     with contextlib.ExitStack() as stack:
         backends = [stack.enter_context(open_backend(open_model(path))) for path in files.onnx]
         answers = [[backend.infer(tile.pixels[None])[0, 0] for tile in tiles] for backend in backends]

@@ -24,13 +24,13 @@ from sarwater.models import ENGINES, checkpoint_path, find_model, looks_like_pat
 if TYPE_CHECKING:
     from export.accuracy import Accuracy
     from export.graph import Graph
-    from export.tiles import Tile
+    from export.samples import Sample
 
 TILE_PX = 1024
-PROOF_TILE_PX = 512
-PROOF_TILES = 13
+PROOF_PX = 512
+PROOF_SAMPLES = 13
 """One of every kind of simulated scene."""
-PROBE_TILES = 32
+PROBE_SAMPLES = 32
 
 Progress = Callable[[str, int, int], None]
 
@@ -137,7 +137,7 @@ def at_precision(source: Path, precision: str, workshop: Workshop, progress: Pro
         workshop.say(f"wrote {path}: {summary(accuracy)}")
     accuracy = Accuracy(**manifest.recipe["outcome"]["accuracy"])
     if workshop.gates and not accuracy.passes(precision):
-        tiles = proof_tiles(graph, workshop, PROOF_TILE_PX, 1)
+        tiles = proof_samples(graph, workshop, PROOF_PX, 1)
         complaint = _complaint(graph, read_graph(path), accuracy, tiles[0])
         raise GateMissed(rejected(path, manifest), complaint)
     return path
@@ -154,14 +154,14 @@ def rejected(path: Path, manifest: ModelManifest) -> Path:
     return target
 
 
-def proof_tiles(graph: Graph, workshop: Workshop, tile_px: int, count: int) -> list[Tile]:
+def proof_samples(graph: Graph, workshop: Workshop, tile_px: int, count: int) -> list[Sample]:
     """At most `count` labelled tiles for the gates: of the calibration folder where it has labels, else simulated."""
-    from export.tiles import labelled_tiles, simulated_tiles
+    from export.samples import labelled_samples, simulated_samples
 
     folder = workshop.calibration
     if folder is not None and (folder / "mask").is_dir():
-        return labelled_tiles(folder, graph.manifest.channels, tile_px, count)
-    return simulated_tiles(graph.manifest.channels, tile_px, count)
+        return labelled_samples(folder, graph.manifest.channels, tile_px, count)
+    return simulated_samples(graph.manifest.channels, tile_px, count)
 
 
 def made(path: Path, recipe: Mapping[str, Any], workshop: Workshop) -> ModelManifest | None:
@@ -213,17 +213,17 @@ def _convert(
     from export.runners import onnxruntime_runner, probabilities
 
     calibration = calibration_tiles(graph.manifest.channels, workshop.calibration)
-    tiles = proof_tiles(graph, workshop, PROOF_TILE_PX, PROOF_TILES)
+    tiles = proof_samples(graph, workshop, PROOF_PX, PROOF_SAMPLES)
     if precision == "fp16":
         progress("float16", 0, 1)
         converted = to_fp16(graph, calibration, recipe)
     else:
-        probes = proof_tiles(graph, workshop, CALIBRATION_TILE_PX, PROBE_TILES)
+        probes = proof_samples(graph, workshop, CALIBRATION_TILE_PX, PROBE_SAMPLES)
         converted = packed(to_int8(graph, calibration, probes, recipe, progress))
     answers = []
     for done, each in enumerate((graph, converted)):
         progress("measuring", done, 2)
-        with onnxruntime_runner(with_tile(each, PROOF_TILE_PX), 0).open() as network:
+        with onnxruntime_runner(with_tile(each, PROOF_PX), 0).open() as network:
             answers.append(probabilities(network, tiles))
     accuracy = compare(answers[1], answers[0], tiles, graph.manifest.threshold)
     outcome = {**converted.manifest.recipe.get("outcome", {}), "accuracy": accuracy.to_dict()}
@@ -231,7 +231,7 @@ def _convert(
     return dataclasses.replace(converted, manifest=manifest), accuracy
 
 
-def _complaint(reference: Graph, converted: Graph, accuracy: Accuracy, tile: Tile) -> str:
+def _complaint(reference: Graph, converted: Graph, accuracy: Accuracy, sample: Sample) -> str:
     from export.accuracy import LARGEST_IOU_LOSS
     from export.bisect import worst_layers
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from export.emulate import emulated
 from export.graph import Graph
-from export.tiles import Tile
-from sarwater.errors import DependencyMissing
+from export.samples import Sample
+from sarwater.dependencies import EXPORT_INSTALL, require
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME
 from sarwater.models import Model, open_model
 
@@ -79,12 +79,7 @@ def backend_runner(path: Path) -> Runner:
 
 @contextlib.contextmanager
 def _onnxruntime(graph: Graph) -> Iterator[Network]:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise DependencyMissing(
-            "graphs are measured with ONNX Runtime, which is not installed: `pip install 'sarwater[export]'`"
-        ) from error
+    onnxruntime = require("onnxruntime", "measuring graphs", EXPORT_INSTALL)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others work on this machine, too
@@ -106,17 +101,17 @@ def _backend(model: Model) -> Iterator[Network]:
         yield backend.infer
 
 
-def probabilities(network: Network, tiles: Sequence[Tile]) -> list[Float32]:
-    """One map (T, T) float32 for each tile, one tile at a time."""
-    return [network(tile.pixels[None])[0, 0] for tile in tiles]
+def probabilities(network: Network, samples: Sequence[Sample]) -> list[Float32]:
+    """One map (T, T) float32 for each sample, one at a time."""
+    return [network(sample.pixels[None])[0, 0] for sample in samples]
 
 
-def latency_s(network: Network, tile: Tile) -> list[float]:
+def latency_s(network: Network, sample: Sample) -> list[float]:
     """Seconds of single tiles, after one to warm up."""
-    network(tile.pixels[None])
+    network(sample.pixels[None])
     seconds = []
     for _ in range(LATENCY_RUNS):
         started = time.perf_counter()
-        network(tile.pixels[None])
+        network(sample.pixels[None])
         seconds.append(time.perf_counter() - started)
     return seconds

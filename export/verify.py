@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.artefacts import TILE_PX, GateMissed, Workshop, at_precision, at_tile, find_source, proof_tiles
+from export.artefacts import TILE_PX, GateMissed, Workshop, at_precision, at_tile, find_source, proof_samples
 from export.progress import BuildProgress
 from sarwater.atomic import replacing
 from sarwater.command import run_command
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     from export.accuracy import Accuracy
     from export.runners import Runner
-    from export.tiles import Tile
+    from export.samples import Sample
 
     Float32 = npt.NDArray[np.float32]
     UInt8 = npt.NDArray[np.uint8]
 
 TILES = 16
-ENGINE_TILES = 4
+ENGINE_SAMPLES = 4
 TABLE_WIDTH = 140
 """In a log or a narrow terminal a line that wraps reads better than a column cut short."""
 
@@ -69,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     files = find_files(args.model, Workshop(tile_px=args.tile, calibration=args.calibration, say=_note))
     manifest = open_model(files.fp32).manifest
-    from export.tiles import labelled_tiles
+    from export.samples import labelled_samples
 
-    tiles = labelled_tiles(args.data, manifest.channels, manifest.tile_px, args.tiles)
+    tiles = labelled_samples(args.data, manifest.channels, manifest.tile_px, args.tiles)
     results = verify(files, tiles)
     report = to_report(results, manifest.name, args.data, tiles)
     if args.json:
@@ -124,7 +124,7 @@ def _converted(fp32: Path, precision: str, workshop: Workshop, progress: BuildPr
         return error.path
 
 
-def verify(files: Files, tiles: Sequence[Tile]) -> list[Result]:
+def verify(files: Files, tiles: Sequence[Sample]) -> list[Result]:
     """Run everything on `tiles`; the first result is the reference itself. What cannot run here says why."""
     from export.graph import read_graph
     from export.runners import backend_runner, onnxruntime_runner
@@ -153,7 +153,7 @@ def engine_accuracy(engine: Path, fp32: Path, workshop: Workshop) -> Accuracy:
     from export.runners import backend_runner, probabilities
 
     graph = read_graph(fp32)
-    tiles = proof_tiles(graph, workshop, graph.manifest.tile_px, ENGINE_TILES)
+    tiles = proof_samples(graph, workshop, graph.manifest.tile_px, ENGINE_SAMPLES)
     answers = []
     for path in (engine, fp32):
         with backend_runner(path).open() as network:
@@ -161,7 +161,7 @@ def engine_accuracy(engine: Path, fp32: Path, workshop: Workshop) -> Accuracy:
     return compare(answers[0], answers[1], tiles, graph.manifest.threshold)
 
 
-def to_report(results: Sequence[Result], model: str, data: Path, tiles: Sequence[Tile]) -> dict[str, Any]:
+def to_report(results: Sequence[Result], model: str, data: Path, tiles: Sequence[Sample]) -> dict[str, Any]:
     """The table as JSON: shares and IoU between 0 and 1, seconds, bytes."""
     rows = []
     for result in results:
@@ -201,7 +201,7 @@ def _reference(fp32: Path) -> Runner:
         return onnxruntime_runner(read_graph(fp32), fp32.stat().st_size)
 
 
-def _run(runner: Runner, tiles: Sequence[Tile]) -> tuple[list[Float32], tuple[float, ...]]:
+def _run(runner: Runner, tiles: Sequence[Sample]) -> tuple[list[Float32], tuple[float, ...]]:
     from export.runners import latency_s, probabilities
 
     with runner.open() as network:
@@ -214,7 +214,7 @@ def _result(
     answers: list[Float32],
     latency_s: tuple[float, ...],
     reference: list[Float32],
-    tiles: Sequence[Tile],
+    tiles: Sequence[Sample],
     files: Files,
 ) -> Result:
     from export.accuracy import compare, to_mask
@@ -268,7 +268,7 @@ def _print_table(results: Sequence[Result], report: dict[str, Any]) -> None:
             console.print(f"{result.runner.title}: {result.refused}", highlight=False)
 
 
-def _print_worst_layers(files: Files, tile: Tile) -> None:
+def _print_worst_layers(files: Files, sample: Sample) -> None:
     from export.bisect import worst_layers
     from export.graph import read_graph
 

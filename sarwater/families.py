@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 from sarwater.errors import ModelUnknown
@@ -49,7 +50,12 @@ def family_of(name: str) -> Family:
     """The family of `hrnet` or `hrnet-w48`. Raises ModelUnknown with the names that there are."""
     family = FAMILIES.get(name.split("-")[0])
     if family is None:
-        raise ModelUnknown(f"{name}: unknown model; expected a file or one of: {', '.join(FAMILIES)}")
+        names = [model_name(family.name, variant) for family in FAMILIES.values() for variant in family.variants]
+        close = difflib.get_close_matches(name.lower(), [*FAMILIES, *names], 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ModelUnknown(
+            f"{name}: unknown model; {hint}expected a file or folder, as ./{name}, or one of: {', '.join(FAMILIES)}"
+        )
     return family
 
 

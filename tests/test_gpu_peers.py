@@ -13,7 +13,7 @@ import pytest
 from benchmarks import gpu_peers
 from benchmarks.gpu_peer import Network
 from benchmarks.gpu_peers import PeerProcess
-from export.gpu import first_gpu
+from sarwater.gpu import first_gpu
 from sarwater.command import run_command
 from tests.support.models import box_model
 

@@ -1,4 +1,4 @@
-"""The seam between CPU and GPU is the row band: raw sensor rows and a TilePlan go in, finished rows come out.
+"""The seam between CPU and GPU is the strip: raw sensor rows and a TilePlan go in, finished rows come out.
 
     with open_backend(model) as backend:
         run = backend.begin(plan, nodata=0)
@@ -6,7 +6,7 @@
             finished = run.push(rows)               # rows[span.start : span.start + tile_px], sensor dtype
             ...write finished.mask, finished.confidence...
 
-`push` may hold back the rows that the next band still blends into; the last one returns all that are left.
+`push` may hold back the rows that the next strip still blends into; the last one returns all that are left.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.manifest import ModelManifest
+from sarwater.models import Model
 from sarwater.tiling import TilePlan
 
 UInt8 = npt.NDArray[np.uint8]
@@ -28,7 +29,7 @@ Float32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FinishedRows:
-    """Rows that no later band touches, full scene width, starting at scene row `row`."""
+    """Rows that no later strip touches, full scene width, starting at scene row `row`."""
 
     row: int
     mask: UInt8
@@ -75,6 +76,15 @@ class Backend(ABC):
     """`openvino`, `tensorrt`, `tensorrt-rtx` or `fake`: a label in records and metrics."""
     device: str
     """What a person would call it: `AMD EPYC 9755`, `NVIDIA Jetson AGX Orin`."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, model: Model, tile_px: int | None = None) -> Backend:
+        """Check the file's hash against its manifest, then open it. `tile_px` is another tile than the file's own."""
+
+    @classmethod
+    def check_device(cls) -> None:  # noqa: B027 - most devices are always there
+        """Raises DeviceUnavailable where this machine has no such device."""
 
     def plan(self, height_px: int, width_px: int) -> TilePlan:
         """Where the windows of such a scene lie: the same for every run with this backend and model."""

@@ -15,7 +15,7 @@ import pytest
 from export.accuracy import LARGEST_IOU_LOSS, Accuracy
 from export.artefacts import GateMissed, Workshop, check_space, find_source
 from export.build_engine import BuildOptions, build_engine, main
-from export.gpu import Gpu
+from sarwater.gpu import Gpu
 from export.plan import Library
 from sarwater.errors import DependencyMissing, ExportError, HashMismatch, ModelNotFound, OutputError, UsageError
 from sarwater.manifest import ModelManifest, sha256_of
@@ -279,7 +279,7 @@ def machine_with_gpu(built: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> Bu
     monkeypatch.setattr(
         "export.runners.backend_runner", lambda path: backend_runner(fp16 if path.suffix == ".engine" else path)
     )
-    monkeypatch.setattr("export.verify.ENGINE_TILES", 1)
+    monkeypatch.setattr("export.verify.ENGINE_SAMPLES", 1)
     return dataclasses.replace(built, max_batch=3)
 
 

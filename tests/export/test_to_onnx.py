@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from export.graph import read_graph, with_tile
 from export.runners import backend_runner, onnxruntime_runner
-from export.tiles import labelled_tiles
+from export.samples import labelled_samples
 from export.to_onnx import export_checkpoint, find_checkpoint, main, segmenter_from_onnx, to_graph, torch_network
 from sarwater.errors import CheckpointInvalid, ExportError, ModelNotFound, UsageError
 from sarwater.manifest import Channel, ModelManifest, sha256_of
@@ -42,7 +42,7 @@ def test_the_runtimes_agree_with_pytorch_on_real_pixels(make_onnx: Callable[[str
     path = make_onnx("hrnet-w18-small")
     graph = read_graph(path)
     network = torch_network(path)
-    for tile in labelled_tiles(realdata / "k5", graph.manifest.channels, TILE_PX, limit=4):
+    for tile in labelled_samples(realdata / "k5", graph.manifest.channels, TILE_PX, limit=4):
         expected = network(tile.pixels[None])
         for runner in (onnxruntime_runner(graph, 0), backend_runner(path)):
             with runner.open() as answer:

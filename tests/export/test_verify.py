@@ -17,7 +17,7 @@ from osgeo import gdal
 from export.accuracy import LARGEST_IOU_LOSS, compare
 from export.artefacts import Workshop
 from export.graph import read_graph, write_graph
-from export.tiles import simulated_tiles
+from export.samples import simulated_samples
 from export.verify import find_files, main, verify
 from runtime.backends import open_backend
 from sarwater.errors import DataError, ExportError, ModelNotFound
@@ -187,7 +187,7 @@ def test_an_unknown_file_is_an_error(workplace: Path, data: Path) -> None:
 
 
 def test_the_int8_model_that_ships_is_inside_its_gate_on_both_kinds_of_sensor() -> None:
-    tiles = simulated_tiles(shipped_model().manifest.channels, 384, 14)
+    tiles = simulated_samples(shipped_model().manifest.channels, 384, 14)
     answers = []
     for precision in ("fp32", "int8"):
         with open_backend(shipped_model(precision), "cpu") as backend:
@@ -202,8 +202,8 @@ def test_the_int8_model_that_ships_is_inside_its_gate_on_both_kinds_of_sensor() 
 def test_the_shipped_model_keeps_its_accuracy_on_real_tiles(realdata: Path, tmp_path: Path) -> None:
     workshop = Workshop(folder=tmp_path, say=lambda text: None)
     files = find_files(str(find_model("hrnet").manifest.name), workshop)
-    from export.tiles import labelled_tiles
+    from export.samples import labelled_samples
 
-    tiles = labelled_tiles(realdata / "k5", read_graph(files.fp32).manifest.channels, 1024, 4)
+    tiles = labelled_samples(realdata / "k5", read_graph(files.fp32).manifest.channels, 1024, 4)
     for result in verify(files, tiles):
         assert result.passes, result.runner.title

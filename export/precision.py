@@ -27,8 +27,8 @@ import onnx
 from export.accuracy import LARGEST_IOU_LOSS, Accuracy, compare
 from export.graph import Graph, copy_of, infer_shapes, opset_of, with_tile
 from export.runners import onnxruntime_runner, probabilities
-from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
 from export.samples import Sample
+from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
 from sarwater.dependencies import EXPORT_INSTALL, require
 from sarwater.errors import DependencyMissing
 from sarwater.manifest import INPUT_NAME
@@ -71,9 +71,9 @@ def to_int8(
 ) -> Graph:
     """The graph with int8 convolutions (explicit Q/DQ) and float16 around them.
 
-    Entropy and maximum calibration are both tried on `tiles` (n, C, t, t); the better one on `probes`,
-    labelled, of the same size, is kept. Where it still costs more than half of the gate, a sensitivity sweep finds the layers
-    that cost most and leaves as few of them as needed in float16. What was chosen is written to the recipe.
+    Entropy and maximum calibration are both tried on `tiles` (n, C, t, t); the better one on `probes`, labelled samples
+    of the same size, is kept. Where it still costs more than half of the gate, a sensitivity sweep finds the layers that
+    cost most and leaves as few of them as needed in float16. What was chosen is written to the recipe.
 
     Raises DependencyMissing without NVIDIA ModelOpt.
     """
@@ -190,7 +190,7 @@ class _Measure:
         return float(np.mean([np.abs(a - b).mean() for a, b in zip(answers, self._reference, strict=False)]))
 
     def _answers(self, proto: onnx.ModelProto, samples: Sequence[Sample]) -> list[Float32]:
-        with onnxruntime_runner(Graph(proto, self._graph.manifest), 0).open() as network:
+        with onnxruntime_runner(Graph(proto, self._graph.manifest)).open() as network:
             return probabilities(network, samples)
 
 

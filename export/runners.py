@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from export.emulate import emulated
 from export.graph import Graph
 from export.samples import Sample
 from sarwater.dependencies import EXPORT_INSTALL, require
-from sarwater.manifest import INPUT_NAME, OUTPUT_NAME
+from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest
 from sarwater.models import Model, open_model
 
 Float32 = npt.NDArray[np.float32]
@@ -43,38 +44,42 @@ class Runner:
         return f"{self.name} ({self.runs_on})"
 
 
-def onnxruntime_runner(graph: Graph, size_bytes: int) -> Runner:
+def onnxruntime_runner(graph: Graph) -> Runner:
     """ONNX Runtime in float32 arithmetic, with float16 rounding where the graph says so."""
     precision = graph.manifest.precision
     return Runner(
         f"ONNX {precision}",
         "ONNX Runtime" if precision == "fp32" else "ONNX Runtime, rounding as a GPU",
         precision,
-        size_bytes,
+        graph.size_bytes,
         lambda: _onnxruntime(graph),
         timed=precision == "fp32",
     )
 
 
-def torch_runner(fp32: Path) -> Runner:
-    """The network itself, with the weights that the ONNX file holds. Raises ModuleNotFoundError without torch."""
+def torch_runner(fp32: Graph) -> Runner:
+    """The network itself, with the weights that the graph holds. Raises DependencyMissing without torch."""
     from export.to_onnx import torch_network
 
     network = torch_network(fp32)
-    return Runner("PyTorch fp32", "PyTorch", "fp32", fp32.stat().st_size, lambda: contextlib.nullcontext(network))
+    return Runner("PyTorch fp32", "PyTorch", "fp32", fp32.size_bytes, lambda: contextlib.nullcontext(network))
 
 
 def backend_runner(path: Path) -> Runner:
     """What the runtime would use: OpenVINO for an ONNX file, TensorRT for an engine."""
     model = open_model(path)
-    is_engine = model.manifest.engine is not None
-    return Runner(
-        f"{'engine' if is_engine else 'ONNX'} {model.manifest.precision}",
-        model.manifest.engine.flavor if model.manifest.engine is not None else "OpenVINO",
-        model.manifest.precision,
-        path.stat().st_size,
-        lambda: _backend(model),
-    )
+    engine, precision = model.manifest.engine, model.manifest.precision
+    kind, runs_on = ("ONNX", "OpenVINO") if engine is None else ("engine", engine.flavor)
+    return Runner(f"{kind} {precision}", runs_on, precision, path.stat().st_size, lambda: _backend(model))
+
+
+@contextlib.contextmanager
+def plan_network(plan: bytes, manifest: ModelManifest) -> Iterator[Network]:
+    """An engine that is no file yet, on this GPU."""
+    from runtime.backends.gpu.tensorrt import TensorRtBackend
+
+    with TensorRtBackend(Path("plan"), manifest, plan, hashlib.sha256(plan).hexdigest()) as backend:
+        yield backend.infer
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sarwater.scenes.model_input import ModelInput
 
 Float32 = npt.NDArray[np.float32]
+Item = TypeVar("Item")
 UInt8 = npt.NDArray[np.uint8]
 
 SECOND_CHANNEL = 0.5
@@ -48,6 +49,11 @@ class Reading:
     coding: Coding | None = None
     """What label values mean; None where they leave no doubt."""
 
+    def asked(self) -> dict[str, Any]:
+        """What somebody asked for, as JSON values; empty for nothing."""
+        asked = self.request.model_dump(mode="json", exclude_defaults=True)
+        return asked | ({"labels": str(self.coding)} if self.coding else {})
+
 
 def labelled_samples(
     data: str | Path, channels: Sequence[Channel], tile_px: int, limit: int, reading: Reading | None = None
@@ -61,18 +67,19 @@ def labelled_samples(
     from sarwater.scenes.readers import open_model_input
 
     reading = reading or Reading()
-    with_gim = any(channel.name == "gim" for channel in channels)
+    with_gim = (Path(data) / "gim").is_dir() and any(channel.name == "gim" for channel in channels)
     pairs = find_files(str(data), with_gim)
     coding = settle_coding((pair.label for pair in pairs), reading.coding)
     samples: list[Sample] = []
-    for pair in pairs:
+    chosen = _spread(pairs, limit)
+    for pair in chosen:
         image, mask = pair.image, pair.label
         opened = Label(mask)
         label = coding.truth(opened.read(0, 0, opened.width_px, opened.height_px), opened.nodata)
         with open_model_input(image, channels, reading.request, gim=pair.gim) as scene:
             if label.shape != (scene.height_px, scene.width_px):
                 raise DataError(f"{mask}: {label.shape[1]} x {label.shape[0]} px, expected the size of {image.name}")
-            for row, column, pixels, valid in _windows(scene, tile_px, -(-limit // len(pairs))):
+            for row, column, pixels, valid in _windows(scene, tile_px, -(-limit // len(chosen))):
                 truth = np.full((tile_px, tile_px), NODATA, np.uint8)
                 core = label[row.lo : row.hi, column.lo : column.hi]
                 rows = slice(row.lo - row.start, row.hi - row.start)
@@ -92,7 +99,7 @@ def folder_pixels(
     from sarwater.scenes.readers import open_model_input
 
     images = folder / "img" if (folder / "img").is_dir() else folder
-    paths = images_in(images)
+    paths = _spread(images_in(images), limit)
     request = reading.request if reading else None
     found: list[Float32] = []
     for path in paths:
@@ -112,15 +119,12 @@ def simulated_samples(
     Where the channels do not tell the sensor, single-look X band and multi-look C band take turns. The same arguments
     give the same pixels. Raises DependencyMissing without scipy.
     """
-    instead = "or give real scenes with --calibration DIR"
-    require("scipy.ndimage", "measuring on simulated scenes", f"`pip install scipy`; {instead}")
+    kinds = scene_types()
     from train.simulator.radar import SENSORS
-    from train.simulator.scenery import SCENE_TYPES
     from train.simulator.simulate import simulate_scene
 
     named = {channel.name for channel in channels}
     modes = ["s1"] if named & {"vv", "vh"} else ["k5"] if named & {"hh", "hv"} else ["k5", "s1"]
-    kinds = list(SCENE_TYPES)
     samples = []
     for index in range(len(kinds) * len(modes) if count is None else count):
         kind = kinds[(index + seed) % len(kinds)]
@@ -136,6 +140,19 @@ def simulated_samples(
             truth[outside] = NODATA
         samples.append(Sample(f"simulated-{kind}-{mode}-{index}", pixels, truth))
     return samples
+
+
+def scene_types() -> list[str]:
+    """Every kind of scene that the simulator makes. Raises DependencyMissing without scipy."""
+    require("scipy.ndimage", "simulating scenes", "`pip install scipy`; or give real scenes with --calibration DIR")
+    from train.simulator.scenery import SCENE_TYPES
+
+    return list(SCENE_TYPES)
+
+
+def _spread(items: Sequence[Item], limit: int) -> list[Item]:
+    """At most `limit` of them, evenly."""
+    return [items[index] for index in np.linspace(0, len(items) - 1, min(limit, len(items))).astype(int)]
 
 
 def _in_units(amplitude: Float32, channels: Sequence[Channel], dn_at_0_db: float) -> Float32:

@@ -14,7 +14,6 @@ from typing import Any
 
 from sarwater.errors import DependencyMissing
 
-
 EXPORT_INSTALL = "`pip install 'sarwater[export]'`"
 
 

@@ -46,8 +46,8 @@ def find_model(name_or_path: str | Path) -> Model:
 
 
 def shipped_model(precision: str = "fp32", name: str = DEFAULT_MODEL) -> Model:
-    """The model of a family that ships. Raises ModelUnknown for a name that is no family or variant, ModelNotFound where
-    none of that family, variant or precision ships, with those that do and how to train or convert it."""
+    """The model of a family that ships. Raises ModelUnknown for a name that is no family or variant, ModelNotFound
+    where none of that family, variant or precision ships, with those that do and how to train or convert it."""
     family, variant = parse_model(name)
     ships = model_name(family.name, family.ships) if family.ships is not None else None
     if ships is None or name not in (family.name, ships):

@@ -83,7 +83,7 @@ class Backend(ABC):
         """Check the file's hash against its manifest, then open it. `tile_px` is another tile than the file's own."""
 
     @classmethod
-    def check_device(cls) -> None:  # noqa: B027 - most devices are always there
+    def check_device(cls) -> None:
         """Raises DeviceUnavailable where this machine has no such device."""
 
     def plan(self, height_px: int, width_px: int) -> TilePlan:

@@ -22,7 +22,7 @@ from runtime.backends.base import FinishedRows, RunCounters, SceneRun
 from runtime.backends.cpu.host import as_pixel
 from runtime.backends.cpu.windows import windows_with_data
 from runtime.backends.gpu.device import BatchNetwork, Device, Event
-from runtime.backends.gpu.device_kernels import Strip, SceneKernels
+from runtime.backends.gpu.device_kernels import SceneKernels, Strip
 from runtime.backends.gpu.memory import RESULT_HEAD_BYTES, SceneMemory
 from sarwater.errors import DeviceOutOfMemory, ModelError
 from sarwater.tiling import TilePlan

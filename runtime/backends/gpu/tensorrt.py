@@ -13,10 +13,10 @@ from runtime.backends.gpu.cuda import CudaDevice
 from runtime.backends.gpu.engine import EngineNetwork, check_engine
 from runtime.backends.gpu.scene_run import GpuRun
 from sarwater.errors import DeviceLost, ManifestInvalid, UsageError
+from sarwater.gpu import require_gpu
 from sarwater.manifest import ModelManifest
 from sarwater.models import Model
 from sarwater.tensorrt_library import find_library
-from sarwater.gpu import require_gpu
 from sarwater.tiling import TilePlan
 
 Float32 = npt.NDArray[np.float32]

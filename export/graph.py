@@ -211,7 +211,8 @@ def manifest_in(proto: onnx.ModelProto, where: str, files: Mapping[str, str]) ->
 
 def as_bytes(graph: Graph) -> bytes:
     """What its file holds. Equal graphs give equal bytes."""
-    return described(graph).proto.SerializeToString(deterministic=True)
+    content: bytes = described(graph).proto.SerializeToString(deterministic=True)
+    return content
 
 
 def write_graph(graph: Graph, path: Path) -> Graph:

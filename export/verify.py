@@ -198,9 +198,7 @@ def _fp32_of(model: Model, workshop: Workshop) -> Graph:
         near.append(shipped_model("fp32", model.manifest.name))
     by_hash = {digest: each for each in near for digest in each.manifest.files.values()}
     found: Model | None = model
-    while found is not None and found.manifest.precision != "fp32":
-        found = by_hash.get(found.manifest.recipe.get("source", ""))
-    if found is not None and found.manifest.engine is not None:
+    while found is not None and (found.manifest.engine is not None or found.manifest.precision != "fp32"):
         found = by_hash.get(found.manifest.recipe.get("source", ""))
     if found is None:
         found = next((each for each in near if _same_training(each.manifest, model.manifest)), None)

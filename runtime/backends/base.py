@@ -82,7 +82,7 @@ class Backend(ABC):
     def open(cls, model: Model, tile_px: int | None = None) -> Backend:
         """Check the file's hash against its manifest, then open it. `tile_px` is another tile than the file's own."""
 
-    @classmethod
+    @classmethod  # noqa: B027
     def check_device(cls) -> None:
         """Raises DeviceUnavailable where this machine has no such device."""
 

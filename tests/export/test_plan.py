@@ -7,12 +7,13 @@ from types import ModuleType
 
 import pytest
 
-from sarwater.gpu import Gpu
 from export.graph import Graph, read_graph
-from export.plan import Library, PlanOptions, _cache_path, _load_timings, _save_timings, build_plan, choose_library
+from export.plan import PlanOptions, _cache_path, _load_timings, _save_timings, build_plan, choose_library
 from export.precision import to_fp16, to_int8
 from export.samples import simulated_samples
 from sarwater.errors import DependencyMissing, DeviceUnavailable, ExportError, UsageError
+from sarwater.gpu import Gpu
+from sarwater.tensorrt_library import Library
 from tests.export.conftest import TILE_PX, speckle
 
 rtx = pytest.importorskip("tensorrt_rtx")

@@ -26,8 +26,8 @@ from export.precision import (
     to_int8,
 )
 from export.runners import onnxruntime_runner, probabilities
-from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
 from export.samples import Sample, simulated_samples
+from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
 from sarwater.errors import DependencyMissing
 from sarwater.manifest import INPUT_NAME, Channel, sha256_of
 from sarwater.models import ENGINES
@@ -55,7 +55,7 @@ def int8(small_graph: Graph, probes: list[Sample]) -> Graph:
 
 
 def answer(graph: Graph, pixels: np.ndarray) -> np.ndarray:
-    with onnxruntime_runner(graph, 0).open() as network:
+    with onnxruntime_runner(graph).open() as network:
         return network(pixels)
 
 
@@ -262,7 +262,7 @@ def test_accuracy_of_the_conversions_is_measured_on_the_same_tiles(
 ) -> None:
     answers = []
     for graph in (small_graph, fp16, int8):
-        with onnxruntime_runner(with_tile(graph, 64), 0).open() as network:
+        with onnxruntime_runner(with_tile(graph, 64)).open() as network:
             answers.append(probabilities(network, probes))
     half, quarter = (compare(found, answers[0], probes, 0.4) for found in answers[1:])
     assert 0 < half.mean_error < quarter.mean_error < 0.1

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ def converted(tmp_path_factory: pytest.TempPathFactory, make_onnx: Callable[[str
     write_graph(graph, engines / f"{SMALL}-fp32-{TILE_PX}.onnx")
     with pytest.MonkeyPatch.context() as patch:
         be_quick(patch)
-        find_files("unet", Workshop(folder=engines, tile_px=TILE_PX, say=lambda text: None))
+        find_files(
+            str(engines / f"{SMALL}-fp32-{TILE_PX}.onnx"),
+            Workshop(folder=engines, tile_px=TILE_PX, say=lambda text: None),
+        )
     plan = engines / f"{SMALL}-fp16-{TILE_PX}-trt-sm87.engine"
     plan.write_bytes(b"a plan")
     engine = Engine("tensorrt", "10.3.0", "NVIDIA Jetson AGX Orin", "8.7", max_batch=8, opt_batch=4)
@@ -167,10 +171,7 @@ def test_bisect_lists_layers_though_every_gate_is_passed(
 def test_without_torch_the_fp32_graph_is_the_reference(
     workplace: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_torch(path: Path) -> None:
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
-
-    monkeypatch.setattr("export.to_onnx.torch_network", no_torch)
+    monkeypatch.setitem(sys.modules, "torch", None)
     run(f"engines/{SMALL}-fp16-{TILE_PX}.onnx", "--data", str(data), "--json", "table.json")
     report = json.loads((workplace / "table.json").read_text())
     assert (report["results"][0]["name"], report["results"][0]["runs_on"]) == ("ONNX fp32", "ONNX Runtime")
@@ -178,7 +179,7 @@ def test_without_torch_the_fp32_graph_is_the_reference(
 
 def test_data_without_labels_is_an_error(workplace: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder; expected"):
-        run("unet", "--data", str(tmp_path / "nowhere"))
+        run(MINE, "--data", str(tmp_path / "nowhere"))
 
 
 def test_an_unknown_file_is_an_error(workplace: Path, data: Path) -> None:
@@ -204,6 +205,6 @@ def test_the_shipped_model_keeps_its_accuracy_on_real_tiles(realdata: Path, tmp_
     files = find_files(str(find_model("hrnet").manifest.name), workshop)
     from export.samples import labelled_samples
 
-    tiles = labelled_samples(realdata / "k5", read_graph(files.fp32).manifest.channels, 1024, 4)
+    tiles = labelled_samples(realdata / "k5", files.fp32.manifest.channels, 1024, 4)
     for result in verify(files, tiles):
         assert result.passes, result.runner.title

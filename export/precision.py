@@ -72,8 +72,8 @@ def to_int8(
     """The graph with int8 convolutions (explicit Q/DQ) and float16 around them.
 
     Entropy and maximum calibration are both tried on `tiles` (n, C, t, t); the better one on `probes`, labelled
-    samples of the same size, is kept. Where it still costs more than half of the gate, a sensitivity sweep finds the layers
-    that cost most and leaves as few of them as needed in float16. What was chosen is written to the recipe.
+    samples of the same size, is kept. Where it still costs more than half of the gate, a sensitivity sweep finds the
+    layers that cost most and leaves as few of them as needed in float16. What was chosen is written to the recipe.
 
     Raises DependencyMissing without NVIDIA ModelOpt.
     """

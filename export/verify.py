@@ -151,14 +151,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def find_files(model: str, workshop: Workshop, progress: Progress = lambda *event: None) -> Files:
-    """For a name or a checkpoint, all files of that model, converted first where they are missing; for a file, that
-    file and its fp32.
+    """For a name, a checkpoint or an fp32 file, all files of that model, converted first where they are missing; for
+    another file, that file and its fp32.
 
     Raises as the functions of export.artefacts.
     """
     path = Path(model)
     if path.suffix in (".onnx", ".engine"):
-        return _files_of(open_model(path), workshop)
+        given = open_model(path)
+        if given.manifest.engine is not None or given.manifest.precision != "fp32":
+            return _files_of(given, workshop)
+        workshop = workshop.of(given.manifest.tile_px)
     fp32 = written(at_tile(find_source(model, workshop), workshop), workshop)
     graphs = tuple(_converted(fp32, precision, workshop, progress) for precision in PRECISIONS)
     sources = {graph.sha256 for graph in graphs}
@@ -177,11 +180,8 @@ def _files_of(model: Model, workshop: Workshop) -> Files:
     from export.graph import read_graph
 
     workshop.say(f"model {model.title}")
-    manifest = model.manifest
-    if manifest.engine is None:
-        graph = read_graph(model.path)
-        return Files(graph if manifest.precision == "fp32" else _fp32_of(model, workshop), (graph,))
-    return Files(_fp32_of(model, workshop), (), (model.path,))
+    fp32 = _fp32_of(model, workshop)
+    return Files(fp32, (), (model.path,)) if model.manifest.engine else Files(fp32, (read_graph(model.path),))
 
 
 def _fp32_of(model: Model, workshop: Workshop) -> Graph:

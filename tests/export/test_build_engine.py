@@ -251,7 +251,7 @@ def test_a_tile_that_the_strides_do_not_divide_is_refused(
 
 
 def test_an_unknown_model_lists_the_families(folder: Path) -> None:
-    with pytest.raises(ModelUnknown, match="unknown model; expected .* one of: fcn, unet, deepunet, hrnet"):
+    with pytest.raises(ModelUnknown, match=r"unknown model; expected .* one of: fcn, unet, deepunet, hrnet"):
         find_source("segformer", Workshop(folder=folder))
 
 

@@ -36,7 +36,7 @@ from export.plan import FLAVOR_CHOICES, PORTABLE, PlanOptions, build_plan, choos
 from sarwater.atomic import replacing
 from sarwater.command import command, invoke, option, run
 from sarwater.errors import OutputError, UsageError
-from sarwater.manifest import PRECISIONS, Engine, ModelManifest
+from sarwater.manifest import PRECISIONS, Engine, ModelManifest, manifest_path
 from sarwater.models import ENGINES, Model
 from sarwater.progress import Progress as Display
 from sarwater.tensorrt_library import FLAVOURS, Library
@@ -264,6 +264,8 @@ def _build(
     if accuracy is not None and workshop.gates and not accuracy.passes(manifest.precision):
         target = path.with_name(path.name + ".rejected")
         write_model(plan, manifest, target)
+        for stale in (path, manifest_path(path), path.with_suffix(".layers.json")):  # it was never proven here
+            stale.unlink(missing_ok=True)
         raise GateMissed(
             target,
             f"IoU falls by {100 * accuracy.iou_loss:.2f} points on this GPU, though its graph passed; find the layer "

@@ -231,7 +231,7 @@ def test_an_unknown_file_is_an_error(workplace: Path, data: Path) -> None:
 
 
 def test_the_int8_model_that_ships_is_inside_its_gate_on_both_kinds_of_sensor() -> None:
-    tiles = simulated_samples(shipped_model().manifest.channels, 384, 14)
+    tiles = simulated_samples(shipped_model().manifest.channels, 384)
     answers = []
     for precision in ("fp32", "int8"):
         with open_backend(shipped_model(precision), "cpu") as backend:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -222,15 +222,17 @@ def markdown(report: dict[str, Any]) -> str:
 
 def _network(arguments: argparse.Namespace, folder: Path, max_batch: int) -> tuple[Network, str]:
     """The files of the network at the wanted tile, made in `folder`, and its name."""
-    from export.artefacts import Workshop, at_tile
+    from export.artefacts import Workshop, at_tile, written
+    from export.graph import read_graph
 
     if arguments.untrained:
         source = _untrained(arguments.untrained, folder / "untrained.onnx", arguments.tile)
     else:
         source = find_model(arguments.model)
     engines = folder / "engines"
+    workshop = Workshop(engines, arguments.tile)
     network = Network(
-        at_tile(source.path, Workshop(engines, arguments.tile, say=lambda text: print(text, file=sys.stderr))),
+        cast(Path, written(at_tile(read_graph(source.path), workshop), workshop).path),
         compile_mode=arguments.compile_mode or ("max-autotune" if arguments.device == "cuda" else "default"),
     )
     if arguments.device == "cuda" and "sarwater" in arguments.peers.split(","):
@@ -281,7 +283,7 @@ def _tiles(batch: int, channels: int, tile_px: int) -> Float32:
 
 def _check_gpu() -> None:
     """Raise DeviceUnavailable without an NVIDIA driver and GPU."""
-    from export.gpu import first_gpu
+    from sarwater.gpu import first_gpu
 
     if first_gpu() is None:
         raise DeviceUnavailable(

@@ -20,20 +20,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from export.accuracy import compare
-from export.artefacts import TILE_PX, Workshop, proof_tiles
-from export.graph import read_graph
+from export.artefacts import TILE_PX, Workshop, proof_samples
 from export.verify import find_files
 from runtime.backends import open_backend
 from runtime.benchmarking.timing import summarise
 from sarwater.command import run_command
 from sarwater.models import ENGINES, open_model
 
-TILES = 6
+SAMPLES = 6
 WARM_UP = 3
 
 
@@ -58,15 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(model: str, workshop: Workshop, repeat: int) -> dict[str, Any]:
     """The report; latencies in milliseconds of one tile, batch 1."""
     files = find_files(model, workshop)
-    graph = read_graph(files.fp32)
-    tiles = proof_tiles(graph, workshop, workshop.tile_px, TILES)
+    manifest = files.fp32.manifest
+    samples = proof_samples(files.fp32, workshop, workshop.tile_px, SAMPLES)
     with contextlib.ExitStack() as stack:
-        backends = [stack.enter_context(open_backend(open_model(path))) for path in files.onnx]
-        answers = [[backend.infer(tile.pixels[None])[0, 0] for tile in tiles] for backend in backends]
+        backends = [stack.enter_context(open_backend(open_model(cast(Path, graph.path)))) for graph in files.graphs]
+        answers = [[backend.infer(sample.pixels[None])[0, 0] for sample in samples] for backend in backends]
         wall = np.zeros((len(backends), WARM_UP + repeat))
         processor = np.zeros_like(wall)
         for turn in range(WARM_UP + repeat):
-            tile = tiles[turn % len(tiles)].pixels[None]
+            tile = samples[turn % len(samples)].pixels[None]
             for index, backend in enumerate(backends):
                 started, started_processor = time.perf_counter(), time.process_time()
                 backend.infer(tile)
@@ -74,11 +73,11 @@ def measure(model: str, workshop: Workshop, repeat: int) -> dict[str, Any]:
                 processor[index, turn] = time.process_time() - started_processor
     precisions = {}
     for index, backend in enumerate(backends):
-        accuracy = compare(answers[index], answers[0], tiles, graph.manifest.threshold)
+        accuracy = compare(answers[index], answers[0], samples, manifest.threshold)
         precisions[backend.manifest.precision] = {
             "wall": asdict(summarise(wall[index, WARM_UP:].tolist())),
             "processor": asdict(summarise(processor[index, WARM_UP:].tolist())),
-            "size_mb": files.onnx[index].stat().st_size / 1e6,
+            "size_mb": files.graphs[index].size_bytes / 1e6,
             **accuracy.to_dict(),
         }
     return {
@@ -86,9 +85,9 @@ def measure(model: str, workshop: Workshop, repeat: int) -> dict[str, Any]:
         "threads": os.environ.get("SARWATER_THREADS", "every core"),
         "python": platform.python_version(),
         "openvino": metadata.version("openvino"),
-        "model": graph.manifest.name,
+        "model": manifest.name,
         "tile_px": workshop.tile_px,
-        "accuracy_on": [tile.name for tile in tiles],
+        "accuracy_on": [sample.name for sample in samples],
         "warm_up": WARM_UP,
         "samples": repeat,
         "precisions": precisions,

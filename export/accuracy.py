@@ -8,19 +8,19 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from export.tiles import Tile
+from export.samples import Sample
 from sarwater.classes import LAND, NODATA, WATER
 from sarwater.metrics import Confusion, confusion
 
 Float32 = npt.NDArray[np.float32]
 
 LARGEST_IOU_LOSS = {"fp32": 0.001, "fp16": 0.001, "int8": 0.005}
-"""The gates: how much pooled IoU a precision may cost against fp32 on the same tiles (0.001 is 0.1 point)."""
+"""The gates: how much pooled IoU a precision may cost against fp32 on the same samples (0.001 is 0.1 point)."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """One network against the reference, over the valid pixels of the same tiles."""
+    """One network against the reference, over the valid pixels of the same samples."""
 
     max_error: float
     """Of the probability, as the next."""
@@ -43,21 +43,21 @@ class Accuracy:
 
 
 def compare(
-    found: Sequence[Float32], reference: Sequence[Float32], tiles: Sequence[Tile], threshold: float
+    found: Sequence[Float32], reference: Sequence[Float32], samples: Sequence[Sample], threshold: float
 ) -> Accuracy:
-    """`found` and `reference`: one probability map (T, T) float32 for each tile."""
+    """`found` and `reference`: one probability map (T, T) float32 for each sample."""
     maximum, total, changed, pixels = 0.0, 0.0, 0, 0
     scores, reference_scores = Confusion(), Confusion()
-    for ours, theirs, tile in zip(found, reference, tiles, strict=True):
-        valid = tile.truth != NODATA
+    for ours, theirs, sample in zip(found, reference, samples, strict=True):
+        valid = sample.truth != NODATA
         error = np.abs(ours[valid].astype(np.float64) - theirs[valid])
         maximum = float(np.fmax(maximum, error.max())) if np.isfinite(error).all() else float("nan")
         total += float(error.sum())
         mask, reference_mask = to_mask(ours, threshold), to_mask(theirs, threshold)
         changed += int((mask != reference_mask)[valid].sum())
         pixels += int(valid.sum())
-        scores += confusion(mask, tile.truth)
-        reference_scores += confusion(reference_mask, tile.truth)
+        scores += confusion(mask, sample.truth)
+        reference_scores += confusion(reference_mask, sample.truth)
     return Accuracy(
         max_error=maximum,
         mean_error=total / max(pixels, 1),

@@ -1,8 +1,9 @@
-"""The files that export makes, each from the one before: checkpoint -> fp32 ONNX -> ONNX of a precision.
+"""The steps of export: model -> fp32 graph at a tile -> graph of a precision. Each takes and returns a Graph.
 
-Every file's manifest holds its recipe: what it was made from, the options, the libraries. A file whose recipe has not
-changed is not made again. A converted graph is measured against the fp32 one; one that misses its gate is kept under a
-`.rejected` name, where nothing takes it for a model.
+Files are read once at the start; each result is written once, when it is finished. Its manifest holds its recipe: what
+it was made from, the options, the libraries; a file whose recipe has not changed is not made again. A converted graph
+is measured against the fp32 one; one that misses its gate is written under a `.rejected` name only, where nothing takes
+it for a model.
 """
 
 from __future__ import annotations
@@ -12,35 +13,44 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.samples import Reading
 from sarwater.errors import ExportError, OutputError, SarwaterError, UsageError
-from sarwater.manifest import ModelManifest, manifest_path, sha256_of
-from sarwater.models import ENGINES, checkpoint_path, find_model, looks_like_path
+from sarwater.manifest import ModelManifest, manifest_path
+from sarwater.models import ENGINES, Model, checkpoint_path, find_model, looks_like_path
 
 if TYPE_CHECKING:
     from export.accuracy import Accuracy
     from export.graph import Graph
-    from export.tiles import Tile
+    from export.samples import Sample
 
 TILE_PX = 1024
-PROOF_TILE_PX = 512
-PROOF_TILES = 13
-"""One of every kind of simulated scene."""
-PROBE_TILES = 32
+PROOF_PX = 512
+PROOF_SAMPLES: int | None = None
+"""None for every kind of simulated scene as every sensor sees it."""
+PROBE_SAMPLES = 32
+FOLDER_SAMPLES = 32
+"""Of a folder of the user's, where no number is wanted."""
 
 Progress = Callable[[str, int, int], None]
+"""Called with (phase, steps done, steps)."""
 
 
 class GateMissed(ExportError):
-    """A file costs more accuracy than it may; it is kept at `path`, whose name ends in `.rejected`."""
+    """A model costs more accuracy than it may; it is kept at `path`, whose name ends in `.rejected`."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = path
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,10 @@ class Workshop:
     """Refuse a conversion that costs more accuracy than its precision may."""
     force: bool = False
     """Make files again though their recipe has not changed."""
-    say: Callable[[str], None] = print
+    say: Callable[[str], None] = note
+    overlap_px: int | None = None
+    """None: the model's own, or what suits the tile."""
+    reading: Reading = field(default_factory=Reading)
 
     def of(self, tile_px: int) -> Workshop:
         return dataclasses.replace(self, tile_px=tile_px)
@@ -64,107 +77,139 @@ class Workshop:
         return self.folder / f"{manifest.name}-{precision}-{self.tile_px}{suffix}"
 
 
-def find_source(model: str, workshop: Workshop, *, from_onnx: bool = False) -> Path:
-    """The ONNX file that MODEL means; a checkpoint is exported first. Says which one it took.
+def find_source(model: str, workshop: Workshop, *, from_onnx: bool = False) -> Graph:
+    """The graph that MODEL means: of the model of a family that ships, of an ONNX file, or of a checkpoint, which is
+    exported in memory. Says which one it took.
 
-    Raises ModelNotFound, CheckpointInvalid, DependencyMissing (a checkpoint, but no torch).
+    Raises ModelUnknown, ModelNotFound, CheckpointInvalid, DependencyMissing (a checkpoint, but no torch), and as
+    export.graph.read_graph.
     """
-    if from_onnx or model.endswith(".onnx"):
-        source = Path(model)
-    else:
-        if not looks_like_path(model):
-            source = find_model(model).path
-        else:
-            from export.to_onnx import export_checkpoint
+    path = Path(model) if from_onnx or looks_like_path(model) else find_model(model).path
+    if not from_onnx and path.suffix != ".onnx":
+        if path.suffix == ".engine":
+            raise UsageError(
+                f"{path}: an engine, of which nothing else can be made; give the ONNX file it was built from"
+            )
+        from export.to_onnx import checkpoint_graph
 
-            checkpoint = checkpoint_path(Path(model))
+        path = checkpoint_path(path)
+        graph = checkpoint_graph(path, workshop.tile_px, workshop.overlap_px)
+        digest = graph.manifest.recipe["checkpoint"]
+        workshop.say(f"model {graph.manifest.name}, checkpoint, sha256 {digest[:12]}… ({path})")
+        return graph
+    from export.graph import read_graph
 
-            workshop.say(f"{model}: {checkpoint}")
-            return export_checkpoint(checkpoint, workshop.folder, workshop.tile_px)[0]
-    workshop.say(f"{model}: {source}")
-    return source
-
-
-def at_tile(source: Path, workshop: Workshop) -> Path:
-    """The same graph for the wanted tile size, in the workshop's folder. Raises as export.graph.read_graph."""
-    from export.graph import read_graph, with_tile, write_graph
-
-    graph = read_graph(source)
-    path = workshop.path(graph.manifest, graph.manifest.precision)
-    if path.resolve() == source.resolve():
-        return path
-    recipe = {"source": sha256_of(source), "tile_px": workshop.tile_px}
-    if made(path, recipe, workshop) is None:
-        check_space(path, 2 * source.stat().st_size)
-        retiled = with_tile(graph, workshop.tile_px)
-        write_graph(dataclasses.replace(retiled, manifest=dataclasses.replace(retiled.manifest, recipe=recipe)), path)
-        workshop.say(f"wrote {path}")
-    return path
+    graph = read_graph(path)
+    workshop.say(f"model {Model(path, graph.manifest).title}")
+    return graph
 
 
-def at_precision(source: Path, precision: str, workshop: Workshop, progress: Progress) -> Path:
-    """The ONNX of the wanted precision, converted from the fp32 one at `source` and measured against it.
+def at_tile(graph: Graph, workshop: Workshop) -> Graph:
+    """The same network for the wanted tile size and overlap, in memory. Raises as export.graph.with_tile."""
+    from export.graph import with_tile
 
-    Raises UsageError where `source` is neither fp32 nor of that precision, GateMissed, DependencyMissing, OutputError.
-    """
+    manifest = graph.manifest
+    overlap_px = manifest.overlap_px if workshop.overlap_px is None else workshop.overlap_px
+    if (manifest.tile_px, manifest.overlap_px) == (workshop.tile_px, overlap_px):
+        return graph
+    recipe = {"source": graph.sha256, "tile_px": workshop.tile_px}
+    if workshop.overlap_px is None:
+        return with_tile(graph, workshop.tile_px).with_manifest(recipe=recipe)
+    recipe["overlap_px"] = overlap_px
+    return with_tile(graph, workshop.tile_px).with_manifest(recipe=recipe, overlap_px=overlap_px)
+
+
+def written(graph: Graph, workshop: Workshop, path: Path | None = None) -> Graph:
+    """The graph as a file, at `path` or under its name in the workshop's folder; one that is there already stays."""
     from export.graph import read_graph, write_graph
 
-    graph = read_graph(source)
+    path = path or workshop.path(graph.manifest, graph.manifest.precision)
+    if graph.path is not None and path.exists() and path.samefile(graph.path):
+        return graph
+    graph = graph.with_manifest()
+    check_space(path, 2 * graph.size_bytes)
+    sha256 = graph.sha256
+    if not workshop.force:
+        try:
+            there = ModelManifest.read(manifest_path(path))
+            if there.files == {path.name: sha256}:
+                return read_graph(path)
+        except (SarwaterError, OSError):
+            pass
+    graph = write_graph(graph, path)
+    workshop.say(f"wrote {path}")
+    return graph
+
+
+def at_precision(
+    graph: Graph, precision: str, workshop: Workshop, progress: Progress, path: Path | None = None
+) -> Graph:
+    """The graph of the wanted precision, converted from the fp32 one, measured against it and written.
+
+    Raises UsageError where `graph` is neither fp32 nor of that precision, GateMissed, DependencyMissing, OutputError.
+    """
     if graph.manifest.precision == precision:
-        return source
+        return graph
     if graph.manifest.precision != "fp32":
         raise UsageError(
-            f"{source} is {graph.manifest.precision} and cannot become {precision}; give the fp32 ONNX file, or "
+            f"{graph.path} is {graph.manifest.precision} and cannot become {precision}; give the fp32 ONNX file, or "
             f"--precision {graph.manifest.precision}"
         )
     from export.accuracy import Accuracy
+    from export.graph import read_graph, write_graph
     from export.precision import METHOD, library_versions
 
-    path = workshop.path(graph.manifest, precision)
+    path = path or workshop.path(graph.manifest, precision)
+    reading = workshop.reading
     recipe = {
-        "source": sha256_of(source),
+        "source": graph.sha256,
         "precision": precision,
         "tiles": _folder_digest(workshop.calibration),
         "method": METHOD,
         "libraries": library_versions(),
     }
-    manifest = made(path, recipe, workshop)
-    if manifest is None:
-        check_space(path, 3 * source.stat().st_size)
+    if asked := reading.asked():
+        recipe["reading"] = asked
+    if is_made(path, recipe, workshop):
+        converted = read_graph(path)
+    else:
+        check_space(path, 3 * graph.size_bytes)
         workshop.say(f"converting to {precision}")
-        converted, accuracy = _convert(graph, precision, recipe, workshop, progress)
-        manifest = write_graph(converted, path)
-        workshop.say(f"wrote {path}: {summary(accuracy)}")
-    accuracy = Accuracy(**manifest.recipe["outcome"]["accuracy"])
+        converted = _convert(graph, precision, recipe, workshop, progress)
+    accuracy = Accuracy(**converted.manifest.recipe["outcome"]["accuracy"])
     if workshop.gates and not accuracy.passes(precision):
-        tiles = proof_tiles(graph, workshop, PROOF_TILE_PX, 1)
-        complaint = _complaint(graph, read_graph(path), accuracy, tiles[0])
-        raise GateMissed(rejected(path, manifest), complaint)
-    return path
+        complaint = _complaint(graph, converted, accuracy, proof_samples(graph, workshop, PROOF_PX, 1)[0])
+        raise GateMissed(rejected(converted, path), complaint)
+    if converted.path is None:
+        converted = write_graph(converted, path)
+        workshop.say(f"wrote {path}: {summary(accuracy)}")
+    return converted
 
 
-def rejected(path: Path, manifest: ModelManifest) -> Path:
-    """Rename a file and its manifest so that nothing takes it for a model; returns the new path."""
-    from export.graph import write_manifest
+def rejected(graph: Graph, path: Path) -> Path:
+    """Write a graph where nothing takes it for a model, and let none like it lie at `path`; returns the new path."""
+    from export.graph import write_graph
 
     target = path.with_name(path.name + ".rejected")
-    write_manifest(dataclasses.replace(manifest, files={target.name: manifest.files[path.name]}), target)
-    path.rename(target)
-    manifest_path(path).unlink()
+    write_graph(graph, target)
+    if graph.path is not None:
+        for file in (path, manifest_path(path)):
+            file.unlink(missing_ok=True)
     return target
 
 
-def proof_tiles(graph: Graph, workshop: Workshop, tile_px: int, count: int) -> list[Tile]:
-    """At most `count` labelled tiles for the gates: of the calibration folder where it has labels, else simulated."""
-    from export.tiles import labelled_tiles, simulated_tiles
+def proof_samples(graph: Graph, workshop: Workshop, side_px: int, count: int | None) -> list[Sample]:
+    """Labelled samples for the gates, at most `count`: of the calibration folder where it has labels, else simulated,
+    of which None means every kind."""
+    from export.samples import labelled_samples, simulated_samples
 
-    folder = workshop.calibration
+    folder, channels = workshop.calibration, graph.manifest.channels
     if folder is not None and (folder / "mask").is_dir():
-        return labelled_tiles(folder, graph.manifest.channels, tile_px, count)
-    return simulated_tiles(graph.manifest.channels, tile_px, count)
+        return labelled_samples(folder, channels, side_px, count or FOLDER_SAMPLES, workshop.reading)
+    return simulated_samples(channels, side_px, count)
 
 
-def made(path: Path, recipe: Mapping[str, Any], workshop: Workshop) -> ModelManifest | None:
+def is_made(path: Path, recipe: Mapping[str, Any], workshop: Workshop) -> ModelManifest | None:
     """The manifest of the file at `path`, if it is whole and was made by just this recipe."""
     if workshop.force:
         return None
@@ -202,41 +247,39 @@ def summary(accuracy: Accuracy) -> str:
     )
 
 
-def _convert(
-    graph: Graph, precision: str, recipe: dict[str, Any], workshop: Workshop, progress: Progress
-) -> tuple[Graph, Accuracy]:
+def _convert(graph: Graph, precision: str, recipe: dict[str, Any], workshop: Workshop, progress: Progress) -> Graph:
     from export.accuracy import compare
-    from export.calibration import TILE_PX as CALIBRATION_TILE_PX
+    from export.calibration import TILE_PX as CALIBRATION_PX
     from export.calibration import calibration_tiles
     from export.graph import with_tile
     from export.precision import packed, to_fp16, to_int8
     from export.runners import onnxruntime_runner, probabilities
 
-    calibration = calibration_tiles(graph.manifest.channels, workshop.calibration)
-    tiles = proof_tiles(graph, workshop, PROOF_TILE_PX, PROOF_TILES)
+    progress("scenes to calibrate and prove with", 0, 1)
+    calibration = calibration_tiles(graph.manifest.channels, workshop.calibration, reading=workshop.reading)
+    samples = proof_samples(graph, workshop, PROOF_PX, PROOF_SAMPLES)
     if precision == "fp16":
         progress("float16", 0, 1)
         converted = to_fp16(graph, calibration, recipe)
     else:
-        probes = proof_tiles(graph, workshop, CALIBRATION_TILE_PX, PROBE_TILES)
+        probes = proof_samples(graph, workshop, CALIBRATION_PX, PROBE_SAMPLES)
         converted = packed(to_int8(graph, calibration, probes, recipe, progress))
     answers = []
     for done, each in enumerate((graph, converted)):
         progress("measuring", done, 2)
-        with onnxruntime_runner(with_tile(each, PROOF_TILE_PX), 0).open() as network:
-            answers.append(probabilities(network, tiles))
-    accuracy = compare(answers[1], answers[0], tiles, graph.manifest.threshold)
+        with onnxruntime_runner(with_tile(each, PROOF_PX)).open() as network:
+            answers.append(probabilities(network, samples))
+    accuracy = compare(answers[1], answers[0], samples, graph.manifest.threshold)
     outcome = {**converted.manifest.recipe.get("outcome", {}), "accuracy": accuracy.to_dict()}
-    manifest = dataclasses.replace(converted.manifest, recipe={**recipe, "outcome": outcome})
-    return dataclasses.replace(converted, manifest=manifest), accuracy
+    return converted.with_manifest(recipe={**recipe, "outcome": outcome})
 
 
-def _complaint(reference: Graph, converted: Graph, accuracy: Accuracy, tile: Tile) -> str:
+def _complaint(reference: Graph, converted: Graph, accuracy: Accuracy, sample: Sample) -> str:
     from export.accuracy import LARGEST_IOU_LOSS
     from export.bisect import worst_layers
 
     precision = converted.manifest.precision
-    layers = ", ".join(f"{layer.name} ({layer.added:.1%})" for layer in worst_layers(reference, converted, tile))
+    layers = ", ".join(f"{layer.name} ({layer.added:.1%})" for layer in worst_layers(reference, converted, sample))
     return (
         f"{precision} misses its gate: IoU falls by {100 * accuracy.iou_loss:.2f} points, allowed are "
         f"{100 * LARGEST_IOU_LOSS[precision]:.2f}; the layers that add the largest relative errors: {layers}; "

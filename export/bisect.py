@@ -11,8 +11,8 @@ import onnx
 from export.emulate import emulated
 from export.graph import Graph, with_tile
 from export.precision import folded
-from export.tiles import Tile
-from sarwater.errors import DependencyMissing
+from export.samples import Sample
+from sarwater.dependencies import EXPORT_INSTALL, require
 from sarwater.manifest import INPUT_NAME
 
 Float32 = npt.NDArray[np.float32]
@@ -31,13 +31,13 @@ class LayerError:
     """How much of it this layer adds to the largest error among its inputs."""
 
 
-def worst_layers(reference: Graph, converted: Graph, tile: Tile, count: int = 5) -> list[LayerError]:
-    """The layers that add the most error, the worst first, on the upper left corner of one tile.
+def worst_layers(reference: Graph, converted: Graph, sample: Sample, count: int = 5) -> list[LayerError]:
+    """The layers that add the most error, the worst first, on the upper left corner of one sample.
 
     Raises DependencyMissing without Polygraphy.
     """
-    side_px = min(TILE_PX, tile.pixels.shape[1])
-    pixels = np.ascontiguousarray(tile.pixels[None, :, :side_px, :side_px])
+    side_px = min(TILE_PX, sample.pixels.shape[1])
+    pixels = np.ascontiguousarray(sample.pixels[None, :, :side_px, :side_px])
     plain = folded(with_tile(reference, side_px))
     expected = _all_tensors(plain, pixels)
     found = _all_tensors(emulated(with_tile(converted, side_px).proto), pixels)
@@ -54,15 +54,12 @@ def worst_layers(reference: Graph, converted: Graph, tile: Tile, count: int = 5)
 
 
 def _all_tensors(proto: onnx.ModelProto, pixels: Float32) -> dict[str, npt.NDArray[np.generic]]:
-    try:
-        from polygraphy import constants
-        from polygraphy.backend.onnx import BytesFromOnnx, ModifyOutputs
-        from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
-        from polygraphy.logger import G_LOGGER
-    except ImportError as error:
-        raise DependencyMissing(
-            f"layers are compared with Polygraphy, which is not installed ({error}): `pip install 'sarwater[export]'`"
-        ) from error
+    require("polygraphy.backend.onnxrt", "comparing layers", EXPORT_INSTALL)
+    from polygraphy import constants
+    from polygraphy.backend.onnx import BytesFromOnnx, ModifyOutputs
+    from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+    from polygraphy.logger import G_LOGGER
+
     marked = ModifyOutputs(proto, outputs=constants.MARK_ALL)
     with G_LOGGER.verbosity(G_LOGGER.ERROR), OnnxrtRunner(SessionFromOnnx(BytesFromOnnx(marked))) as runner:
         return {name: np.array(value) for name, value in runner.infer({INPUT_NAME: pixels}).items()}

@@ -1,4 +1,4 @@
-"""The tiles that calibrate a conversion: they must show what moves the ranges of activations."""
+"""The pixels that calibrate a conversion: they must show what moves the ranges of activations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from export.tiles import folder_tiles, simulated_tiles
+from export.samples import Reading, folder_pixels, simulated_samples
 from sarwater.manifest import Channel
 
 Float32 = npt.NDArray[np.float32]
@@ -16,20 +16,23 @@ Float32 = npt.NDArray[np.float32]
 TILE_PX = 256
 """The ranges of a convolutional network hardly depend on the tile size, the time and memory to find them do."""
 TILES = 16
-SCENES = 13
+SCENES: int | None = None
+"""Simulated ones; None for every kind as every sensor sees it."""
 CANDIDATES = 400
 
 
-def calibration_tiles(channels: Sequence[Channel], folder: Path | None = None, count: int = TILES) -> Float32:
+def calibration_tiles(
+    channels: Sequence[Channel], folder: Path | None = None, count: int = TILES, reading: Reading | None = None
+) -> Float32:
     """(n, C, 256, 256) float32 raw pixels, n <= count, from the scenes in `folder`, else simulated.
 
     Chosen to differ: the darkest (water), the brightest (land), the one with the brightest targets and the one with
     the most nodata (a scene's edge) first, then always the one least like those already chosen. Raises DataError.
     """
     if folder is not None:
-        candidates = folder_tiles(folder, channels, TILE_PX, CANDIDATES)
+        candidates = folder_pixels(folder, channels, TILE_PX, CANDIDATES, reading)
     else:
-        scenes = [tile.pixels for tile in simulated_tiles(channels, 2 * TILE_PX, SCENES)]
+        scenes = [sample.pixels for sample in simulated_samples(channels, 2 * TILE_PX, SCENES)]
         candidates = [quarter for scene in scenes for quarter in _quarters(scene)]
     features = np.stack([_features(candidate[0]) for candidate in candidates])
     return np.stack([candidates[index] for index in _different(features, count)])

@@ -9,6 +9,7 @@ The file describes itself in `metadata_props`: the manifest can be made again fr
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ from sarwater.manifest import (
     THRESHOLD_KEY,
     ModelManifest,
     manifest_path,
-    sha256_of,
 )
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 20
@@ -38,14 +38,30 @@ Source: the operator support matrix of onnx-tensorrt, release/10.3-GA."""
 
 @dataclass(frozen=True)
 class Graph:
-    """A checked ONNX graph and what it says of itself; `manifest.files` is empty where it was not read from a file."""
+    """A checked ONNX graph and what it says of itself. Steps of the export take one and return one."""
 
     proto: onnx.ModelProto
     manifest: ModelManifest
+    """`files` is empty where the graph lies in memory alone."""
+    path: Path | None = None
+    """The file that holds it; None where it lies in memory alone."""
 
     @property
     def channels(self) -> int:
         return len(self.manifest.channels)
+
+    @property
+    def sha256(self) -> str:
+        """Of the file that holds it, or would."""
+        return self.manifest.files[self.path.name] if self.path else hashlib.sha256(as_bytes(self)).hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size if self.path else self.proto.ByteSize()
+
+    def with_manifest(self, **changes: Any) -> Graph:
+        """The same graph in memory with another manifest."""
+        return Graph(self.proto, dataclasses.replace(self.manifest, **changes, files={}))
 
 
 def read_graph(path: Path) -> Graph:
@@ -59,20 +75,23 @@ def read_graph(path: Path) -> Graph:
     sidecar = manifest_path(path)
     manifest = ModelManifest.read(sidecar) if sidecar.is_file() else None
     if manifest is not None:
-        manifest.verify(path)
+        content, digest = manifest.read_verified(path)
+    else:
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
     try:
-        proto = onnx.load(path)
+        proto = onnx.load_model_from_string(content)
         onnx.checker.check_model(proto)
     except Exception as error:  # protobuf, onnx and the operating system each have their own
         raise ExportError(f"{path}: not a valid ONNX file ({_first_line(error)}); export it again") from error
     tile_px, channels = check_contract(proto, str(path))
-    manifest = manifest or manifest_in(proto, str(path), {path.name: sha256_of(path)})
+    manifest = manifest or manifest_in(proto, str(path), {path.name: digest})
     if (manifest.tile_px, len(manifest.channels)) != (tile_px, channels):
         raise ManifestInvalid(
             f"{path}: the graph takes {channels} channel(s) of {tile_px} px, its manifest says "
             f"{len(manifest.channels)} of {manifest.tile_px} px; export it again"
         )
-    return Graph(proto, manifest)
+    return Graph(proto, manifest, path)
 
 
 def check_contract(proto: onnx.ModelProto, where: str) -> tuple[int, int]:
@@ -190,26 +209,32 @@ def manifest_in(proto: onnx.ModelProto, where: str, files: Mapping[str, str]) ->
     return ModelManifest.from_document({**about, "files": dict(files)})
 
 
-def write_graph(graph: Graph, path: Path) -> ModelManifest:
-    """Write graph and manifest beside each other, each whole or not at all; returns the manifest with the hash.
+def as_bytes(graph: Graph) -> bytes:
+    """What its file holds. Equal graphs give equal bytes."""
+    content: bytes = described(graph).proto.SerializeToString(deterministic=True)
+    return content
 
-    Equal graphs give equal bytes. Raises OutputError.
+
+def write_graph(graph: Graph, path: Path) -> Graph:
+    """Write graph and manifest beside each other, each whole or not at all; returns the graph of that file.
+
+    Raises OutputError.
     """
-    proto = described(graph).proto
+    manifest = write_model(as_bytes(graph), graph.manifest, path)
+    return Graph(graph.proto, manifest, path)
+
+
+def write_model(content: bytes, manifest: ModelManifest, path: Path) -> ModelManifest:
+    """Write a model file and the manifest beside it; returns the manifest with the file's hash. Raises OutputError."""
+    manifest = dataclasses.replace(manifest, files={path.name: hashlib.sha256(content).hexdigest()})
     try:
         with replacing(path) as temporary:
-            temporary.write_bytes(proto.SerializeToString(deterministic=True))
-            digest = sha256_of(temporary)
-        manifest = dataclasses.replace(graph.manifest, files={path.name: digest})
-        write_manifest(manifest, path)
+            temporary.write_bytes(content)
+        with replacing(manifest_path(path)) as temporary:
+            temporary.write_text(manifest.to_json(), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error}); free some space or choose another folder") from error
     return manifest
-
-
-def write_manifest(manifest: ModelManifest, model_path: Path) -> None:
-    with replacing(manifest_path(model_path)) as temporary:
-        temporary.write_text(manifest.to_json(), encoding="utf-8")
 
 
 def _metadata(proto: onnx.ModelProto, key: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ it. Nothing is executed: an engine is described by its manifest and the layer li
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -15,9 +14,11 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from sarwater.command import run_command
+import click
+
+from sarwater.command import command, invoke, option, run
 from sarwater.errors import HashMismatch, ModelNotFound
-from sarwater.manifest import ModelManifest, manifest_path, sha256_of
+from sarwater.manifest import ModelManifest, manifest_path
 from sarwater.models import find_model, looks_like_path
 
 if TYPE_CHECKING:
@@ -27,14 +28,31 @@ QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 NAMED_TILES = 3
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    args = _parse(argv)
-    report = inspect(Path(args.model) if looks_like_path(args.model) else find_model(args.model).path)
-    if args.json:
+@command(
+    "inspect",
+    "Show what is in an ONNX file or an engine; nothing is executed.",
+    examples="""
+    sarwater inspect hrnet
+    sarwater inspect engines/my-lakes.engine --layers
+    sarwater inspect hrnet-int8 --json | jq .accuracy
+    """,
+)
+@click.argument("model", metavar="MODEL")
+@option("--json", "as_json", is_flag=True, help="everything, as JSON")
+@option("--layers", is_flag=True, help="list every layer with its precision")
+def inspect_command(model: str, as_json: bool, layers: bool) -> int:
+    path = Path(model) if looks_like_path(model) else find_model(model).path
+    report = inspect(path)
+    if as_json:
         print(json.dumps(report, indent=2))
     else:
-        _print(report, args.layers)
+        print(f"model {report['model']}, {report['precision']}, sha256 {report['sha256'][:12]}… ({path})")
+        _print(report, layers)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return invoke(inspect_command, argv)
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -42,22 +60,21 @@ def inspect(path: Path) -> dict[str, Any]:
 
     Raises ModelNotFound, ManifestInvalid, HashMismatch (an engine), ExportError (not a graph of ours).
     """
-    if not path.is_file():
+    if not path.is_file() or path.suffix == ".pt":
         raise ModelNotFound(f"{path}: no such file; expected an .onnx or .engine file")
     if path.suffix == ".onnx":
         from export.graph import read_graph
 
         graph = read_graph(path)
-        manifest, layers = graph.manifest, onnx_layers(graph.proto)
+        manifest, sha256, layers = graph.manifest, graph.sha256, onnx_layers(graph.proto)
         parameters = sum(_count(item.dims) for item in graph.proto.graph.initializer)
         more: dict[str, Any] = {"opset": manifest.opset, "parameters": parameters}
     else:
         manifest = ModelManifest.read(manifest_path(path))
-        manifest.verify(path)
+        sha256 = manifest.verify(path)
         layers, more = _saved_layers(path), {}
     engine = manifest.engine
     batch = "N" if engine is None else f"1..{engine.max_batch}"
-    sha256 = sha256_of(path)
     return {
         "file": str(path),
         "size_bytes": path.stat().st_size,
@@ -200,16 +217,8 @@ def _labelled(key: str, text: str) -> str:
     return f"{key}:\n{indent(text, '  ')}" if "\n" in text else f"{key}: {text}"
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m export.inspect", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", metavar="MODEL", help="an .onnx or .engine file, or a family")
-    parser.add_argument("--json", action="store_true", help="everything, as JSON")
-    parser.add_argument("--layers", action="store_true", help="list every layer with its precision")
-    return parser.parse_args(argv)
-
-
 def cli() -> int:
-    return run_command(main)
+    return run(inspect_command)
 
 
 if __name__ == "__main__":

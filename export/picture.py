@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from export.tiles import Tile
+from export.samples import Sample
 from sarwater.atomic import replacing
 from sarwater.classes import NODATA, WATER
-from sarwater.errors import DependencyMissing
+from sarwater.dependencies import require
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -21,29 +21,24 @@ WATER_BLUE, GAINED_RED, LOST_ORANGE, EDGE_GREY = (0, 90, 200), (220, 0, 0), (255
 
 
 Masks = tuple[str, Sequence[UInt8]]
-"""A title, and one mask (T, T) for each tile."""
+"""A title, and one mask (T, T) for each sample."""
 
 
-def draw_disagreement(path: Path, tiles: Sequence[Tile], reference: Masks, others: Sequence[Masks]) -> None:
-    """Draw the tiles with most disagreement: pixels, label, the reference's mask, and how each other one differs.
+def draw_disagreement(path: Path, samples: Sequence[Sample], reference: Masks, others: Sequence[Masks]) -> None:
+    """Draw the samples with most disagreement: pixels, label, the reference's mask, and how each other one differs.
 
     Raises DependencyMissing without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise DependencyMissing(
-            "--picture is drawn with matplotlib, which is not installed: `pip install matplotlib`"
-        ) from error
-    changed = [sum(int((masks[i] != reference[1][i]).sum()) for _, masks in others) for i in range(len(tiles))]
-    chosen = sorted(range(len(tiles)), key=lambda index: -changed[index])[:TILES]
+    figure_of = require("matplotlib.figure", "--picture").Figure
+    changed = [sum(int((masks[i] != reference[1][i]).sum()) for _, masks in others) for i in range(len(samples))]
+    chosen = sorted(range(len(samples)), key=lambda index: -changed[index])[:TILES]
     columns = 3 + len(others)
-    figure = Figure(figsize=(3 * columns, 3.2 * len(chosen)), layout="constrained")
+    figure = figure_of(figsize=(3 * columns, 3.2 * len(chosen)), layout="constrained")
     grid = figure.subplots(len(chosen), columns, squeeze=False)
     for axes, index in zip(grid, chosen, strict=True):
-        tile, mask = tiles[index], reference[1][index]
-        image = _decibel(tile.pixels[0])
-        panels = [(tile.name, image), ("label", _blue(image, tile.truth)), (reference[0], _blue(image, mask))]
+        sample, mask = samples[index], reference[1][index]
+        image = _decibel(sample.pixels[0])
+        panels = [(sample.name, image), ("label", _blue(image, sample.truth)), (reference[0], _blue(image, mask))]
         for title, masks in others:
             count = int((masks[index] != mask).sum())
             panels.append((f"{title}\n{count} pixels", _difference(image, masks[index], mask)))

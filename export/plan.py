@@ -7,7 +7,6 @@ and INT8 builder flags, implicit calibration and precision constraints: NVIDIA's
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import re
 from collections.abc import Callable
@@ -16,19 +15,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from export.gpu import Gpu, first_gpu
 from sarwater.atomic import replacing
-from sarwater.errors import DependencyMissing, DeviceUnavailable, ExportError, UsageError
+from sarwater.errors import DeviceUnavailable, ExportError, UsageError
+from sarwater.gpu import first_gpu
 from sarwater.manifest import INPUT_NAME
+from sarwater.tensorrt_library import TENSORRT, TENSORRT_RTX, Library, builder, missing
 
 if TYPE_CHECKING:
     import tensorrt
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-INSTALL = {
-    "tensorrt": "`pip install 'sarwater[tensorrt]'` (a Jetson has it with JetPack)",
-    "tensorrt-rtx": "`pip install 'sarwater[rtx]'` (x86-64; needs no GPU to build)",
-}
+FLAVOR_CHOICES = {"auto": (TENSORRT, TENSORRT_RTX), "tensorrt": (TENSORRT,), "rtx": (TENSORRT_RTX,)}
 PORTABLE = "portable"
 
 Progress = Callable[[str, int, int], None]
@@ -51,49 +47,23 @@ class PlanOptions:
     """Folder that keeps TensorRT's kernel timings, one file per device and version: the next build is quicker."""
 
 
-@dataclass(frozen=True)
-class Library:
-    """An importable TensorRT, and the GPU it would build for (TensorRT-RTX can do without)."""
-
-    flavor: str
-    module: ModuleType
-    gpu: Gpu | None
-
-    @property
-    def version(self) -> str:
-        return str(self.module.__version__)
-
-
 def choose_library(flavor: str = "auto") -> Library:
     """The library of `flavor` (`tensorrt`, `rtx` or `auto`: TensorRT where there is one and a GPU, else TensorRT-RTX).
 
     Raises DependencyMissing with the install command, DeviceUnavailable for TensorRT without a GPU.
     """
-    gpu = first_gpu()
-    wanted = {"auto": ("tensorrt", "tensorrt-rtx"), "tensorrt": ("tensorrt",), "rtx": ("tensorrt-rtx",)}[flavor]
-    found = {name: module for name in wanted if (module := _importable(MODULES[name])) is not None}
-    if "tensorrt" in found and gpu is not None:
-        return Library("tensorrt", found["tensorrt"], gpu)
-    if "tensorrt-rtx" in found:
-        return Library("tensorrt-rtx", found["tensorrt-rtx"], gpu)
-    if "tensorrt" in found:
+    gpu, wanted = first_gpu(), FLAVOR_CHOICES[flavor]
+    found = {flavour: module for flavour in wanted if (module := builder(flavour)) is not None}
+    if TENSORRT in found and gpu is not None:
+        return Library(TENSORRT.name, found[TENSORRT], gpu)
+    if TENSORRT_RTX in found:
+        return Library(TENSORRT_RTX.name, found[TENSORRT_RTX], gpu)
+    if TENSORRT in found:
         raise DeviceUnavailable(
             "tensorrt is installed, but no NVIDIA GPU answers; it times its kernels on the GPU it builds for: build on "
-            f"the machine that will run the engine, or without a GPU with --flavor rtx, {INSTALL['tensorrt-rtx']}"
+            f"the machine that will run the engine, or without a GPU with --flavor rtx, {TENSORRT_RTX.install}"
         )
-    raise DependencyMissing(
-        f"no {' or '.join(MODULES[name] for name in wanted)} in this Python; install "
-        + " or ".join(INSTALL[name] for name in wanted)
-    )
-
-
-def _importable(name: str) -> ModuleType | None:
-    try:
-        module = importlib.import_module(name)
-    except (ImportError, OSError):  # OSError: a shared library it needs is missing
-        return None
-    # Type stubs alone make an empty namespace package of the same name.
-    return module if hasattr(module, "Builder") else None
+    raise missing(wanted, f"no {' or '.join(flavour.module for flavour in wanted)} in this Python; install")
 
 
 def build_plan(
@@ -125,7 +95,7 @@ def build_plan(
     if monitor.interrupted:
         raise KeyboardInterrupt
     if plan is None:
-        raise ExportError(f"{MODULES[library.flavor]} {library.version} could not build the engine: {messages.text}")
+        raise ExportError(f"{library.name} {library.version} could not build the engine: {messages.text}")
     if cache_path is not None:
         _save_timings(config, cache_path)
         return bytes(plan), _engine_layers(library.module, bytes(plan), messages)
@@ -154,7 +124,7 @@ def _configure(
         # The lean runtime would travel inside the plan as host code; the machine that runs it has its own.
         config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
     if options.dla_core is not None:
-        if library.flavor != "tensorrt":
+        if library.is_rtx:
             raise UsageError("--dla: only TensorRT (--flavor tensorrt) builds for a DLA core, TensorRT-RTX does not")
         if options.dla_core >= builder.num_DLA_cores:
             raise DeviceUnavailable(
@@ -170,7 +140,7 @@ def _configure(
 
 def _target(library: Library, config: Any, capabilities: tuple[str, ...]) -> None:
     """Bind the plan to some GPUs; `config` is a TensorRT-RTX one, whose stubs nobody publishes."""
-    if library.flavor != "tensorrt-rtx":
+    if not library.is_rtx:
         raise UsageError(
             "--compute-capability: TensorRT builds for the GPU of this machine; only --flavor rtx can choose"
         )
@@ -258,7 +228,7 @@ def _parse_errors(parser: tensorrt.OnnxParser) -> str:
 
 def _cache_path(library: Library, options: PlanOptions) -> Path | None:
     """TensorRT times kernels on the device; TensorRT-RTX does not, its plans are finished on the user's."""
-    if library.flavor != "tensorrt" or library.gpu is None or options.timing_cache is None:
+    if library.is_rtx or library.gpu is None or options.timing_cache is None:
         return None
     gpu = re.sub(r"[^a-z0-9]+", "-", library.gpu.name.lower()).strip("-")
     return options.timing_cache / f"{gpu}-{library.version}.cache"

@@ -27,8 +27,9 @@ import onnx
 from export.accuracy import LARGEST_IOU_LOSS, Accuracy, compare
 from export.graph import Graph, copy_of, infer_shapes, opset_of, with_tile
 from export.runners import onnxruntime_runner, probabilities
+from export.samples import Sample
 from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
-from export.tiles import Tile
+from sarwater.dependencies import EXPORT_INSTALL, require
 from sarwater.errors import DependencyMissing
 from sarwater.manifest import INPUT_NAME
 
@@ -39,15 +40,17 @@ LARGEST_FP16_ACTIVATION = 4096.0
 """A layer whose input or output passes this on the calibration tiles stays fp32. Half a float16 ends at 65,504: the
 factor of 16 is room for pixels that no calibration tile shows."""
 
-METHOD = 4
+METHOD = 5
 """Goes into every recipe; a file that was made by another is made again. Raise it when the same input and options give
 another graph."""
+PURPOSE = "making fp16 and int8 graphs (NVIDIA ModelOpt)"
+INSTALL = f"{EXPORT_INSTALL}; or convert elsewhere and build from that ONNX file: --from-onnx FILE"
 CALIBRATION_METHODS = ("entropy", "max")
 INT8_OPSET = 19
 """The first whose QuantizeLinear takes float16."""
 INT8_TARGET_LOSS = LARGEST_IOU_LOSS["int8"] / 2
 """Layers go back to fp16 until the loss is inside half of the gate: the tiles of tomorrow are others."""
-SWEEP_TILES = 8
+SWEEP_SAMPLES = 8
 GUARD_TILES = 8
 """Calibration tiles that look for overflow: the first are the extremes (see export.calibration)."""
 _AROUND = re.compile(r"/(gate|level)/.*|/[^/]+")
@@ -63,12 +66,14 @@ def to_fp16(graph: Graph, tiles: Float32, recipe: dict[str, Any]) -> Graph:
     return _finished(graph, _halved(folded(with_tile(graph, tiles.shape[-1])), tiles, opset=None), "fp16", recipe)
 
 
-def to_int8(graph: Graph, tiles: Float32, probes: Sequence[Tile], recipe: dict[str, Any], progress: Progress) -> Graph:
+def to_int8(
+    graph: Graph, tiles: Float32, probes: Sequence[Sample], recipe: dict[str, Any], progress: Progress
+) -> Graph:
     """The graph with int8 convolutions (explicit Q/DQ) and float16 around them.
 
-    Entropy and maximum calibration are both tried on `tiles` (n, C, t, t); the better one on `probes`, labelled tiles
-    of the same size, is kept. Where it still costs more than half of the gate, a sensitivity sweep finds the layers
-    that cost most and leaves as few of them as needed in float16. What was chosen is written to the recipe.
+    Entropy and maximum calibration are both tried on `tiles` (n, C, t, t); the better one on `probes`, labelled
+    samples of the same size, is kept. Where it still costs more than half of the gate, a sensitivity sweep finds the
+    layers that cost most and leaves as few of them as needed in float16. What was chosen is written to the recipe.
 
     Raises DependencyMissing without NVIDIA ModelOpt.
     """
@@ -163,16 +168,13 @@ def library_versions() -> dict[str, str]:
     try:
         return {name: metadata.version(name) for name in ("nvidia-modelopt", "onnx", "onnxruntime", "onnxslim")}
     except metadata.PackageNotFoundError as error:
-        raise DependencyMissing(
-            f"fp16 and int8 graphs need {error.name}: `pip install 'sarwater[export]'`; or convert elsewhere and build "
-            "from that ONNX file: --from-onnx FILE"
-        ) from error
+        raise DependencyMissing(f"{PURPOSE} needs {error.name}, which is not installed: {INSTALL}") from error
 
 
 class _Measure:
-    """Accuracy of graphs of one tile size against the fp32 one, on the same labelled tiles."""
+    """Accuracy of graphs of one tile size against the fp32 one, on the same samples."""
 
-    def __init__(self, reference: Graph, probes: Sequence[Tile]) -> None:
+    def __init__(self, reference: Graph, probes: Sequence[Sample]) -> None:
         self._graph = reference
         self._probes = probes
         self._reference = self._answers(reference.proto, probes)
@@ -182,14 +184,14 @@ class _Measure:
         return compare(answers, self._reference, self._probes, self._graph.manifest.threshold)
 
     def error(self, proto: onnx.ModelProto) -> float:
-        """Mean absolute error of the probability over a few tiles: finer than a change of class, and quick."""
-        few = self._probes[:SWEEP_TILES]
+        """Mean absolute error of the probability over a few samples: finer than a change of class, and quick."""
+        few = self._probes[:SWEEP_SAMPLES]
         answers = self._answers(proto, few)
         return float(np.mean([np.abs(a - b).mean() for a, b in zip(answers, self._reference, strict=False)]))
 
-    def _answers(self, proto: onnx.ModelProto, tiles: Sequence[Tile]) -> list[Float32]:
-        with onnxruntime_runner(Graph(proto, self._graph.manifest), 0).open() as network:
-            return probabilities(network, tiles)
+    def _answers(self, proto: onnx.ModelProto, samples: Sequence[Sample]) -> list[Float32]:
+        with onnxruntime_runner(Graph(proto, self._graph.manifest)).open() as network:
+            return probabilities(network, samples)
 
 
 def _relieved(quantised: onnx.ModelProto, measure: _Measure, progress: Progress) -> tuple[list[str], onnx.ModelProto]:
@@ -303,15 +305,7 @@ def _modelopt() -> Iterator[None]:
     hidden: ModuleType | None = sys.modules.get("tensorrt")
     sys.modules["tensorrt"] = None  # type: ignore[assignment]
     try:
-        try:
-            from modelopt.onnx.logging_config import configure_logging
-        except ImportError as error:
-            raise DependencyMissing(
-                "fp16 and int8 graphs are made by NVIDIA ModelOpt, which cannot be imported "
-                f"({str(error).splitlines()[0]}): `pip install 'sarwater[export]'`; or convert elsewhere and "
-                "build from that ONNX file: --from-onnx FILE"
-            ) from error
-        configure_logging(logging.CRITICAL)
+        require("modelopt.onnx.logging_config", PURPOSE, INSTALL).configure_logging(logging.CRITICAL)
         yield
     finally:
         del sys.modules["tensorrt"]

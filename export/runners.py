@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ import numpy.typing as npt
 
 from export.emulate import emulated
 from export.graph import Graph
-from export.tiles import Tile
-from sarwater.errors import DependencyMissing
-from sarwater.manifest import INPUT_NAME, OUTPUT_NAME
+from export.samples import Sample
+from sarwater.dependencies import EXPORT_INSTALL, require
+from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest
 from sarwater.models import Model, open_model
 
 Float32 = npt.NDArray[np.float32]
@@ -43,48 +44,47 @@ class Runner:
         return f"{self.name} ({self.runs_on})"
 
 
-def onnxruntime_runner(graph: Graph, size_bytes: int) -> Runner:
+def onnxruntime_runner(graph: Graph) -> Runner:
     """ONNX Runtime in float32 arithmetic, with float16 rounding where the graph says so."""
     precision = graph.manifest.precision
     return Runner(
         f"ONNX {precision}",
         "ONNX Runtime" if precision == "fp32" else "ONNX Runtime, rounding as a GPU",
         precision,
-        size_bytes,
+        graph.size_bytes,
         lambda: _onnxruntime(graph),
         timed=precision == "fp32",
     )
 
 
-def torch_runner(fp32: Path) -> Runner:
-    """The network itself, with the weights that the ONNX file holds. Raises ModuleNotFoundError without torch."""
+def torch_runner(fp32: Graph) -> Runner:
+    """The network itself, with the weights that the graph holds. Raises DependencyMissing without torch."""
     from export.to_onnx import torch_network
 
     network = torch_network(fp32)
-    return Runner("PyTorch fp32", "PyTorch", "fp32", fp32.stat().st_size, lambda: contextlib.nullcontext(network))
+    return Runner("PyTorch fp32", "PyTorch", "fp32", fp32.size_bytes, lambda: contextlib.nullcontext(network))
 
 
 def backend_runner(path: Path) -> Runner:
     """What the runtime would use: OpenVINO for an ONNX file, TensorRT for an engine."""
     model = open_model(path)
-    is_engine = model.manifest.engine is not None
-    return Runner(
-        f"{'engine' if is_engine else 'ONNX'} {model.manifest.precision}",
-        model.manifest.engine.flavor if model.manifest.engine is not None else "OpenVINO",
-        model.manifest.precision,
-        path.stat().st_size,
-        lambda: _backend(model),
-    )
+    engine, precision = model.manifest.engine, model.manifest.precision
+    kind, runs_on = ("ONNX", "OpenVINO") if engine is None else ("engine", engine.flavor)
+    return Runner(f"{kind} {precision}", runs_on, precision, path.stat().st_size, lambda: _backend(model))
+
+
+@contextlib.contextmanager
+def plan_network(plan: bytes, manifest: ModelManifest) -> Iterator[Network]:
+    """An engine that is no file yet, on this GPU."""
+    from runtime.backends.gpu.tensorrt import TensorRtBackend
+
+    with TensorRtBackend(Path("plan"), manifest, plan, hashlib.sha256(plan).hexdigest()) as backend:
+        yield backend.infer
 
 
 @contextlib.contextmanager
 def _onnxruntime(graph: Graph) -> Iterator[Network]:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise DependencyMissing(
-            "graphs are measured with ONNX Runtime, which is not installed: `pip install 'sarwater[export]'`"
-        ) from error
+    onnxruntime = require("onnxruntime", "measuring graphs", EXPORT_INSTALL)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others work on this machine, too
@@ -106,17 +106,17 @@ def _backend(model: Model) -> Iterator[Network]:
         yield backend.infer
 
 
-def probabilities(network: Network, tiles: Sequence[Tile]) -> list[Float32]:
-    """One map (T, T) float32 for each tile, one tile at a time."""
-    return [network(tile.pixels[None])[0, 0] for tile in tiles]
+def probabilities(network: Network, samples: Sequence[Sample]) -> list[Float32]:
+    """One map (T, T) float32 for each sample, one at a time."""
+    return [network(sample.pixels[None])[0, 0] for sample in samples]
 
 
-def latency_s(network: Network, tile: Tile) -> list[float]:
+def latency_s(network: Network, sample: Sample) -> list[float]:
     """Seconds of single tiles, after one to warm up."""
-    network(tile.pixels[None])
+    network(sample.pixels[None])
     seconds = []
     for _ in range(LATENCY_RUNS):
         started = time.perf_counter()
-        network(tile.pixels[None])
+        network(sample.pixels[None])
         seconds.append(time.perf_counter() - started)
     return seconds

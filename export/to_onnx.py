@@ -6,7 +6,6 @@ folded, so that the ONNX file is a checkpoint too: `segmenter_from_onnx` gives b
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import warnings
@@ -15,13 +14,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import click
 import numpy as np
 import numpy.typing as npt
 
-from sarwater.command import run_command
-from sarwater.errors import DependencyMissing, ExportError, ModelNotFound, UsageError
-from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, sha256_of
-from sarwater.models import ENGINES, checkpoint_path, find_model, looks_like_path
+from export.artefacts import TILE_PX, at_precision, at_tile, find_source, written
+from export.options import CONVERSION, MODELS, workshop_of, workshop_options
+from sarwater.command import command as declare
+from sarwater.command import invoke, option, run
+from sarwater.dependencies import EXPORT_INSTALL, require
+from sarwater.errors import ExportError, UsageError
+from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, PRECISIONS, ModelManifest, sha256_of
+from sarwater.models import ENGINES, Model
+from sarwater.progress import Progress
 
 if TYPE_CHECKING:
     import onnx
@@ -31,39 +36,79 @@ if TYPE_CHECKING:
     from train.models.checkpoint import Checkpoint
 
 OPSET = 17
-TILE_PX = 1024
 OVERLAP_PX = 48
 TRACE_TILE_PX = 256
 """Tracing at a small size costs a moment, at 1024 px seconds; every size in the graph follows from the input's."""
+TORCH_INSTALL = f"{EXPORT_INSTALL}; an ONNX file exported elsewhere needs it not: --from-onnx FILE"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m export.to_onnx", description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="a checkpoint (.pt), or a family: its newest checkpoint under runs/")
-    add("-o", "--output", type=Path, default=ENGINES, metavar="FILE", help="default: engines/<name>-fp32-<tile>.onnx")
-    add("--tile", type=int, default=TILE_PX, metavar="PX", help=f"tile size, a multiple of 32 (default {TILE_PX})")
-    add("--overlap", type=int, metavar="PX", help=f"blended overlap (default {OVERLAP_PX}, at most a third)")
-    args = parser.parse_args(argv)
-    checkpoint = find_checkpoint(args.model)
-    print(f"{args.model}: {checkpoint}")
-    path, manifest = export_checkpoint(checkpoint, args.output, args.tile, args.overlap)
-    print(
-        f"{path}: {manifest.name}, fp32, tile {manifest.tile_px} px, opset {manifest.opset}, "
-        f"{path.stat().st_size / 1e6:.1f} MB"
-    )
+@declare(
+    "export",
+    "Make an ONNX file of a checkpoint, or of another ONNX file for another tile size or precision.",
+    examples="""
+    sarwater export runs/hrnet-w18-small/latest
+    sarwater export runs/hrnet-w18-small/latest --precision int8 --calibration MY_SCENES
+    sarwater export hrnet --tile-px 512 -o small.onnx
+    """,
+    more=MODELS,
+)
+@click.argument("model", metavar="MODEL")
+@option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=ENGINES,
+    metavar="PATH",
+    help="an .onnx file, or a folder for NAME-PRECISION-TILE.onnx [default: engines]",
+)
+@option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    group=CONVERSION,
+    help="what it computes in",
+)
+@option(
+    "--overlap-px",
+    "--overlap",
+    type=int,
+    metavar="PX",
+    help=f"blended overlap [default: {OVERLAP_PX}, at most a third of the tile]",
+)
+@option("--force", is_flag=True, help="make it again though nothing changed")
+@workshop_options
+def export_command(
+    model: str, output: Path, precision: str, overlap_px: int | None, force: bool, **options: Any
+) -> int:
+    file = output if output.suffix == ".onnx" else None
+    workshop = workshop_of(folder=output.parent if file else output, **options)
+    workshop = replace(workshop, overlap_px=overlap_px, force=force)
+    with Progress(f"{model} -> {precision}") as progress:
+        graph = at_tile(find_source(model, workshop), workshop)
+        graph = at_precision(graph, precision, workshop, progress.phase, file)
+        graph = written(graph, workshop, file)
+    manifest, title = graph.manifest, Model(cast(Path, graph.path), graph.manifest).title
+    print(f"{title}: tile {manifest.tile_px} px, opset {manifest.opset}, {graph.size_bytes / 1e6:.1f} MB")
     return 0
 
 
-def find_checkpoint(name_or_path: str) -> Path:
-    """The checkpoint that MODEL means. Raises ModelNotFound: a name is the model that ships, which is an ONNX file."""
-    if looks_like_path(name_or_path):
-        return checkpoint_path(Path(name_or_path))
-    shipped = find_model(name_or_path)
-    raise ModelNotFound(
-        f"{name_or_path}: the model that ships, {shipped.path}, is an ONNX file already; give a checkpoint, as "
-        f"runs/{shipped.manifest.name}/latest, or build an engine of it: `sarwater build-engine {name_or_path}`"
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    return invoke(export_command, argv)
+
+
+def checkpoint_graph(path: Path, tile_px: int = TILE_PX, overlap_px: int | None = None) -> Graph:
+    """The fp32 graph of a checkpoint, in memory.
+
+    Raises DependencyMissing without torch, CheckpointInvalid, ExportError, ManifestInvalid for an impossible tile or
+    overlap.
+    """
+    require("torch", f"{path}: exporting a checkpoint", TORCH_INSTALL)
+    from train.models.checkpoint import load_checkpoint
+
+    if overlap_px is None:
+        overlap_px = min(OVERLAP_PX, tile_px // 3 // 2 * 2)
+    return to_graph(load_checkpoint(path), tile_px, overlap_px, {"checkpoint": sha256_of(path)})
 
 
 def export_checkpoint(
@@ -73,24 +118,13 @@ def export_checkpoint(
 
     output: an .onnx file, or the folder for `<family>-<variant>-fp32-<tile>.onnx`.
 
-    Raises DependencyMissing without torch, CheckpointInvalid, ExportError, ManifestInvalid for an impossible tile
-    or overlap, OutputError.
+    Raises as `checkpoint_graph`, and OutputError.
     """
-    try:
-        from train.models.checkpoint import load_checkpoint
-    except ModuleNotFoundError as error:
-        raise DependencyMissing(
-            f"{checkpoint_path}: a checkpoint needs {error.name} to be exported (`pip install 'sarwater[export]'`); an "
-            "ONNX file exported elsewhere needs neither: --from-onnx FILE"
-        ) from error
     from export.graph import write_graph
 
-    if overlap_px is None:
-        overlap_px = min(OVERLAP_PX, tile_px // 3 // 2 * 2)
-    graph = to_graph(load_checkpoint(checkpoint_path), tile_px, overlap_px, {"checkpoint": sha256_of(checkpoint_path)})
-    manifest = graph.manifest
-    path = output if output.suffix == ".onnx" else output / f"{manifest.name}-fp32-{tile_px}.onnx"
-    return path, write_graph(graph, path)
+    graph = checkpoint_graph(checkpoint_path, tile_px, overlap_px)
+    path = output if output.suffix == ".onnx" else output / f"{graph.manifest.name}-fp32-{tile_px}.onnx"
+    return path, write_graph(graph, path).manifest
 
 
 def to_graph(checkpoint: Checkpoint, tile_px: int, overlap_px: int, recipe: dict[str, Any]) -> Graph:
@@ -100,7 +134,7 @@ def to_graph(checkpoint: Checkpoint, tile_px: int, overlap_px: int, recipe: dict
     architecture = checkpoint.architecture
     segmenter = checkpoint.segmenter()
     if tile_px % (stride_px := architecture.stride_px):
-        raise UsageError(f"--tile {tile_px}: {architecture.name} takes multiples of {stride_px} px")
+        raise UsageError(f"--tile-px {tile_px}: {architecture.name} takes multiples of {stride_px} px")
     manifest = ModelManifest(
         family=architecture.family,
         variant=architecture.variant,
@@ -124,19 +158,25 @@ def to_graph(checkpoint: Checkpoint, tile_px: int, overlap_px: int, recipe: dict
 
 
 def segmenter_from_onnx(path: Path) -> Segmenter:
-    """The network of an fp32 ONNX file of ours, in evaluation mode, its tensors bit for bit as in the checkpoint.
+    """As `segmenter_of`, of a file. Raises as `export.graph.read_graph`, too."""
+    from export.graph import read_graph
 
-    BatchNorm's step counters, which no graph has, are 0. Raises as `export.graph.read_graph`, and ExportError for a
-    file whose BatchNorm is folded or that is not fp32.
+    return segmenter_of(read_graph(path))
+
+
+def segmenter_of(graph: Graph) -> Segmenter:
+    """The network of an fp32 graph of ours, in evaluation mode, its tensors bit for bit as in the checkpoint.
+
+    BatchNorm's step counters, which no graph has, are 0. Raises ExportError for a graph whose BatchNorm is folded or
+    that is not fp32, DependencyMissing without torch.
     """
+    torch = require("torch", "a network of PyTorch", EXPORT_INSTALL)
     import onnx
-    import torch
 
-    from export.graph import architecture_in, read_graph
+    from export.graph import architecture_in
     from train.models import Architecture, Segmenter
 
-    graph = read_graph(path)
-    manifest = graph.manifest
+    path, manifest = graph.path or "the graph", graph.manifest
     document = architecture_in(graph.proto)
     if not document:
         raise ExportError(f"{path}: does not say which network it holds; export it again with this version")
@@ -155,14 +195,13 @@ def segmenter_from_onnx(path: Path) -> Segmenter:
     return segmenter.eval()
 
 
-def torch_network(path: Path) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
-    """The network in PyTorch, with the weights of an fp32 ONNX file: (N, C, T, T) raw pixels -> (N, 1, T, T) float32.
+def torch_network(graph: Graph) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
+    """The network in PyTorch, with the weights of an fp32 graph: (N, C, T, T) raw pixels -> (N, 1, T, T) float32.
 
-    Raises as `segmenter_from_onnx`.
+    Raises as `segmenter_of`.
     """
+    segmenter = segmenter_of(graph)
     import torch
-
-    segmenter = segmenter_from_onnx(path)
 
     def network(tiles: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
@@ -241,7 +280,7 @@ def _check_tensors(proto: onnx.ModelProto, segmenter: Segmenter) -> None:
 
 
 def cli() -> int:
-    return run_command(main)
+    return run(export_command)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ missed: fp16 may cost 0.1 point of IoU, int8 0.5.
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import json
 import platform
 import sys
@@ -15,27 +15,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.artefacts import TILE_PX, GateMissed, Workshop, at_precision, at_tile, find_source, proof_tiles
-from export.progress import BuildProgress
+import click
+
+from export.artefacts import GateMissed, Progress, Workshop, at_precision, at_tile, find_source, written
+from export.options import MODELS, workshop_of, workshop_options
 from sarwater.atomic import replacing
-from sarwater.command import run_command
-from sarwater.errors import ExportError, SarwaterError
-from sarwater.manifest import PRECISIONS
-from sarwater.models import find_model, open_model
+from sarwater.command import command, invoke, option, run
+from sarwater.errors import DependencyMissing, ExportError, ModelNotFound, SarwaterError, UsageError
+from sarwater.manifest import PRECISIONS, ModelManifest
+from sarwater.models import ENGINES, Model, open_model, shipped_model
+from sarwater.progress import Progress as Display
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from export.accuracy import Accuracy
+    from export.graph import Graph
     from export.runners import Runner
-    from export.tiles import Tile
+    from export.samples import Sample
 
     Float32 = npt.NDArray[np.float32]
     UInt8 = npt.NDArray[np.uint8]
 
-TILES = 16
-ENGINE_TILES = 4
+SAMPLES = 16
 TABLE_WIDTH = 140
 """In a log or a narrow terminal a line that wraps reads better than a column cut short."""
 
@@ -44,8 +47,8 @@ TABLE_WIDTH = 140
 class Files:
     """What there is of one model, fp32 first."""
 
-    fp32: Path
-    onnx: tuple[Path, ...]
+    fp32: Graph
+    graphs: tuple[Graph, ...]
     engines: tuple[Path, ...] = ()
 
 
@@ -65,30 +68,77 @@ class Result:
         return self.accuracy is None or self.accuracy.passes(self.runner.precision)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    args = _parse(argv)
-    files = find_files(args.model, Workshop(tile_px=args.tile, calibration=args.calibration, say=_note))
-    manifest = open_model(files.fp32).manifest
-    from export.tiles import labelled_tiles
+@command(
+    "verify",
+    "Run every precision of a model on the same labelled scenes, side by side, and check its gate.",
+    examples="""
+    sarwater verify hrnet --data MY_LABELLED_SCENES
+    sarwater verify engines/my-lakes.engine --data img.tif:label.tif --labels land=1,water=2,ignore=0
+    sarwater verify hrnet --data DIR --json table.json --picture differences.png
+    """,
+    more=MODELS + "  my-lakes.engine                an engine, compared with the fp32 ONNX that it comes from\n",
+)
+@click.argument("model", metavar="MODEL")
+@option(
+    "--data", required=True, metavar="DIR", help="labelled scenes: a folder with img/ and mask/, a list, or IMAGE:LABEL"
+)
+@option(
+    "--samples",
+    "--tiles",
+    "limit",
+    type=click.IntRange(1),
+    default=SAMPLES,
+    show_default=True,
+    metavar="N",
+    help="most tiles to run",
+)
+@option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=ENGINES,
+    metavar="DIR",
+    help="folder of the model's files [default: engines]",
+)
+@option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="write the table to FILE as well")
+@option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="draw where masks differ, .png")
+@option("--bisect", is_flag=True, help="say which layers add the largest errors, though every gate is passed")
+@workshop_options
+def verify_command(
+    model: str,
+    data: str,
+    limit: int,
+    output: Path,
+    json_file: Path | None,
+    picture: Path | None,
+    bisect: bool,
+    **options: Any,
+) -> int:
+    workshop = workshop_of(folder=output, **options)
+    with Display(f"verifying {model}") as display:
+        display.phase("reading the model", 0, 1)
+        files = find_files(model, workshop, display.phase)
+        from export.samples import labelled_samples
 
-    tiles = labelled_tiles(args.data, manifest.channels, manifest.tile_px, args.tiles)
-    results = verify(files, tiles)
-    report = to_report(results, manifest.name, args.data, tiles)
-    if args.json:
-        with replacing(args.json) as temporary:
+        manifest = files.fp32.manifest
+        samples = labelled_samples(data, manifest.channels, manifest.tile_px, limit, workshop.reading)
+        results = verify(files, samples, display.phase)
+    report = to_report(results, manifest.name, data, samples)
+    if json_file:
+        with replacing(json_file) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _print_table(results, report)
-    if args.picture:
+    if picture:
         from export.picture import draw_disagreement
 
         others = [(row.runner.title, row.masks) for row in results[1:] if row.accuracy and row.accuracy.changed_share]
         if others:
-            draw_disagreement(args.picture, tiles, (results[0].runner.title, results[0].masks), others)
-        print(f"picture: {args.picture}" if others else "picture: none, no mask differs from the reference")
+            draw_disagreement(picture, samples, (results[0].runner.title, results[0].masks), others)
+        print(f"picture: {picture}" if others else "picture: none, no mask differs from the reference")
     failed = [result for result in results if not result.passes]
-    if args.bisect or failed:
-        _print_worst_layers(files, tiles[0])
-    if failed and not args.no_gates:
+    if bisect or failed:
+        _print_worst_layers(files, samples[0])
+    if failed and workshop.gates:
         raise ExportError(
             f"{', '.join(result.runner.title for result in failed)}: outside the gate; the layers above add the "
             "largest errors: calibrate with scenes of your sensor (--calibration DIR)"
@@ -96,72 +146,117 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def find_files(model: str, workshop: Workshop) -> Files:
-    """For a name, all files of that model, converted first where they are missing; for a file, that file and its fp32.
+def main(argv: Sequence[str] | None = None) -> int:
+    return invoke(verify_command, argv)
+
+
+def find_files(model: str, workshop: Workshop, progress: Progress = lambda *event: None) -> Files:
+    """For a name, a checkpoint or an fp32 file, all files of that model, converted first where they are missing; for
+    another file, that file and its fp32.
 
     Raises as the functions of export.artefacts.
     """
     path = Path(model)
     if path.suffix in (".onnx", ".engine"):
-        manifest = open_model(path).manifest
-        fp32 = path
-        if manifest.engine is not None or manifest.precision != "fp32":
-            fp32 = at_tile(find_model(manifest.name).path, workshop.of(manifest.tile_px))
-        return Files(fp32, (), (path,)) if manifest.engine is not None else Files(fp32, (path,))
-    fp32 = at_tile(find_source(model, workshop), workshop)
-    with BuildProgress(f"{fp32.stem} -> fp16, int8") as progress:
-        graphs = tuple(_converted(fp32, precision, workshop, progress) for precision in PRECISIONS)
-    manifest = open_model(fp32).manifest
-    return Files(fp32, graphs, tuple(sorted(workshop.folder.glob(f"{manifest.name}-*-{manifest.tile_px}-*.engine"))))
+        given = open_model(path)
+        if given.manifest.engine is not None or given.manifest.precision != "fp32":
+            return _files_of(given, workshop)
+        workshop = workshop.of(given.manifest.tile_px)
+    fp32 = written(at_tile(find_source(model, workshop), workshop), workshop)
+    graphs = tuple(_converted(fp32, precision, workshop, progress) for precision in PRECISIONS)
+    sources = {graph.sha256 for graph in graphs}
+    manifest = fp32.manifest
+    engines = []
+    for engine in sorted(workshop.folder.glob(f"{manifest.name}-*-{manifest.tile_px}-*.engine")):
+        # Another model's may have the same name.
+        if open_model(engine).manifest.recipe.get("source", fp32.sha256) in sources:
+            engines.append(engine)
+        else:
+            workshop.say(f"{engine}: left out, not built from a graph above")
+    return Files(fp32, graphs, tuple(engines))
 
 
-def _converted(fp32: Path, precision: str, workshop: Workshop, progress: BuildProgress) -> Path:
+def _files_of(model: Model, workshop: Workshop) -> Files:
+    from export.graph import read_graph
+
+    workshop.say(f"model {model.title}")
+    fp32 = _fp32_of(model, workshop)
+    return Files(fp32, (), (model.path,)) if model.manifest.engine else Files(fp32, (read_graph(model.path),))
+
+
+def _fp32_of(model: Model, workshop: Workshop) -> Graph:
+    """The fp32 graph that a file comes from: by the hashes in recipes, else the one that says that it was trained just
+    so; beside the file, in the workshop's folder, or the one that ships. Raises UsageError where there is none."""
+    from export.graph import read_graph
+
+    near = []
+    for folder in {model.path.parent.resolve(), workshop.folder.resolve()}:
+        for path in sorted(folder.glob("*.onnx")):
+            with contextlib.suppress(SarwaterError):
+                near.append(open_model(path))
+    with contextlib.suppress(ModelNotFound):
+        near.append(shipped_model("fp32", model.manifest.name))
+    by_hash = {digest: each for each in near for digest in each.manifest.files.values()}
+    found: Model | None = model
+    while found is not None and (found.manifest.engine is not None or found.manifest.precision != "fp32"):
+        found = by_hash.get(found.manifest.recipe.get("source", ""))
+    if found is None:
+        found = next((each for each in near if _same_training(each.manifest, model.manifest)), None)
+    if found is None:
+        raise UsageError(
+            f"{model.path}: the fp32 ONNX file that it comes from is neither beside it nor in {workshop.folder}; copy "
+            "it there, or give the model's checkpoint"
+        )
+    workshop.say(f"compared with {found.title}")
+    workshop = workshop.of(model.manifest.tile_px)
+    return written(at_tile(read_graph(found.path), workshop), workshop)
+
+
+def _same_training(fp32: ModelManifest, other: ModelManifest) -> bool:
+    return (
+        fp32.precision == "fp32"
+        and bool(fp32.training)
+        and (fp32.name, fp32.training, fp32.threshold) == (other.name, other.training, other.threshold)
+    )
+
+
+def _converted(fp32: Graph, precision: str, workshop: Workshop, progress: Progress) -> Graph:
     """A conversion that was rejected is what one wants to look at here."""
+    from export.graph import read_graph
+
     try:
         return at_precision(fp32, precision, workshop, progress)
     except GateMissed as error:
         workshop.say(str(error))
-        return error.path
+        return read_graph(error.path)
 
 
-def verify(files: Files, tiles: Sequence[Tile]) -> list[Result]:
-    """Run everything on `tiles`; the first result is the reference itself. What cannot run here says why."""
-    from export.graph import read_graph
+def verify(files: Files, samples: Sequence[Sample], progress: Progress = lambda *event: None) -> list[Result]:
+    """Run everything on `samples`; the first result is the reference itself. What cannot run here says why."""
     from export.runners import backend_runner, onnxruntime_runner
 
     runners = []
-    for path in files.onnx:
-        runners += [onnxruntime_runner(read_graph(path), path.stat().st_size), backend_runner(path)]
+    for graph in files.graphs:
+        assert graph.path is not None
+        runners += [onnxruntime_runner(graph), backend_runner(graph.path)]
     runners += [backend_runner(path) for path in files.engines]
+    threshold = files.fp32.manifest.threshold
     reference_runner = _reference(files.fp32)
-    reference, latency_s = _run(reference_runner, tiles)
-    results = [_result(reference_runner, reference, latency_s, reference, tiles, files)]
-    for runner in runners:
+    progress(reference_runner.title, 0, 1 + len(runners))
+    reference, latency_s = _run(reference_runner, samples)
+    results = [_result(reference_runner, reference, latency_s, reference, samples, threshold)]
+    for done, runner in enumerate(runners, start=1):
+        progress(runner.title, done, 1 + len(runners))
         try:
-            answers, latency_s = _run(runner, tiles)
+            answers, latency_s = _run(runner, samples)
         except SarwaterError as error:
             results.append(Result(runner, None, refused=str(error)))
         else:
-            results.append(_result(runner, answers, latency_s, reference, tiles, files))
+            results.append(_result(runner, answers, latency_s, reference, samples, threshold))
     return results
 
 
-def engine_accuracy(engine: Path, fp32: Path, workshop: Workshop) -> Accuracy:
-    """An engine on this GPU against its fp32 graph on the CPU, on a few tiles of its own size."""
-    from export.accuracy import compare
-    from export.graph import read_graph
-    from export.runners import backend_runner, probabilities
-
-    graph = read_graph(fp32)
-    tiles = proof_tiles(graph, workshop, graph.manifest.tile_px, ENGINE_TILES)
-    answers = []
-    for path in (engine, fp32):
-        with backend_runner(path).open() as network:
-            answers.append(probabilities(network, tiles))
-    return compare(answers[0], answers[1], tiles, graph.manifest.threshold)
-
-
-def to_report(results: Sequence[Result], model: str, data: Path, tiles: Sequence[Tile]) -> dict[str, Any]:
+def to_report(results: Sequence[Result], model: str, data: str, samples: Sequence[Sample]) -> dict[str, Any]:
     """The table as JSON: shares and IoU between 0 and 1, seconds, bytes."""
     rows = []
     for result in results:
@@ -183,30 +278,29 @@ def to_report(results: Sequence[Result], model: str, data: Path, tiles: Sequence
         rows.append(row)
     return {
         "model": model,
-        "data": str(data),
-        "tiles": [tile.name for tile in tiles],
-        "tile_px": tiles[0].pixels.shape[-1],
+        "data": data,
+        "tiles": [sample.name for sample in samples],
+        "tile_px": samples[0].pixels.shape[-1],
         "machine": _cpu_name(),
         "results": rows,
     }
 
 
-def _reference(fp32: Path) -> Runner:
-    from export.graph import read_graph
+def _reference(fp32: Graph) -> Runner:
     from export.runners import onnxruntime_runner, torch_runner
 
     try:
         return torch_runner(fp32)
-    except ModuleNotFoundError:
-        return onnxruntime_runner(read_graph(fp32), fp32.stat().st_size)
+    except DependencyMissing:
+        return onnxruntime_runner(fp32)
 
 
-def _run(runner: Runner, tiles: Sequence[Tile]) -> tuple[list[Float32], tuple[float, ...]]:
+def _run(runner: Runner, samples: Sequence[Sample]) -> tuple[list[Float32], tuple[float, ...]]:
     from export.runners import latency_s, probabilities
 
     with runner.open() as network:
-        answers = probabilities(network, tiles)
-        return answers, tuple(latency_s(network, tiles[0])) if runner.timed else ()
+        answers = probabilities(network, samples)
+        return answers, tuple(latency_s(network, samples[0])) if runner.timed else ()
 
 
 def _result(
@@ -214,14 +308,13 @@ def _result(
     answers: list[Float32],
     latency_s: tuple[float, ...],
     reference: list[Float32],
-    tiles: Sequence[Tile],
-    files: Files,
+    samples: Sequence[Sample],
+    threshold: float,
 ) -> Result:
     from export.accuracy import compare, to_mask
 
-    threshold = open_model(files.fp32).manifest.threshold
     masks = tuple(to_mask(answer, threshold) for answer in answers)
-    return Result(runner, compare(answers, reference, tiles, threshold), masks, latency_s)
+    return Result(runner, compare(answers, reference, samples, threshold), masks, latency_s)
 
 
 def _print_table(results: Sequence[Result], report: dict[str, Any]) -> None:
@@ -268,16 +361,13 @@ def _print_table(results: Sequence[Result], report: dict[str, Any]) -> None:
             console.print(f"{result.runner.title}: {result.refused}", highlight=False)
 
 
-def _print_worst_layers(files: Files, tile: Tile) -> None:
+def _print_worst_layers(files: Files, sample: Sample) -> None:
     from export.bisect import worst_layers
-    from export.graph import read_graph
 
-    reference = read_graph(files.fp32)
-    for path in files.onnx:
-        graph = read_graph(path)
-        if graph.manifest.precision != "fp32":
-            print(f"{path.name}: layers that add the largest relative errors, on {tile.name}")
-            for layer in worst_layers(reference, graph, tile):
+    for graph in files.graphs:
+        if graph.manifest.precision != "fp32" and graph.path is not None:
+            print(f"{graph.path.name}: layers that add the largest relative errors, on {sample.name}")
+            for layer in worst_layers(files.fp32, graph, sample):
                 print(f"  {layer.added:8.2%}  of {layer.error:8.2%}  {layer.op_type:12} {layer.name}")
 
 
@@ -289,27 +379,8 @@ def _cpu_name() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m export.verify", description=(__doc__ or "").splitlines()[0])
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="fcn, unet, deepunet or hrnet, with or without its variant; .pt, .onnx, .engine")
-    add("--data", type=Path, required=True, metavar="DIR", help="labelled scenes: img/NAME.tif with mask/NAME*.tif")
-    add("--tiles", type=int, default=TILES, metavar="N", help=f"most tiles to run (default {TILES})")
-    add("--tile", type=int, default=TILE_PX, metavar="PX", help=f"tile size for a model by name (default {TILE_PX})")
-    add("--calibration", type=Path, metavar="DIR", help="scenes to calibrate missing fp16 and int8 graphs with")
-    add("--json", type=Path, metavar="FILE", help="write the table to FILE as well")
-    add("--picture", type=Path, metavar="FILE", help="draw where masks differ, .png")
-    add("--bisect", action="store_true", help="say which layers add the largest errors, though every gate is passed")
-    add("--no-gates", action="store_true", help="return 0 whatever the accuracy")
-    return parser.parse_args(argv)
-
-
 def cli() -> int:
-    return run_command(main)
+    return run(verify_command)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,18 @@ from typing import Any
 
 from sarwater.errors import DependencyMissing
 
+EXPORT_INSTALL = "`pip install 'sarwater[export]'`"
+
 
 def require(module: str, purpose: str, install: str = "") -> Any:
     """Import `module` now. Raises DependencyMissing that says what it is for and how to get it."""
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:  # OSError: a shared library that it needs is missing
-        name = module.split(".")[0]
-        how = install or f"pip install {name}"
-        raise DependencyMissing(f"{purpose} needs {name}, which cannot be imported ({error}): {how}") from error
+        name = (getattr(error, "name", None) or module).split(".")[0]  # it may be what `module` itself needs
+        how = install or f"`pip install {name}`"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DependencyMissing(f"{purpose} needs {name}, which cannot be imported ({reason}): {how}") from error
 
 
 class LazyModule:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
-from sarwater.errors import ModelUnknown, expected
+from sarwater.errors import ModelUnknown
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,11 @@ def family_of(name: str) -> Family:
     """The family of `hrnet` or `hrnet-w48`. Raises ModelUnknown with the names that there are."""
     family = FAMILIES.get(name.split("-")[0])
     if family is None:
+        names = [model_name(family.name, variant) for family in FAMILIES.values() for variant in family.variants]
+        close = difflib.get_close_matches(name.lower(), [*FAMILIES, *names], 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
         raise ModelUnknown(
-            f"{name}: unknown model, and no path of an .onnx or .engine file; {expected(name, FAMILIES)}"
+            f"{name}: unknown model; {hint}expected a file or folder, as ./{name}, or one of: {', '.join(FAMILIES)}"
         )
     return family
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from sarwater.errors import HashMismatch, ManifestInvalid
 from sarwater.families import FAMILIES
+from sarwater.tensorrt_library import FLAVOURS
 
 FORMAT = "sarwater-model/1"
 UNITS = ("amplitude_dn", "sigma0_linear", "sigma0_db", "incidence_dn")
 PRECISIONS = ("fp32", "fp16", "int8")
-FLAVORS = ("tensorrt", "tensorrt-rtx")
 INPUT_NAME = "sar"
 OUTPUT_NAME = "water"
 MANIFEST_KEY = "sarwater"
@@ -61,7 +61,7 @@ class Engine:
     """Figures against the checkpoint, as `export.verify` measured them; empty where nothing could be measured."""
 
     def __post_init__(self) -> None:
-        _expect("engine.flavor", self.flavor, FLAVORS)
+        _expect("engine.flavor", self.flavor, tuple(FLAVOURS))
         if not 1 <= self.opt_batch <= self.max_batch:
             raise ManifestInvalid(f"engine.opt_batch is {self.opt_batch}, expected 1 to max_batch ({self.max_batch})")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sarwater.errors import ModelNotFound
-from sarwater.families import FAMILIES, family_of, model_name
+from sarwater.families import FAMILIES, model_name, parse_model
 from sarwater.manifest import PRECISIONS, ModelManifest, manifest_path
 
 DEFAULT_MODEL = "hrnet"
@@ -39,21 +39,22 @@ class Model:
 def find_model(name_or_path: str | Path) -> Model:
     """The model that MODEL means, for those who run it. Raises ModelUnknown, ModelNotFound, ManifestInvalid."""
     text = str(name_or_path)
-    if looks_like_path(text):
-        return open_model(Path(text))
+    if isinstance(name_or_path, Path) or looks_like_path(text):
+        return open_model(Path(name_or_path))
     precision = next((kind for kind in PRECISIONS if text.endswith(f"-{kind}")), "fp32")
     return shipped_model(precision, text.removesuffix(f"-{precision}"))
 
 
 def shipped_model(precision: str = "fp32", name: str = DEFAULT_MODEL) -> Model:
-    """The model of a family that ships. Raises ModelUnknown for a name that is no family, ModelNotFound where none of
-    that family, variant or precision ships, with those that do and how to train it."""
-    family = family_of(name)
+    """The model of a family that ships. Raises ModelUnknown for a name that is no family or variant, ModelNotFound
+    where none of that family, variant or precision ships, with those that do and how to train or convert it."""
+    family, variant = parse_model(name)
     ships = model_name(family.name, family.ships) if family.ships is not None else None
-    if name not in (family.name, ships) or ships is None:
+    if ships is None or name not in (family.name, ships):
+        wanted = model_name(family.name, variant)
         raise ModelNotFound(
             f"{name}: no model of that name ships; those that do: {', '.join(shipped_names())}. Train it: "
-            f"`sarwater fit {name} --data DIR`, then name it by its path: runs/{name}/latest"
+            f"`sarwater fit {wanted} --data DIR`, then name it by its path: {RUNS}/{wanted}/latest"
         )
     file = f"{ships}.onnx" if precision == "fp32" else f"{ships}-{precision}.onnx"
     package = Path(__file__).resolve().parent
@@ -61,8 +62,8 @@ def shipped_model(precision: str = "fp32", name: str = DEFAULT_MODEL) -> Model:
         if path.is_file():
             return open_model(path)
     raise ModelNotFound(
-        f"{name}: {ships} does not ship in {precision}; those that do: {', '.join(shipped_names())}. Convert it: "
-        f"`sarwater export {name} --precision {precision}`"
+        f"{name}: {ships} does not ship in {precision}, expected it at {path}. Convert it: "
+        f"`sarwater export {name} --precision {precision}`, then name it by its path"
     )
 
 
@@ -92,6 +93,11 @@ def shipped_names() -> list[str]:
 
 def open_model(path: Path) -> Model:
     """The model file at `path` with the manifest beside it. Raises ModelNotFound, ManifestInvalid."""
+    if path.is_dir() or (path.suffix == ".pt" and path.is_file()):
+        raise ModelNotFound(
+            f"{path}: a training run or a checkpoint, expected an .onnx or .engine file; make one of it: "
+            f"`sarwater export {path}`"
+        )
     if not path.is_file():
         raise ModelNotFound(
             f"{path}: no such model file; expected an .onnx or .engine file, or one of: {', '.join(shipped_names())}"
@@ -104,7 +110,10 @@ def checkpoint_path(path: Path) -> Path:
     if path.is_dir():
         path = path / "best.pt"
     if not path.is_file():
-        raise ModelNotFound(f"{path}: no such checkpoint; train one: `sarwater fit FAMILY --data DIR`")
+        raise ModelNotFound(
+            f"{path}: no such checkpoint; expected a .pt file or a run's folder with best.pt: "
+            f"`sarwater fit FAMILY --data DIR` makes one, {RUNS}/FAMILY/latest"
+        )
     return path
 
 

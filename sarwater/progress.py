@@ -39,6 +39,13 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total or None, note=note)
 
+    def phase(self, name: str, done: float, steps: float) -> None:
+        """`done` of `steps` of one phase among several, nested ones too: that with the most steps so far leads."""
+        if steps > 1 and steps >= self._total:
+            self(done, steps, name)
+        else:
+            self(self._done, self._total, name)
+
     def __enter__(self) -> Progress:
         if not self._quiet and sys.stderr.isatty():
             self._open_bar()

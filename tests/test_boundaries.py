@@ -105,7 +105,7 @@ def test_training_knows_neither_export_nor_runtime(module: str) -> None:
 
 EXPORT_REACHES = {
     "export.to_onnx": {"torch", "train"},
-    "export.tiles": {"train", "runtime"},  # the simulator, which needs no torch, and the reader of scenes
+    "export.samples": {"train", "runtime"},  # the simulator, which needs no torch, and the reader of scenes
     "export.runners": {"runtime"},
 }
 

@@ -13,8 +13,8 @@ import pytest
 from benchmarks import gpu_peers
 from benchmarks.gpu_peer import Network
 from benchmarks.gpu_peers import PeerProcess
-from export.gpu import first_gpu
 from sarwater.command import run_command
+from sarwater.gpu import first_gpu
 from tests.support.models import box_model
 
 SMALL = ("--device", "cpu", "--untrained", "unet-w16", "--tile", "64", "--batch", "1", "--rounds", "1")

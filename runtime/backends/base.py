@@ -1,4 +1,4 @@
-"""The seam between CPU and GPU is the strip of rows: raw sensor rows and a TilePlan go in, finished rows come out.
+"""The seam between CPU and GPU is the strip: raw sensor rows and a TilePlan go in, finished rows come out.
 
     with open_backend(model) as backend:
         run = backend.begin(plan, nodata=0)
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.manifest import ModelManifest
+from sarwater.models import Model
 from sarwater.tiling import TilePlan
 
 UInt8 = npt.NDArray[np.uint8]
@@ -75,6 +76,15 @@ class Backend(ABC):
     """`openvino`, `tensorrt`, `tensorrt-rtx` or `fake`: a label in records and metrics."""
     device: str
     """What a person would call it: `AMD EPYC 9755`, `NVIDIA Jetson AGX Orin`."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, model: Model, tile_px: int | None = None) -> Backend:
+        """Check the file's hash against its manifest, then open it. `tile_px` is another tile than the file's own."""
+
+    @classmethod  # noqa: B027
+    def check_device(cls) -> None:
+        """Raises DeviceUnavailable where this machine has no such device."""
 
     def plan(self, height_px: int, width_px: int) -> TilePlan:
         """Where the windows of such a scene lie: the same for every run with this backend and model."""

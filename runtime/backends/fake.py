@@ -8,6 +8,7 @@ import numpy.typing as npt
 from runtime.backends.base import Backend, SceneRun
 from runtime.backends.cpu.host import HostRun
 from sarwater.manifest import Channel, ModelManifest
+from sarwater.models import Model
 from sarwater.tiling import TilePlan
 
 Float32 = npt.NDArray[np.float32]
@@ -33,6 +34,11 @@ class FakeBackend(Backend):
     name = "fake"
     device = "none"
     depth = 1
+
+    @classmethod
+    def open(cls, model: Model, tile_px: int | None = None) -> FakeBackend:
+        digest = model.manifest.verify(model.path)
+        return cls(model.manifest if tile_px is None else model.manifest.with_tile(tile_px), digest)
 
     def __init__(self, manifest: ModelManifest = FAKE_MANIFEST, model_sha256: str = "0" * 64) -> None:
         self.manifest = manifest

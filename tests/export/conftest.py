@@ -59,9 +59,9 @@ def random_segmenter(name: str, channels: tuple[Channel, ...] = (Channel("sar", 
 
 def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few and small tiles; what they measure is not the point here."""
-    monkeypatch.setattr("export.artefacts.PROOF_TILE_PX", 64)
-    monkeypatch.setattr("export.artefacts.PROOF_TILES", 2)
-    monkeypatch.setattr("export.artefacts.PROBE_TILES", 1)
+    monkeypatch.setattr("export.artefacts.PROOF_PX", 64)
+    monkeypatch.setattr("export.artefacts.PROOF_SAMPLES", 2)
+    monkeypatch.setattr("export.artefacts.PROBE_SAMPLES", 1)
     monkeypatch.setattr("export.calibration.SCENES", 1)
     monkeypatch.setattr("export.calibration.TILE_PX", 64)
     monkeypatch.setattr("export.precision.CALIBRATION_METHODS", ("max",))

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.accuracy import Accuracy, compare
-from export.tiles import Tile
+from export.samples import Sample
 from sarwater.classes import LAND, NODATA, WATER
 
 SIDE = 8
 
 
-def tile(truth: np.ndarray) -> Tile:
-    return Tile("t", np.zeros((1, SIDE, SIDE), np.float32), truth.astype(np.uint8))
+def tile(truth: np.ndarray) -> Sample:
+    return Sample("t", np.zeros((1, SIDE, SIDE), np.float32), truth.astype(np.uint8))
 
 
 def half_water() -> np.ndarray:
@@ -65,7 +65,7 @@ def test_tiles_are_pooled_not_averaged(seed: int, count: int) -> None:
     found, reference = random.random((2, count, SIDE, SIDE)).astype(np.float32)
     truth = random.integers(0, 2, (count, SIDE, SIDE))
     apart = compare(list(found), list(reference), [tile(item) for item in truth], 0.5)
-    wide = Tile("all", np.zeros((1, count * SIDE, SIDE), np.float32), truth.reshape(-1, SIDE).astype(np.uint8))
+    wide = Sample("all", np.zeros((1, count * SIDE, SIDE), np.float32), truth.reshape(-1, SIDE).astype(np.uint8))
     together = compare([found.reshape(-1, SIDE)], [reference.reshape(-1, SIDE)], [wide], 0.5)
     assert apart.iou == together.iou
     assert apart.mean_error == pytest.approx(together.mean_error)

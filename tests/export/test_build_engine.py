@@ -10,17 +10,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from export.accuracy import LARGEST_IOU_LOSS, Accuracy
 from export.artefacts import GateMissed, Workshop, check_space, find_source
-from export.build_engine import BuildOptions, build_engine, main
-from export.gpu import Gpu
-from export.plan import Library
-from sarwater.errors import DependencyMissing, ExportError, HashMismatch, ModelNotFound, OutputError, UsageError
+from export.build_engine import BuildOptions, _told_apart, build_engine, main
+from export.graph import write_model
+from export.to_onnx import main as export_main
+from sarwater.errors import (
+    DataError,
+    DependencyMissing,
+    ExportError,
+    HashMismatch,
+    ModelNotFound,
+    ModelUnknown,
+    OutputError,
+    UsageError,
+)
+from sarwater.gpu import Gpu
 from sarwater.manifest import ModelManifest, sha256_of
+from sarwater.models import find_model, shipped_model
+from sarwater.tensorrt_library import Library
 from tests.conftest import CHECKOUT
-from tests.export.conftest import SMALL, TILE_PX, be_quick
+from tests.export.conftest import SMALL, TILE_PX, be_quick, speckle
+from tests.export.test_samples import write_tiff
+from train.finetuning.start import start_path
 
 rtx = pytest.importorskip("tensorrt_rtx")
 
@@ -86,7 +101,7 @@ def test_one_command_makes_every_file_up_to_the_engine(
         "unet-w16-fp16-64-rtx.json",
         "unet-w16-fp16-64-rtx.layers.json",
     }
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert f"{SMALL}.onnx" in said
     assert "no GPU here" in said
     assert "IoU" in said
@@ -183,27 +198,14 @@ def test_what_was_kept_without_gates_is_refused_by_the_next_build_with_gates(
         build_engine(built)
 
 
-class Interrupted:
-    """A progress display at which somebody presses Ctrl-C while the plan is built."""
-
-    def __init__(self, title: str) -> None:
-        self.building = title.startswith("building")
-
-    def __enter__(self) -> Interrupted:
-        return self
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def __call__(self, phase: str, done: int, steps: int) -> None:
-        if self.building:
+def test_an_interrupted_build_leaves_nothing_half_written(built: BuildOptions) -> None:
+    def interrupted(phase: str, done: int, steps: int) -> None:
+        if phase != "reading the model":
             raise KeyboardInterrupt
 
-
-def test_an_interrupted_build_leaves_nothing_half_written(built: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export.build_engine.BuildProgress", Interrupted)
     before = names(built.workshop.folder)
     with pytest.raises(KeyboardInterrupt):
-        build_engine(dataclasses.replace(built, compute_capabilities=("8.6",)))
+        build_engine(dataclasses.replace(built, compute_capabilities=("8.6",)), interrupted)
     assert names(built.workshop.folder) == before
 
 
@@ -249,8 +251,93 @@ def test_a_tile_that_the_strides_do_not_divide_is_refused(
 
 
 def test_an_unknown_model_lists_the_families(folder: Path) -> None:
-    with pytest.raises(ModelNotFound, match="unknown model; expected a file or one of: fcn, unet, deepunet, hrnet"):
+    with pytest.raises(ModelUnknown, match=r"unknown model; expected .* one of: fcn, unet, deepunet, hrnet"):
         find_source("segformer", Workshop(folder=folder))
+
+
+@pytest.mark.parametrize("name", ["fcn", "unet", "deepunet", "hrnet-w48", "unet-w16"])
+def test_a_family_that_does_not_ship_is_never_answered_by_another(folder: Path, name: str) -> None:
+    for command in (main, export_main):
+        with pytest.raises(ModelNotFound, match=rf"{name}: .*hrnet-w18-small.*sarwater fit .*runs/.*latest") as caught:
+            command([name])
+        assert caught.value.exit_code == 2
+    assert not folder.exists()
+
+
+def test_what_was_made_here_takes_no_name(
+    folder: Path, make_checkpoint: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run and an export of the network that ships, in the folders where they go."""
+    run = tmp_path / "runs" / "hrnet-w18-small" / "2026-01-01"
+    run.mkdir(parents=True)
+    shutil.copy(make_checkpoint("hrnet-w18-small"), run / "best.pt")
+    (run.parent / "latest").symlink_to(run.name)
+    quiet = Workshop(folder=folder, tile_px=TILE_PX, say=lambda text: None)
+    assert export_main(["runs/hrnet-w18-small/latest", "--tile", str(TILE_PX)]) == 0
+    assert "hrnet-w18-small, fp32, sha256" in capsys.readouterr().out
+    mine = find_model(f"engines/hrnet-w18-small-fp32-{TILE_PX}.onnx")
+    for name in ("hrnet", "hrnet-w18-small"):
+        assert find_model(name) == shipped_model()
+        assert start_path(name) == shipped_model().path
+        assert find_source(name, quiet).path == shipped_model().path
+    own = find_source("runs/hrnet-w18-small/latest", quiet)
+    assert own.sha256 == mine.manifest.files[mine.path.name]
+    assert start_path("runs/hrnet-w18-small/latest") == Path("runs/hrnet-w18-small/latest/best.pt")
+
+
+def test_a_crash_after_a_missed_gate_cannot_leave_a_model(
+    options: BuildOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What misses its gate never has a model's name, not for a moment."""
+    seen = []
+    write = write_model
+
+    def write_and_look(content: bytes, manifest: ModelManifest, path: Path) -> ModelManifest:
+        seen.append(path.name)
+        return write(content, manifest, path)
+
+    monkeypatch.setattr("export.graph.write_model", write_and_look)
+    monkeypatch.setitem(LARGEST_IOU_LOSS, "fp16", -1.0)
+    with pytest.raises(GateMissed):
+        build_engine(options)
+    assert seen == [f"unet-w16-fp32-{TILE_PX}.onnx", f"{FP16}.rejected"]
+
+
+def test_each_file_is_read_once_and_written_once(
+    options: BuildOptions, monkeypatch: pytest.MonkeyPatch, make_onnx: Callable[[str], Path]
+) -> None:
+    opened: list[str] = []
+    read_bytes = Path.read_bytes
+
+    def read_and_count(path: Path) -> bytes:
+        opened.append(path.name)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_count)
+    build_engine(options)
+    assert [name for name in opened if name.endswith(".onnx")] == [make_onnx(SMALL).name]
+
+
+def test_an_int8_onnx_is_one_command(folder: Path, make_onnx: Callable[[str], Path]) -> None:
+    assert export_main([str(make_onnx(SMALL)), "--precision", "int8", "--tile", str(TILE_PX)]) == 0
+    assert names(folder) == {f"unet-w16-int8-{TILE_PX}.onnx", f"unet-w16-int8-{TILE_PX}.json"}
+
+
+def test_compute_capabilities_come_in_every_spelling() -> None:
+    for words, given in ((("hrnet", "8.9"), ("8.6",)), (("hrnet",), ("8.6,8.9",)), (("hrnet",), ("8.6", "8.9"))):
+        assert _told_apart(words, given) == (["hrnet"], ("8.6", "8.9"))
+    assert _told_apart(("8.6",), ()) == (["8.6"], ())
+
+
+def test_labels_that_are_coded_otherwise_are_declared(built: BuildOptions, tmp_path: Path) -> None:
+    pixels = speckle(1, TILE_PX)[0, 0].astype(np.uint16)
+    label = np.where(np.arange(TILE_PX) < TILE_PX // 3, 2, 1).astype(np.uint8)[None].repeat(TILE_PX, axis=0)
+    write_tiff(tmp_path / "data" / "img" / "A.tif", pixels)
+    write_tiff(tmp_path / "data" / "mask" / "A_label.tif", label)
+    argv = ["--from-onnx", built.model, "--flavor", "rtx", "--tile", str(TILE_PX), "--max-batch", "2"]
+    with pytest.raises(DataError, match=r"label values 1, 2.*--labels land=VALUE"):
+        main([*argv, "--calibration", str(tmp_path / "data")])
+    assert main([*argv, "--calibration", str(tmp_path / "data"), "--labels", "land=1,water=2"]) == 0
 
 
 def test_a_checkpoint_without_torch_says_what_to_do(
@@ -259,13 +346,18 @@ def test_a_checkpoint_without_torch_says_what_to_do(
     for name in [name for name in sys.modules if name.split(".")[0] in ("torch", "train")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(DependencyMissing, match=r"needs torch to be exported.*--from-onnx FILE"):
+    with pytest.raises(DependencyMissing, match=r"exporting a checkpoint needs torch.*--from-onnx FILE"):
         find_source(str(make_checkpoint(SMALL)), Workshop(folder=folder))
 
 
 def test_a_checkpoint_is_exported_and_taken(make_checkpoint: Callable[[str], Path], folder: Path) -> None:
-    source = find_source(str(make_checkpoint(SMALL)), Workshop(folder=folder, tile_px=TILE_PX, say=lambda text: None))
-    assert source == folder / f"unet-w16-fp32-{TILE_PX}.onnx"
+    said: list[str] = []
+    source = find_source(str(make_checkpoint(SMALL)), Workshop(folder=folder, tile_px=TILE_PX, say=said.append))
+    assert (source.manifest.name, source.manifest.tile_px, source.path) == (SMALL, TILE_PX, None)
+    assert not folder.exists()
+    assert said == [
+        f"model unet-w16, checkpoint, sha256 {sha256_of(make_checkpoint(SMALL))[:12]}… ({make_checkpoint(SMALL)})"
+    ]
 
 
 @pytest.fixture
@@ -273,13 +365,11 @@ def machine_with_gpu(built: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> Bu
     """A machine with a GPU. It is the only part that is not real: the graph on the CPU gives its answers."""
     from export.runners import backend_runner
 
+    monkeypatch.setattr("export.build_engine.ENGINE_SAMPLES", 1)
     fp16 = built.workshop.folder / FP16
     gpu = Gpu("Test GPU", "8.6")
     monkeypatch.setattr("export.build_engine.choose_library", lambda flavor: Library("tensorrt-rtx", rtx, gpu))
-    monkeypatch.setattr(
-        "export.runners.backend_runner", lambda path: backend_runner(fp16 if path.suffix == ".engine" else path)
-    )
-    monkeypatch.setattr("export.verify.ENGINE_TILES", 1)
+    monkeypatch.setattr("export.runners.plan_network", lambda plan, manifest: backend_runner(fp16).open())
     return dataclasses.replace(built, max_batch=3)
 
 
@@ -310,11 +400,10 @@ def test_an_engine_that_fails_on_the_gpu_is_set_aside(
 @pytest.mark.parametrize(
     "argv", [[], ["hrnet", "--from-onnx", "x.onnx"], ["hrnet", "--opt-batch", "9"], ["hrnet", "--precision", "fp8"]]
 )
-def test_options_that_cannot_be_are_usage_errors(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
+def test_options_that_cannot_be_are_usage_errors(argv: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
         main(argv)
-    assert caught.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    assert caught.value.exit_code == 2
 
 
 def test_an_impossible_tile_is_one_clear_line(folder: Path, make_onnx: Callable[[str], Path]) -> None:
@@ -322,7 +411,7 @@ def test_an_impossible_tile_is_one_clear_line(folder: Path, make_onnx: Callable[
     command = [sys.executable, "-m", "export.build_engine", *argv]
     done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=120)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines() == ["build_engine: tile_px is 100, expected a multiple of 32"]
+    assert done.stderr.strip().splitlines()[1:] == ["sarwater build-engine: tile_px is 100, expected a multiple of 32"]
 
 
 def test_the_layers_of_a_plan_are_saved(built: BuildOptions) -> None:

@@ -7,12 +7,13 @@ from types import ModuleType
 
 import pytest
 
-from export.gpu import Gpu
 from export.graph import Graph, read_graph
-from export.plan import Library, PlanOptions, _cache_path, _load_timings, _save_timings, build_plan, choose_library
+from export.plan import PlanOptions, _cache_path, _load_timings, _save_timings, build_plan, choose_library
 from export.precision import to_fp16, to_int8
-from export.tiles import simulated_tiles
+from export.samples import simulated_samples
 from sarwater.errors import DependencyMissing, DeviceUnavailable, ExportError, UsageError
+from sarwater.gpu import Gpu
+from sarwater.tensorrt_library import Library
 from tests.export.conftest import TILE_PX, speckle
 
 rtx = pytest.importorskip("tensorrt_rtx")
@@ -43,7 +44,7 @@ def all_precisions(name: str, make_onnx: Callable[[str], Path]) -> None:
     """fp32, fp16 and int8 graphs of one network, each built into a plan."""
     graph = read_graph(make_onnx(name))
     tiles = speckle(1, TILE_PX, count=1)
-    probes = simulated_tiles(graph.manifest.channels, TILE_PX, 1)
+    probes = simulated_samples(graph.manifest.channels, TILE_PX, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("export.precision.CALIBRATION_METHODS", ("max",))
         patch.setattr("export.precision.INT8_TARGET_LOSS", 1.0)

@@ -26,8 +26,8 @@ from export.precision import (
     to_int8,
 )
 from export.runners import onnxruntime_runner, probabilities
+from export.samples import Sample, simulated_samples
 from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
-from export.tiles import Tile, simulated_tiles
 from sarwater.errors import DependencyMissing
 from sarwater.manifest import INPUT_NAME, Channel, sha256_of
 from sarwater.models import ENGINES
@@ -45,17 +45,17 @@ def fp16(small_graph: Graph) -> Graph:
 
 
 @pytest.fixture(scope="module")
-def probes() -> list[Tile]:
-    return simulated_tiles((Channel("sar", "amplitude_dn"),), 64, 4)
+def probes() -> list[Sample]:
+    return simulated_samples((Channel("sar", "amplitude_dn"),), 64, 4)
 
 
 @pytest.fixture(scope="module")
-def int8(small_graph: Graph, probes: list[Tile]) -> Graph:
+def int8(small_graph: Graph, probes: list[Sample]) -> Graph:
     return to_int8(small_graph, speckle(1, 64, count=2), probes, {"source": "test"}, ignore)
 
 
 def answer(graph: Graph, pixels: np.ndarray) -> np.ndarray:
-    with onnxruntime_runner(graph, 0).open() as network:
+    with onnxruntime_runner(graph).open() as network:
         return network(pixels)
 
 
@@ -157,7 +157,7 @@ def test_int8_is_for_the_network_and_not_for_what_is_around_it(make_onnx: Callab
     around = [node.name for node in proto.graph.node if not node.name.startswith("/net")]
     convolved = [name for name in around if name.endswith("Conv")]
     assert len(convolved) == 5 + 2, "the estimate of the level, and the gate"
-    int8 = to_int8(graph, speckle(1, 128, count=2), simulated_tiles(graph.manifest.channels, 128, 2), {}, ignore)
+    int8 = to_int8(graph, speckle(1, 128, count=2), simulated_samples(graph.manifest.channels, 128, 2), {}, ignore)
     found = precisions(int8)
     assert {found[name] for name in convolved} == {"fp16"}
     assert "int8" in found.values()
@@ -190,7 +190,7 @@ def test_packed_weights_are_smaller_and_compute_the_same(int8: Graph) -> None:
 
 
 def test_the_same_input_gives_the_same_int8_file(
-    int8: Graph, small_graph: Graph, probes: list[Tile], tmp_path: Path
+    int8: Graph, small_graph: Graph, probes: list[Sample], tmp_path: Path
 ) -> None:
     again = to_int8(small_graph, speckle(1, 64, count=2), probes, {"source": "test"}, ignore)
     write_graph(int8, tmp_path / "a.onnx")
@@ -228,7 +228,7 @@ def test_the_ranking_finds_the_layer_that_was_spoiled(int8: Graph, small_graph: 
 
 
 def test_layers_that_cost_too_much_go_back_to_fp16(
-    small_graph: Graph, probes: list[Tile], monkeypatch: pytest.MonkeyPatch
+    small_graph: Graph, probes: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a target that int8 cannot reach, the sweep takes layers away, the worst first, and says which."""
     monkeypatch.setattr("export.precision.INT8_TARGET_LOSS", -1.0)
@@ -251,18 +251,18 @@ def test_bisect_names_the_layer_that_was_damaged(fp16: Graph, small_graph: Graph
     for item in damaged.graph.initializer:
         if item.name == node.input[1]:
             item.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(item) * np.float16(1.5), item.name))
-    tile = Tile("t", speckle(1, 64)[0], np.zeros((64, 64), np.uint8))
+    tile = Sample("t", speckle(1, 64)[0], np.zeros((64, 64), np.uint8))
     worst = worst_layers(small_graph, Graph(damaged, fp16.manifest), tile)[0]
     assert worst.name == node.name
     assert worst.added > 0.1
 
 
 def test_accuracy_of_the_conversions_is_measured_on_the_same_tiles(
-    small_graph: Graph, fp16: Graph, int8: Graph, probes: list[Tile]
+    small_graph: Graph, fp16: Graph, int8: Graph, probes: list[Sample]
 ) -> None:
     answers = []
     for graph in (small_graph, fp16, int8):
-        with onnxruntime_runner(with_tile(graph, 64), 0).open() as network:
+        with onnxruntime_runner(with_tile(graph, 64)).open() as network:
             answers.append(probabilities(network, probes))
     half, quarter = (compare(found, answers[0], probes, 0.4) for found in answers[1:])
     assert 0 < half.mean_error < quarter.mean_error < 0.1

@@ -13,11 +13,11 @@ from onnx import numpy_helper
 
 from export.graph import read_graph, with_tile
 from export.runners import backend_runner, onnxruntime_runner
-from export.tiles import labelled_tiles
-from export.to_onnx import export_checkpoint, find_checkpoint, main, segmenter_from_onnx, to_graph, torch_network
+from export.samples import labelled_samples
+from export.to_onnx import export_checkpoint, main, segmenter_from_onnx, to_graph, torch_network
 from sarwater.errors import CheckpointInvalid, ExportError, ModelNotFound, UsageError
 from sarwater.manifest import Channel, ModelManifest, sha256_of
-from sarwater.models import RUNS
+from sarwater.models import shipped_model
 from tests.export.conftest import SMALL, TILE_PX, random_segmenter, speckle
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.models.initialise import read_weights
@@ -31,8 +31,8 @@ NETWORKS = ("hrnet-w18-small", "unet-w16", "deepunet")
 def test_onnx_runtime_and_openvino_agree_with_pytorch(name: str, make_onnx: Callable[[str], Path]) -> None:
     path = make_onnx(name)
     pixels = speckle(1, TILE_PX)
-    expected = torch_network(path)(pixels)
-    for runner in (onnxruntime_runner(read_graph(path), 0), backend_runner(path)):
+    expected = torch_network(read_graph(path))(pixels)
+    for runner in (onnxruntime_runner(read_graph(path)), backend_runner(path)):
         with runner.open() as network:
             assert np.abs(network(pixels) - expected).max() <= PARITY, runner.title
 
@@ -41,10 +41,10 @@ def test_onnx_runtime_and_openvino_agree_with_pytorch(name: str, make_onnx: Call
 def test_the_runtimes_agree_with_pytorch_on_real_pixels(make_onnx: Callable[[str], Path], realdata: Path) -> None:
     path = make_onnx("hrnet-w18-small")
     graph = read_graph(path)
-    network = torch_network(path)
-    for tile in labelled_tiles(realdata / "k5", graph.manifest.channels, TILE_PX, limit=4):
+    network = torch_network(graph)
+    for tile in labelled_samples(realdata / "k5", graph.manifest.channels, TILE_PX, limit=4):
         expected = network(tile.pixels[None])
-        for runner in (onnxruntime_runner(graph, 0), backend_runner(path)):
+        for runner in (onnxruntime_runner(graph), backend_runner(path)):
             with runner.open() as answer:
                 assert np.abs(answer(tile.pixels[None]) - expected).max() <= PARITY, runner.title
 
@@ -117,7 +117,7 @@ def test_a_second_channel_keeps_its_own_normalisation() -> None:
     segmenter = random_segmenter(SMALL, channels)
     graph = to_graph(Checkpoint(segmenter.arch, segmenter.net.state_dict()), TILE_PX, 32, {})
     pixels = speckle(2, TILE_PX)
-    with onnxruntime_runner(graph, 0).open() as network, torch.inference_mode():
+    with onnxruntime_runner(graph).open() as network, torch.inference_mode():
         assert np.abs(network(pixels) - segmenter(torch.from_numpy(pixels)).numpy()).max() <= PARITY
 
 
@@ -136,8 +136,8 @@ def test_batch_norm_stays_a_layer_so_that_training_can_go_on(small_graph: object
 def test_another_tile_size_needs_no_torch(make_onnx: Callable[[str], Path]) -> None:
     path = make_onnx("hrnet-w18-small")
     pixels = speckle(1, 256)
-    with onnxruntime_runner(with_tile(read_graph(path), 256), 0).open() as network:
-        assert np.abs(network(pixels) - torch_network(path)(pixels)).max() <= PARITY
+    with onnxruntime_runner(with_tile(read_graph(path), 256)).open() as network:
+        assert np.abs(network(pixels) - torch_network(read_graph(path))(pixels)).max() <= PARITY
 
 
 def test_a_folded_graph_gives_no_weights_back(tmp_path: Path, make_onnx: Callable[[str], Path]) -> None:
@@ -157,20 +157,18 @@ def test_a_tile_that_the_strides_do_not_divide_is_refused(make_checkpoint: Calla
         to_graph(load_checkpoint(make_checkpoint("deepunet")), 96, 0, {})
 
 
-def test_a_family_without_a_checkpoint_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelNotFound, match=r"no checkpoint under runs/; train one"):
-        find_checkpoint("hrnet")
-    with pytest.raises(ModelNotFound, match=r"unknown model; expected a file or one of: fcn, unet"):
-        find_checkpoint("yolo")
+def test_a_run_without_a_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"no such checkpoint; .*sarwater fit FAMILY"):
+        main([str(tmp_path)])
 
 
-def test_the_newest_checkpoint_of_a_family_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_the_model_that_ships_at_another_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / RUNS / "unet-w16" / "2026-01-01" / "best.pt"
-    path.parent.mkdir(parents=True)
-    path.touch()
-    assert find_checkpoint("unet").samefile(path)
+    assert main(["hrnet", "--tile-px", "256", "--overlap-px", "16", "-o", "small.onnx"]) == 0
+    manifest = ModelManifest.read(tmp_path / "small.json")
+    assert (manifest.tile_px, manifest.overlap_px) == (256, 16)
+    assert manifest.training == shipped_model().manifest.training
+    assert manifest.recipe["source"] == sha256_of(shipped_model().path)
 
 
 def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from osgeo import gdal
 
 from export.accuracy import LARGEST_IOU_LOSS, compare
 from export.artefacts import Workshop
-from export.graph import read_graph, write_graph
-from export.tiles import simulated_tiles
+from export.graph import read_graph, write_graph, write_model
+from export.samples import simulated_samples
 from export.verify import find_files, main, verify
 from runtime.backends import open_backend
-from sarwater.errors import DataError, ExportError, ModelNotFound
+from sarwater.errors import DataError, ExportError, ModelNotFound, UsageError
 from sarwater.manifest import Engine, sha256_of
 from sarwater.models import find_model, shipped_model
 from tests.export.conftest import SMALL, TILE_PX, be_quick, speckle
@@ -52,7 +53,10 @@ def converted(tmp_path_factory: pytest.TempPathFactory, make_onnx: Callable[[str
     write_graph(graph, engines / f"{SMALL}-fp32-{TILE_PX}.onnx")
     with pytest.MonkeyPatch.context() as patch:
         be_quick(patch)
-        find_files("unet", Workshop(folder=engines, tile_px=TILE_PX, say=lambda text: None))
+        find_files(
+            str(engines / f"{SMALL}-fp32-{TILE_PX}.onnx"),
+            Workshop(folder=engines, tile_px=TILE_PX, say=lambda text: None),
+        )
     plan = engines / f"{SMALL}-fp16-{TILE_PX}-trt-sm87.engine"
     plan.write_bytes(b"a plan")
     engine = Engine("tensorrt", "10.3.0", "NVIDIA Jetson AGX Orin", "8.7", max_batch=8, opt_batch=4)
@@ -69,17 +73,20 @@ def workplace(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return tmp_path
 
 
+MINE = f"engines/{SMALL}-fp32-{TILE_PX}.onnx"
+
+
 def run(*argv: str) -> int:
     return main([*argv, "--tile", str(TILE_PX)])
 
 
 @pytest.fixture(scope="module")
 def table(converted: Path, data: Path) -> dict[str, Any]:
-    """What `export.verify unet --json` writes, and what it prints under `printed`."""
+    """What `export.verify FILE --json` writes, and what it prints under `printed`."""
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
         patch.chdir(converted)
         be_quick(patch)
-        assert run("unet", "--data", str(data), "--json", "table.json") == 0
+        assert run(MINE, "--data", str(data), "--json", "table.json") == 0
     report: dict[str, Any] = json.loads((converted / "table.json").read_text())
     return {**report, "printed": printed.getvalue()}
 
@@ -167,10 +174,7 @@ def test_bisect_lists_layers_though_every_gate_is_passed(
 def test_without_torch_the_fp32_graph_is_the_reference(
     workplace: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_torch(path: Path) -> None:
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
-
-    monkeypatch.setattr("export.to_onnx.torch_network", no_torch)
+    monkeypatch.setitem(sys.modules, "torch", None)
     run(f"engines/{SMALL}-fp16-{TILE_PX}.onnx", "--data", str(data), "--json", "table.json")
     report = json.loads((workplace / "table.json").read_text())
     assert (report["results"][0]["name"], report["results"][0]["runs_on"]) == ("ONNX fp32", "ONNX Runtime")
@@ -178,7 +182,47 @@ def test_without_torch_the_fp32_graph_is_the_reference(
 
 def test_data_without_labels_is_an_error(workplace: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder; expected"):
-        run("unet", "--data", str(tmp_path / "nowhere"))
+        run(MINE, "--data", str(tmp_path / "nowhere"))
+
+
+def test_a_name_is_never_another_family(workplace: Path, data: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"unet: no model of that name ships"):
+        run("unet", "--data", str(data))
+
+
+def test_another_model_of_the_same_name_is_not_its_reference(
+    workplace: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An engine that was built from another graph of that name is left out, and the fp32 graph is found by hash."""
+    graph = read_graph(workplace / MINE)
+    write_graph(graph.with_manifest(threshold=0.9), workplace / "engines" / "a-later-one.onnx")
+    plan = workplace / "engines" / f"{SMALL}-fp16-{TILE_PX}-rtx.engine"
+    engine = Engine("tensorrt-rtx", "1.7.1", "RTX GPUs", "portable", max_batch=8, opt_batch=4)
+    write_model(b"another plan", graph.with_manifest(engine=engine, recipe={"source": "0" * 64}).manifest, plan)
+    run(MINE, "--data", str(data), "--json", "table.json")
+    assert f"{plan.name}: left out" in capsys.readouterr().err
+    run(f"engines/{SMALL}-int8-{TILE_PX}.onnx", "--data", str(data))
+    assert f"compared with unet-w16, fp32, sha256 {graph.sha256[:12]}" in capsys.readouterr().err
+    lone = workplace / "elsewhere" / "lone.onnx"
+    write_graph(graph.with_manifest(precision="fp16", training={"data": "unheard of"}, recipe={}), lone)
+    with pytest.raises(UsageError, match="the fp32 ONNX file that it comes from is neither beside it"):
+        run(str(lone), "--data", str(data))
+
+
+def test_labels_that_are_coded_otherwise_are_declared(workplace: Path, data: Path, tmp_path: Path) -> None:
+    coded = tmp_path / "coded"
+    shutil.copytree(data, coded)
+    dataset = gdal.Open(str(coded / "mask" / "A_label.tif"), gdal.GA_Update)
+    dataset.GetRasterBand(1).WriteArray(np.where(dataset.ReadAsArray() == 255, 2, 1).astype(np.uint8))
+    dataset = None
+    argv = [f"engines/{SMALL}-fp16-{TILE_PX}.onnx", "--json", "table.json", "--data"]
+    with pytest.raises(DataError, match=r"label values 1, 2.*--labels"):
+        run(*argv, str(coded))
+    found = []
+    for given in ([str(coded), "--labels", "land=1,water=2"], [str(data)]):
+        assert run(*argv, *given) == 0
+        found.append(json.loads((workplace / "table.json").read_text())["results"][0]["iou"])
+    assert found[0] == found[1]
 
 
 def test_an_unknown_file_is_an_error(workplace: Path, data: Path) -> None:
@@ -187,7 +231,7 @@ def test_an_unknown_file_is_an_error(workplace: Path, data: Path) -> None:
 
 
 def test_the_int8_model_that_ships_is_inside_its_gate_on_both_kinds_of_sensor() -> None:
-    tiles = simulated_tiles(shipped_model().manifest.channels, 384, 14)
+    tiles = simulated_samples(shipped_model().manifest.channels, 384)
     answers = []
     for precision in ("fp32", "int8"):
         with open_backend(shipped_model(precision), "cpu") as backend:
@@ -202,8 +246,8 @@ def test_the_int8_model_that_ships_is_inside_its_gate_on_both_kinds_of_sensor() 
 def test_the_shipped_model_keeps_its_accuracy_on_real_tiles(realdata: Path, tmp_path: Path) -> None:
     workshop = Workshop(folder=tmp_path, say=lambda text: None)
     files = find_files(str(find_model("hrnet").manifest.name), workshop)
-    from export.tiles import labelled_tiles
+    from export.samples import labelled_samples
 
-    tiles = labelled_tiles(realdata / "k5", read_graph(files.fp32).manifest.channels, 1024, 4)
+    tiles = labelled_samples(realdata / "k5", files.fp32.manifest.channels, 1024, 4)
     for result in verify(files, tiles):
         assert result.passes, result.runner.title

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.backends.gpu.cuda import require_gpu
 from runtime.backends.gpu.tensorrt import TensorRtBackend
 from sarwater.errors import DependencyMissing, DeviceUnavailable
+from sarwater.gpu import require_gpu
 from sarwater.manifest import Engine, sha256_of
 from sarwater.models import Model, open_model
 from tests.support.models import box_model

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+from sarwater.progress import Progress
 from tests.conftest import CHECKOUT
 
 WORK = """
@@ -71,3 +72,13 @@ def test_on_a_terminal_it_is_a_bar() -> None:
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, timeout=60)
+
+
+def test_the_phase_with_the_most_steps_leads() -> None:
+    progress = Progress("building", quiet=True)
+    progress.phase("tactics", 30, 120)
+    progress.phase("reading", 1, 2)  # nested, and shorter
+    assert progress.line().startswith("building: 30 of 120, 25%, about")
+    assert progress.line().endswith("reading")
+    progress.phase("tactics", 60, 120)
+    assert "60 of 120, 50%" in progress.line()

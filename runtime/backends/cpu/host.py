@@ -51,8 +51,8 @@ class TileNetwork(Protocol):
 
 
 class HostRun(SceneRun):
-    """One scene through a TileNetwork. Tiles of the next band start before the last ones of this band are in, so
-    that the network never idles; hence `push` returns the rows of earlier bands, and the last push the rest."""
+    """One scene through a TileNetwork. Tiles of the next strip start before the last ones of this strip are in, so
+    that the network never idles; hence `push` returns the rows of earlier strips, and the last push the rest."""
 
     def __init__(self, plan: TilePlan, network: TileNetwork, nodata: float | None, threshold: float) -> None:
         self.counters = RunCounters(seconds={"gather": 0.0, "infer": 0.0, "blend": 0.0})
@@ -60,11 +60,11 @@ class HostRun(SceneRun):
         self._network = network
         self._nodata = nodata
         self._threshold = np.float32(threshold)
-        self._started: deque[tuple[int, _Band, Span]] = deque()
-        self._bands: deque[_Band] = deque()
+        self._started: deque[tuple[int, _Strip, Span]] = deque()
+        self._strips: deque[_Strip] = deque()
         self._pushed = 0
-        self._most_bands = 1 + -(-network.depth // len(plan.columns))
-        """Bands held at a time: this one, and as many before it as the network's slots reach back."""
+        self._most_strips = 1 + -(-network.depth // len(plan.columns))
+        """Strips held at a time: this one, and as many before it as the network's slots reach back."""
         self._next_slot = 0
         self._mosaic = Mosaic(plan)
         self._busy_since = 0.0
@@ -76,22 +76,22 @@ class HostRun(SceneRun):
             nodata = as_pixel(self._nodata, rows.dtype)
             if valid is None and nodata is not None:
                 valid = rows[0] != nodata if len(rows) == 1 else (rows != nodata).any(axis=0)
-            band = _Band(self._plan, span, valid, self._pushed - 1)
-        self._bands.append(band)
+            strip = _Strip(self._plan, span, valid, self._pushed - 1)
+        self._strips.append(strip)
         columns = windows_with_data(self._plan, span, rows, valid, nodata)
         if skipped := len(self._plan.columns) - len(columns):
             self.counters.tiles_skipped += skipped
             self._tick()
         for column in columns:
-            self._start(band, column, rows, valid, nodata)
-        band.complete = True
+            self._start(strip, column, rows, valid, nodata)
+        strip.complete = True
         last = self._pushed == len(self._plan.rows)
-        # Not only when a slot is wanted: over nodata none is, and the bands would pile up behind an old tile.
-        while self._started and (last or self._pushed - self._started[0][1].number >= self._most_bands):
+        # Not only when a slot is wanted: over nodata none is, and the strips would pile up behind an old tile.
+        while self._started and (last or self._pushed - self._started[0][1].number >= self._most_strips):
             self._collect()
         return self._finished()
 
-    def _start(self, band: _Band, column: Span, rows: Pixels, valid: Bool | None, nodata: np.generic | None) -> None:
+    def _start(self, strip: _Strip, column: Span, rows: Pixels, valid: Bool | None, nodata: np.generic | None) -> None:
         if len(self._started) == self._network.depth:
             self._collect()
         # Slots are used in turn and collected in the same order, so this one is free.
@@ -101,28 +101,28 @@ class HostRun(SceneRun):
         if not self._started:
             self._busy_since = time.perf_counter()
         self._network.start(slot)
-        self._started.append((slot, band, column))
-        band.pending += 1
+        self._started.append((slot, strip, column))
+        strip.pending += 1
 
     def _collect(self) -> None:
-        """Wait for the oldest tile and add it to its band: always in the order of submission, from west to east."""
-        slot, band, column = self._started.popleft()
+        """Wait for the oldest tile and add it to its strip: always in the order of submission, from west to east."""
+        slot, strip, column = self._started.popleft()
         probability = self._network.result(slot)
         now = time.perf_counter()
         self.counters.seconds["infer"] += now - self._busy_since
         self._busy_since = now
         with self._timed("blend"):
-            band.add(column, probability)
-        band.pending -= 1
+            strip.add(column, probability)
+        strip.pending -= 1
         self.counters.tiles += 1
         self._tick()
 
     def _finished(self) -> FinishedRows:
-        """Blend and finalise every band whose tiles are all in."""
+        """Blend and finalise every strip whose tiles are all in."""
         parts: list[FinishedRows] = []
         with self._timed("blend"):
-            while self._bands and self._bands[0].complete and not self._bands[0].pending:
-                for answers in self._mosaic.push(self._bands.popleft()):
+            while self._strips and self._strips[0].complete and not self._strips[0].pending:
+                for answers in self._mosaic.push(self._strips.popleft()):
                     parts.append(finalise(*answers, self._threshold))
             if not parts:
                 nothing = np.zeros((0, self._plan.width_px), np.uint8)
@@ -144,7 +144,7 @@ class HostRun(SceneRun):
         self.counters.seconds[stage] += time.perf_counter() - start
 
 
-class _Band(TileRow):
+class _Strip(TileRow):
     """A tile row on its way through the network."""
 
     def __init__(self, plan: TilePlan, span: Span, valid: Bool | None, number: int) -> None:

@@ -18,8 +18,10 @@ import numpy.typing as npt
 
 from runtime.backends.base import Backend, SceneRun
 from runtime.backends.cpu.host import HostRun
-from sarwater.errors import ConfigurationError, DependencyMissing, ManifestInvalid, UsageError
+from sarwater.dependencies import require
+from sarwater.errors import ConfigurationError, ManifestInvalid, UsageError
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest
+from sarwater.models import Model
 from sarwater.tiling import TILE_STEP_PX, TilePlan
 
 Float32 = npt.NDArray[np.float32]
@@ -34,6 +36,10 @@ class OpenVinoBackend(Backend):
 
     name = "openvino"
 
+    @classmethod
+    def open(cls, model: Model, tile_px: int | None = None) -> OpenVinoBackend:
+        return cls(model.path, model.manifest, model.manifest.verify(model.path), tile_px=tile_px)
+
     def __init__(
         self,
         path: Path,
@@ -42,12 +48,7 @@ class OpenVinoBackend(Backend):
         threads: int | None = None,
         tile_px: int | None = None,
     ) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise DependencyMissing(
-                f"OpenVINO is not installed ({error}); it runs models on the CPU: pip install openvino"
-            ) from error
+        openvino = require("openvino", "inference on the CPU")
         self.manifest = manifest if tile_px is None else manifest.with_tile(tile_px)
         self.model_sha256 = model_sha256
         core = openvino.Core()
@@ -175,7 +176,7 @@ def _reshape(model: Any, path: Path, manifest: ModelManifest) -> None:
     except RuntimeError as error:
         raise UsageError(
             f"{path}: cannot be run at a tile of {tile_px} px ({str(error).strip().splitlines()[-1]}); "
-            "export it for that size: `sarwater export MODEL --tile`"
+            "export it for that size: `sarwater export MODEL --tile-px PX`"
         ) from error
 
 

@@ -10,8 +10,8 @@ from sarwater.tiling import Span, TilePlan
 Pixels = npt.NDArray[np.generic]
 Bool = npt.NDArray[np.bool_]
 
-_STRIP_PX = 512
-"""How wide a strip is looked at in the search for the first and last measurement: most scenes need two."""
+_PIECE_PX = 512
+"""How wide a piece is looked at in the search for the first and last measurement: most scenes need two."""
 _SPARSE_PX = 16
 """Every how many pixels a window is looked at before all of it is, to see whether it holds any measurement."""
 
@@ -28,11 +28,11 @@ def windows_with_data(
     if valid is None and nodata is None:
         return list(plan.columns)
     row = _TileRow(span, rows, valid, nodata)
-    strips = [slice(x, min(x + _STRIP_PX, plan.width_px)) for x in range(0, plan.width_px, _STRIP_PX)]
-    west = next((strip for strip in strips if row.any(strip)), None)
+    pieces = [slice(x, min(x + _PIECE_PX, plan.width_px)) for x in range(0, plan.width_px, _PIECE_PX)]
+    west = next((piece for piece in pieces if row.any(piece)), None)
     if west is None:
         return []
-    east = next(strip for strip in reversed(strips) if row.any(strip))
+    east = next(piece for piece in reversed(pieces) if row.any(piece))
     first_px = west.start + int(row.measured(west).argmax())
     end_px = east.stop - int(row.measured(east)[::-1].argmax())
     columns = plan.columns_between(first_px, end_px)

@@ -7,7 +7,6 @@ which is the only thread that may use it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,33 +15,17 @@ import numpy.typing as npt
 
 from runtime.backends.gpu.device import Array, Event, Stream
 from runtime.backends.gpu.kernels.compile import kernels_for
-from sarwater.errors import DependencyMissing, DeviceLost, DeviceOutOfMemory, DeviceUnavailable
+from sarwater.dependencies import require
+from sarwater.errors import DeviceLost, DeviceOutOfMemory, DeviceUnavailable
+from sarwater.gpu import require_gpu
 
+PYCUDA_INSTALL = "`pip install 'sarwater[cuda]'`, which builds against the CUDA toolkit"
 _NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: no waiting for the default stream, which libraries use without being asked."""
 BLOCK = (128, 1, 1)
 """Along x alone, as the kernels of scene.cu have it: what has no thread's number would be done twice."""
 _MOST_BLOCKS = 65535
 """Of a grid's second and third dimension on every GPU; the kernels stride over what is left."""
-
-
-def require_gpu() -> None:
-    """Ask the driver itself for a GPU; nothing need be installed for that. Raises DeviceUnavailable."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        problem = "no NVIDIA driver (libcuda.so.1) is installed"
-    else:
-        code = driver.cuInit(0)
-        if not code:
-            return
-        name = ctypes.c_char_p()
-        driver.cuGetErrorName(code, ctypes.byref(name))
-        problem = f"the NVIDIA driver finds no usable GPU ({(name.value or b'unknown error').decode()}, {code})"
-    raise DeviceUnavailable(
-        f"{problem}; an engine needs an NVIDIA GPU and its driver: check `nvidia-smi`, or use an .onnx model, which "
-        "runs on the CPU"
-    )
 
 
 class CudaDevice:
@@ -191,11 +174,4 @@ class CudaDevice:
 def _pycuda_driver() -> Any:
     """PyCUDA's driver module. It has no types, so from here on it is Any."""
     require_gpu()
-    try:
-        import pycuda.driver
-    except ImportError as error:
-        raise DependencyMissing(
-            f"PyCUDA is not usable ({error}); it gives access to the GPU's memory: `pip install 'sarwater[cuda]'`, "
-            "which builds against the CUDA toolkit"
-        ) from error
-    return pycuda.driver
+    return require("pycuda.driver", "access to the GPU's memory", PYCUDA_INSTALL)

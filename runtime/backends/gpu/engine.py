@@ -6,10 +6,7 @@ The three differ in two places only: which module is imported, and what an execu
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import logging
-from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -17,55 +14,17 @@ from runtime.backends.gpu.cuda import CudaDevice
 from runtime.backends.gpu.cuda_graph import CaptureRefused, CudaGraph
 from runtime.backends.gpu.device import Stream
 from runtime.cache import keep, recall
-from sarwater.errors import DependencyMissing, DeviceLost, DeviceOutOfMemory, DeviceUnavailable, ManifestInvalid
+from sarwater.errors import DeviceLost, DeviceOutOfMemory, DeviceUnavailable, ManifestInvalid
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, Engine, ModelManifest
+from sarwater.tensorrt_library import Library
 
 if TYPE_CHECKING:
     import tensorrt
 
 log = logging.getLogger("sarwater.gpu")
 
-MODULES = {"tensorrt": ("tensorrt", "tensorrt_lean"), "tensorrt-rtx": ("tensorrt_rtx",)}
-INSTALL = {
-    "tensorrt": "`pip install 'sarwater[tensorrt]'` (a Jetson has it with JetPack)",
-    "tensorrt-rtx": "`pip install 'sarwater[rtx]'`",
-}
 _OLDEST_RTX = (8, 0)
 """TensorRT-RTX's portable plans want a GPU of this compute capability, or newer."""
-
-
-@dataclass(frozen=True)
-class Library:
-    """A TensorRT that can run engines."""
-
-    name: str
-    module: ModuleType
-
-    @property
-    def version(self) -> str:
-        return str(self.module.__version__)
-
-    @property
-    def is_rtx(self) -> bool:
-        return self.name == "tensorrt_rtx"
-
-
-def find_library(wanted: Engine, version_compatible: bool) -> Library:
-    """The module that runs engines of this flavour. The lean runtime is enough for a version-compatible one.
-
-    Raises DependencyMissing.
-    """
-    for name in MODULES[wanted.flavor]:
-        if name == "tensorrt_lean" and not version_compatible:
-            continue
-        with contextlib.suppress(ImportError, OSError):  # OSError: a shared library it needs is missing
-            module = importlib.import_module(name)
-            if hasattr(module, "Runtime"):  # type stubs alone make an empty package of the same name
-                return Library(name, module)
-    raise DependencyMissing(
-        f"the engine was built by {wanted.flavor} {wanted.library_version}, which is not installed: "
-        f"{INSTALL[wanted.flavor]}"
-    )
 
 
 def check_engine(wanted: Engine, version_compatible: bool, library: Library, gpu: str, compute_capability: str) -> None:
@@ -189,7 +148,7 @@ class EngineNetwork:
                     raise DeviceUnavailable(
                         f"{self._device.name}: {free_bytes / 2**20:.0f} MiB of GPU memory are free, too little for one "
                         f"tile of {self._tile_shape[1]} px; close other programs on the GPU, or build the engine with "
-                        "a smaller --tile"
+                        "a smaller --tile-px"
                     ) from error
             batch //= 2
 

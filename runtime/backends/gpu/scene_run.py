@@ -22,7 +22,7 @@ from runtime.backends.base import FinishedRows, RunCounters, SceneRun
 from runtime.backends.cpu.host import as_pixel
 from runtime.backends.cpu.windows import windows_with_data
 from runtime.backends.gpu.device import BatchNetwork, Device, Event
-from runtime.backends.gpu.device_kernels import Band, SceneKernels
+from runtime.backends.gpu.device_kernels import SceneKernels, Strip
 from runtime.backends.gpu.memory import RESULT_HEAD_BYTES, SceneMemory
 from sarwater.errors import DeviceOutOfMemory, ModelError
 from sarwater.tiling import TilePlan
@@ -42,9 +42,9 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class _Work:
-    """What was put into the streams for a band."""
+    """What was put into the streams for a strip."""
 
-    band: Band
+    strip: Strip
     batches: list[tuple[int, Event]] = field(default_factory=list)
     """Tiles, and the event of their answers' being in place."""
     stages: list[tuple[str, Event, Event]] = field(default_factory=list)
@@ -73,7 +73,7 @@ class GpuRun(SceneRun):
         self._threshold = np.float32(threshold)
         self._memory: SceneMemory | None = None
         self._kernels: SceneKernels
-        self._north: Band | None = None
+        self._north: Strip | None = None
         self._waiting: list[_Work] = []
         self._pushed = 0
         self._rows_end = self._valid_end = 0
@@ -89,14 +89,14 @@ class GpuRun(SceneRun):
     def push(self, rows: Pixels, valid: Bool | None = None) -> FinishedRows:
         """Raises ModelError for an answer that is no number, DeviceOutOfMemory, DeviceLost."""
         memory = self._memory = self._memory or self._allocate(rows.dtype)
-        work = _Work(self._next_band(memory, rows, valid))
+        work = _Work(self._next_strip(memory, rows, valid))
         self._copy_in(memory, work, rows, valid)
         self._infer(work)
         self._finalise(work)
         self._copy_out(work)
         self._waiting.append(work)
-        self._north = work.band
-        if skipped := len(self._plan.columns) - len(work.band.columns):
+        self._north = work.strip
+        if skipped := len(self._plan.columns) - len(work.strip.columns):
             self.counters.tiles_skipped += skipped
             self._tick()
         last = self._pushed == len(self._plan.rows)
@@ -114,11 +114,11 @@ class GpuRun(SceneRun):
                 self._kernels = SceneKernels(self._device, self._plan, memory, as_pixel(self._nodata, dtype))
                 return memory
 
-    def _next_band(self, memory: SceneMemory, rows: Pixels, valid: Bool | None) -> Band:
+    def _next_strip(self, memory: SceneMemory, rows: Pixels, valid: Bool | None) -> Strip:
         number, plan = self._pushed, self._plan
         self._pushed += 1
         span, last = plan.rows[number], number + 1 == len(plan.rows)
-        return Band(
+        return Strip(
             span,
             tuple(windows_with_data(plan, span, rows, valid, as_pixel(self._nodata, rows.dtype))),
             memory.half(number),
@@ -129,8 +129,8 @@ class GpuRun(SceneRun):
 
     def _copy_in(self, memory: SceneMemory, work: _Work, rows: Pixels, valid: Bool | None) -> None:
         """Only what is not on the device yet; the compute stream waits for it."""
-        device, half, columns = self._device, work.band.half, work.band.columns
-        start = work.band.span.start
+        device, half, columns = self._device, work.strip.half, work.strip.columns
+        start = work.strip.span.start
         end = start + rows.shape[1]
         before = device.record(device.copy_in)
         memory.put_rows(half, rows[:, self._rows_end - start :], self._rows_end)
@@ -148,45 +148,45 @@ class GpuRun(SceneRun):
         work.stages.append(("h2d", before, after))
 
     def _infer(self, work: _Work) -> None:
-        """Gather and infer the band's tiles and place their answers, batch by batch from west to east."""
-        device, network, kernels, band = self._device, self._network, self._kernels, work.band
-        kernels.clear(band)
+        """Gather and infer the strip's tiles and place their answers, batch by batch from west to east."""
+        device, network, kernels, strip = self._device, self._network, self._kernels, work.strip
+        kernels.clear(strip)
         done = 0
-        for count in _batches(len(band.columns), network.batch):
+        for count in _batches(len(strip.columns), network.batch):
             times = [device.record(device.compute)]
-            kernels.gather(band, done, count, network.input)
+            kernels.gather(strip, done, count, network.input)
             times.append(device.record(device.compute))
             network.enqueue(count, device.compute)
             times.append(device.record(device.compute))
-            kernels.place(band, done, count, network.output)
+            kernels.place(strip, done, count, network.output)
             times.append(device.record(device.compute))
             work.stages.extend(zip(("gather", "infer", "blend"), times, times[1:]))  # noqa: B905 - pairs of neighbours
             work.batches.append((count, times[-1]))
             done += count
 
     def _finalise(self, work: _Work) -> None:
-        """Join the band's windows, and the band with the one before; threshold what is finished."""
-        device, kernels, band = self._device, self._kernels, work.band
+        """Join the strip's windows, and the strip with the one before; threshold what is finished."""
+        device, kernels, strip = self._device, self._kernels, work.strip
         before = device.record(device.compute)
-        kernels.join_columns(band)
+        kernels.join_columns(strip)
         if self._north:
-            kernels.join_rows(self._north, band)
-        kernels.finalise(self._north, band, self._threshold)
+            kernels.join_rows(self._north, strip)
+        kernels.finalise(self._north, strip, self._threshold)
         after = device.record(device.compute)
         device.order(device.copy_out, after)
         work.stages.append(("blend", before, after))
 
     def _copy_out(self, work: _Work) -> None:
-        device, half = self._device, work.band.half
-        size_bytes = RESULT_HEAD_BYTES + 2 * (work.band.done_to - work.band.done_from) * self._plan.width_px
+        device, half = self._device, work.strip.half
+        size_bytes = RESULT_HEAD_BYTES + 2 * (work.strip.done_to - work.strip.done_from) * self._plan.width_px
         before = device.record(device.copy_out)
         device.download(half.host_result[:size_bytes], half.result, device.copy_out)
         work.stages.append(("d2h", before, device.record(device.copy_out)))
 
     def _collect(self) -> FinishedRows:
-        """Wait for the oldest band, telling of each batch, and take its rows out of the pinned memory."""
+        """Wait for the oldest strip, telling of each batch, and take its rows out of the pinned memory."""
         work, device = self._waiting.pop(0), self._device
-        band = work.band
+        strip = work.strip
         for tiles, placed in work.batches:
             device.wait(placed)
             self.counters.tiles += tiles
@@ -196,16 +196,16 @@ class GpuRun(SceneRun):
             start_s, end_s = (device.seconds(self._started, event) for event in (start, end))
             self.counters.seconds[stage] += end_s - start_s
             self.intervals.append(Interval(stage, start_s, end_s))
-        result = band.half.host_result
+        result = strip.half.host_result
         if result[:4].any():
             raise ModelError(
                 "the network's answer holds NaN or infinity; expected probabilities: "
                 "use the fp32 model, or export this precision again and verify it"
             )
-        shape = (2, band.done_to - band.done_from, self._plan.width_px)
+        shape = (2, strip.done_to - strip.done_from, self._plan.width_px)
         size_bytes = shape[0] * shape[1] * shape[2]
         mask, confidence = result[RESULT_HEAD_BYTES : RESULT_HEAD_BYTES + size_bytes].reshape(shape).copy()
-        return FinishedRows(band.done_from, mask, confidence)
+        return FinishedRows(strip.done_from, mask, confidence)
 
     def _joined(self, parts: list[FinishedRows]) -> FinishedRows:
         if len(parts) == 1:

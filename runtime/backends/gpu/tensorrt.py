@@ -10,10 +10,13 @@ import numpy.typing as npt
 
 from runtime.backends.base import Backend, SceneRun
 from runtime.backends.gpu.cuda import CudaDevice
-from runtime.backends.gpu.engine import EngineNetwork, check_engine, find_library
+from runtime.backends.gpu.engine import EngineNetwork, check_engine
 from runtime.backends.gpu.scene_run import GpuRun
-from sarwater.errors import DeviceLost, ManifestInvalid
+from sarwater.errors import DeviceLost, ManifestInvalid, UsageError
+from sarwater.gpu import require_gpu
 from sarwater.manifest import ModelManifest
+from sarwater.models import Model
+from sarwater.tensorrt_library import find_library
 from sarwater.tiling import TilePlan
 
 Float32 = npt.NDArray[np.float32]
@@ -25,6 +28,20 @@ class TensorRtBackend(Backend):
     `graphs`: replay the network as a CUDA graph. Raises DeviceUnavailable (no driver or GPU, engine of another GPU or
     version, no room), DependencyMissing (TensorRT, PyCUDA, a compiler), ManifestInvalid, DeviceLost.
     """
+
+    @classmethod
+    def open(cls, model: Model, tile_px: int | None = None) -> TensorRtBackend:
+        plan, digest = model.manifest.read_verified(model.path)
+        if tile_px not in (None, model.manifest.tile_px):
+            raise UsageError(
+                f"{model.path}: built for a tile of {model.manifest.tile_px} px, asked for {tile_px}; build another: "
+                f"`sarwater build-engine MODEL --tile-px {tile_px}`"
+            )
+        return cls(model.path, model.manifest, plan, digest)
+
+    @classmethod
+    def check_device(cls) -> None:
+        require_gpu()
 
     def __init__(
         self, path: Path, manifest: ModelManifest, plan: bytes, model_sha256: str, graphs: bool = True
@@ -38,7 +55,7 @@ class TensorRtBackend(Backend):
         self._gpu = CudaDevice()
         try:
             self.device = self._gpu.name
-            library = find_library(manifest.engine, version_compatible)
+            library = find_library(manifest.engine.flavor, manifest.engine.library_version, version_compatible)
             check_engine(manifest.engine, version_compatible, library, self._gpu.name, self._gpu.compute_capability)
             cache_name = f"rtx-{library.version}-sm_{self._gpu.compute_capability}-{model_sha256[:16]}.cache"
             self.network = EngineNetwork(library, plan, manifest, self._gpu, cache_name, graphs)

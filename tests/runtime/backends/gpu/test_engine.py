@@ -12,13 +12,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from runtime.backends import open_backend
+from runtime.backends import BACKENDS, DEVICES, Entry, open_backend
 from runtime.backends.fake import FAKE_MANIFEST
-from runtime.backends.gpu.cuda import require_gpu
-from runtime.backends.gpu.engine import Library, check_engine, find_library
+from runtime.backends.gpu.engine import check_engine
+from runtime.backends.gpu.tensorrt import TensorRtBackend
 from sarwater.errors import DependencyMissing, DeviceUnavailable, HashMismatch, UsageError
+from sarwater.gpu import require_gpu
 from sarwater.manifest import Engine, sha256_of
 from sarwater.models import Model
+from sarwater.tensorrt_library import Library, find_library
 from tests.conftest import CHECKOUT
 from tests.support.rasters import lake_scene, write_geotiff
 
@@ -30,7 +32,7 @@ def library(name: str, version: str) -> Library:
     module = ModuleType(name)
     module.__version__ = version  # type: ignore[attr-defined]
     module.Runtime = object  # type: ignore[attr-defined]
-    return Library(name, module)
+    return Library("tensorrt-rtx" if name == "tensorrt_rtx" else "tensorrt", module)
 
 
 @pytest.fixture
@@ -86,22 +88,22 @@ def installed(monkeypatch: pytest.MonkeyPatch, **modules: ModuleType | None) -> 
 
 def test_the_lean_runtime_is_enough_for_a_version_compatible_engine_only(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, tensorrt_lean=library("tensorrt_lean", "10.13.0").module)
-    assert find_library(ORIN, version_compatible=True).name == "tensorrt_lean"
+    assert find_library(ORIN.flavor, ORIN.library_version, version_compatible=True).name == "tensorrt_lean"
     with pytest.raises(DependencyMissing, match=r"tensorrt 10\.3\.0, which is not installed.*sarwater\[tensorrt\]"):
-        find_library(ORIN, version_compatible=False)
+        find_library(ORIN.flavor, ORIN.library_version, version_compatible=False)
 
 
 def test_type_stubs_alone_are_not_taken_for_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, tensorrt=ModuleType("tensorrt"))
     with pytest.raises(DependencyMissing):
-        find_library(ORIN, version_compatible=False)
+        find_library(ORIN.flavor, ORIN.library_version, version_compatible=False)
 
 
 def test_the_library_is_that_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     full, rtx = library("tensorrt", "10.3.0"), library("tensorrt_rtx", "1.7.1.116")
     installed(monkeypatch, tensorrt=full.module, tensorrt_rtx=rtx.module)
-    assert find_library(ORIN, False).module is full.module
-    assert find_library(PORTABLE, False).is_rtx
+    assert find_library(ORIN.flavor, ORIN.library_version, False).module is full.module
+    assert find_library(PORTABLE.flavor, PORTABLE.library_version, False).is_rtx
 
 
 def test_a_changed_engine_is_refused_before_a_gpu_is_looked_for(engine_model: Model) -> None:
@@ -113,6 +115,27 @@ def test_a_changed_engine_is_refused_before_a_gpu_is_looked_for(engine_model: Mo
 def test_an_engine_does_not_run_on_the_cpu(engine_model: Model) -> None:
     with pytest.raises(UsageError, match=r"no backend runs \.engine files on cpu"):
         open_backend(engine_model, "cpu")
+
+
+def test_a_device_is_one_of_a_list(engine_model: Model) -> None:
+    assert ("auto", *(entry.device for entry in BACKENDS)) == DEVICES
+    with pytest.raises(UsageError, match="device 'gppu' is unknown; did you mean 'gpu'"):
+        open_backend(engine_model, "gppu")
+    with pytest.raises(UsageError, match="expected one of: auto, cpu, gpu, fake"):
+        open_backend(engine_model, "abacus")
+
+
+def test_a_new_backend_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.kmodel"
+    path.write_bytes(b"a model")
+    manifest = dataclasses.replace(FAKE_MANIFEST, files={path.name: sha256_of(path)})
+    with pytest.raises(UsageError, match=r"no backend runs \.kmodel files; expected one of: \.onnx \(cpu\)"):
+        open_backend(Model(path, manifest))
+    entry = Entry("abacus", ".kmodel", "runtime.backends.fake:FakeBackend", "carve one")
+    monkeypatch.setattr("runtime.backends.BACKENDS", (*BACKENDS, entry))
+    monkeypatch.setattr("runtime.backends.DEVICES", (*DEVICES, "abacus"))
+    for device in ("auto", "abacus"):
+        assert open_backend(Model(path, manifest), device).name == "fake"
 
 
 def without_driver() -> bool:
@@ -153,7 +176,9 @@ def test_what_is_run_is_what_was_verified(engine_model: Model, monkeypatch: pyte
         return content
 
     monkeypatch.setattr(Path, "read_bytes", read_and_exchange)
-    monkeypatch.setattr("runtime.backends.gpu.tensorrt.TensorRtBackend", lambda *arguments: arguments)
-    _, manifest, plan, digest = open_backend(engine_model)  # type: ignore[misc]
+    taken: list[object] = []
+    monkeypatch.setattr(TensorRtBackend, "__init__", lambda self, *arguments: taken.extend(arguments))
+    open_backend(engine_model)
+    plan, digest = taken[2:]
     assert plan == b"a plan"
-    assert digest == manifest.files[engine_model.path.name]
+    assert digest == engine_model.manifest.files[engine_model.path.name]

@@ -12,7 +12,7 @@ from tests.support.tensorrt_api import REMOVED_IN_11, has_tensorrt_rtx, stubs, t
 
 __all__ = ["stubs"]
 
-ENGINE = CHECKOUT / "runtime" / "backends" / "engine.py"
+ENGINE = CHECKOUT / "runtime" / "backends" / "gpu" / "engine.py"
 
 SINCE = {
     "ExecutionContextAllocationStrategy.USER_MANAGED": "10.0",

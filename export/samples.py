@@ -1,24 +1,28 @@
-"""Tiles to calibrate and to prove with: cut from scenes in a folder, or simulated."""
+"""Samples to calibrate and to prove with: squares of pixels, cut from scenes in a folder or simulated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sarwater.classes import LAND, NODATA, WATER
-from sarwater.errors import DataError, DependencyMissing
+from sarwater.dependencies import require
+from sarwater.errors import DataError
 from sarwater.manifest import Channel
+from sarwater.request import Request
 from sarwater.tiling import Span, TilePlan, reflect_indices
 
 if TYPE_CHECKING:
+    from sarwater.scenes.labels import Coding
     from sarwater.scenes.model_input import ModelInput
 
 Float32 = npt.NDArray[np.float32]
+Item = TypeVar("Item")
 UInt8 = npt.NDArray[np.uint8]
 
 SECOND_CHANNEL = 0.5
@@ -26,7 +30,9 @@ SECOND_CHANNEL = 0.5
 
 
 @dataclass(frozen=True)
-class Tile:
+class Sample:
+    """A square of pixels with its truth."""
+
     name: str
     pixels: Float32
     """(C, T, T) float32 raw pixels, nodata as 0."""
@@ -34,8 +40,25 @@ class Tile:
     """(T, T) LAND, WATER, NODATA."""
 
 
-def labelled_tiles(folder: Path, channels: Sequence[Channel], tile_px: int, limit: int) -> list[Tile]:
-    """At most `limit` tiles, spread evenly over the scenes in folder/img with their labels in folder/mask.
+@dataclass(frozen=True)
+class Reading:
+    """How scenes and labels in folders are read."""
+
+    request: Request = field(default_factory=Request)
+    """Unit, nodata, polarisations."""
+    coding: Coding | None = None
+    """What label values mean; None where they leave no doubt."""
+
+    def asked(self) -> dict[str, Any]:
+        """What somebody asked for, as JSON values; empty for nothing."""
+        asked = self.request.model_dump(mode="json", exclude_defaults=True)
+        return asked | ({"labels": str(self.coding)} if self.coding else {})
+
+
+def labelled_samples(
+    data: str | Path, channels: Sequence[Channel], tile_px: int, limit: int, reading: Reading | None = None
+) -> list[Sample]:
+    """At most `limit` samples, spread evenly over the images of labelled data (sarwater/scenes/labels.py).
 
     No pixel of a scene is in two of them; one that a scene is too small for is mirrored, with NODATA as its truth.
     Raises DataError, and SceneError for an image that cannot be read.
@@ -43,66 +66,70 @@ def labelled_tiles(folder: Path, channels: Sequence[Channel], tile_px: int, limi
     from sarwater.scenes.labels import Label, find_files, settle_coding
     from sarwater.scenes.readers import open_model_input
 
-    pairs = find_files(str(folder))
-    coding = settle_coding(pair.label for pair in pairs)
-    tiles = []
-    for pair in pairs:
+    reading = reading or Reading()
+    with_gim = (Path(data) / "gim").is_dir() and any(channel.name == "gim" for channel in channels)
+    pairs = find_files(str(data), with_gim)
+    coding = settle_coding((pair.label for pair in pairs), reading.coding)
+    samples: list[Sample] = []
+    chosen = _spread(pairs, limit)
+    for pair in chosen:
         image, mask = pair.image, pair.label
         opened = Label(mask)
         label = coding.truth(opened.read(0, 0, opened.width_px, opened.height_px), opened.nodata)
-        with open_model_input(image, channels) as scene:
+        with open_model_input(image, channels, reading.request, gim=pair.gim) as scene:
             if label.shape != (scene.height_px, scene.width_px):
                 raise DataError(f"{mask}: {label.shape[1]} x {label.shape[0]} px, expected the size of {image.name}")
-            for row, column, pixels, valid in _windows(scene, tile_px, -(-limit // len(pairs))):
+            for row, column, pixels, valid in _windows(scene, tile_px, -(-limit // len(chosen))):
                 truth = np.full((tile_px, tile_px), NODATA, np.uint8)
                 core = label[row.lo : row.hi, column.lo : column.hi]
                 rows = slice(row.lo - row.start, row.hi - row.start)
                 columns = slice(column.lo - column.start, column.hi - column.start)
                 truth[rows, columns] = np.where(valid[rows, columns], core, NODATA)
-                tiles.append(Tile(f"{image.stem}+{column.lo}+{row.lo}", pixels, truth))
-    if not tiles:
-        raise DataError(f"{folder}: every tile of its scenes is nodata; expected scenes with valid pixels")
-    return tiles
+                samples.append(Sample(f"{image.stem}+{column.lo}+{row.lo}", pixels, truth))
+    if not samples:
+        raise DataError(f"{data}: its scenes are all nodata; expected scenes with valid pixels")
+    return samples[:limit]
 
 
-def folder_tiles(folder: Path, channels: Sequence[Channel], tile_px: int, limit: int) -> list[Float32]:
-    """At most `limit` tiles (C, T, T), without labels, from the scenes in `folder` or its img/. Raises DataError."""
+def folder_pixels(
+    folder: Path, channels: Sequence[Channel], tile_px: int, limit: int, reading: Reading | None = None
+) -> list[Float32]:
+    """At most `limit` squares (C, T, T), without labels, from the scenes in `folder` or its img/. Raises DataError."""
     from sarwater.scenes.labels import images_in
     from sarwater.scenes.readers import open_model_input
 
     images = folder / "img" if (folder / "img").is_dir() else folder
-    paths = images_in(images)
-    tiles: list[Float32] = []
+    paths = _spread(images_in(images), limit)
+    request = reading.request if reading else None
+    found: list[Float32] = []
     for path in paths:
-        with open_model_input(path, channels) as scene:
-            tiles += [pixels for _, _, pixels, _ in _windows(scene, tile_px, -(-limit // len(paths)))]
-    if not tiles:
+        with open_model_input(path, channels, request) as scene:
+            found += [pixels for _, _, pixels, _ in _windows(scene, tile_px, -(-limit // len(paths)))]
+    if not found:
         raise DataError(f"{images}: no scene with valid pixels; expected GeoTIFF or HDF5 scenes")
-    return tiles
+    return found
 
 
-def simulated_tiles(channels: Sequence[Channel], tile_px: int, count: int, seed: int = 0) -> list[Tile]:
-    """Simulated scenes of all kinds in turn, one tile each, every third with a slanted nodata edge as at a scene's rim.
+def simulated_samples(
+    channels: Sequence[Channel], tile_px: int, count: int | None = None, seed: int = 0
+) -> list[Sample]:
+    """Simulated scenes, one sample each: without a `count` every kind of scene as every sensor sees it, else that many
+    in turn. Every third has a slanted nodata edge as at a scene's rim.
 
     Where the channels do not tell the sensor, single-look X band and multi-look C band take turns. The same arguments
     give the same pixels. Raises DependencyMissing without scipy.
     """
-    try:
-        from train.simulator.radar import SENSORS
-        from train.simulator.scenery import SCENE_TYPES
-        from train.simulator.simulate import simulate_scene
-    except ModuleNotFoundError as error:
-        raise DependencyMissing(
-            f"tiles to measure with are simulated, which needs {error.name}: `pip install {error.name}`; or give real "
-            "ones with --calibration DIR"
-        ) from error
+    kinds = scene_types()
+    from train.simulator.radar import SENSORS
+    from train.simulator.simulate import simulate_scene
+
     named = {channel.name for channel in channels}
     modes = ["s1"] if named & {"vv", "vh"} else ["k5"] if named & {"hh", "hv"} else ["k5", "s1"]
-    kinds = list(SCENE_TYPES)
-    tiles = []
-    for index in range(count):
+    samples = []
+    for index in range(len(kinds) * len(modes) if count is None else count):
         kind = kinds[(index + seed) % len(kinds)]
-        mode = modes[(index + index // len(kinds)) % len(modes)]  # each kind of both, once all have had their turn
+        # Each kind as each sensor sees it, once all have had their turn, whether the number of kinds is even or odd.
+        mode = modes[(index % len(kinds) + index // len(kinds)) % len(modes)]
         scene = simulate_scene((tile_px, tile_px), mode, np.random.default_rng([seed, index]), kind)
         pixels = _in_units(scene.amplitude.astype(np.float32), channels, SENSORS[mode].dn_at_0_db)
         truth = np.where(scene.water == 1, WATER, LAND).astype(np.uint8)
@@ -111,8 +138,21 @@ def simulated_tiles(channels: Sequence[Channel], tile_px: int, count: int, seed:
             outside = row + column // 4 < tile_px // 4
             pixels[:, outside] = 0
             truth[outside] = NODATA
-        tiles.append(Tile(f"simulated-{kind}-{index}", pixels, truth))
-    return tiles
+        samples.append(Sample(f"simulated-{kind}-{mode}-{index}", pixels, truth))
+    return samples
+
+
+def scene_types() -> list[str]:
+    """Every kind of scene that the simulator makes. Raises DependencyMissing without scipy."""
+    require("scipy.ndimage", "simulating scenes", "`pip install scipy`; or give real scenes with --calibration DIR")
+    from train.simulator.scenery import SCENE_TYPES
+
+    return list(SCENE_TYPES)
+
+
+def _spread(items: Sequence[Item], limit: int) -> list[Item]:
+    """At most `limit` of them, evenly."""
+    return [items[index] for index in np.linspace(0, len(items) - 1, min(limit, len(items))).astype(int)]
 
 
 def _in_units(amplitude: Float32, channels: Sequence[Channel], dn_at_0_db: float) -> Float32:

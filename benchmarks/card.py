@@ -32,7 +32,7 @@ OWNERS = {
     "with this project.",
     "vv": ETCI,
     "vh": ETCI,
-    "SIM": "Scenes of this project's own simulator (`sarwater-simulate`), with exact labels.",
+    "SIM": "Scenes of this project's own simulator (`sarwater simulate`), with exact labels.",
 }
 """By how the names of the tiles begin."""
 
@@ -49,7 +49,7 @@ LIMITS = """\
 - Seen in training: X band HH, C band VV and VH. L band and complex data were not.
 - The real scenes are few: four tiles of one sensor in one region and parts of one Sentinel-1 scene. The intervals say
   how much the figures hang on parts of these; another region can lie outside of them. Score it on your own tiles first
-  (`sarwater-evaluate DIR`), and adapt it to them where it falls short (`sarwater-finetune DIR`)."""
+  (`sarwater evaluate DIR`), and adapt it to them where it falls short (`sarwater finetune DIR`)."""
 
 
 def to_card(model: Model, figures: Document) -> str:

@@ -28,7 +28,7 @@ from sarwater.errors import SarwaterError
 
 @dataclass(frozen=True)
 class Lesson:
-    """What `sarwater-fit` is told, besides the data."""
+    """What `sarwater fit` is told, besides the data."""
 
     model: str
     steps: int

@@ -3,9 +3,9 @@
     python -m benchmarks.accuracy --data DIR [--folds DIR] [--peer NAME=CHECKPOINT]... [-o FILE.md]
 
 DIR holds k5/ and etci/. Measures, each with 95 % intervals (benchmarks.bootstrap says how): K5 leave-one-tile-out with
-the folds of recipes/hrnet-w18-small, the held-out rows of the ETCI scene, and simulated scenes of every type; false water
-on scenes without any; the same scenes 3 dB brighter and darker, and at 2 and 4 times the pixel spacing. Beside the
-network stand the two thresholds of train.scoring.baseline. Peers are trained at equal budget by
+the folds of recipes/hrnet-w18-small, the held-out rows of the ETCI scene, and simulated scenes of every type; false
+water on scenes without any; the same scenes 3 dB brighter and darker, and at 2 and 4 times the pixel spacing. Beside
+the network stand the two thresholds of train.scoring.baseline. Peers are trained at equal budget by
 
     python -m benchmarks.families --data DIR
 

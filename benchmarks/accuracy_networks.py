@@ -37,9 +37,9 @@ class Network:
 
     def mask(self, sample: Sample) -> UInt8:
         """(H, W) uint8 of LAND and WATER, as the runtime would enlarge, tile and blend it."""
-        shared = [CHECKOUT / "sarwater" / name for name in ("blending.py", "enlargement.py", "tiling.py")]
+        shared = [CHECKOUT / "sarwater" / name for name in ("blending.py", "upsampling.py", "tiling.py")]
         models = sorted((CHECKOUT / "train" / "models").glob("*.py"))
-        code = source_digest(CHECKOUT / "train" / "predict.py", *shared, *models)
+        code = source_digest(CHECKOUT / "train" / "scoring" / "predict.py", *shared, *models)
         copies = upsampling_factor(sample.pixel_m, self.coarsest_m)
         parts = (self.sha256, code, str(self.threshold), str(copies), str(sample.truth.shape))
         key = hashlib.sha256(" ".join(parts).encode() + sample.amplitude.tobytes()).hexdigest()

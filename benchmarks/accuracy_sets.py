@@ -30,7 +30,7 @@ SIMULATOR = ("simulate.py", "scenery.py", "terrain.py", "waters.py", "structures
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled scene in memory; reads like a train.data.labelled.LabelledScene, so that train.scoring.predict takes it."""
+    """One labelled scene in memory; reads like a LabelledScene, so that train.scoring.predict takes it."""
 
     name: str
     amplitude: Float32
@@ -150,7 +150,7 @@ def _simulated(kinds: Sequence[str], mode: str, side_px: int, seed: int, cache: 
 
 def simulator_digest() -> str:
     """Changes when the simulated scenes may."""
-    return source_digest(*(Path(__file__).parents[1] / "train" / name for name in SIMULATOR))
+    return source_digest(*(Path(__file__).parents[1] / "train" / "simulator" / name for name in SIMULATOR))
 
 
 def source_digest(*paths: Path) -> str:

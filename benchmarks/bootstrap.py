@@ -41,7 +41,8 @@ class Figure:
 @dataclass(frozen=True)
 class Counts:
     """What a method did on a set: for each tile (blocks, 8) int64, the columns true, false and missed water, true
-    land, and the four of `train.scoring.scores.Boundary`. Several tiles of one block each are scenes, and drawn whole."""
+    land, and the four of `train.scoring.scores.Boundary`. Several tiles of one block each are scenes, and drawn
+    whole."""
 
     tiles: tuple[Int64, ...]
 

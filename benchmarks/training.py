@@ -3,9 +3,9 @@
     python -m benchmarks.training [--models unet-w16 hrnet-w18-small] [--crop 128] [--batch 4] [--steps 8]
 
 `plain` is the style of the reference repository: the same network, contiguous tensors in float32, forward, binary
-cross-entropy, backward, Adam. `ours` is the whole of train.loop.trainer.TrainingRun.update, with Dice, gradient clipping and the
-average of the weights, channels-last, in float32 and in bfloat16. All see the same crops, in turns, so that other load
-on the machine meets them alike; reading is not part of it. Prints a table in Markdown.
+cross-entropy, backward, Adam. `ours` is the whole of train.loop.trainer.TrainingRun.update, with Dice, gradient
+clipping and the average of the weights, channels-last, in float32 and in bfloat16. All see the same crops, in turns, so
+that other load on the machine meets them alike; reading is not part of it. Prints a table in Markdown.
 """
 
 from __future__ import annotations

@@ -15,12 +15,13 @@ TRAINING_SEED, TEST_SEED = 90_210, 90_211
 
 
 def write_replay(folder: Path, side_px: int, seed: int) -> list[str]:
-    """A scene of `side_px` for each scene type and mode; returns a data folder for each mode. Raises DependencyMissing
-    without scipy, OutputError."""
+    """A scene of `side_px`, or of the least that the simulator makes, for each scene type and mode; returns a data
+    folder for each mode. Raises DependencyMissing without scipy, OutputError."""
     require("scipy", "the simulator", "pip install 'sarwater[train]'")
     from train.simulator.scenery import SCENE_TYPES
-    from train.simulator.simulate import EPSG, simulate_scene, write_scene
+    from train.simulator.simulate import EPSG, SMALLEST_PX, simulate_scene, write_scene
 
+    side_px = max(side_px, SMALLEST_PX)
     wanted = [(mode, number, kind) for mode in EPSG for number, kind in enumerate(SCENE_TYPES)]
     with Progress(f"simulating scenes for {folder.name}", "scenes") as progress:
         for done, (mode, number, kind) in enumerate(wanted):

@@ -76,12 +76,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Raises CheckpointInvalid for a file that is missing, damaged, of another program or format, or carries code."""
     if path.suffix == ".onnx":
         raise CheckpointInvalid(
-            f"{path}: an ONNX file, expected a checkpoint (.pt); to score it: `sarwater-evaluate DIR --model {path}`"
+            f"{path}: an ONNX file, expected a checkpoint (.pt); to score it: `sarwater evaluate DIR --model {path}`"
         )
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise CheckpointInvalid(f"{path}: no such checkpoint; train one with `sarwater-fit`") from None
+        raise CheckpointInvalid(f"{path}: no such checkpoint; train one: `sarwater fit FAMILY --data DIR`") from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise CheckpointInvalid(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:

@@ -207,23 +207,22 @@ def test_chips_smaller_than_the_crop_are_learned_from(model: Path, tmp_path: Pat
     assert (tmp_path / "run" / "finetune.json").is_file()
 
 
-def test_it_speaks_within_two_seconds_and_then_steadily(lakes: Path, model: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-u",
-        "-m",
-        "train.finetuning.finetune",
-        str(lakes),
-        "--from",
-        str(model),
-        "--steps",
-        "2",
-    ]
+def test_it_speaks_from_the_start_and_then_steadily(lakes: Path, model: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, sarwater.progress as progress; progress.FIRST_S = progress.EVERY_S = 0.5;"
+        "from train.finetuning.finetune import main; main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-u", "-c", code, str(lakes), "--from", str(model), "--steps", "2"]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
     )
-    assert done.stderr.startswith(f"adapt {model} to {lakes}\n")
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"adapt {model} to {lakes}"
+    assert any(
+        re.match(r"simulating scenes for replay: \d+ of 28 scenes, \d+%, about \d+ s left", line) for line in lines
+    )
+    assert any(line.startswith("step 2/2") for line in lines)
 
 
 def test_a_result_that_is_no_better_leaves_the_link_to_the_run_before(

@@ -16,6 +16,8 @@ import pytest
 import torch
 
 from sarwater.errors import CheckpointInvalid, OutputError, UsageError
+from sarwater.models import checkpoint_path
+from tests.support.deliveries import write_safe
 from tests.support.lakes import lake, write_lakes, write_raster
 from tests.support.runs import options_for, same_tensors
 from train.fit import fit, main

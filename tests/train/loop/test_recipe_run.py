@@ -133,9 +133,10 @@ def test_an_interrupted_step_goes_on(data: Path, ran: list[str], monkeypatch: py
             raise KeyboardInterrupt
         update(training, *batch)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(TrainingRun, "update", interrupted)
-        run(data)
+        with pytest.raises(KeyboardInterrupt):
+            run(data)
     out = run(data)
     assert ran == ["base", "refined", "refined"]
     assert load_checkpoint(out / "best.pt").training["step"] == 3
@@ -146,7 +147,7 @@ def test_an_interrupted_step_goes_on(data: Path, ran: list[str], monkeypatch: py
     [
         ('init = "base"', 'init = "basis"', r"my\.toml: step refined: init = 'basis': expected an earlier step: base"),
         ("steps = 3", "step = 3", r"my\.toml: step refined: unknown key 'step'; did you mean 'steps'"),
-        ("count = 1", "count = 0", r"my\.toml: simulate\.0\.count = 0"),
+        ("count = 1", "count = 0", r"my\.toml: count = 0"),
         ('name = "refined"', 'name = "base"', r"my\.toml: name = 'base': expected a name of its own"),
         ("[[step]]", "[[steps]]", r"my\.toml: .*step"),
     ],

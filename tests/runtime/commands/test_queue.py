@@ -42,7 +42,7 @@ def test_list_show_and_stats_tell_what_the_ledger_knows(station: Station, capsys
     ]
     assert queue.main([*at, "show", "2"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    names = ["_confidence.tif", "_water.gpkg", "_quicklook.png", "_water.json", "_water.tif"]
+    names = ["_water.json", "_water.tif"]
     assert shown["products"] == [f"b-good{name}" for name in names]
     assert queue.main([*at, "stats"]) == 0
     assert json.loads(capsys.readouterr().out)["PUBLISHED"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -113,13 +114,10 @@ class TestCoding:
 
     @given(st.text(alphabet="landwterigo=,0123456789. -", max_size=30))
     def test_any_text_is_a_coding_or_a_usage_error(self, text: str) -> None:
-        try:
+        coding = None
+        with contextlib.suppress(UsageError):
             coding = Coding.parse(text)
-        except UsageError as error:
-            assert f"--labels {text}" in str(error)
-        else:
-            assert coding.land
-            assert coding.water
+        assert coding is None or (coding.land and coding.water)
 
     @pytest.mark.parametrize("text", ["", "land=0", "water=1", "land=0,water=0", "land=0,water=x", "sea=1,land=0"])
     def test_half_a_coding_is_refused(self, text: str) -> None:

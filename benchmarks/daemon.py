@@ -91,7 +91,7 @@ def _overhead_ms(root: Path, scene: Path | None, repeat: int) -> dict[str, float
     from sarwater.request import Request
 
     station = _with_default_model(root)
-    options = Request(products=Config.model_fields["products"].default)  # as many as the daemon makes
+    options = Request(products=station.settings["products"])  # as many as the daemon makes
     content = scene.read_bytes() if scene else station.scene(0, size_px=1024)
     direct_s = []
     with open_backend(shipped_model()) as backend:

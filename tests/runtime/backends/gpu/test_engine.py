@@ -119,7 +119,7 @@ def test_an_engine_does_not_run_on_the_cpu(engine_model: Model) -> None:
 
 def test_a_device_is_one_of_a_list(engine_model: Model) -> None:
     assert ("auto", *(entry.device for entry in BACKENDS)) == DEVICES
-    with pytest.raises(UsageError, match="device 'gppu' is unknown;.*did you mean 'gpu'"):
+    with pytest.raises(UsageError, match=r"device 'gppu' is unknown;.*did you mean 'gpu'"):
         open_backend(engine_model, "gppu")
     with pytest.raises(UsageError, match="expected one of: auto, cpu, gpu, fake"):
         open_backend(engine_model, "abacus")

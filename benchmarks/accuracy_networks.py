@@ -40,14 +40,14 @@ class Network:
         shared = [CHECKOUT / "sarwater" / name for name in ("blending.py", "upsampling.py", "tiling.py")]
         models = sorted((CHECKOUT / "train" / "models").glob("*.py"))
         code = source_digest(CHECKOUT / "train" / "scoring" / "predict.py", *shared, *models)
-        copies = upsampling_factor(sample.pixel_m, self.coarsest_m)
-        parts = (self.sha256, code, str(self.threshold), str(copies), str(sample.truth.shape))
+        factor = upsampling_factor(sample.pixel_m, self.coarsest_m)
+        parts = (self.sha256, code, str(self.threshold), str(factor), str(sample.truth.shape))
         key = hashlib.sha256(" ".join(parts).encode() + sample.amplitude.tobytes()).hexdigest()
         path = self.cache / "masks" / f"{key}.npy"
         if path.is_file():
             bits = np.unpackbits(np.load(path), count=sample.truth.size)
             return bits.reshape(sample.truth.shape)
-        water = probability(self.segmenter, cast(LabelledScene, sample), copies) >= self.threshold
+        water = probability(self.segmenter, cast(LabelledScene, sample), factor) >= self.threshold
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.packbits(water))
         return np.where(water, WATER, LAND).astype(np.uint8)

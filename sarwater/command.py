@@ -304,9 +304,16 @@ def run(command: click.Command, argv: Sequence[str] | None = None, program: str 
 
     Anything else is a bug and keeps its traceback.
     """
-    name = program or f"sarwater {command.name}"
+    return run_command(lambda given: invoke(command, given, program), argv, program or f"sarwater {command.name}")
+
+
+def run_command(
+    main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None, name: str | None = None
+) -> int:
+    """As `run`, for a command that is a function of its arguments; `name` is what its errors begin with."""
+    name = name or os.path.basename(sys.argv[0]).removesuffix(".py")
     try:
-        return invoke(command, argv, program)
+        return main(argv)
     except SarwaterError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
@@ -318,19 +325,6 @@ def run(command: click.Command, argv: Sequence[str] | None = None, program: str 
         # flush at exit does not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-
-
-def run_command(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """As `run`, for a command that is a function of its arguments."""
-    name = os.path.basename(sys.argv[0]).removesuffix(".py")
-    try:
-        return main(argv)
-    except SarwaterError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 def _help_command(error: click.UsageError) -> str:

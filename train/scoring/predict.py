@@ -1,5 +1,5 @@
-"""A network's mask of a whole tile, with the windows and the blending of the runtime, which moves windows only where a
-swath ends. They are read as they come, so that a scene need not fit into memory."""
+"""A network's mask of a whole scene, with the windows and the blending of the runtime, which moves windows only where
+measurements end inside the scene. They are read as they come, so that a scene need not fit into memory."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ OVERLAP_PX = 48
 def water_mask(segmenter: Segmenter, tile: LabelledScene, threshold: float, coarsest_m: float | None = None) -> UInt8:
     """(rows, width) uint8 of LAND and WATER, for the rows that the tile is limited to; enlarged as at run time where
     the network knows scenes of `coarsest_m` at most."""
-    copies = upsampling_factor(tile.pixel_m, coarsest_m)
-    return np.where(probability(segmenter, tile, copies) >= threshold, WATER, LAND).astype(np.uint8)
+    factor = upsampling_factor(tile.pixel_m, coarsest_m)
+    return np.where(probability(segmenter, tile, factor) >= threshold, WATER, LAND).astype(np.uint8)
 
 
 @torch.inference_mode()
-def probability(segmenter: Segmenter, tile: LabelledScene, copies: int = 1) -> Float32:
-    """Blended probability of water, (rows, width) float32; 0 where a whole window is nodata. Of an enlarged tile, of
-    which the network sees `copies` of each pixel along each axis, it is the mean of the copies."""
+def probability(segmenter: Segmenter, tile: LabelledScene, factor: int = 1) -> Float32:
+    """Blended probability of water, (rows, width) float32; 0 where a whole window is nodata. Of an upsampled scene,
+    of which the network sees each pixel `factor` times along each axis, it is the mean of those answers."""
     device = next(segmenter.parameters()).device
-    height, width = copies * tile.rows_px, copies * tile.width_px
+    height, width = factor * tile.rows_px, factor * tile.width_px
     plan = TilePlan(height, width, _window_px(segmenter, max(height, width)), OVERLAP_PX).with_wide_fades()
     blended = np.zeros((height, width), np.float32)
     mosaic = Mosaic(plan)
@@ -40,7 +40,7 @@ def probability(segmenter: Segmenter, tile: LabelledScene, copies: int = 1) -> F
         valid = np.zeros((row.hi - row.lo, width), bool)
         tile_row = TileRow(plan, row, valid)
         for column in plan.columns:
-            window = _window(tile, row.start, column.start, plan.tile_px, copies)
+            window = _window(tile, row.start, column.start, plan.tile_px, factor)
             if not window.any():
                 continue
             measured = np.asarray(window[:, row.lo - row.start : row.hi - row.start].any(axis=0))
@@ -48,13 +48,13 @@ def probability(segmenter: Segmenter, tile: LabelledScene, copies: int = 1) -> F
             tile_row.add(column, segmenter(torch.from_numpy(window)[None].to(device))[0, 0].cpu().numpy())
         for finished in mosaic.push(tile_row):
             blended[finished.row : finished.row + len(finished.probability)] = finished.probability
-    return blended if copies == 1 else block_sums(blended, copies) / np.float32(copies**2)
+    return blended if factor == 1 else block_sums(blended, factor) / np.float32(factor**2)
 
 
-def _window(tile: LabelledScene, top: int, left: int, side_px: int, copies: int) -> Float32:
+def _window(tile: LabelledScene, top: int, left: int, side_px: int, factor: int) -> Float32:
     """(C, side_px, side_px) float32, mirrored beyond the edges of the tile's rows and columns."""
-    rows = reflect_indices(top, side_px, copies * tile.rows_px) // copies
-    columns = reflect_indices(left, side_px, copies * tile.width_px) // copies
+    rows = reflect_indices(top, side_px, factor * tile.rows_px) // factor
+    columns = reflect_indices(left, side_px, factor * tile.width_px) // factor
     y, x = int(rows.min()), int(columns.min())
     pixels, _ = tile.read(x, tile.rows[0] + y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y)
     return np.ascontiguousarray(pixels[:, (rows - y)[:, None], columns - x])

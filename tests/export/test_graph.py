@@ -110,9 +110,9 @@ def test_a_graph_of_ours_needs_no_manifest_beside_it(tmp_path: Path, make_onnx: 
 
 
 def test_writing_and_reading_changes_nothing(tmp_path: Path, small_graph: Graph) -> None:
-    manifest = write_graph(small_graph, tmp_path / "copy.onnx")
+    written = write_graph(small_graph, tmp_path / "copy.onnx")
     again = read_graph(tmp_path / "copy.onnx")
-    assert again.manifest == manifest
+    assert again.manifest == written.manifest
     assert again.proto.SerializeToString(deterministic=True) == (tmp_path / "copy.onnx").read_bytes()
 
 

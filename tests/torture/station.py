@@ -86,9 +86,11 @@ class Station:
         folders = [f"--incoming={self.incoming}", f"--outgoing={self.outgoing}", f"--state={self.state}"]
         return [*python, *folders, f"--model={self.model}", "--device=fake", *_flags(self.settings), *flags]
 
-    def drain(self, *flags: str, timeout_s: float = 120, **settings: str) -> subprocess.CompletedProcess[str]:
+    def drain(
+        self, *flags: str, timeout_s: float = 120, prefix: Sequence[str] = (), **settings: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the daemon with --once to its end; `settings` come last and so win."""
-        command = [*WITHOUT_PRIVILEGES, *self.command("--once", *flags), *_flags(settings)]
+        command = [*prefix, *WITHOUT_PRIVILEGES, *self.command("--once", *flags), *_flags(settings)]
         return subprocess.run(
             command, capture_output=True, text=True, timeout=timeout_s, env=self.environment(), cwd=self.checkout
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import random
 import re
-import resource
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -92,6 +92,15 @@ def _write(folder: Path, name: str, content: bytes, way: str, rng: random.Random
             time.sleep(rng.uniform(0, 0.1))
 
 
+_MEASURED = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)
+"""
+"""Runs a command and writes the peak memory, in kB, of the largest process among it and its children."""
+
+
 def broken_and_hostile_files(root: Path, count: int, rng: random.Random) -> Result:
     """10: broken and hostile files: each ends in quarantine or as a mask, none kills the worker, memory is capped."""
     station, result = Station(root / "station", retry_first_s=0, stall_s=60), Result()
@@ -101,7 +110,8 @@ def broken_and_hostile_files(root: Path, count: int, rng: random.Random) -> Resu
     locked = station.drop("unreadable.tif", station.scene(1))
     locked.chmod(0)
     sound = deliver(station, {"z-sound.tif": station.scene(2)})
-    done = station.drain(timeout_s=3600)
+    peak = root / "peak_kb"
+    done = station.drain(timeout_s=3600, prefix=[sys.executable, "-c", _MEASURED, str(peak)])
     result.expect(ended_well(done), f"exit {done.returncode}: {done.stderr[-300:]}")
     rows = station.rows()
     result.hit = len(station.reasons())
@@ -110,7 +120,7 @@ def broken_and_hostile_files(root: Path, count: int, rng: random.Random) -> Resu
     )
     result.expect(not any(row.worker_deaths for row in rows), "a file killed the worker")
     result.expect(station.reasons().get("unreadable.tif") == "scene_unreadable", "read a file of mode 000")
-    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    peak_mb = int(peak.read_text()) / 1024
     result.expect(peak_mb < 1500, f"{peak_mb:.0f} MB")
     result.note = f"peak {peak_mb:.0f} MB"
     result.audit.add(station.audit(sound))

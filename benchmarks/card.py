@@ -87,7 +87,7 @@ def _what(model: Model, figures: Document) -> str:
         ["input", f"{channels}; nodata 0; preprocessing inside the graph"],
         ["output", f"probability of water; water from {manifest.threshold:g}"],
         *(
-            [["pixels", f"coarser ones than {manifest.coarsest_m:g} m are enlarged to it"]]
+            [["pixels", f"coarser ones than {manifest.coarsest_m:g} m are upsampled to it"]]
             if manifest.coarsest_m
             else []
         ),

@@ -12,20 +12,23 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
 from sarwater.command import command, invoke, option, run
-from sarwater.errors import HashMismatch, ModelNotFound
+from sarwater.errors import HashMismatch
 from sarwater.manifest import ModelManifest, manifest_path
-from sarwater.models import find_model, looks_like_path
+from sarwater.models import find_model, looks_like_path, open_model
 
 if TYPE_CHECKING:
     import onnx
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.markdown import Markdown
 
 QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 NAMED_TILES = 3
+_TITLES = {"coarsest_m": "coarsest pixels, m", "recipe": "exported with", "outcome": "exported as"}
 
 
 @command(
@@ -61,7 +64,7 @@ def inspect(path: Path) -> dict[str, Any]:
     Raises ModelNotFound, ManifestInvalid, HashMismatch (an engine), ExportError (not a graph of ours).
     """
     if not path.is_file() or path.suffix == ".pt":
-        raise ModelNotFound(f"{path}: no such file; expected an .onnx or .engine file")
+        open_model(path)  # says what is there in place of a model file
     if path.suffix == ".onnx":
         from export.graph import read_graph
 
@@ -172,9 +175,25 @@ def _count(dims: Sequence[int]) -> int:
     return count
 
 
+def _markdown(text: str) -> Markdown:
+    """As rich draws it, with tables whose cells are folded: it cuts words that are wider than their column."""
+    from rich.markdown import Markdown, TableElement
+
+    class Folded(TableElement):
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            for table in super().__rich_console__(console, options):
+                for column in getattr(table, "columns", ()):
+                    column.overflow = "fold"
+                yield table
+
+    class Card(Markdown):
+        elements: ClassVar = {**Markdown.elements, "table_open": Folded}
+
+    return Card(text)
+
+
 def _print(report: dict[str, Any], every_layer: bool) -> None:
     from rich.console import Console
-    from rich.markdown import Markdown
     from rich.table import Table
 
     console = Console(highlight=False)
@@ -182,11 +201,11 @@ def _print(report: dict[str, Any], every_layer: bool) -> None:
     table.add_column()
     table.add_column(overflow="fold")  # a hash is there to be copied
     for name, value in report.items():
-        if name not in ("layers", "card"):
-            table.add_row(name.replace("_", " "), _readable(name, value))
+        if name not in ("layers", "card") and value not in (None, {}):
+            table.add_row(_TITLES.get(name, name.replace("_", " ")), _readable(name, value))
     console.print(table)
     if report["card"]:
-        console.print(Markdown(report["card"]))
+        console.print(_markdown(report["card"]))
     if every_layer:
         layers = Table(box=None, header_style="bold")
         for heading in ("precision", "type", "name"):

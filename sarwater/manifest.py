@@ -82,7 +82,7 @@ class ModelManifest:
     files: Mapping[str, str]
     """File name (beside the manifest, no folders) -> sha256 in hexadecimal."""
     coarsest_m: float | None = None
-    """Pixel spacing of the coarsest scenes that it knows: coarser ones are enlarged to it. None: they are not."""
+    """Pixel spacing of the coarsest scenes that it knows: coarser ones are upsampled to it. None: they are not."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Provenance: data, commit, date, metrics with the data set they were measured on."""
     engine: Engine | None = None

@@ -54,7 +54,8 @@ def shipped_model(precision: str = "fp32", name: str = DEFAULT_MODEL) -> Model:
         wanted = model_name(family.name, variant)
         raise ModelNotFound(
             f"{name}: no model of that name ships; those that do: {', '.join(shipped_names())}. Train it: "
-            f"`sarwater fit {wanted} --data DIR`, then name it by its path: {RUNS}/{wanted}/latest"
+            f"`sarwater fit {wanted} --data DIR`, export it: `sarwater export {RUNS}/{wanted}/latest`, and name the "
+            "file by its path"
         )
     file = f"{ships}.onnx" if precision == "fp32" else f"{ships}-{precision}.onnx"
     package = Path(__file__).resolve().parent

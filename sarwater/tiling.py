@@ -9,8 +9,8 @@ share more than they have to, and `with_wide_fades` uses all of it.
     window i+1           |-----[====]------------|
                                ramp, overlap_px long
 
-Where a tile row's measurements begin or end inside the scene, as at slanting edges, its windows are
-spread over them alone (`columns_between`): a window that shows little else than nodata has little to go by.
+Where a tile row's measurements begin or end inside the scene, as at the slanting edges of the valid extent, its
+windows are spread over them alone (`columns_between`): a window that shows little else than nodata has little to go by.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class TilePlan:
     def with_wide_fades(self) -> TilePlan:
         """The same windows, cross-faded over all that neighbours share: the slower the change from one window's answer
         to the next, the less of it can be seen, and nothing more is computed (but `columns_between` reaches further
-        beyond a slanting edge)."""
+        beyond the slanting edge of the valid extent)."""
         shared_px = [
             before.start + self.tile_px - after.start
             for spans in (self.rows, self.columns)

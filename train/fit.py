@@ -23,6 +23,7 @@ from sarwater.atomic import replacing
 from sarwater.command import command, given, invoke, option, record_options, run
 from sarwater.dependencies import require
 from sarwater.errors import OutputError, UsageError
+from sarwater.progress import Progress
 from train.loop.options import ALIASES, GROUPS, FitOptions, help_of, options_of
 from train.loop.runs import link_latest
 
@@ -49,7 +50,8 @@ def fit(options: FitOptions) -> Path:
     with team(options.device) as crew:
         plan = make_plan(options, crew)
         torch.backends.cudnn.benchmark = True  # all crops have one size, so the search for kernels pays
-        training = TrainingRun(plan)
+        with Progress("preparing the network", quiet=not crew.leads):
+            training = TrainingRun(plan)
         if crew.leads:
             _begin(plan, training)
         _train(plan, training)

@@ -71,7 +71,7 @@ _DEFAULTS = _Asked()
     "130 interrupted",
 )
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@option("--model", "also", multiple=True, group=_WHAT, metavar="MODEL", type=ModelName(), help="As MODEL.")
+@option("--model", "also", multiple=True, group=_WHAT, metavar="MODEL", type=ModelName(), help="As the argument MODEL.")
 @device_option(_WHAT)
 @option("--batch", group=_WHAT, metavar="LIST", help="Tiles at a time. [default: 1,2,4,8, as far as an engine goes]")
 @option(

@@ -31,6 +31,7 @@ sarwater queue stats
 """
 _PENDING = (*WAITING, *CLAIMED, Status.QUARANTINED)
 _COLUMNS = ("id", "status", "name", "size_bytes", "priority", "attempts", "seen_utc", "reason")
+_SECONDS = len("2026-01-31T12:00:00")
 
 
 def _at(function: Callable[..., int]) -> Callable[..., int]:
@@ -145,7 +146,9 @@ def _statuses(names: Sequence[str]) -> tuple[Status, ...]:
 def _row(ledger: Ledger, job: int) -> Row:
     row = ledger.row(job)
     if row is None:
-        raise UsageError(f"job {job}: not in the ledger; `sarwater queue list all` shows every job")
+        raise UsageError(
+            f"job {job}: not in the ledger; `sarwater queue list ALL` with the same --state shows every job"
+        )
     return row
 
 
@@ -194,12 +197,10 @@ def _print_rows(rows: Sequence[Row], as_json: bool) -> None:
     for column in _COLUMNS:
         table.add_column(column, justify="right" if column in ("id", "size_bytes", "priority", "attempts") else "left")
     for row in rows:
-        facts = _facts(row)
+        facts = {**_facts(row), "seen_utc": row.seen_utc[:_SECONDS]}
         table.add_row(*(str(facts.get(column, "")) for column in _COLUMNS))
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 1000  # a pipe has no width: grep and awk want whole rows
-    console.print(table)
+    # Of any width: a name that is cut is no use, on a terminal no more than to grep and awk.
+    Console(highlight=False, markup=False, width=1000).print(table)
 
 
 def _print_pairs(pairs: dict[str, Any], as_json: bool) -> None:

@@ -99,17 +99,19 @@ def _figures(value: float) -> str:
 
 def _time_table(outcomes: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Columns that add up to the total: the time from one moment of a scene to the next."""
-    yield "seconds: from one step to the next; reading, network and writing run side by side in `network`"
-    yield "  ".join([*(f"{name:>10}" for name in _STAGES), f"{'total':>10}", f"{'Mpx':>8}", "scene"])
+    yield "seconds from one step to the next; reading and writing go on beside `network`"
+    widths = [max(len(name), 6) for name in _STAGES]
+    titles = (f"{name:>{width}}" for name, width in zip(_STAGES, widths, strict=True))
+    yield " ".join([*titles, f"{'total':>7}", f"{'Mpx':>6}", "scene"])
     for outcome in outcomes:
         # Moments are rounded, not the time between them: so the columns add up to the total.
         moment_s, cells = 0.0, []
-        for name in _STAGES:
+        for name, width in zip(_STAGES, widths, strict=True):
             before_s, moment_s = moment_s, moment_s + outcome["stages_s"].get(name, 0.0)
-            cells.append(f"{round(moment_s, 2) - round(before_s, 2):>10.2f}")
+            cells.append(f"{round(moment_s, 2) - round(before_s, 2):>{width}.2f}")
         pixels = outcome["latency"]["width_px"] * outcome["latency"]["height_px"]
-        cells += [f"{round(moment_s, 2):>10.2f}", f"{pixels / 1e6:>8.1f}", Path(outcome["scene"]).name]
-        yield "  ".join(cells)
+        cells += [f"{round(moment_s, 2):>7.2f}", f"{pixels / 1e6:>6.1f}", Path(outcome["scene"]).name]
+        yield " ".join(cells)
 
 
 def _mask_last(kind: Any) -> bool:

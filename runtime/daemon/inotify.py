@@ -33,7 +33,7 @@ class Hint:
 
 
 class Hints:
-    """Non-blocking events of one folder; a context manager. Raises OSError where inotify is not to be had."""
+    """Non-blocking events of one folder; a context manager. Raises OSError where there is no inotify."""
 
     def __init__(self, folder: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)

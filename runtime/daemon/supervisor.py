@@ -96,7 +96,11 @@ class Supervisor:
             if self._once and (quarantine := self._commit.quarantine):
                 names = ", ".join(f"{name} ({reason})" for name, reason in list(quarantine.items())[:_NAMED])
                 more = f" and {len(quarantine) - _NAMED} more" if len(quarantine) > _NAMED else ""
-                raise SceneError(f"{len(quarantine)} in quarantine: {names}{more}; see {self._config.state}/quarantine")
+                state = self._config.state
+                raise SceneError(
+                    f"{len(quarantine)} in quarantine: {names}{more}; see {state}/quarantine, or "
+                    f"`sarwater queue list --state {state}`"
+                )
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         config = self._config

@@ -89,6 +89,21 @@ def test_what_is_not_there_or_no_graph_is_one_clear_error(tmp_path: Path, name: 
         inspect(tmp_path / name)
 
 
+def test_a_training_run_is_answered_with_how_to_export_it(tmp_path: Path) -> None:
+    (tmp_path / "latest").mkdir()
+    with pytest.raises(ModelNotFound, match=r"a training run or a checkpoint.*`sarwater export .*latest`"):
+        inspect(tmp_path / "latest")
+
+
+def test_no_cell_of_a_card_is_cut_at_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["hrnet"]) == 0
+    _, *lines = capsys.readouterr().out.splitlines()  # the first one shortens the hash
+    assert not any("…" in line for line in lines)
+
+
 def test_a_family_is_the_model_that_ships_and_shows_its_card(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,7 +68,8 @@ def finetune(
     DependencyMissing; after the last, DataError where the held-out score did not rise: the checkpoint is then kept as
     best.pt.rejected.
     """
-    require("torch", "training", INSTALL)
+    with Progress("loading PyTorch"):
+        require("torch", "training", INSTALL)
     from sarwater.scenes.labels import Coding
     from train.data.labelled import find_labelled
     from train.finetuning.replay import TEST_SEED, TRAINING_SEED, write_replay
@@ -78,7 +79,8 @@ def finetune(
     from train.scoring.comparison import Comparison, print_table, scores_of, write_report
 
     request = request or Request()
-    start = open_start(start_path(model))
+    with Progress("opening the model"):
+        start = open_start(start_path(model))
     scenes = find_labelled(data, start.arch.channels, Coding.parse(labels) if labels else None, request)
     split = split_of(scenes)
     out = out or new_run(start.arch.name)

@@ -63,7 +63,8 @@ class Step:
 
 
 def run_recipe(name_or_path: str, given: Mapping[str, Any], until: str | None = None) -> Path:
-    """Run what is missing; return the model, best.pt in the folder of the whole.
+    """Run what is missing; return the model, best.pt in the folder of the whole; of a part, or where something is held
+    out, in that of the last step.
 
     `given` are options of the command line, which hold for every step; `data`, `holdout` and `out` are those of the
     whole. Raises UsageError and ConfigurationError before the first step, later as the simulator and `fit` do.
@@ -83,7 +84,8 @@ def run_recipe(name_or_path: str, given: Mapping[str, Any], until: str | None = 
             write_whole(out / scenes.folder, scenes)
     for number, step in enumerate(steps, 1):
         _run(step, f"step {number} of {len(steps)}")
-    return _publish(steps[-1], out)
+    whole = until is None and steps[-1].options.out == out / steps[-1].name
+    return _publish(steps[-1], out if whole else steps[-1].result.parent)
 
 
 def _read(path: Path) -> Recipe:
@@ -190,7 +192,8 @@ def _publish(last: Step, out: Path) -> Path:
         step = step.before
     best = out / "best.pt"
     save_checkpoint(best, replace(checkpoint, training={**checkpoint.training, "earlier": earlier}, resume=None))
-    link_latest(out)
+    if out != last.result.parent:
+        link_latest(out)
     for name, score in _held_out(checkpoint.training).items():
         print(f"{name}  IoU {score:.4f}")
     print(f"{best}: ship it with `sarwater export {best} -o engines/{checkpoint.architecture.name}.onnx`")

@@ -28,7 +28,7 @@ class Checkpoint:
     resume: dict[str, Any] | None = None
     """Optimiser, averages and step of an unfinished run; only in `last.pt`."""
     coarsest_m: float | None = None
-    """Pixel spacing of the coarsest scenes that it knows: coarser ones are enlarged to it. None: they are not."""
+    """Pixel spacing of the coarsest scenes that it knows: coarser ones are upsampled to it. None: they are not."""
 
     def segmenter(self) -> Segmenter:
         """The network in evaluation mode. Raises CheckpointInvalid where the tensors do not fit the architecture."""

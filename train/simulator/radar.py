@@ -115,7 +115,7 @@ def observe(terrain: Terrain, sensor: Sensor, rng: Rng) -> Observation:
         intensity = multi_look(sigma0 + _power(sensor.noise_db), targets, rng)
     gain = sensor.dn_at_0_db * 10 ** (rng.uniform(-3, 3) / 20)
     amplitude = np.clip(np.rint(np.sqrt(intensity) * gain), 1, 65535).astype(np.uint16)
-    amplitude[_outside_swath(terrain.shape, rng)] = 0
+    amplitude[_outside_valid_extent(terrain.shape, rng)] = 0
     return Observation(amplitude, _incidence_mask(terrain, incidence, look))
 
 
@@ -236,8 +236,8 @@ def multi_look(mean: Float32, targets: Complex64 | None, rng: Rng) -> Float32:
     return power
 
 
-def _outside_swath(shape: tuple[int, int], rng: Rng) -> Mask:
-    """Nodata (H, W) beyond a slanting edge of the swath, in one scene of ten."""
+def _outside_valid_extent(shape: tuple[int, int], rng: Rng) -> Mask:
+    """Nodata (H, W) beyond a slanting edge of the valid extent, in one scene of ten."""
     if rng.random() > 0.1:
         return np.zeros(shape, bool)
     angle = np.deg2rad(rng.choice([0, 90, 180, 270]) + rng.uniform(-15, 15))

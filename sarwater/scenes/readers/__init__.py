@@ -52,7 +52,8 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
             raise SceneUnreadable(f"{name}: may not be read by this user; grant read permission on it")
         kind = "folder" if path.is_dir() else "file"
         looked_for = "; ".join(f"{reader.name}: {reader.looks_for}" for reader in READERS)
-        raise SceneUnreadable(f"{name}: a {kind} of no kind that this version reads; looked for: {looked_for}")
+        hint = f". To run the scenes in it, name them: {path}/*.tif" if path.is_dir() else ""
+        raise SceneUnreadable(f"{name}: a {kind} of no kind that this version reads; looked for: {looked_for}{hint}")
     if lack := reader.missing(path):
         raise SceneIncomplete(
             f"{name}: a {reader.name} without {', '.join(lack[:3])}{f' and {len(lack) - 3} more' * (len(lack) > 3)}; "

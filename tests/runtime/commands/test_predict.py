@@ -16,6 +16,7 @@ import pytest
 from osgeo import gdal
 
 from runtime.commands.predict import predict as command
+from runtime.products import PRODUCTS
 from sarwater.command import run
 from sarwater.models import Model
 from tests.conftest import CHECKOUT
@@ -37,8 +38,9 @@ def test_json_names_the_products_and_the_times(
     assert predict(scene, "-o", out, "--model", model.path, "--json") == 0
     (outcome,) = json.loads(capsys.readouterr().out)
     assert outcome["outcome"] == "published"
-    names = ["a_confidence.tif", "a_water.gpkg", "a_quicklook.png", "a_water.json", "a_water.tif"]
-    assert [Path(path).name for path in outcome["products"]] == names
+    *others, last = (Path(path).name for path in outcome["products"])
+    assert sorted([*others, last]) == sorted(product.file_name("a") for product in PRODUCTS)
+    assert last == "a_water.tif"
     assert all(Path(path).is_file() for path in outcome["products"])
     assert outcome["latency"]["total_s"] > 0
 
@@ -131,7 +133,7 @@ def test_the_item_goes_on_listing_what_it_listed(
     (out / "a_water.gpkg").unlink()
     assert outcome_of(capsys, *at, "--products", "polygons")["outcome"] == "completed"
     item = json.loads((out / "a_water.json").read_text())
-    assert set(item["assets"]) == {"water", "confidence", "polygons", "quicklook", "model"}
+    assert set(item["assets"]) == {product.asset_name for product in PRODUCTS} - {""} | {"model"}
 
 
 @pytest.mark.parametrize("damaged", ["a_water.gpkg", "a_quicklook.png", "a_water.json", "a_confidence.tif"])
@@ -207,7 +209,7 @@ def test_nothing_of_ours_is_an_input(
 ) -> None:
     assert predict(scene, "-o", out, "--model", model.path) == 0
     products = sorted(out.iterdir())
-    assert len(products) == 5
+    assert len(products) == len(PRODUCTS)
     for product in products:
         shutil.copy(product, renamed := tmp_path / f"renamed{product.suffix}")
         capsys.readouterr()

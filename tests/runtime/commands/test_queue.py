@@ -50,6 +50,17 @@ def test_list_show_and_stats_tell_what_the_ledger_knows(station: Station, capsys
     assert "b-good.tif" in capsys.readouterr().out
 
 
+def test_no_cell_of_the_list_is_cut_on_a_narrow_terminal(
+    station: Station, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # taken for a terminal
+    assert queue.main(["list", "--state", str(station.state)]) == 0
+    text = capsys.readouterr().out
+    assert "scene_unreadable" in text
+    assert "…" not in text
+
+
 def test_requeue_sends_a_scene_round_again_under_its_old_number(station: Station) -> None:
     assert queue.main(["--state", str(station.state), "requeue", "1"]) == 0
     assert (station.incoming / "a-bad.tif").read_bytes() == b"not a raster"

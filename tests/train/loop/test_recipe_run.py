@@ -110,6 +110,8 @@ def test_a_fold_has_its_own_steps_from_where_the_scene_is_seen(
     assert seen(fold) == {"WTR0", "sea"}
     assert [name.split()[0] for name in load_checkpoint(fold).training["held_out"]] == ["WTR1", "sea"]
     assert "WTR1  IoU" in capsys.readouterr().out
+    assert not (out / "best.pt").exists(), "neither a part of the recipe nor a fold is the model"
+    assert load_checkpoint(fold.with_name("best.pt")).training["earlier"][0]["step"] == "base"
 
 
 def test_a_simulation_that_was_killed_is_not_taken_for_whole(data: Path) -> None:

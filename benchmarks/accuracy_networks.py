@@ -90,5 +90,5 @@ def load_network(path: Path, cache: Path) -> Network:
     if len(segmenter.arch.channels) != 1:
         names = ", ".join(channel.name for channel in segmenter.arch.channels)
         raise CheckpointInvalid(f"{path}: takes {names}; the benchmark's scenes have one SAR channel")
-    segmenter = segmenter.to(memory_format=torch.channels_last)
+    segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Network(path, sha256, segmenter, threshold, coarsest_m, training, cache)

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/families"), metavar="DIR", help="default: %(default)s")
     arguments = parser.parse_args(argv)
     for mode, seed in SEEDS.items():
-        scenes = Simulation(count=SCENES, size=str(SCENE_PX), seed=seed, mode=mode)  # type: ignore[arg-type]
+        scenes = Simulation(count=SCENES, size=str(SCENE_PX), seed=seed, mode=mode)
         write_whole(arguments.out / f"simulation-{mode}", scenes)
     for network in arguments.networks:
         options = options_for(

@@ -175,7 +175,7 @@ def _torch_peer(network: Network, device: str, *, half: bool, mode: str | None) 
         segmenter.net = _in_half(segmenter.net)
     segmenter = segmenter.to(device)
     if mode is not None:
-        segmenter = segmenter.to(memory_format=torch.channels_last)
+        segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.backends.cudnn.benchmark = True
     model = segmenter if mode is None else torch.compile(segmenter, mode=mode, dynamic=False)
 

@@ -19,7 +19,7 @@ def main() -> None:
     segmenter = segmenter_from_onnx(source)
     with torch.inference_mode(), warnings.catch_warnings():
         # The tracer warns of Python numbers that it takes as fixed: scale factors and kernel sizes, which are.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         example = torch.zeros(1, len(segmenter.arch.channels), 256, 256)
         torch.jit.trace(segmenter, example).save(str(target))
 

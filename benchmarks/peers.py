@@ -109,10 +109,16 @@ def _borders(model: Model, height_px: int, width_px: int) -> list[int]:
 
 def _quality(output: Path, truth: Path, borders: Sequence[int]) -> dict[str, float]:
     """IoU against the truth, and how much more often the class changes across a tile's border than elsewhere."""
-    from runtime.commands.evaluate import read_label
-
-    mask, label = read_label(output), read_label(truth)
+    mask, label = _classes(output), _classes(truth)
     return {"iou": confusion(mask, label).iou, "seam_ratio": _seam_ratio(mask, borders)}
+
+
+def _classes(path: Path) -> npt.NDArray[np.uint8]:
+    """(H, W) uint8 of LAND, WATER, NODATA, of a mask as of a label."""
+    from sarwater.scenes.labels import Label, settle_coding
+
+    label = Label(path)
+    return settle_coding([path]).truth(label.read(0, 0, label.width_px, label.height_px), label.nodata)
 
 
 def _seam_ratio(mask: npt.NDArray[np.uint8], borders: Sequence[int]) -> float:

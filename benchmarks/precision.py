@@ -71,7 +71,7 @@ def measure(model: str, workshop: Workshop, repeat: int) -> dict[str, Any]:
                 backend.infer(tile)
                 wall[index, turn] = time.perf_counter() - started
                 processor[index, turn] = time.process_time() - started_processor
-    precisions = {}
+    precisions: dict[str, dict[str, Any]] = {}
     for index, backend in enumerate(backends):
         accuracy = compare(answers[index], answers[0], samples, manifest.threshold)
         precisions[backend.manifest.precision] = {

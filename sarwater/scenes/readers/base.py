@@ -46,7 +46,7 @@ class Reader(ABC):
         return []
 
     def members(self, path: Path) -> list[Path]:
-        """The files that belong to the product, sorted: what its identity is made of, and what is moved together.
+        """The files that belong to the product, sorted: what its identity is made of. Hidden ones do not (`named`).
 
         Raises SceneUnsafe for links and whatever else is no regular file, or too many of them.
         """
@@ -77,18 +77,25 @@ def check_members(source: Source, members: list[Path]) -> None:
 
 
 def named(folder: Path, *patterns: str) -> list[Path]:
-    """Files of `folder` whose name matches one of the patterns, whatever the case; sorted. [] where it is none."""
+    """Files of `folder` whose name matches one of the patterns, whatever the case; sorted. [] where it is none.
+
+    Never the hidden ones: they are still being written, or an operating system's own (`._NAME.tif`)."""
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(path for path in folder.iterdir() if not _is_hidden(path.name))
     except OSError:
         return []
     return [path for path in entries if any(fnmatch(path.name.lower(), pattern.lower()) for pattern in patterns)]
 
 
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
 def _files_of(folder: Path) -> list[Path]:
     files: list[Path] = []
     for parent, folders, names in os.walk(folder):
-        files += [Path(parent, name) for name in names]
+        hidden = any(map(_is_hidden, Path(parent).relative_to(folder).parts))
+        files += [Path(parent, name) for name in names if not (hidden or _is_hidden(name))]
         for entry in (*folders, *names):
             path = Path(parent, entry)
             if path.is_symlink() or not (path.is_file() or path.is_dir()):

@@ -96,6 +96,23 @@ def test_a_folder_without_any_one_of_its_needed_files_is_incomplete(tmp_path: Pa
     open_scene(path).close()
 
 
+@pytest.mark.parametrize("kind", [kind for kind, (_, _, _, count) in KINDS.items() if count > 1])
+def test_hidden_files_are_no_part_of_a_product(tmp_path: Path, kind: str) -> None:
+    """A desktop leaves `.DS_Store`, and `._NAME` beside each file that it copied."""
+    _, name, write, count = KINDS[kind]
+    path = write(tmp_path / name)
+    before = scene_sha256(path, name)
+    for file in members(path):
+        file.with_name(f"._{file.name}").write_bytes(b"Mac OS X")
+    (path / ".DS_Store").write_bytes(b"Bud1")
+    (path / ".thumbnails").mkdir()
+    (path / ".thumbnails" / "K5_quicklook.tif").write_bytes(b"a picture")
+    assert len(members(path)) == count
+    assert scene_sha256(path, name) == before
+    with open_scene(path) as scene:
+        assert np.array_equal(scene.read(), PIXELS)
+
+
 def test_a_safe_folder_that_is_still_being_copied_is_incomplete(tmp_path: Path) -> None:
     path = write_safe(tmp_path / SAFE, {"vv": PIXELS})
     measurement = next((path / "measurement").iterdir())

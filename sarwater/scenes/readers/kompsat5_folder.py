@@ -34,16 +34,17 @@ class Kompsat5Folder(Reader):
         return lack if named(path, "*_aux.xml") else [*lack, "*_Aux.xml"]
 
     def open(self, source: Source) -> Scene:
-        if products := named(source.path, "*.h5"):
-            return open_hdf5_product(_part(source, products[0]))
-        images = _images(source.path)
-        quadratures = [file for file in images if "Q" in _words(file)]
+        products = named(source.path, "*.h5")
+        images = products or _images(source.path)
+        quadratures = [file for file in images if not products and "Q" in _words(file)]
         images = [file for file in images if file not in quadratures]
         if len(images) != 1:
             raise SceneUnreadable(
                 f"{source.name}: a folder with {len(images)} images; expected one product: a .h5, or a .tif with its "
                 "_Aux.xml"
             )
+        if products:
+            return open_hdf5_product(_part(source, products[0]))
         scene = scene_of(part := _part(source, images[0]), open_tiff(part))
         aux = named(source.path, "*_aux.xml")
         known = _leaves(read_xml(aux[0], _MAX_XML_BYTES)) if aux else {}

@@ -140,6 +140,14 @@ def test_a_manifest_cannot_point_out_of_its_folder(tmp_path: Path, href: str) ->
     open_scene(path).close()
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_folder_of_several_products_is_not_taken_for_its_first(tmp_path: Path, count: int) -> None:
+    for number in range(count):
+        write_hdf5(tmp_path / f"K5_{number}.h5", "L1D", PIXELS)
+    with pytest.raises(SceneUnreadable, match=f"a folder with {count} images; expected one product"):
+        open_scene(tmp_path)
+
+
 def test_a_folder_that_is_no_product_says_what_was_looked_for(tmp_path: Path) -> None:
     for name in ("plain", "of-tiffs"):
         (tmp_path / name).mkdir()

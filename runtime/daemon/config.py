@@ -1,7 +1,7 @@
 """Settings of the daemon: one frozen model, filled from defaults, a TOML file, the environment, the command line.
 
-A key `settle_s` is `settle_s = 2` in the file, `SARWATER_SETTLE_S=2` in the environment and `--set settle_s=2` as a
-flag; lists are `a,b` and lists of tables (`priority`) are JSON in the latter two.
+A key `settle_s` is `settle_s = 2` in the file, `SARWATER_SETTLE_S=2` in the environment and `--settle-s 2` as a flag;
+lists are `a,b` and lists of tables (`priority`) are JSON in the latter two.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Of a folder: its inode, the sum of the sizes and the newest modification time of all it holds."""
+    """Of a folder: its inode, the sizes of its files, and the newest modification time of all it holds."""
 
     inode: int
     size_bytes: int
@@ -21,11 +21,12 @@ class Fingerprint:
 def fingerprint_of(path: Path) -> Fingerprint:
     """Of the file or folder itself, never of what a link points to. Raises FileNotFoundError."""
     status = path.lstat()
-    size_bytes, mtime_ns = status.st_size, status.st_mtime_ns
-    for parent, folders, files in os.walk(path) if stat.S_ISDIR(status.st_mode) else ():
+    is_folder = stat.S_ISDIR(status.st_mode)
+    size_bytes, mtime_ns = 0 if is_folder else status.st_size, status.st_mtime_ns
+    for parent, folders, files in os.walk(path) if is_folder else ():
         for name in folders + files:
             with contextlib.suppress(FileNotFoundError):
                 member = os.lstat(os.path.join(parent, name))
-                size_bytes += member.st_size
+                size_bytes += 0 if stat.S_ISDIR(member.st_mode) else member.st_size
                 mtime_ns = max(mtime_ns, member.st_mtime_ns)
     return Fingerprint(status.st_ino, size_bytes, mtime_ns)

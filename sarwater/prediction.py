@@ -55,7 +55,8 @@ Progress = Callable[[int, int], None]
 """Called with (tiles done, tiles in all)."""
 
 _ARRAY_OPTIONS = ("georeference", "channels")
-_OPTIONS = ("model", "device", "name", *_ARRAY_OPTIONS, "progress")
+_OPTIONS = ("threshold", "name", *_ARRAY_OPTIONS, "progress")
+"""Of a prediction by an open model, beside the fields of a request."""
 
 
 def predict(
@@ -89,7 +90,7 @@ def predict(
     Raises the errors of `sarwater.errors`: UsageError for what cannot be asked, SceneError where the input is at fault,
     ConfigurationError where the machine is.
     """
-    _check(scene, request)
+    _check(scene, request, ("model", "device", *_OPTIONS))
     with nullcontext(model) if isinstance(model, OpenModel) else OpenModel(model, device) as opened:
         return opened.predict(
             scene,
@@ -143,7 +144,7 @@ class OpenModel:
         """As `sarwater.predict`, with this model."""
         clock = StageClock()
         clock.mark("claimed")
-        _check(scene, request)
+        _check(scene, request, _OPTIONS)
         asked = Request(**({} if threshold is None else {"threshold": threshold}), **request)
         chosen(asked.products)
         with self._lock:
@@ -320,10 +321,10 @@ def _georeference(given: Georeference | tuple[Any, Any] | None) -> Georeference 
     return Georeference.of_affine(transform, crs)
 
 
-def _check(scene: ArrayOrPath, request: dict[str, Any]) -> None:
+def _check(scene: ArrayOrPath, request: dict[str, Any], options: Sequence[str]) -> None:
     """What is no scene, and keywords that nobody knows, before a model is opened."""
     if not isinstance(scene, str | os.PathLike) and not is_array(scene):
         raise UsageError(f"{type(scene).__name__} is no scene; expected a path, or an array of (H, W) or (C, H, W)")
     for key in request:
         if key not in REQUEST_FIELDS:
-            raise SettingInvalid(unknown(key, (*_OPTIONS, *REQUEST_FIELDS)), key)
+            raise SettingInvalid(unknown(key, (*options, *REQUEST_FIELDS)), key)

@@ -397,6 +397,16 @@ def test_what_cannot_be_asked_is_refused(
         sarwater.predict(scene, **{"model": model, **options})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("key", ["model", "device"])
+def test_an_open_model_does_not_offer_what_was_settled_when_it_was_opened(
+    scene: Path, opened: sarwater.OpenModel, key: str
+) -> None:
+    with pytest.raises(SettingInvalid) as refused:
+        opened.predict(scene, **{key: "cpu"})
+    assert f"unknown key '{key}'" in str(refused.value)
+    assert str(refused.value).count(key) == 1
+
+
 def test_a_scene_that_is_not_there_has_its_own_error(opened: sarwater.OpenModel, tmp_path: Path) -> None:
     with pytest.raises(SceneMissing):
         opened.predict(tmp_path / "absent.tif")

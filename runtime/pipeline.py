@@ -33,7 +33,7 @@ from sarwater import __version__
 from sarwater.atomic import fsync_file, make_folder
 from sarwater.classes import NODATA, SHADOW
 from sarwater.errors import OutputError
-from sarwater.identity import input_sha256, mask_key, mask_name, stem_of
+from sarwater.identity import input_sha256, mask_key, mask_name, name_of, stem_of
 from sarwater.manifest import ModelManifest, sha256_of
 from sarwater.request import Request
 from sarwater.scenes.model_input import Bool, ModelInput, Pixels, See
@@ -159,7 +159,7 @@ def scene_sha256(path: Path, name: str | None = None) -> str:
     Raises as `sarwater.scenes.readers.members` and `sarwater.identity.input_sha256`.
     """
     root = path.resolve()
-    return input_sha256(root, members(root, name or path.name))
+    return input_sha256(root, members(root, name or name_of(path)))
 
 
 def input_bytes(path: Path, name: str) -> int:

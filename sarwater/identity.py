@@ -49,6 +49,11 @@ def mask_key(input_sha256: str, model_sha256: str, request: Request) -> str:
     return hashlib.sha256(f"{input_sha256}\n{model_sha256}\n{document}\n".encode()).hexdigest()
 
 
+def name_of(path: Path) -> str:
+    """What a scene is called that nobody renamed: its file's or folder's name, of `.` too."""
+    return os.path.basename(os.path.abspath(path))
+
+
 def stem_of(name: str | Path) -> str:
     """The start of every product's name: the scene's own, reduced to letters, digits, `_`, `-` and `.`."""
     stem = unicodedata.normalize("NFC", Path(name).stem)

@@ -19,7 +19,7 @@ from runtime.commands.summary import facts_of, print_summary
 from runtime.products import PRODUCTS, chosen
 from sarwater.command import command, given, invoke, model_option, option, record_options, run
 from sarwater.errors import ConfigurationError, DeviceLost, OutputError, SarwaterError, UsageError
-from sarwater.identity import mask_key, mask_name, stem_of
+from sarwater.identity import mask_key, mask_name, name_of, stem_of
 from sarwater.models import find_model
 from sarwater.progress import Progress
 from sarwater.request import Request
@@ -125,16 +125,17 @@ def _products_of(path: Path, task: _Task) -> dict[str, Any]:
 
     clock = StageClock()
     clock.mark("claimed")
-    request, mask = task.request, task.output / mask_name(stem_of(path.name))
+    name = name_of(path)
+    request, mask = task.request, task.output / mask_name(stem_of(name))
     input_sha256 = None
-    with Progress(path.name, "tiles") as progress:
+    with Progress(name, "tiles") as progress:
         if mask.exists() and not task.overwrite:
             input_sha256 = scene_sha256(path)
             key = mask_key(input_sha256, task.backend.model_sha256, request)
             if is_published(mask, key):
-                lacking, request = _lacking(task.output, stem_of(path.name), key, request)
+                lacking, request = _lacking(task.output, stem_of(name), key, request)
                 if not lacking:
-                    return {"outcome": "adopted", **facts_of(task.output, stem_of(path.name), request)}
+                    return {"outcome": "adopted", **facts_of(task.output, stem_of(name), request)}
         staged = process_scene(
             path, task.backend, task.output, request, clock=clock, progress=progress, input_sha256=input_sha256
         )
@@ -146,7 +147,7 @@ def _products_of(path: Path, task: _Task) -> dict[str, Any]:
     record = LatencyRecord.from_dict(staged.record)
     record.add_moments(clock.moments)
     record.outcome = {"adopted": "completed"}.get(published, published)
-    return {"outcome": record.outcome, **facts_of(task.output, stem_of(path.name), request, record)}
+    return {"outcome": record.outcome, **facts_of(task.output, stem_of(name), request, record)}
 
 
 def _lacking(output: Path, stem: str, key: str, request: Request) -> tuple[list[str], Request]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sarwater.errors import SceneEmpty, SceneIncomplete, SceneIsProduct, SceneMissing, SceneUnreadable
+from sarwater.identity import name_of
 from sarwater.manifest import Channel
 from sarwater.request import Limits, Request
 from sarwater.scenes.band import Incidence
@@ -32,14 +33,14 @@ __all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "o
 def find_reader(path: Path, name: str | None = None) -> Reader | None:
     """The reader of `path`, called `name`; None where it is of no kind that is known, or cannot be looked at."""
     try:
-        return next((reader for reader in READERS if reader.matches(path, name or path.name)), None)
+        return next((reader for reader in READERS if reader.matches(path, name or name_of(path))), None)
     except OSError:
         return None
 
 
 def reader_of(path: Path, name: str | None = None) -> Reader:
     """Raises SceneMissing, SceneUnreadable with what was looked for, SceneIncomplete for a product that lacks files."""
-    name = name or path.name
+    name = name or name_of(path)
     if not path.exists():
         raise SceneMissing(f"{name}: no such file or folder; expected a readable SAR scene")
     reader = find_reader(path, name)
@@ -79,7 +80,7 @@ def open_scene(path: str | Path, limits: Limits | None = None, name: str | None 
     Raises SceneMissing, SceneEmpty, SceneTruncated, SceneUnreadable, SceneIncomplete, SceneUnsafe, SceneIsProduct.
     """
     path = Path(path)
-    source = Source(path, name or path.name, limits or Limits())
+    source = Source(path, name or name_of(path), limits or Limits())
     if path.exists() and not path.is_dir():
         check_members(source, [path])  # before a byte of it is read: a pipe would be waited for
     reader = reader_of(path, source.name)

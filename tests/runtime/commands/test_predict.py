@@ -20,6 +20,7 @@ from runtime.products import PRODUCTS
 from sarwater.command import run
 from sarwater.models import Model
 from tests.conftest import CHECKOUT
+from tests.support.deliveries import write_safe
 from tests.support.rasters import lake_scene, read_raster, write_geotiff
 
 
@@ -30,6 +31,17 @@ def predict(*arguments: object) -> int:
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
     return write_geotiff(tmp_path / "a.tif", lake_scene(100, 120))
+
+
+def test_the_folder_where_one_stands_has_its_name(
+    tmp_path: Path, out: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_safe(tmp_path / "S1A_IW_GRDH_1SDV_20240726T091530.SAFE", {"vv": lake_scene(100, 120)})
+    monkeypatch.chdir(folder)
+    assert predict(".", "-o", out, "--model", model.path) == 0
+    item = json.loads((out / "S1A_IW_GRDH_1SDV_20240726T091530_water.json").read_text())
+    assert item["properties"]["datetime"] == "2024-07-26T09:15:30Z"
+    assert item["properties"]["sarwater:latency"]["input"] == folder.name
 
 
 def test_json_names_the_products_and_the_times(

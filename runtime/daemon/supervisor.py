@@ -23,6 +23,7 @@ from runtime.daemon.context import Context
 from runtime.daemon.dispatcher import Dispatcher
 from runtime.daemon.folders import Folders, Lock
 from runtime.daemon.inotify import Hints
+from runtime.daemon.item import shown
 from runtime.daemon.ledger import FILE_NAME, Ledger
 from runtime.daemon.metrics import Metrics
 from runtime.daemon.notify import Systemd
@@ -94,7 +95,7 @@ class Supervisor:
             self._dispatcher.stop()
             self._report(time.monotonic())
             if self._once and (quarantine := self._commit.quarantine):
-                names = ", ".join(f"{name} ({reason})" for name, reason in list(quarantine.items())[:_NAMED])
+                names = ", ".join(f"{shown(name)} ({reason})" for name, reason in list(quarantine.items())[:_NAMED])
                 more = f" and {len(quarantine) - _NAMED} more" if len(quarantine) > _NAMED else ""
                 state = self._config.state
                 raise SceneError(
@@ -132,6 +133,8 @@ class Supervisor:
             return self._stopping
         if not self._dispatcher.ready or self._dispatcher.scenes or self._claims.waiting or self._claims.may_settle():
             return False
+        if short := self._claims.short_of_room:
+            raise OutputError(f"{short}; the scenes are kept: free space or fix permissions, then run again")
         for name, lack in self._claims.unsettled().items():
             log.warning("%s: not complete yet%s; left in the inbox", name, f" (without {lack})" if lack else "")
         return True
@@ -173,9 +176,7 @@ class Supervisor:
         self._show_life()
 
     def _check_room(self) -> None:
-        before, self._paused = self._paused, self._context.room.check(
-            self._context.config.free_fraction, self._claims.next_bytes
-        )  # fmt: skip
+        before, self._paused = self._paused, self._context.room.check(self._context.config.free_fraction, 0)
         if self._paused and self._once:
             raise OutputError(f"{self._paused}; the scenes are kept: free space or fix permissions, then run again")
         if self._paused and not before:

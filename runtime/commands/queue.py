@@ -168,6 +168,12 @@ def _requeue(ledger: Ledger, folders: Folders, row: Row) -> None:
         raise UsageError(
             f"job {row.id}: {shown(row.name)} is neither in {folders.quarantine} nor in {folders.done}; send it again"
         )
+    waiting = ledger.newest(row.name, *WAITING)
+    if waiting is not None:
+        raise UsageError(
+            f"job {row.id}: {shown(row.name)} waits in the inbox as job {waiting.id}; try again "
+            "once that one was claimed"
+        )
     if os.path.lexists(folders.incoming / row.name):
         raise UsageError(f"{folders.incoming / row.name}: exists; wait until that one was claimed, then try again")
     ledger.requeued(row.id)
@@ -181,8 +187,14 @@ def _drop(ledger: Ledger, folders: Folders, row: Row) -> None:
             f"job {row.id} ({shown(row.name)}) is {row.status.value}; only quarantined scenes can be dropped"
         )
     ledger.ignored(row.id, "dropped", f"dropped by an operator; it was quarantined as {row.reason}: {row.message}")
-    shutil.rmtree(folders.quarantine_folder(row.id), ignore_errors=True)
-    print(f"{shown(row.name)}: deleted from quarantine")
+    folder = folders.quarantine_folder(row.id)
+    there = folders.quarantined(row.id, row.name) is not None
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise SarwaterError(f"{folder}: cannot be removed whole; remove what is left by hand")
+    print(
+        f"{shown(row.name)}: {'deleted from quarantine' if there else f'was not in {folder}; dropped from the ledger'}"
+    )
 
 
 def _facts(row: Row) -> dict[str, Any]:

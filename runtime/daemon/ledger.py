@@ -169,6 +169,8 @@ class Ledger:
             if not read_only:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
+            if not read_only and (verdict := self.check()) != "ok":
+                raise sqlite3.DatabaseError(verdict.splitlines()[0])
             if self._version > _VERSION:
                 raise ConfigurationError(
                     f"{path}: ledger of version {self._version}, expected {_VERSION} at most; run the sarwater that "
@@ -182,10 +184,8 @@ class Ledger:
                 self._db.execute(_VIEWS[self._version])
         except BaseException as error:
             self._db.close()
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-                raise ConfigurationError(
-                    f"{path}: not a sound ledger ({error}); move it away and start again"
-                ) from error
+            if is_damage(error):
+                raise ConfigurationError(damaged(path, error)) from error
             raise
 
     @property
@@ -205,8 +205,11 @@ class Ledger:
         where = f"WHERE status IN ({','.join('?' * len(statuses))})" if statuses else ""
         return list(self._select(f"{where} ORDER BY priority DESC, id", *statuses))
 
-    def newest(self, name: str) -> Row | None:
-        return next(self._select(f"WHERE name = {_TEXT} ORDER BY id DESC LIMIT 1", os.fsencode(name)), None)
+    def newest(self, name: str, *statuses: Status) -> Row | None:
+        """The last row of that name, in one of `statuses` where any is given."""
+        among = f"AND status IN ({','.join('?' * len(statuses))})" if statuses else ""
+        tail = f"WHERE name = {_TEXT} {among} ORDER BY id DESC LIMIT 1"
+        return next(self._select(tail, os.fsencode(name), *statuses), None)
 
     def holder(self, key: str) -> Row | None:
         """The row that has this mask key."""
@@ -383,6 +386,21 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def is_damage(error: BaseException) -> bool:
+    """Does SQLite say that the file is broken, rather than that it cannot be used now?"""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, (sqlite3.OperationalError, sqlite3.IntegrityError)
+    )
+
+
+def damaged(path: Path, error: BaseException) -> str:
+    """What happened, and how to go on: masks, inputs and quarantine are whole without a ledger."""
+    return (
+        f"{path}: not a sound ledger ({error}); move {path.name}* away and start again: visible masks count as "
+        "published, and claimed scenes return to the inbox"
+    )
 
 
 def _mark(value: object) -> str:

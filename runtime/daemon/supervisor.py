@@ -24,7 +24,7 @@ from runtime.daemon.dispatcher import Dispatcher
 from runtime.daemon.folders import Folders, Lock
 from runtime.daemon.inotify import Hints
 from runtime.daemon.item import shown
-from runtime.daemon.ledger import FILE_NAME, Ledger
+from runtime.daemon.ledger import FILE_NAME, Ledger, damaged, is_damage
 from runtime.daemon.metrics import Metrics
 from runtime.daemon.notify import Systemd
 from runtime.daemon.recovery import recover
@@ -79,7 +79,9 @@ class Supervisor:
                 try:
                     self._session()
                     return
-                except (OSError, sqlite3.OperationalError) as error:
+                except (OSError, sqlite3.DatabaseError) as error:
+                    if is_damage(error):
+                        raise ConfigurationError(damaged(self._config.state / FILE_NAME, error)) from error
                     # Never retried in place: after a failed fsync the kernel may have dropped the data it was about.
                     if self._once or not self._is_full(error):
                         raise OutputError(f"{_where(error)}; the daemon ends, the next one recovers") from error
@@ -139,10 +141,10 @@ class Supervisor:
             log.warning("%s: not complete yet%s; left in the inbox", name, f" (without {lack})" if lack else "")
         return True
 
-    def _is_full(self, error: OSError | sqlite3.OperationalError) -> bool:
+    def _is_full(self, error: OSError | sqlite3.DatabaseError) -> bool:
         return is_no_space(error) or is_no_space(refuses_files(self._config.state))
 
-    def _await_space(self, error: OSError | sqlite3.OperationalError) -> None:
+    def _await_space(self, error: OSError | sqlite3.DatabaseError) -> None:
         self._was_full = True
         log.warning("paused: %s; waiting for space", _where(error))
         while not self._stopping and is_no_space(refuses_files(self._config.state)):
@@ -248,7 +250,7 @@ class Supervisor:
             log.info("new settings are in force")
 
 
-def _where(error: OSError | sqlite3.OperationalError) -> str:
+def _where(error: OSError | sqlite3.DatabaseError) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or 'state or outgoing folder'}: {error.strerror}"
     return f"ledger: {error}"

@@ -12,6 +12,7 @@ import unicodedata
 from pathlib import Path
 
 _DEEP = 1500
+_DEEP_FOLDERS = ("K5_deep", "K5_long_path")
 NOBODY = 65534
 
 
@@ -101,8 +102,9 @@ def put_strange_things(inbox: Path, sound: bytes) -> list[str]:
 
 
 def put_together(inbox: Path) -> None:
-    """Give back the permissions that were taken, so that the folder can be removed."""
+    """Make the folder removable again: permissions, and what is too deep for shutil.rmtree."""
     subprocess.run(["chmod", "-R", "u+rwX", str(inbox)], check=False)
+    subprocess.run(["rm", "-rf", *(str(inbox / name) for name in _DEEP_FOLDERS)], check=True)
 
 
 def _nest(folder: Path, name: str, depth: int) -> None:

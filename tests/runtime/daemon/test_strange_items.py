@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ CP949 = os.fsdecode("한강_홍수.tif".encode("cp949"))
 
 
 @pytest.fixture
-def station(tmp_path: Path) -> Station:
-    return Station(tmp_path)
+def station(tmp_path: Path) -> Iterator[Station]:
+    station = Station(tmp_path)
+    yield station
+    put_together(station.incoming)
 
 
 def test_nothing_in_one_inbox_stops_the_daemon_or_the_scenes_behind(station: Station) -> None:

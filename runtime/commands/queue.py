@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from runtime.daemon.folders import Folders
+from runtime.daemon.item import shown
 from runtime.daemon.ledger import CLAIMED, FILE_NAME, WAITING, Ledger, Row, Status
 from sarwater.command import Group, invoke, option, run
 from sarwater.errors import SarwaterError, UsageError, expected
@@ -159,30 +160,46 @@ def _requeue(ledger: Ledger, folders: Folders, row: Row) -> None:
     """
     if row.status not in (Status.QUARANTINED, Status.PUBLISHED, Status.DUPLICATE):
         raise UsageError(
-            f"job {row.id} ({row.name}) is {row.status.value}; only finished or quarantined scenes can be requeued"
+            f"job {row.id} ({shown(row.name)}) is {row.status.value}; "
+            "only finished or quarantined scenes can be requeued"
         )
     source = folders.quarantined(row.id, row.name) or folders.done_copy(row.id, row.name)
     if source is None:
         raise UsageError(
-            f"job {row.id}: {row.name} is neither in {folders.quarantine} nor in {folders.done}; send it again"
+            f"job {row.id}: {shown(row.name)} is neither in {folders.quarantine} nor in {folders.done}; send it again"
+        )
+    waiting = ledger.newest(row.name, *WAITING)
+    if waiting is not None:
+        raise UsageError(
+            f"job {row.id}: {shown(row.name)} waits in the inbox as job {waiting.id}; try again "
+            "once that one was claimed"
         )
     if os.path.lexists(folders.incoming / row.name):
         raise UsageError(f"{folders.incoming / row.name}: exists; wait until that one was claimed, then try again")
     ledger.requeued(row.id)
     folders.release(source, row.name)
-    print(f"{row.name}: back in {folders.incoming}")
+    print(f"{shown(row.name)}: back in {folders.incoming}")
 
 
 def _drop(ledger: Ledger, folders: Folders, row: Row) -> None:
     if row.status is not Status.QUARANTINED:
-        raise UsageError(f"job {row.id} ({row.name}) is {row.status.value}; only quarantined scenes can be dropped")
+        raise UsageError(
+            f"job {row.id} ({shown(row.name)}) is {row.status.value}; only quarantined scenes can be dropped"
+        )
     ledger.ignored(row.id, "dropped", f"dropped by an operator; it was quarantined as {row.reason}: {row.message}")
-    shutil.rmtree(folders.quarantine_folder(row.id), ignore_errors=True)
-    print(f"{row.name}: deleted from quarantine")
+    folder = folders.quarantine_folder(row.id)
+    there = folders.quarantined(row.id, row.name) is not None
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise SarwaterError(f"{folder}: cannot be removed whole; remove what is left by hand")
+    print(
+        f"{shown(row.name)}: {'deleted from quarantine' if there else f'was not in {folder}; dropped from the ledger'}"
+    )
 
 
 def _facts(row: Row) -> dict[str, Any]:
     facts = {key: value for key, value in dataclasses.asdict(row).items() if value is not None}
+    facts |= {key: shown(facts[key]) for key in ("name", "message") if key in facts}
     return {**facts, "status": row.status.value, "products": json.loads(row.products or "[]")}
 
 

@@ -18,6 +18,7 @@ import click
 
 from runtime.commands.options import ALIASES
 from runtime.daemon.config import Config
+from runtime.daemon.item import shown
 from sarwater.command import Group, given, invoke, option, record_options, run
 from sarwater.errors import ConfigurationError, UsageError
 from sarwater.request import Limits, Request
@@ -103,17 +104,18 @@ def _start(file: Path | None, flags: Mapping[str, str]) -> Config:
     """The settings, once the log is set up. Raises ConfigurationError."""
     from runtime.daemon.config import load
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    if "JOURNAL_STREAM" in os.environ:
-        logging.getLogger().handlers[0].setFormatter(_JournalFormatter())
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+    format = "%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(levelname)s %(message)s"
+    logging.getLogger().handlers[0].setFormatter(_LineFormatter(format))
     return load(file, flags)
 
 
-class _JournalFormatter(logging.Formatter):
-    """The journal adds time and unit itself, and reads the level from a prefix."""
+class _LineFormatter(logging.Formatter):
+    """One line each, whatever a name holds. The journal adds the time itself and reads the level from a prefix."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return f"<{_LEVELS.get(record.levelno, 6)}>{record.getMessage()}"
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        prefix = f"<{_LEVELS.get(record.levelno, 6)}>" if "JOURNAL_STREAM" in os.environ else ""
+        return prefix + shown(super().formatMessage(record))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

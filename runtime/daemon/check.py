@@ -10,6 +10,7 @@ from pathlib import Path
 from runtime.daemon.config import Config
 from runtime.daemon.dispatcher import as_error
 from runtime.daemon.inbox import Candidate, Inbox, Kind
+from runtime.daemon.item import shown
 from runtime.daemon.pipe import PipeClosed
 from runtime.daemon.room import Room
 from runtime.daemon.worker_process import WorkerProcess
@@ -32,7 +33,7 @@ def report(config: Config) -> int:
     inbox.scan()
     print(f"inbox: {len(inbox.candidates)} names")
     for candidate in list(inbox.candidates.values())[:_SHOWN]:
-        print(f"  {candidate.name}: {_fate(inbox, candidate)}")
+        print(f"  {shown(candidate.name)}: {_fate(inbox, candidate)}")
     if len(inbox.candidates) > _SHOWN:
         print(f"  and {len(inbox.candidates) - _SHOWN} more")
     return 0
@@ -72,7 +73,7 @@ def _open_model(config: Config) -> dict[str, str]:
 def _fate(inbox: Inbox, candidate: Candidate) -> str:
     config = inbox.config
     if candidate.kind is Kind.IGNORED:
-        return inbox.why_ignored(candidate.name).partition(": ")[2]
+        return f"ignored; {candidate.why}"
     if candidate.complete:
         return "complete; would be claimed at once"
     if config.require_marker:

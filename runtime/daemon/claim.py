@@ -10,6 +10,7 @@ from runtime.daemon.commit import Commit
 from runtime.daemon.context import Context
 from runtime.daemon.inbox import Candidate, Inbox, Kind, now
 from runtime.daemon.inotify import Hints
+from runtime.daemon.item import ItemError
 from runtime.daemon.ledger import CLAIMED, WAITING, Status
 from runtime.daemon.scene import ClaimedScene
 from runtime.latency import LatencyRecord
@@ -27,8 +28,13 @@ class Claims:
         given_back = {row.name: row.fingerprint for row in self._ledger.rows(Status.SEEN)}
         self._inbox = Inbox(context.config, given_back)
         self._queue: list[tuple[int, int, str]] = []
-        self._denied: list[tuple[int, int, str]] = []
+        self._left: dict[tuple[int, int, str], str] = {}
+        """Complete scenes that stay in the inbox until the next scan, and why."""
+        self._told: dict[str, str] = {}
+        """What was said about them, which is said once."""
         self._scanned_s: float | None = None
+        self.short_of_room = ""
+        """Why the last scene for which there was no room was left in the inbox."""
 
     def look(self) -> None:
         """Follow the hints, look at what may have settled, scan when it is time. Raises OSError for a broken inbox."""
@@ -52,12 +58,6 @@ class Claims:
         return min(self.next_scan_s, self._inbox.next_look_s or self.next_scan_s)
 
     @property
-    def next_bytes(self) -> int:
-        """Size of the scene that would be claimed next."""
-        candidate = self._inbox.candidates.get(self._queue[0][2]) if self._queue else None
-        return candidate.fingerprint.size_bytes if candidate else 0
-
-    @property
     def waiting(self) -> bool:
         """Are there complete scenes?"""
         return bool(self._queue)
@@ -78,20 +78,35 @@ class Claims:
             candidate = self._inbox.candidates.get(entry[2])
             if candidate is None or candidate.job != entry[1] or not self._inbox.verify(candidate):
                 continue
+            if short := self._shortage(candidate):
+                self._leave(entry, short)
+                self.short_of_room = short
+                continue
             try:
                 self._context.folders.take(entry[1], candidate.name)
             except FileNotFoundError:
                 continue  # the next look tells the ledger
-            except PermissionError as error:
-                log.warning(
-                    "%s: cannot be claimed (%s); grant the daemon's user write permission on it",
-                    entry[2],
-                    error.strerror,
-                )
-                self._denied.append(entry)
+            except ItemError as error:
+                why = f"cannot be claimed ({error}); grant the daemon's user write permission on it"
+                self._leave(entry, why)
             else:
                 return self._claimed(candidate, entry[1])
         return None
+
+    def _shortage(self, candidate: Candidate) -> str:
+        """Why there is no room for its products; one that is over the limit makes none and needs none."""
+        config, size_bytes = self._context.config, candidate.fingerprint.size_bytes
+        if candidate.kind is Kind.SCENE and size_bytes > config.max_input_bytes:
+            return ""
+        return self._context.room.shortage(config.free_fraction, size_bytes)
+
+    def _leave(self, entry: tuple[int, int, str], why: str) -> None:
+        """In the inbox, until the next scan; those behind it go on."""
+        self._left[entry] = why
+        name = entry[2]
+        if self._told.get(name) != why:
+            log.warning("%s: %s", name, why)
+        self._told[name] = why
 
     def _claimed(self, candidate: Candidate, job: int) -> ClaimedScene:
         path = self._context.folders.secure(job, candidate.name)
@@ -103,7 +118,7 @@ class Claims:
             name=candidate.name,
             path=path,
             priority=candidate.priority,
-            fingerprint=candidate.fingerprint,
+            fingerprint=candidate.fingerprint.moved_to(path),
             found_by=candidate.found_by,
             moments={"first_seen": candidate.seen, "complete": candidate.complete, "claimed": now()},
             sha256=self._context.folders.sha256_beside(job, candidate.name),
@@ -113,9 +128,10 @@ class Claims:
         first = self._scanned_s is None
         self._inbox.scan()
         self._scanned_s = time.monotonic()
-        for entry in self._denied:
+        self.short_of_room = ""
+        for entry in self._left:
             heapq.heappush(self._queue, entry)
-        self._denied.clear()
+        self._left.clear()
         if first:
             gone = [row.id for row in self._ledger.rows(*WAITING) if row.name not in self._inbox.candidates]
             self._inbox.gone.extend(gone)
@@ -144,7 +160,8 @@ class Claims:
         job = self._ledger.seen(candidate.name, status, candidate.priority, candidate.fingerprint, candidate.found_by)
         candidate.job = None if ignored else job
         if ignored:
-            log.warning("%s", self._inbox.why_ignored(candidate.name))
+            quiet = (self._context.config.incoming / candidate.name).is_file()
+            log.log(logging.INFO if quiet else logging.WARNING, "%s: ignored; %s", candidate.name, candidate.why)
             self._context.metrics.ended(LatencyRecord(outcome="ignored"))
 
     def _known(self, candidate: Candidate) -> bool:
@@ -189,7 +206,7 @@ def take_over(context: Context, commit: Commit) -> list[ClaimedScene]:
             name=row.name,
             path=path,
             priority=row.priority,
-            fingerprint=row.fingerprint,
+            fingerprint=row.fingerprint.moved_to(path),
             found_by=row.found_by,
             moments={"claimed": now()},
             sha256=folders.sha256_beside(row.id, row.name),

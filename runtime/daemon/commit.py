@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from runtime.daemon.context import Context
 from runtime.daemon.fingerprint import fingerprint_of
 from runtime.daemon.inbox import now
+from runtime.daemon.item import ItemError, about, shown
 from runtime.daemon.ledger import Row, Status
 from runtime.daemon.scene import ClaimedScene
 from runtime.latency import LatencyRecord
@@ -104,14 +105,15 @@ class Commit:
         if scene.attempt:
             self._ledger.given_back(scene.job)
         if self._folders.give_back(scene.job, scene.name):
-            self._ledger.resighted(scene.job, Status.SEEN, scene.fingerprint)
+            found = scene.fingerprint.moved_to(self._folders.incoming / scene.name)
+            self._ledger.resighted(scene.job, Status.SEEN, found)
 
     def _quarantine(self, scene: ClaimedScene, reason: str, message: str) -> None:
         document = {
             "job": scene.job,
-            "name": scene.name,
+            "name": shown(scene.name),
             "reason": reason,
-            "message": message,
+            "message": shown(message),
             "attempts": scene.attempt,
             "time_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
@@ -128,7 +130,10 @@ class Commit:
     def _went_back(self, scene: ClaimedScene) -> tuple[bool, Retry | None]:
         """Did the input change under our hands? Then it is in the inbox again, or waits for another try."""
         try:
-            found = fingerprint_of(scene.path)
+            with about(scene.name):
+                found = fingerprint_of(scene.path)
+        except ItemError as error:
+            return True, self.transient(scene, "scene_changed", f"it cannot be looked at any more ({error})")
         except FileNotFoundError:
             self._ledger.ignored(scene.job, "vanished", "the input was taken away while it was worked on")
             log.error("%s: taken away while it was worked on; no mask", scene.name)

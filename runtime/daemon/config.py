@@ -57,8 +57,12 @@ class Config(Request):
     """A model that ships, by its name, or a model or engine file."""
     device: str = "auto"
     """Where inference runs; `auto` decides by the model file and never falls back from GPU to CPU."""
-    ignore: tuple[str, ...] = (".*", "*.tmp", "*.part", "*.filepart", "*.crdownload", "*~")
-    """Names that are still being written; a rename from one of them to another name completes a file."""
+    ignore: tuple[str, ...] = (
+        *(".*", "*~", "*.tmp", "*.temp", "*.part", "*.partial", "*.filepart", "*.crdownload", "*.opdownload"),
+        *("*.download", "*.!qB", "*.!ut", "*.aria2", "*.aria2__temp", "*.lftp-pget-status", "*.st"),
+    )
+    """Names that are still being written; a rename from one of them to another name completes a file. While `NAME.x`
+    lies beside NAME and `*.x` is one of these, NAME is left alone, too."""
     accept: tuple[str, ...] = ("*",)
     """Names of files to take for scenes; others stay in the inbox and count as ignored."""
     settle_s: float = Field(5.0, ge=0)

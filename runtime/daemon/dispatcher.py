@@ -36,6 +36,8 @@ class Dispatcher:
         self._worker = worker
         self._successor: tuple[WorkerProcess, Config] | None = None
         self._duplicate_of: tuple[Row, str] | None = None
+        self._committing: dict[str, str] = {}
+        """Name and key of the mask that is complete and not visible yet: its name is taken."""
         self._failed_starts = 0
         self._stopping = False
         self.scenes = {scene.job: scene for scene in scenes}
@@ -89,7 +91,8 @@ class Dispatcher:
         self.scenes[scene.job] = self.current = scene
         self._started_s = now_s
         with contextlib.suppress(PipeClosed):  # `hear` finds out how it died
-            self._worker.send(op="scene", scene=scene.to_dict(), out_dir=str(self._context.config.outgoing))
+            out_dir = str(self._context.config.outgoing)
+            self._worker.send(op="scene", scene=scene.to_dict(), out_dir=out_dir, committing=self._committing)
 
     def hear(self) -> bool:
         """Take in what the worker says; True where it just became ready. Raises what a refused model raises."""
@@ -136,10 +139,13 @@ class Dispatcher:
                 self._answer(message["key"], message["sha256"], message["mask"])
             case "staged" | "skipped" | "failed":
                 scene = self._taken_back()
+                staged = message.get("staged")
+                self._committing = {staged["names"][-1]: staged["mask_key"]} if staged else {}
                 if message.get("ends"):
                     self._renew_worker()
                 self.dispatch()  # the worker need not wait while this one is committed
                 self._keep(self._conclude(scene, message))
+                self._committing = {}
 
     def _answer(self, key: str, input_sha256: str, mask: str) -> None:
         """The key is known: is it another scene's already?"""

@@ -5,28 +5,67 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from runtime.daemon.item import ItemError, about
+
+_MAX_DEPTH = 32
+_MAX_ENTRIES = 10_000
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Of a folder: its inode, the sizes of its files, and the newest modification time of all it holds."""
+    """Of a folder: its inode, the sizes of its files, and the newest times of all it holds."""
 
     inode: int
     size_bytes: int
     mtime_ns: int
+    ctime_ns: int = 0
+    """Nobody can set it back, unlike `mtime_ns`."""
+    device: int = 0
+
+    def moved_to(self, path: Path) -> Fingerprint:
+        """The fingerprint at `path`, to which the item was moved: that changes `ctime_ns` and nothing else. Where
+        something else changed, or nothing can be seen, it stays what it was, and the next comparison tells."""
+        try:
+            with about(path.name):
+                found = fingerprint_of(path)
+        except (FileNotFoundError, ItemError):
+            return self
+        return found if replace(found, ctime_ns=self.ctime_ns, device=self.device) == self else self
 
 
 def fingerprint_of(path: Path) -> Fingerprint:
-    """Of the file or folder itself, never of what a link points to. Raises FileNotFoundError."""
+    """Of the file or folder itself, never of what a link points to.
+
+    Raises FileNotFoundError; OSError for what may not be looked at; ValueError for a folder that is no product: deeper
+    than 32 folders, or with more than 10,000 entries.
+    """
     status = path.lstat()
-    is_folder = stat.S_ISDIR(status.st_mode)
-    size_bytes, mtime_ns = 0 if is_folder else status.st_size, status.st_mtime_ns
-    for parent, folders, files in os.walk(path) if is_folder else ():
+    found = fingerprint_of_status(status)
+    if not stat.S_ISDIR(status.st_mode):
+        return found
+    size_bytes, mtime_ns, ctime_ns, entries = 0, found.mtime_ns, found.ctime_ns, 0
+    for parent, folders, files in os.walk(path, onerror=_refuse):
+        entries += len(folders) + len(files)
+        if os.path.relpath(parent, path).count(os.sep) >= _MAX_DEPTH:
+            raise ValueError(f"folders more than {_MAX_DEPTH} deep; expected one product")
+        if entries > _MAX_ENTRIES:
+            raise ValueError(f"more than {_MAX_ENTRIES:,} entries; expected one product")
         for name in folders + files:
             with contextlib.suppress(FileNotFoundError):
                 member = os.lstat(os.path.join(parent, name))
                 size_bytes += 0 if stat.S_ISDIR(member.st_mode) else member.st_size
-                mtime_ns = max(mtime_ns, member.st_mtime_ns)
-    return Fingerprint(status.st_ino, size_bytes, mtime_ns)
+                mtime_ns, ctime_ns = max(mtime_ns, member.st_mtime_ns), max(ctime_ns, member.st_ctime_ns)
+    return replace(found, size_bytes=size_bytes, mtime_ns=mtime_ns, ctime_ns=ctime_ns)
+
+
+def fingerprint_of_status(status: os.stat_result) -> Fingerprint:
+    """Of one file."""
+    return Fingerprint(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev)
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -27,7 +27,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from runtime.daemon.inbox import CHECKSUM, MARKER, Checksum
+from runtime.daemon.inbox import CHECKSUM, MARKER, Checksum, is_companion
+from runtime.daemon.item import ItemError, about
 from sarwater.atomic import fsync_folder, make_folder, replacing
 from sarwater.errors import ConfigurationError
 
@@ -112,7 +113,8 @@ class Folders:
         """Remove the probes that a power cut left; only for the one process that owns the folders."""
         for folder in (self.work, *(() if self.read_only_inbox else (self.incoming,))):
             for path in folder.glob(f"{_PROBE}*"):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # no probe of ours, though it is called like one
+                    path.unlink()
 
     def folder(self, job: int) -> Path:
         return self.work / f"{job:08d}"
@@ -134,14 +136,15 @@ class Folders:
     def take(self, job: int, name: str) -> None:
         """Move the scene out of the inbox.
 
-        Raises FileNotFoundError where it is gone and PermissionError where it may not be moved; then nothing has
-        changed, while whatever fails after this one rename leaves a scene that only `recover` can deal with.
+        Raises FileNotFoundError where it is gone and ItemError where it may not be moved; then nothing has changed,
+        while whatever fails after this one rename leaves a scene that only `recover` can deal with.
         """
         if self.read_only_inbox:
             return
         folder = self.folder(job)
         folder.mkdir(exist_ok=True)
-        os.rename(self.incoming / name, folder / input_name(name))
+        with about(name):
+            os.rename(self.incoming / name, folder / input_name(name))
 
     def secure(self, job: int, name: str) -> Path:
         """Make what `take` did last, and give the scene's place."""
@@ -156,19 +159,18 @@ class Folders:
         return folder / input_name(name)
 
     def give_back(self, job: int, name: str) -> bool:
-        """Put a claimed scene back into the inbox; False where its name is taken there by now."""
+        """Put a claimed scene back into the inbox; False where its name is taken there by now, or it may not go."""
         if self.read_only_inbox:
             return True
         held, there = self.folder(job) / input_name(name), self.incoming / name
         self._move_beside(name, self.folder(job), back=True)
         try:
-            if held.is_dir():
-                os.rename(held, there)  # refuses to replace anything but an empty folder
-            else:
-                os.link(held, there)  # refuses to replace anything
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise
+            with about(name):
+                if held.is_dir():
+                    os.rename(held, there)  # refuses to replace anything but an empty folder
+                else:
+                    os.link(held, there)  # refuses to replace anything
+        except ItemError:
             return False
         fsync_folder(self.incoming)
         held.unlink(missing_ok=True)
@@ -181,14 +183,31 @@ class Folders:
             return  # a read-only inbox
         held = self.folder(job) / input_name(name)
         if held.exists():
-            if remove:
-                shutil.rmtree(held) if held.is_dir() else held.unlink()
-            elif _same_file(held, self.done / name):
-                held.unlink()  # a power cut left the move half done
-            else:
-                os.rename(held, self.done_path(job, name))
-                fsync_folder(self.done)
+            try:
+                with about(name):
+                    self._remove(held) if remove else self._keep(held, job, name)
+            except ItemError as error:
+                self._set_aside(job, name, str(error))
+                return
         self.drop(self.folder(job))
+
+    def _remove(self, held: Path) -> None:
+        shutil.rmtree(held) if held.is_dir() else held.unlink()
+
+    def _keep(self, held: Path, job: int, name: str) -> None:
+        if _same_file(held, self.done / name):
+            held.unlink()  # a power cut left the move half done
+        else:
+            os.rename(held, self.done_path(job, name))
+            fsync_folder(self.done)
+
+    def _set_aside(self, job: int, name: str, why: str) -> None:
+        """What may be neither removed nor moved goes with the folder that it lies in, which is ours."""
+        there = self.done_path(job, f"{job:08d}")
+        log.warning("%s: published, but it cannot be moved or removed (%s); kept in %s", name, why, there)
+        os.rename(self.folder(job), there)
+        fsync_folder(self.done)
+        fsync_folder(self.work)
 
     def done_path(self, job: int, name: str) -> Path:
         """`done/NAME`, with the job number in it where that name was kept before."""
@@ -205,8 +224,9 @@ class Folders:
         os.rename(folder, there)
         fsync_folder(self.quarantine)
         fsync_folder(self.work)
-        with contextlib.suppress(FileNotFoundError):  # in a read-only inbox the scene stays where it is
-            os.rename(there / input_name(name), there / name)
+        if not os.path.lexists(there / name):  # it may be called as what lies there already
+            with contextlib.suppress(FileNotFoundError):  # in a read-only inbox the scene stays where it is
+                os.rename(there / input_name(name), there / name)
 
     def quarantined(self, job: int, name: str) -> Path | None:
         """The scene in quarantine, or None."""
@@ -255,9 +275,13 @@ class Folders:
             source, target = self.incoming / (name + suffix), folder / held_name
             if back:
                 source, target = target, source
-            if os.path.lexists(source):  # also False where such a name would be too long
+            if is_companion(source):
                 with contextlib.suppress(FileNotFoundError):  # its owner took it away just now
-                    os.rename(source, target)
+                    try:
+                        with about(name):
+                            os.rename(source, target)
+                    except ItemError as error:
+                        log.warning("%s: cannot be moved (%s); it stays in the inbox", source, error)
 
     def drop(self, folder: Path) -> None:
         """Remove a folder under work that holds no scene any more; one that does stays, with an OSError."""

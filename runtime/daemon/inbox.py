@@ -7,6 +7,9 @@ Complete means, in order of trust:
 3. inode, size and modification time stayed the same over two looks and the settle time on the monotonic clock.
 
 The third can be fooled by a writer that pauses, or that preallocates the file: only 1 and 2 exclude that.
+
+Nothing that is wrong with one name concerns another: what cannot be looked at is ignored, with its reason, and every
+scan looks at it again.
 """
 
 from __future__ import annotations
@@ -26,14 +29,24 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from runtime.daemon.config import Config
-from runtime.daemon.fingerprint import Fingerprint, fingerprint_of
+from runtime.daemon.fingerprint import Fingerprint, fingerprint_of, fingerprint_of_status
 from runtime.daemon.inotify import Hint
+from runtime.daemon.item import ItemError, about
 from runtime.latency import Moment
 from sarwater.errors import SceneError
 from sarwater.scenes.readers import find_reader, reader_of
 
 MARKER = ".done"
 CHECKSUM = ".sha256"
+_COMPANIONS = (MARKER, CHECKSUM)
+_MAX_COMPANION_BYTES = 64 << 10
+_HEAD_BYTES = 512
+_SCENE_SUFFIXES = (".tif", ".tiff", ".h5", ".hdf5", ".he5")
+"""A file so named is a scene whatever it holds: a broken one is worth an alarm."""
+_UPLOADING = re.compile(
+    rf".*(?i:{'|'.join(map(re.escape, _SCENE_SUFFIXES))})\.(?!sha\d)(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{{6,8}}", re.DOTALL
+)
+"""A scene's name, a dot and random characters: what aws, mktemp and others call a file until it is whole."""
 
 
 class Kind(Enum):
@@ -41,7 +54,7 @@ class Kind(Enum):
     FOLDER = "folder"
     """A folder that a reader knows, complete or not."""
     IGNORED = "ignored"
-    """Nothing that a daemon should open: a link, FIFO, device, folder of no kind, or a name outside of `accept`."""
+    """Nothing that a daemon should open: a link, FIFO, device, folder of no kind, text, a name outside of `accept`."""
 
 
 @dataclass
@@ -63,6 +76,8 @@ class Candidate:
     """All of it is there; only time has to show that it stays as it is."""
     lack: tuple[str, ...] = ()
     """What its reader misses."""
+    why: str = ""
+    """It is ignored."""
     job: int | None = None
     priority: int = 0
 
@@ -78,7 +93,7 @@ class Checksum:
     def parse(cls, text: str) -> Checksum | None:
         """Of `<sha256>  <name>` or `{"sha256": ..., "size": ...}`; None where it is neither (perhaps half written)."""
         size = None
-        with contextlib.suppress(ValueError, AttributeError):
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
             document = json.loads(text)
             text, size = str(document.get("sha256")), document.get("size")
         digest = text.split()[0].lower().lstrip("\\") if text.split() else ""
@@ -89,11 +104,29 @@ class Checksum:
     @classmethod
     def read(cls, path: Path) -> Checksum | None:
         """None where there is none, or none that makes sense yet."""
+        if not is_companion(path):
+            return None
         try:
-            with path.open(encoding="utf-8", errors="replace") as file:
-                return cls.parse(file.read(4096))
+            return cls.parse(_head(path, _MAX_COMPANION_BYTES).decode(errors="replace"))
         except OSError:
             return None
+
+
+def is_companion(path: Path) -> bool:
+    """Can it be a marker or a checksum, and be moved like one: a small regular file that is no scene itself?"""
+    try:
+        status = path.lstat()
+    except OSError:  # also for a name too long
+        return False
+    small = stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_COMPANION_BYTES
+    return small and find_reader(path) is None
+
+
+def _head(path: Path, size_bytes: int) -> bytes:
+    """The first bytes of a regular file, never waiting for a pipe that took its place. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as file:
+        return file.read(size_bytes) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 @dataclass
@@ -128,11 +161,13 @@ class Inbox:
         for hint in hints:
             if hint.name is None:
                 whole = False
-            elif hint.name.endswith((MARKER, CHECKSUM)):
-                self._look(os.path.splitext(hint.name)[0], "event", arrived=False)
             else:
-                arrived = hint.renamed_from is not None and (not hint.renamed_from or self._ignored(hint.renamed_from))
+                arrived = hint.renamed_from is not None and (
+                    not hint.renamed_from or self._unfinished(hint.renamed_from)
+                )
                 self._look(hint.name, "event", arrived)
+                if hint.name.endswith(_COMPANIONS):
+                    self._look(_scene_of(hint.name), "event", arrived=False)
         return whole
 
     def due(self) -> None:
@@ -165,14 +200,31 @@ class Inbox:
     def _ignored(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self.config.ignore)
 
+    def _unfinished(self, name: str) -> bool:
+        """Is it a name under which an upload is written, to be renamed once it is whole?"""
+        return self._ignored(name) or _UPLOADING.fullmatch(name) is not None
+
     def _look(self, name: str, by: str, arrived: bool) -> None:
-        if self._ignored(name) or name.endswith((MARKER, CHECKSUM)):
-            return
-        try:
-            kind, fingerprint = self._examine(name)
-        except FileNotFoundError:
+        """The one place that looks at a name: whatever is wrong with it sets this name aside, and no other."""
+        if self._ignored(name) or self._is_companion(name):
             self._lose(name)
             return
+        try:
+            with about(name):
+                candidate = self._note(name, by, *self._examine(name))
+                if candidate.complete is None and candidate.kind is not Kind.IGNORED:
+                    self._judge(candidate, arrived)
+        except FileNotFoundError:
+            self._lose(name)
+        except ItemError as error:
+            self._note(name, by, Kind.IGNORED, self._at_least(name), f"it cannot be looked at ({error})")
+
+    def _is_companion(self, name: str) -> bool:
+        """Is it the marker or the checksum of something that is here?"""
+        scene = self.config.incoming / _scene_of(name)
+        return name.endswith(_COMPANIONS) and os.path.lexists(scene) and is_companion(self.config.incoming / name)
+
+    def _note(self, name: str, by: str, kind: Kind, fingerprint: Fingerprint, why: str) -> Candidate:
         candidate = self.candidates.get(name)
         if candidate is None:
             candidate = Candidate(name, kind, fingerprint, by, now(), priority=self._priority(name))
@@ -181,8 +233,8 @@ class Inbox:
             self.fresh.append(candidate)
         else:
             self._compare(candidate, kind, fingerprint)
-        if candidate.complete is None and kind is not Kind.IGNORED:
-            self._judge(candidate, arrived)
+        candidate.why = why
+        return candidate
 
     def _compare(self, candidate: Candidate, kind: Kind, fingerprint: Fingerprint) -> None:
         candidate.looks += 1
@@ -199,6 +251,10 @@ class Inbox:
 
     def _judge(self, candidate: Candidate, arrived: bool) -> None:
         """Mark the candidate complete, or set the time of the next look."""
+        if self._is_written_to(candidate.name):
+            candidate.settling = False
+            heapq.heappush(self._due, (time.monotonic() + self.config.scan_s, candidate.name))
+            return
         if candidate.kind is Kind.FOLDER and not self._members_there(candidate):
             return
         settled_s = candidate.unchanged_since_s + self.config.settle_s
@@ -215,8 +271,13 @@ class Inbox:
             candidate.settling = True
             heapq.heappush(self._due, (settled_s, candidate.name))
 
+    def _is_written_to(self, name: str) -> bool:
+        """Does the control file of an upload lie beside it, as `NAME.aria2` or `NAME.part`?"""
+        suffixes = (pattern[1:] for pattern in self.config.ignore if re.fullmatch(r"\*\.[^*?\[]+", pattern))
+        return any(os.path.lexists(self.config.incoming / (name + suffix)) for suffix in suffixes)
+
     def _marked(self, candidate: Candidate) -> bool:
-        if os.path.lexists(self.config.incoming / (candidate.name + MARKER)):  # also False for a name too long
+        if is_companion(self.config.incoming / (candidate.name + MARKER)):
             return True
         checksum = Checksum.read(self.config.incoming / (candidate.name + CHECKSUM))
         return checksum is not None and checksum.size_bytes in (None, candidate.fingerprint.size_bytes)
@@ -238,29 +299,32 @@ class Inbox:
         heapq.heappush(self._due, (min(deadline_s, time.monotonic() + self.config.scan_s), candidate.name))
         return False
 
-    def _examine(self, name: str) -> tuple[Kind, Fingerprint]:
+    def _examine(self, name: str) -> tuple[Kind, Fingerprint, str]:
+        """What it is, and why it is ignored where it is."""
         path = self.config.incoming / name
         status = path.lstat()
-        fingerprint = Fingerprint(status.st_ino, status.st_size, status.st_mtime_ns)
-        if stat.S_ISREG(status.st_mode) and any(fnmatchcase(name, pattern) for pattern in self.config.accept):
-            return Kind.SCENE, fingerprint
-        if stat.S_ISDIR(status.st_mode) and find_reader(path) is not None:
-            return Kind.FOLDER, fingerprint_of(path)
-        return Kind.IGNORED, fingerprint
+        fingerprint = fingerprint_of_status(status)
+        if stat.S_ISDIR(status.st_mode):
+            if find_reader(path) is not None:
+                return Kind.FOLDER, fingerprint_of(path), ""
+            return Kind.IGNORED, fingerprint, f"{_why_no_scene(path)}; every scan looks at it again"
+        if not stat.S_ISREG(status.st_mode):
+            why = "a link or a special file, expected a regular file or a folder"
+        elif _UPLOADING.fullmatch(name):
+            why = "named as an upload that is not whole yet; it is looked at again under its final name"
+        elif not any(fnmatchcase(name, pattern) for pattern in self.config.accept):
+            why = f"its name is none that the setting `accept` takes: {', '.join(self.config.accept)}"
+        elif _is_text(path):
+            why = "a text file, no scene"
+        else:
+            return Kind.SCENE, fingerprint, ""
+        return Kind.IGNORED, fingerprint, why
 
-    def why_ignored(self, name: str) -> str:
-        """In one line, with what was looked for."""
-        path = self.config.incoming / name
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            return f"{name}: ignored; a link or a special file, expected a regular file or a folder"
-        if path.is_file():
-            return f"{name}: ignored; its name is none that the setting `accept` takes: {', '.join(self.config.accept)}"
+    def _at_least(self, name: str) -> Fingerprint:
         try:
-            reader_of(path)
-        except SceneError as error:
-            why = str(error).removeprefix(f"{name}: ")
-            return f"{name}: ignored; {why}; every scan looks at it again"
-        return f"{name}: ignored; it changed meanwhile"
+            return fingerprint_of_status((self.config.incoming / name).lstat())
+        except (OSError, ValueError):
+            return Fingerprint(0, 0, 0)
 
     def _priority(self, name: str) -> int:
         return next((rule.priority for rule in self.config.priority if fnmatchcase(name, rule.glob)), 0)
@@ -269,3 +333,26 @@ class Inbox:
 def now() -> Moment:
     utc = datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="milliseconds")
     return Moment(utc.replace("+00:00", "Z"), time.monotonic())
+
+
+def _scene_of(companion: str) -> str:
+    return os.path.splitext(companion)[0]
+
+
+def _is_text(path: Path) -> bool:
+    """Notes, listings, checksums: no alarm. A file that is called as scenes are, or may not be read, is none."""
+    if path.suffix.lower() in _SCENE_SUFFIXES:
+        return False
+    try:
+        head = _head(path, _HEAD_BYTES)
+    except PermissionError:
+        return False
+    return not any(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in head) and find_reader(path) is None
+
+
+def _why_no_scene(folder: Path) -> str:
+    try:
+        reader_of(folder)
+    except SceneError as error:
+        return str(error).removeprefix(f"{folder.name}: ")
+    return "it changed meanwhile"

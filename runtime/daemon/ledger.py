@@ -1,6 +1,6 @@
 """The ledger: one row per scene in SQLite, written before and after everything that must survive a power cut.
 
-A scene's number in it, `id`, is what every other part calls its job.
+A scene's number in it, `id`, is what every other part calls its job. Names are the bytes of the file system, as TEXT.
 
     SEEN ─────┐       ┌──────────────────────────┐
     SETTLING ─┴▶ CLAIMED ─▶ VALIDATED ─▶ RUNNING ─┴▶ RETRY_WAIT
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -30,7 +31,11 @@ from runtime.daemon.fingerprint import Fingerprint
 from sarwater.errors import ConfigurationError
 
 FILE_NAME = "ledger.sqlite"
-_VERSION = 2
+_VERSION = 3
+
+
+_TEXT = "CAST(? AS TEXT)"
+"""For a value that is given as bytes: SQLite keeps and compares them as they are."""
 
 
 class Status(str, Enum):
@@ -73,7 +78,9 @@ CREATE TABLE jobs (
     products        TEXT,
     seen_utc        TEXT    NOT NULL,
     claimed_utc     TEXT,
-    finished_utc    TEXT
+    finished_utc    TEXT,
+    ctime_ns        INTEGER NOT NULL DEFAULT 0,
+    device          INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE UNIQUE INDEX one_wait_per_name ON jobs (name) WHERE status IN ('SEEN', 'SETTLING');
 CREATE INDEX by_status ON jobs (status);
@@ -82,14 +89,22 @@ CREATE INDEX by_mask ON jobs (mask) WHERE products IS NOT NULL;
 CREATE TABLE folders (name TEXT PRIMARY KEY, path TEXT NOT NULL) STRICT;
 PRAGMA user_version = {_VERSION};
 """
+_FROM_VERSION_2 = f"""
+ALTER TABLE jobs ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN device INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = {_VERSION};
+"""
 _FROM_VERSION_1 = f"""
 ALTER TABLE jobs RENAME COLUMN state TO status;
 DROP INDEX by_state;
 CREATE INDEX by_status ON jobs (status);
-PRAGMA user_version = {_VERSION};
-"""
-_VIEW_OF_VERSION_1 = "CREATE TEMP VIEW jobs AS SELECT *, state AS status FROM main.jobs"
-"""For those who only look: it stays as it is until a daemon takes it over."""
+{_FROM_VERSION_2.lstrip()}"""
+_STEPS = {0: _SCHEMA, 1: _FROM_VERSION_1, 2: _FROM_VERSION_2}
+_VIEWS = {
+    1: "CREATE TEMP VIEW jobs AS SELECT *, state AS status, 0 AS ctime_ns, 0 AS device FROM main.jobs",
+    2: "CREATE TEMP VIEW jobs AS SELECT *, 0 AS ctime_ns, 0 AS device FROM main.jobs",
+}
+"""Of earlier versions, for those who only look: they stay as they are until a daemon takes them over."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +137,13 @@ class Row:
     seen_utc: str
     claimed_utc: str | None
     finished_utc: str | None
+    ctime_ns: int
+    device: int
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Of the input when it was last looked at."""
-        return Fingerprint(self.inode, self.size_bytes, self.mtime_ns)
+        return Fingerprint(self.inode, self.size_bytes, self.mtime_ns, self.ctime_ns, self.device)
 
     @property
     def interruptions(self) -> int:
@@ -146,11 +163,14 @@ class Ledger:
         self._db = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=30
         )
+        self._db.text_factory = os.fsdecode
         try:
             self._db.execute("PRAGMA foreign_keys = ON")
             if not read_only:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
+            if not read_only and (verdict := self.check()) != "ok":
+                raise sqlite3.DatabaseError(verdict.splitlines()[0])
             if self._version > _VERSION:
                 raise ConfigurationError(
                     f"{path}: ledger of version {self._version}, expected {_VERSION} at most; run the sarwater that "
@@ -160,14 +180,12 @@ class Ledger:
                 self._make_or_take_over()
             elif self._version == 0:
                 raise ConfigurationError(f"{path}: empty; start the daemon, which fills it once there is room")
-            elif self._version == 1:
-                self._db.execute(_VIEW_OF_VERSION_1)
+            elif self._version in _VIEWS:
+                self._db.execute(_VIEWS[self._version])
         except BaseException as error:
             self._db.close()
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-                raise ConfigurationError(
-                    f"{path}: not a sound ledger ({error}); move it away and start again"
-                ) from error
+            if is_damage(error):
+                raise ConfigurationError(damaged(path, error)) from error
             raise
 
     @property
@@ -176,8 +194,7 @@ class Ledger:
 
     def _make_or_take_over(self) -> None:
         with self.transaction():  # within which nobody else does
-            steps = {0: _SCHEMA, 1: _FROM_VERSION_1}.get(self._version, "")
-            for statement in steps.split(";\n"):
+            for statement in _STEPS.get(self._version, "").split(";\n"):
                 self._db.execute(statement)
 
     def row(self, job: int) -> Row | None:
@@ -188,8 +205,11 @@ class Ledger:
         where = f"WHERE status IN ({','.join('?' * len(statuses))})" if statuses else ""
         return list(self._select(f"{where} ORDER BY priority DESC, id", *statuses))
 
-    def newest(self, name: str) -> Row | None:
-        return next(self._select("WHERE name = ? ORDER BY id DESC LIMIT 1", name), None)
+    def newest(self, name: str, *statuses: Status) -> Row | None:
+        """The last row of that name, in one of `statuses` where any is given."""
+        among = f"AND status IN ({','.join('?' * len(statuses))})" if statuses else ""
+        tail = f"WHERE name = {_TEXT} {among} ORDER BY id DESC LIMIT 1"
+        return next(self._select(tail, os.fsencode(name), *statuses), None)
 
     def holder(self, key: str) -> Row | None:
         """The row that has this mask key."""
@@ -225,7 +245,9 @@ class Ledger:
         """For those who find the ledger alone: `incoming` and `outgoing`."""
         with self.transaction():
             for name, path in folders.items():
-                self._db.execute("INSERT OR REPLACE INTO folders VALUES (?, ?)", (name, str(path.absolute())))
+                self._db.execute(
+                    f"INSERT OR REPLACE INTO folders VALUES (?, {_TEXT})", (name, os.fsencode(path.absolute()))
+                )
 
     def seen(self, name: str, status: Status, priority: int, fingerprint: Fingerprint, found_by: str) -> int:
         """A new scene; returns its job, the ledger's number of it."""
@@ -323,9 +345,9 @@ class Ledger:
         )  # fmt: skip
 
     def _insert(self, conflict: str = "ABORT", **columns: Any) -> int:
-        marks = ", ".join(f":{name}" for name in columns)
+        marks = ", ".join(map(_mark, columns.values()))
         sql = f"INSERT OR {conflict} INTO jobs ({', '.join(columns)}) VALUES ({marks})"
-        return int(self._db.execute(sql, columns).lastrowid or 0)
+        return int(self._db.execute(sql, [*map(_bound, columns.values())]).lastrowid or 0)
 
     def _select(self, tail: str, *values: Any) -> Iterator[Row]:
         columns = ", ".join(Row.__dataclass_fields__)
@@ -335,10 +357,10 @@ class Ledger:
 
     def _update(self, job: int, expected: tuple[Status, ...], **columns: Any) -> None:
         """Change a row that must be in one of `expected`; anything else is a bug, or a second writer."""
-        assignments = ", ".join(f"{name} = ?" for name in columns)
+        assignments = ", ".join(f"{name} = {_mark(value)}" for name, value in columns.items())
         marks = ",".join("?" * len(expected))
         sql = f"UPDATE jobs SET {assignments} WHERE id = ? AND status IN ({marks})"
-        if self._db.execute(sql, (*columns.values(), job, *expected)).rowcount != 1:
+        if self._db.execute(sql, (*map(_bound, columns.values()), job, *expected)).rowcount != 1:
             row = self.row(job)
             raise AssertionError(f"job {job} is {row and row.status}, expected one of {[s.value for s in expected]}")
 
@@ -364,6 +386,30 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def is_damage(error: BaseException) -> bool:
+    """Does SQLite say that the file is broken, rather than that it cannot be used now?"""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, (sqlite3.OperationalError, sqlite3.IntegrityError)
+    )
+
+
+def damaged(path: Path, error: BaseException) -> str:
+    """What happened, and how to go on: masks, inputs and quarantine are whole without a ledger."""
+    return (
+        f"{path}: not a sound ledger ({error}); move {path.name}* away and start again: visible masks count as "
+        "published, and claimed scenes return to the inbox"
+    )
+
+
+def _mark(value: object) -> str:
+    return _TEXT if isinstance(value, str) else "?"
+
+
+def _bound(value: object) -> object:
+    """Text as the bytes that it is, for `_TEXT`: a name need not be UTF-8."""
+    return os.fsencode(value) if isinstance(value, str) else value
 
 
 def _utc() -> str:

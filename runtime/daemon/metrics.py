@@ -24,6 +24,7 @@ from prometheus_client import (
     write_to_textfile,
 )
 
+from runtime.daemon.item import shown
 from runtime.daemon.ledger import Status
 from runtime.latency import LatencyRecord
 from sarwater import __version__
@@ -106,7 +107,7 @@ class Metrics:
         for folder in folders:
             with suppress(OSError):
                 status = os.statvfs(folder)
-                self._disk_free.labels(str(folder)).set(status.f_bavail * status.f_frsize)
+                self._disk_free.labels(shown(str(folder))).set(status.f_bavail * status.f_frsize)
 
     def progressed(self) -> None:
         self._progress.set_to_current_time()

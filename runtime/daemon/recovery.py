@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
 from runtime.daemon.folders import REASON, Folders, same_bytes
+from runtime.daemon.item import ItemError, about
 from runtime.daemon.ledger import CLAIMED, WAITING, Ledger, Row, Status
 from runtime.products.publish import mask_key_of, tags_of
 from sarwater.atomic import fsync_folder
@@ -20,6 +22,8 @@ from sarwater.identity import mask_name
 from sarwater.tags import INPUT_TAG, MASK_KEY_TAG
 
 log = logging.getLogger("sarwater.watch")
+
+_JOB = re.compile(r"[0-9]{1,18}")
 
 
 def recover(ledger: Ledger, folders: Folders, remove_done: bool, no_space: bool = False) -> None:
@@ -34,15 +38,23 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, no_space: bool 
     for row in ledger.rows(*WAITING):
         _recover_waiting(ledger, folders, row)
     for folder in sorted(folders.work.iterdir()):
-        job = int(folder.name) if folder.name.isdigit() else -1
-        owner = ledger.row(job)
-        if owner is None or owner.status in WAITING:
-            _return_orphan(folders, folder)
-        elif owner.status in (Status.PUBLISHED, Status.DUPLICATE, Status.IGNORED):
-            # The ledger knew, but the input had not been moved yet.
-            folders.retire(owner.id, owner.name, remove_done)
-        elif owner.status is Status.QUARANTINED:
-            _forget_twin(folders, owner)
+        try:
+            with about(folder.name):
+                _settle(ledger, folders, folder, remove_done)
+        except ItemError as error:
+            log.error("%s: cannot be cleared (%s); left as it is, for the next start or for you", folder, error)
+
+
+def _settle(ledger: Ledger, folders: Folders, folder: Path, remove_done: bool) -> None:
+    """A folder under work, by what the ledger says of its job."""
+    owner = ledger.row(int(folder.name) if _JOB.fullmatch(folder.name) else -1)
+    if owner is None or owner.status in WAITING:
+        _return_orphan(folders, folder)
+    elif owner.status in (Status.PUBLISHED, Status.DUPLICATE, Status.IGNORED):
+        # The ledger knew, but the input had not been moved yet.
+        folders.retire(owner.id, owner.name, remove_done)
+    elif owner.status is Status.QUARANTINED:
+        _forget_twin(folders, owner)
 
 
 def _adopt_masks(ledger: Ledger, folders: Folders) -> None:
@@ -71,8 +83,7 @@ def _recover_claimed(ledger: Ledger, folders: Folders, row: Row, no_space: bool)
         ledger.published(row.id, [str(row.mask)])
         return
     if (folders.quarantine_folder(row.id) / REASON).is_file():
-        reason = json.loads((folders.quarantine_folder(row.id) / REASON).read_text(encoding="utf-8"))
-        ledger.quarantined(row.id, reason["reason"], reason["message"])
+        ledger.quarantined(row.id, *reason_in(folders.quarantine_folder(row.id)))
         return
     if no_space and row.interruptions > 0:
         ledger.given_back(row.id)
@@ -80,10 +91,19 @@ def _recover_claimed(ledger: Ledger, folders: Folders, row: Row, no_space: bool)
         _keep_one(folders, held, row.name)
         ledger.recovered(row.id)
     elif inbox.exists() and inbox.lstat().st_ino == row.inode:
-        ledger.resighted(row.id, Status.SEEN, row.fingerprint)
+        ledger.resighted(row.id, Status.SEEN, row.fingerprint.moved_to(inbox))
     else:
         log.error("%s: claimed as job %d, but gone from %s; somebody took it", row.name, row.id, folders.work)
         ledger.ignored(row.id, "vanished", "the claimed input was taken away while no daemon ran")
+
+
+def reason_in(folder: Path) -> tuple[str, str]:
+    """Reason and message of a folder in quarantine."""
+    try:
+        document = json.loads((folder / REASON).read_text(encoding="utf-8"))
+        return str(document["reason"]), str(document["message"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "unknown", f"its {REASON} cannot be read"
 
 
 def _recover_waiting(ledger: Ledger, folders: Folders, row: Row) -> None:

@@ -27,7 +27,9 @@ class Room:
         if self._refused:
             refusal = refuses_files(self._outgoing)
             self._refused = refusal is not None
-        self.paused = _why(refusal) if self._refused and refusal else self._shortage(free_fraction, output_bytes)
+        needed_more = _HYSTERESIS if self.paused else 1
+        short = self.shortage(free_fraction, output_bytes, needed_more)
+        self.paused = _why(refusal) if self._refused and refusal else short
         return self.paused
 
     def refuses(self) -> bool:
@@ -42,12 +44,13 @@ class Room:
         self.paused = _why(refusal) if refusal else self.paused
         return self._refused
 
-    def _shortage(self, free_fraction: float, output_bytes: int) -> str:
+    def shortage(self, free_fraction: float, output_bytes: int, factor: float = 1) -> str:
+        """As `check`, for one scene: nothing pauses. Empty where there is room, `factor` times."""
         for folder in self._folders:
             status = os.statvfs(folder)
             free = status.f_bavail * status.f_frsize
             needed = max(free_fraction * status.f_blocks * status.f_frsize, 2 * output_bytes)
-            needed *= _HYSTERESIS if self.paused else 1
+            needed *= factor
             if free < needed:
                 return f"{folder}: {free / 1e6:,.1f} MB free, {needed / 1e6:,.1f} MB needed"
             if status.f_files > 0 and status.f_favail < _FREE_INODES:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.daemon.fingerprint import Fingerprint
+from runtime.daemon.item import shown
 from runtime.latency import LatencyRecord, Moment
 
 
@@ -40,7 +41,7 @@ class ClaimedScene:
         """What is known of it so far."""
         record = LatencyRecord(
             job=str(self.job),
-            input=self.name,
+            input=shown(self.name),
             input_bytes=self.fingerprint.size_bytes,
             found=self.found_by,
             attempts=self.attempt,

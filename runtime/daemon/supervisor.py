@@ -23,7 +23,8 @@ from runtime.daemon.context import Context
 from runtime.daemon.dispatcher import Dispatcher
 from runtime.daemon.folders import Folders, Lock
 from runtime.daemon.inotify import Hints
-from runtime.daemon.ledger import FILE_NAME, Ledger
+from runtime.daemon.item import shown
+from runtime.daemon.ledger import FILE_NAME, Ledger, damaged, is_damage
 from runtime.daemon.metrics import Metrics
 from runtime.daemon.notify import Systemd
 from runtime.daemon.recovery import recover
@@ -78,7 +79,9 @@ class Supervisor:
                 try:
                     self._session()
                     return
-                except (OSError, sqlite3.OperationalError) as error:
+                except (OSError, sqlite3.DatabaseError) as error:
+                    if is_damage(error):
+                        raise ConfigurationError(damaged(self._config.state / FILE_NAME, error)) from error
                     # Never retried in place: after a failed fsync the kernel may have dropped the data it was about.
                     if self._once or not self._is_full(error):
                         raise OutputError(f"{_where(error)}; the daemon ends, the next one recovers") from error
@@ -94,7 +97,7 @@ class Supervisor:
             self._dispatcher.stop()
             self._report(time.monotonic())
             if self._once and (quarantine := self._commit.quarantine):
-                names = ", ".join(f"{name} ({reason})" for name, reason in list(quarantine.items())[:_NAMED])
+                names = ", ".join(f"{shown(name)} ({reason})" for name, reason in list(quarantine.items())[:_NAMED])
                 more = f" and {len(quarantine) - _NAMED} more" if len(quarantine) > _NAMED else ""
                 state = self._config.state
                 raise SceneError(
@@ -132,14 +135,16 @@ class Supervisor:
             return self._stopping
         if not self._dispatcher.ready or self._dispatcher.scenes or self._claims.waiting or self._claims.may_settle():
             return False
+        if short := self._claims.short_of_room:
+            raise OutputError(f"{short}; the scenes are kept: free space or fix permissions, then run again")
         for name, lack in self._claims.unsettled().items():
             log.warning("%s: not complete yet%s; left in the inbox", name, f" (without {lack})" if lack else "")
         return True
 
-    def _is_full(self, error: OSError | sqlite3.OperationalError) -> bool:
+    def _is_full(self, error: OSError | sqlite3.DatabaseError) -> bool:
         return is_no_space(error) or is_no_space(refuses_files(self._config.state))
 
-    def _await_space(self, error: OSError | sqlite3.OperationalError) -> None:
+    def _await_space(self, error: OSError | sqlite3.DatabaseError) -> None:
         self._was_full = True
         log.warning("paused: %s; waiting for space", _where(error))
         while not self._stopping and is_no_space(refuses_files(self._config.state)):
@@ -173,9 +178,7 @@ class Supervisor:
         self._show_life()
 
     def _check_room(self) -> None:
-        before, self._paused = self._paused, self._context.room.check(
-            self._context.config.free_fraction, self._claims.next_bytes
-        )  # fmt: skip
+        before, self._paused = self._paused, self._context.room.check(self._context.config.free_fraction, 0)
         if self._paused and self._once:
             raise OutputError(f"{self._paused}; the scenes are kept: free space or fix permissions, then run again")
         if self._paused and not before:
@@ -247,7 +250,7 @@ class Supervisor:
             log.info("new settings are in force")
 
 
-def _where(error: OSError | sqlite3.OperationalError) -> str:
+def _where(error: OSError | sqlite3.DatabaseError) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or 'state or outgoing folder'}: {error.strerror}"
     return f"ledger: {error}"

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.daemon.item import shown
 from runtime.daemon.pipe import Message, Pipe, PipeClosed
 from runtime.daemon.scene import ClaimedScene
 from sarwater.errors import (
@@ -91,7 +92,7 @@ def _serve(pipe: Pipe) -> None:
             if message["op"] == "stop":
                 return
             scene = ClaimedScene.from_dict(message["scene"])
-            _Attempt(pipe, backend, request, scene, Path(message["out_dir"])).run()
+            _Attempt(pipe, backend, request, scene, Path(message["out_dir"]), message["committing"]).run()
 
 
 def _open(message: Message) -> tuple[Backend, Request]:
@@ -129,12 +130,24 @@ def _golden_tile(backend: Backend) -> None:
 class _Attempt:
     """The worker's work on one scene."""
 
-    def __init__(self, pipe: Pipe, backend: Backend, request: Request, scene: ClaimedScene, out_dir: Path) -> None:
+    def __init__(
+        self,
+        pipe: Pipe,
+        backend: Backend,
+        request: Request,
+        scene: ClaimedScene,
+        out_dir: Path,
+        committing: dict[str, str],
+    ) -> None:
         self._pipe = pipe
         self._backend = backend
         self._request = request
         self._scene = scene
+        self._name = shown(scene.name)
+        """For readers, products and messages: the bytes of the name itself are the ledger's."""
         self._out_dir = out_dir
+        self._committing = committing
+        """Name and key of the mask that becomes visible meanwhile."""
         self._told_s = 0.0
 
     def run(self) -> None:
@@ -171,7 +184,8 @@ class _Attempt:
         key = mask_key(digest, self._backend.model_sha256, self._request)
         stem = stem_of(self._scene.name)
         visible = self._out_dir / mask_name(stem)
-        if visible.exists() and mask_key_of(visible) != key:
+        holder = self._committing.get(visible.name) or (mask_key_of(visible) if visible.exists() else key)
+        if holder != key:
             stem = f"{stem}-{key[:8]}"  # the same name with other bytes: both masks stay
         attempt = self
 
@@ -189,7 +203,7 @@ class _Attempt:
             clock=Clock(),
             progress=self._progress,
             input_sha256=digest,
-            name=self._scene.name,
+            name=self._name,
             stem=stem,
             record=self._scene.record(),
         )
@@ -207,10 +221,12 @@ class _Attempt:
     def _hash(self) -> str:
         from sarwater.identity import input_sha256
         from sarwater.scenes.readers import members
+        from sarwater.scenes.readers.base import Source, check_members
 
         scene = self._scene
-        files = members(scene.path, scene.name)
-        digest = input_sha256(scene.path, files, lambda: self._progress(0, 0), scene.name)
+        files = members(scene.path, self._name)
+        check_members(Source(scene.path, self._name, self._request), files)  # before every byte is read to hash it
+        digest = input_sha256(scene.path, files, lambda: self._progress(0, 0), self._name)
         if scene.sha256 not in (None, digest):
             raise _ChecksumMismatch(
                 f"sha256 is {digest[:12]}…, but its checksum says {str(scene.sha256)[:12]}…; send it again"
@@ -230,8 +246,8 @@ class _Attempt:
     def _fail(self, kind: str, reason: str, error: BaseException, ends: bool = False) -> None:
         """`ends`: this worker takes no further scene."""
         text = str(error) or type(error).__name__
-        text = text.removeprefix(f"{self._scene.name}: ")  # whoever reports it says the name anyway
-        text = text.replace(str(self._scene.path.absolute()), self._scene.name)  # GDAL's own words
+        text = text.removeprefix(f"{self._name}: ")  # whoever reports it says the name anyway
+        text = text.replace(str(self._scene.path.absolute()), self._name)  # GDAL's own words
         gpu = type(error.__cause__ or error).__name__ if isinstance(error, DeviceLost) else ""
         self._pipe.send(event="failed", kind=kind, reason=reason, message=text, errno=_errno(error), gpu=gpu, ends=ends)
 

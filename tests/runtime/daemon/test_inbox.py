@@ -224,9 +224,10 @@ def test_what_is_ignored_says_why_and_what_was_looked_for(tmp_path: Path) -> Non
     (tmp_path / "incoming/folder").mkdir()
     (tmp_path / "incoming/notes.txt").write_text("hello")
     (tmp_path / "incoming/link.tif").symlink_to("/etc/hostname")
-    assert "looked for: Sentinel-1 SAFE folder: a folder named *.SAFE" in box.why_ignored("folder")
-    assert "`accept` takes: *.tif" in box.why_ignored("notes.txt")
-    assert "a link" in box.why_ignored("link.tif")
+    box.scan()
+    assert "looked for: Sentinel-1 SAFE folder: a folder named *.SAFE" in box.candidates["folder"].why
+    assert "`accept` takes: *.tif" in box.candidates["notes.txt"].why
+    assert "a link" in box.candidates["link.tif"].why
 
 
 def test_what_somebody_takes_away_is_reported_gone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -237,3 +238,17 @@ def test_a_tables_schema_is_the_same_whether_made_or_taken_over(old_ledger: Path
 
     with Ledger(old_ledger) as taken_over:
         assert (columns(taken_over), indices(taken_over)) == (columns(ledger), indices(ledger))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\xc7\xd1\xb0\xad.tif", b"caf\xe9.tif", "한강.tif".encode(), b"two\nlines\x1b[2J.tif"]
+)
+def test_a_name_of_any_bytes_comes_back_as_it_was(ledger: Ledger, raw: bytes) -> None:
+    name = os.fsdecode(raw)
+    job = add(ledger, name)
+    row = ledger.newest(name)
+    assert row is not None
+    assert (row.id, os.fsencode(row.name)) == (job, raw)
+    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+        add(ledger, name)
+    assert ledger.check() == "ok"

@@ -1,4 +1,4 @@
-"""The sixteen faults of the reliability specification. Each function injects one kind, then counts what went wrong.
+"""The faults of the reliability specification. Each function injects one kind, then counts what went wrong.
 
 A daemon that keeps its guarantee ends with 0 lost, 0 duplicated, 0 corrupted, whatever was injected.
 """
@@ -17,6 +17,7 @@ from tests.torture.faults.inbox import (
     folder_without_events,
     same_and_different,
     slow_writers,
+    strange_things,
     wrong_engines,
 )
 from tests.torture.faults.process import (
@@ -66,4 +67,5 @@ FAULTS = (
     Fault(14, stop_and_reload, 200, 2),
     Fault(15, long_run, 10_000, 40),
     Fault(16, wrong_engines, 12, 3),
+    Fault(17, strange_things, 10, 1),
 )

@@ -15,6 +15,7 @@ from runtime.daemon.ledger import Status
 from tests.torture.corpus import hostile_files
 from tests.torture.faults.result import Result, deliver, scenes
 from tests.torture.station import Station, ended_well, until
+from tests.torture.strange import put_strange_things, put_together
 
 
 def burst_while_stopped(root: Path, count: int, rng: random.Random) -> Result:
@@ -116,7 +117,8 @@ def broken_and_hostile_files(root: Path, count: int, rng: random.Random) -> Resu
     rows = station.rows()
     result.hit = len(station.reasons())
     result.expect(
-        all(row.status in (Status.QUARANTINED, Status.PUBLISHED, Status.DUPLICATE) for row in rows), "undecided"
+        all(row.status in (Status.QUARANTINED, Status.PUBLISHED, Status.DUPLICATE, Status.IGNORED) for row in rows),
+        "undecided",
     )
     result.expect(not any(row.worker_deaths for row in rows), "a file killed the worker")
     result.expect(station.reasons().get("unreadable.tif") == "scene_unreadable", "read a file of mode 000")
@@ -175,4 +177,24 @@ def wrong_engines(root: Path, count: int, rng: random.Random) -> Result:
         station.drain()
         result.audit.add(station.audit(contents))
     result.expect(result.hit == count, f"{count - result.hit} were not refused by their hash")
+    return result
+
+
+def strange_things(root: Path, count: int, rng: random.Random) -> Result:
+    """17: strange things in the inbox: names, folders, markers and sizes; each costs itself, the sound scenes run."""
+    result = Result()
+    for number in range(count):
+        station = Station(root / f"run{number}")
+        strange = put_strange_things(station.incoming, station.scene(0))
+        sound = deliver(station, {"0-first.tif": station.scene(1), "zz-last.tif": station.scene(2)})
+        done = station.drain()
+        result.injected += len(strange)
+        result.expect(ended_well(done), f"exit {done.returncode}: {done.stderr[-300:]}")
+        result.expect("Traceback" not in done.stderr, "a traceback")
+        known = {row.name for row in station.rows()}
+        result.hit += len(known & set(strange))
+        put_together(station.incoming)
+        for huge in station.state.glob("quarantine/*/huge.tif"):
+            os.truncate(huge, 0)  # the audit hashes all that was kept
+        result.audit.add(station.audit(sound))
     return result

@@ -1,0 +1,47 @@
+"""Whatever lies in the inbox: it can only cost itself. One real daemon, everything in one inbox, one sound scene."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.daemon.ledger import Status
+from tests.torture.station import Station, until
+from tests.torture.strange import put_strange_things, put_together
+
+LATIN_1 = os.fsdecode(b"caf\xe9.tif")
+CP949 = os.fsdecode("한강_홍수.tif".encode("cp949"))
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Iterator[Station]:
+    station = Station(tmp_path)
+    yield station
+    put_together(station.incoming)
+
+
+def test_nothing_in_one_inbox_stops_the_daemon_or_the_scenes_behind(station: Station) -> None:
+    strange = put_strange_things(station.incoming, station.scene(0))
+    sound = {name: station.drop(name, seed) for seed, name in enumerate(["0-first.tif", "zz-last.tif", "한강.tif"], 1)}
+    with station.start() as daemon:
+        until(lambda: station.published_all(dict.fromkeys(sound, b"")), 60)
+        station.drop("zzz-later.tif", 9)
+        until(lambda: station.published_all({"zzz-later.tif": b""}), 30)
+        time.sleep(1.5)  # three more scans
+        assert daemon.process.poll() is None
+        assert daemon.terminate(15) == 0
+    put_together(station.incoming)
+    again = station.drain()
+    assert again.returncode in (0, 1), again.stderr
+    assert "Traceback" not in station.log + again.stderr
+    rows = {row.name: row for row in station.rows()}
+    assert {LATIN_1, CP949} <= {name for name, row in rows.items() if row.status is Status.PUBLISHED}
+    assert not [name for name, row in rows.items() if row.failures or row.worker_deaths]
+    assert len(strange) >= 26
+    lines = station.log.splitlines()
+    assert not [line for line in lines if line.startswith("forged")]
+    assert "\x1b" not in station.log

@@ -28,7 +28,7 @@ test-all: setup-dev  ## the slow ones, too
 test-gpu: setup-dev  ## what needs an NVIDIA GPU
 	.venv-dev/bin/python -m pytest -m gpu tests/gpu $(PYTEST)
 
-torture: setup-dev  ## all sixteen faults against the daemon, with the full counts (hours)
+torture: setup-dev  ## all seventeen faults against the daemon, with the full counts (hours)
 	.venv-dev/bin/python -m tests.torture.run $(TORTURE)
 
 check: setup-dev ## format, lint, types

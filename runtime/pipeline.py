@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,8 @@ from runtime.backends.base import Backend, FinishedRows, RunCounters
 from runtime.downsampled import DownsampledRows
 from runtime.latency import LatencyRecord, StageClock
 from runtime.products import Product, chosen
-from runtime.products.base import Making
+from runtime.products.base import Making, last_words
+from runtime.products.mask import WaterMask
 from runtime.products.publish import StagedProducts
 from runtime.products.sieve import Sieve
 from runtime.tally import Tally
@@ -109,7 +110,7 @@ def process_scene(
         record = record or LatencyRecord(input=scene.name, input_bytes=input_bytes(path, scene.name))
         known = input_sha256
 
-        def feed(products: Sequence[Product]) -> Origin:
+        def feed(products: Sequence[Attempt]) -> Origin:
             with hashing(lambda: known or scene_sha256(path, scene.name)) as hashed:
                 run_network(products, scene, backend, request, clock, record, progress)
                 return Origin(hashed(), backend.manifest, backend.model_sha256)
@@ -118,7 +119,7 @@ def process_scene(
 
 
 def stage_products(
-    feed: Callable[[Sequence[Product]], Origin],
+    feed: Callable[[Sequence[Attempt]], Origin],
     scene: ModelInput,
     request: Request,
     out_dir: Path,
@@ -129,21 +130,70 @@ def stage_products(
     """Make the products of whatever `feed` writes to them. Raises as `process_scene`."""
     kinds = chosen(request.products)
     with _staging_folder(out_dir, stem) as folder, ExitStack() as stack:
-        products = []
-        for kind in kinds:
-            product = kind(folder / kind.file_name(stem), scene, request)
-            products.append(stack.enter_context(closing(product)))
-        origin = feed(products)
+        made = [Attempt(kind, folder / kind.file_name(stem), scene, request, stack) for kind in kinds]
+        origin = feed(made)
         record.key = mask_key(origin.input_sha256, origin.model_sha256, request)
         tags = _tags(record.key, origin, request, scene)
-        _finish(products, Making(tags, origin.manifest, record, tuple(products)), clock, folder / mask_name(stem))
-        names = [product.path.name for product in products]
+        _finish(made, tags, origin.manifest, record, clock, folder / mask_name(stem))
+        names = [one.product.path.name for one in made if one.product is not None]
         names.sort(key=mask_name(stem).__eq__)  # the mask is last to become visible
         for file in names:
             fsync_file(folder / file)
         clock.mark("synced")
         record.add_moments(clock.moments)
         return StagedProducts(str(folder), tuple(names), record.key, record.to_dict())
+
+
+class Attempt:
+    """A product in the making. A side product that cannot be made (a place that no projection knows, say) is left out
+    with a note; the mask, and a disk at fault, end the scene."""
+
+    def __init__(self, kind: type[Product], path: Path, scene: ModelInput, request: Request, stack: ExitStack) -> None:
+        self.product: Product | None = None
+        self.note: str | None = None
+        self._kind, self._path = kind, path
+        with self._guard():
+            self.product = stack.enter_context(closing(kind(path, scene, request)))
+
+    @property
+    def sees(self) -> bool:
+        return self._kind.sees
+
+    @property
+    def name(self) -> str:
+        return self._kind.name
+
+    def give(self, seen: Any) -> None:
+        """Hand over what another product of this kind and scene has seen."""
+        if self.product is not None:
+            self.product.seen = seen
+
+    def see(self, row: int, rows: Pixels, valid: Bool | None) -> None:
+        self._guarded(lambda product: product.see(row, rows, valid))
+
+    def write(self, finished: FinishedRows) -> None:
+        self._guarded(lambda product: product.write(finished))
+
+    def finish(self, making: Making) -> None:
+        self._guarded(lambda product: product.finish(making))
+
+    def _guarded(self, step: Callable[[Product], None]) -> None:
+        if self.product is not None:
+            with self._guard():
+                step(self.product)
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            if self._kind is WaterMask:
+                raise
+            if self.product is not None:
+                self.product.close()
+            self.product = None
+            self._path.unlink(missing_ok=True)
+            self.note = f"{self._kind.name} could not be made: {last_words(error)}"
 
 
 @contextmanager
@@ -203,19 +253,32 @@ def run_network(
     record.water_km2, record.notes = tally.water_km2, list(scene.notes)
 
 
-def _finish(products: Sequence[Product], making: Making, clock: StageClock, mask: Path) -> None:
+def _finish(
+    made: Sequence[Attempt],
+    tags: Mapping[str, str],
+    manifest: ModelManifest,
+    record: LatencyRecord,
+    clock: StageClock,
+    mask: Path,
+) -> None:
     """All at once: some wait for the disk, some for the processor. Then what sums them up."""
-    record = making.record
-    with clock.stage("write"), ThreadPoolExecutor(len(products), "finish") as pool:
-        for done in [pool.submit(product.finish, making) for product in products if not product.sums_up]:
+
+    def making() -> Making:
+        return Making(tags, manifest, record, tuple(one.product for one in made if one.product is not None))
+
+    first = [one for one in made if one.product is not None and not one.product.sums_up]
+    last = [one for one in made if one.product is not None and one.product.sums_up]
+    with clock.stage("write"), ThreadPoolExecutor(len(made), "finish") as pool:
+        for done in [pool.submit(one.finish, making()) for one in first]:
             done.result()
+    record.notes += [one.note for one in made if one.note]
     record.mask_sha256 = sha256_of(mask)
     clock.mark("written")
     record.write_s = clock.seconds("write")
     record.add_moments(clock.moments)
-    for product in products:
-        if product.sums_up:
-            product.finish(making)
+    for one in last:
+        one.finish(making())
+        record.notes += [one.note] if one.note else []
 
 
 def open_for(backend: Backend, path: Path, request: Request, name: str | None = None) -> ModelInput:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime.products.placement import placement_of
+from runtime.products.placement import Placement
 from sarwater.classes import NODATA, SHADOW, WATER
 from sarwater.scenes.georeference import Georeference
-from sarwater.scenes.raster import gdal, ogr
+from sarwater.scenes.raster import gdal
 
 UInt8 = npt.NDArray[np.uint8]
 _ROWS, _PARTS = 16, 8
@@ -23,15 +22,12 @@ _BLOCK_ROWS = 512
 class Tally:
     """Counts of a mask that comes in rows, from north to south. `water_km2` is None where the ground is unknown.
 
-    In a projected CRS the area is that of the map plane, else the true one (`runtime.products.placement`).
+    Areas are those on the ellipsoid, whatever the CRS makes of them (`runtime.products.placement`).
     """
 
     def __init__(self, georeference: Georeference, width_px: int) -> None:
         self.land_px = self.water_px = self.shadow_px = self.nodata_px = 0
-        self._place = placement_of(georeference)
-        crs = self._place.crs
-        self._known = crs is not None and bool(crs.IsProjected() or crs.IsGeographic())
-        self._alike_m2 = self._place.pixel_m2 if math.isfinite(self._place.pixel_m2) else None
+        self._placement = Placement(georeference, width_px, 1)
         self._water_m2: float | None = 0.0
         self._edges = np.unique(np.linspace(0, width_px, _PARTS + 1).astype(int))
         self._strip, self._strip_m2 = -1, np.zeros(0)
@@ -44,15 +40,12 @@ class Tally:
         self.shadow_px += shadow
         self.nodata_px += nodata
         self.land_px += mask.size - water - shadow - nodata
-        if water and self._known and self._alike_m2 is None:
+        if water and self._placement.known:
             self._add_area(row, wet)
 
     @property
     def water_km2(self) -> float | None:
-        if not self._known:
-            return None
-        water_m2 = self._water_m2 if self._alike_m2 is None else self.water_px * self._alike_m2
-        return None if water_m2 is None else water_m2 / 1e6
+        return None if self._water_m2 is None or not self._placement.known else self._water_m2 / 1e6
 
     def _add_area(self, row: int, wet: npt.NDArray[np.bool_]) -> None:
         counts = np.add.reduceat(wet, self._edges[:-1], axis=1, dtype=np.int64)
@@ -66,18 +59,12 @@ class Tally:
     def _areas(self, strip: int) -> npt.NDArray[np.float64] | None:
         """m2 of a pixel in each part of a strip of rows; None where it has no area on the ground."""
         if strip != self._strip:
-            north, south = strip * _ROWS, (strip + 1) * _ROWS
             found = []
             for left, right in zip(self._edges[:-1].tolist(), self._edges[1:].tolist(), strict=True):
-                ring = ogr.Geometry(ogr.wkbLinearRing)
-                for x, y in ((left, north), (right, north), (right, south), (left, south), (left, north)):
-                    ring.AddPoint_2D(x, y)
-                rectangle = ogr.Geometry(ogr.wkbPolygon)
-                rectangle.AddGeometry(ring)
-                _, area_m2 = self._place(rectangle)
-                if area_m2 is None or not math.isfinite(area_m2):
+                pixel_m2 = self._placement.pixel_m2(left, strip * _ROWS, right - left, _ROWS)
+                if pixel_m2 is None:
                     return None
-                found.append(area_m2 / ((right - left) * _ROWS))
+                found.append(pixel_m2)
             self._strip, self._strip_m2 = strip, np.array(found)
         return self._strip_m2
 

@@ -24,6 +24,7 @@ from runtime.backends import Backend, open_backend
 from runtime.kept_rows import KeptRows
 from runtime.latency import LatencyRecord, StageClock
 from runtime.pipeline import (
+    Attempt,
     Origin,
     hashing,
     input_bytes,
@@ -33,7 +34,7 @@ from runtime.pipeline import (
     stage_products,
     upsampled_for,
 )
-from runtime.products import PRODUCTS, Product, chosen
+from runtime.products import PRODUCTS, chosen
 from runtime.products.base import Making
 from runtime.products.polygons import WaterPolygons, read_polygons
 from runtime.products.publish import discard, publish
@@ -220,7 +221,7 @@ class Prediction:
         with tempfile.TemporaryDirectory(prefix="sarwater-") as folder:
             path = Path(folder, WaterPolygons.file_name("scene"))
             with closing(WaterPolygons(path, self._scene, self._request)) as product:
-                self._feed([product])
+                self._rows.replay([product])
                 product.finish(Making({}, self._origin.manifest, self.record, (product,)))
             return read_polygons(path)
 
@@ -228,7 +229,8 @@ class Prediction:
         """The scene in decibels with water overlaid, north up, with scale bar and legend: a PIL image, which notebooks
         show, `.show()` opens and `.save("picture.png")` keeps. Needs nothing beyond what sarwater needs."""
         product = Quicklook(Path(Quicklook.file_name(stem_of(self._scene.name))), self._scene, self._request)
-        self._feed([product])
+        product.seen = self._seen[product.name]
+        self._rows.replay([product])
         return product.sheet()
 
     def write(
@@ -249,13 +251,14 @@ class Prediction:
             publish(staged, overwrite=overwrite)
         finally:
             discard(staged)
-        return {kind.name: Path(folder, kind.file_name(stem)) for kind in chosen(request.products)}
+        files = {kind.name: Path(folder, kind.file_name(stem)) for kind in chosen(request.products)}
+        return {name: path for name, path in files.items() if path.name in staged.names}
 
-    def _feed(self, products: Sequence[Product]) -> Origin:
-        for product in products:
-            if product.sees:
-                product.seen = self._seen[product.name]
-        self._rows.replay(products)
+    def _feed(self, attempts: Sequence[Attempt]) -> Origin:
+        for attempt in attempts:
+            if attempt.sees:
+                attempt.give(self._seen[attempt.name])
+        self._rows.replay(attempts)
         return self._origin
 
     def __repr__(self) -> str:

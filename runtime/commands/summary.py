@@ -36,8 +36,9 @@ def facts_of(output: Path, stem: str, request: Request, record: LatencyRecord | 
     counts = {name: getattr(source, name) for name in _COUNTS}
     measured_px = counts["land_px"] + counts["water_px"] + counts["shadow_px"]
     item = output / f"{stem}_water.json"
+    files = [output / kind.file_name(stem) for kind in sorted(kinds, key=_mask_last)]
     facts: dict[str, Any] = {
-        "products": [str(output / kind.file_name(stem)) for kind in sorted(kinds, key=_mask_last)],
+        "products": [str(file) for file in files if file.exists()],
         **counts,
         "water_percent": 100 * counts["water_px"] / measured_px if measured_px else None,
         "polygons": _polygons(output, stem, request),

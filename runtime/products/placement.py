@@ -1,102 +1,129 @@
-"""From pixels to the ground: geometries and areas, for affine georeferences, control points, or none."""
+"""From pixels to the ground: geometries and areas, for affine georeferences, control points, RPC, or none."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from sarwater.scenes.georeference import Georeference
-from sarwater.scenes.raster import gdal, ogr, osr
+from sarwater.scenes.ground import Mapping, Points, affine, crs_of, spline
+from sarwater.scenes.raster import ogr
+
+_EDGE_PX = 16
+"""Straight edges of pixels bend on the ground; so long they may be before that is looked at."""
+_STEPS = 8
+"""In so many steps the edge of a rectangle is followed, where they are longer than that."""
+_SAMPLES = 9
+"""Pixels along each axis whose area is looked up for `largest_pixel_m2`."""
 
 
 class Placement:
-    """Maps geometries from scene pixels to `crs` and tells their area in m2 (None where the ground is unknown).
-
-    In a projected CRS the area is that of the map plane; in longitude and latitude it is the true one, taken in the
-    cylindrical equal-area projection, where edges along parallels and meridians stay straight.
+    """Maps geometries from scene pixels to `crs` and tells their area in m2 on the ellipsoid (None where the ground is
+    unknown). Without a georeference, they stay in pixels with rows counted negative, as QGIS shows such a raster.
     """
 
-    def __init__(self, crs: Any, to_crs: Callable[[Any], Any], pixel_units2: float = math.inf) -> None:
-        self.crs = crs
-        self._to_crs = to_crs
-        self._m2_per_unit2 = crs.GetLinearUnits() ** 2 if crs is not None and crs.IsProjected() else None
-        self.pixel_m2 = pixel_units2 * (self._m2_per_unit2 or math.inf)
-        """Area of every pixel, where they are alike; infinity where they are not, which keeps all of them."""
-        self._to_equal_area = _equal_area(crs) if crs is not None and crs.IsGeographic() else None
+    def __init__(self, georeference: Georeference, width_px: int, height_px: int) -> None:
+        self._ground = georeference.ground(width_px, height_px)
+        self.crs = self._ground.crs if self._ground else _crs_kept(georeference)
+        self._to_crs = self._ground.to_crs if self._ground else _plain(georeference)
+        self.largest_pixel_m2 = self._largest_pixel_m2(width_px, height_px)
+        """No pixel is larger; infinity where that is not known."""
 
-    def __call__(self, geometry: Any) -> tuple[Any, float | None]:
-        """(placed copy, area in m2) of `geometry`, given in scene pixels with rows counted to the south."""
-        placed = self._to_crs(geometry)
-        if self._m2_per_unit2 is not None:
-            return placed, placed.Area() * self._m2_per_unit2
-        if self._to_equal_area is None:
-            return placed, None
-        flat = placed.Clone()
+    @property
+    def known(self) -> bool:
+        """Whether areas can be told."""
+        return self._ground is not None
+
+    def place(self, geometry: Any) -> Any:
+        """`geometry` (polygons in scene pixels, rows counted to the south) in `crs`. Raises RuntimeError."""
+        if geometry.GetGeometryType() == ogr.wkbMultiPolygon:
+            parts = ogr.Geometry(ogr.wkbMultiPolygon)
+            for polygon in geometry:
+                parts.AddGeometryDirectly(self.place(polygon))
+            return parts
+        placed = ogr.Geometry(ogr.wkbPolygon)
+        for ring in _rings(geometry):
+            line = ogr.Geometry(ogr.wkbLinearRing)
+            for x, y in self._to_crs(ring).tolist():
+                line.AddPoint_2D(x, y)
+            placed.AddGeometryDirectly(line)
+        return placed
+
+    def area_m2(self, geometry: Any, edge_px: float = _EDGE_PX) -> float | None:
+        """Of polygons in scene pixels; None where they have no area on the ground. Edges are followed in steps of
+        `edge_px`."""
+        if self._ground is None:
+            return None
+        if geometry.GetGeometryType() == ogr.wkbMultiPolygon:
+            areas = [self.area_m2(polygon, edge_px) for polygon in geometry]
+            return None if None in areas else sum(area for area in areas if area is not None)
+        fine = geometry.Clone()
+        fine.Segmentize(edge_px)
         try:
-            flat.Transform(self._to_equal_area)
+            outer, *holes = (_area(self._ground.to_plane(ring)) for ring in _rings(fine))
         except RuntimeError:
-            return placed, None  # beyond the poles
-        return placed, flat.Area()
+            return None
+        return outer - sum(holes)
+
+    def pixel_m2(self, column: int, row: int, width_px: int, height_px: int) -> float | None:
+        """The mean area of the pixels of a rectangle; None where it has none on the ground."""
+        ring = ogr.Geometry(ogr.wkbLinearRing)
+        right, bottom = column + width_px, row + height_px
+        for x, y in ((column, row), (column, bottom), (right, bottom), (right, row), (column, row)):
+            ring.AddPoint_2D(x, y)
+        rectangle = ogr.Geometry(ogr.wkbPolygon)
+        rectangle.AddGeometry(ring)
+        area_m2 = self.area_m2(rectangle, max(_EDGE_PX, width_px / _STEPS, height_px / _STEPS))
+        return None if area_m2 is None else area_m2 / (width_px * height_px)
+
+    def _largest_pixel_m2(self, width_px: int, height_px: int) -> float:
+        if self._ground is None:
+            return math.inf
+        places = (
+            self.pixel_m2(int(column), int(row), 1, 1)
+            for row in np.linspace(0, height_px - 1, _SAMPLES)
+            for column in np.linspace(0, width_px - 1, _SAMPLES)
+        )
+        found = [math.inf if area is None else area for area in places]
+        return 2 * max(found)  # pixels between the samples may be larger, but not by as much
 
 
-def placement_of(georeference: Georeference) -> Placement:
-    """Without a georeference, geometries stay in pixels with rows counted negative, as QGIS shows such a raster."""
-    if georeference.geotransform is not None:
-        _, width, shear, _, skew, height = georeference.geotransform
-        pixel_units2 = abs(width * height - shear * skew)
-        return Placement(_crs(georeference.crs_wkt), _affine(georeference.geotransform), pixel_units2)
-    if georeference.gcps:
-        return Placement(_crs(georeference.gcp_crs_wkt), _through_gcps(georeference))
-    return Placement(None, _affine((0.0, 1.0, 0.0, 0.0, 0.0, -1.0)))
-
-
-def _crs(wkt: str) -> Any:
-    if not wkt:
+def _crs_kept(georeference: Georeference) -> Any:
+    """The CRS of a georeference that leads to no ground: a site's own, say."""
+    try:
+        return crs_of(georeference.crs)
+    except RuntimeError:
         return None
-    crs = osr.SpatialReference(wkt)
-    crs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
-    return crs
 
 
-def _affine(transform: tuple[float, ...]) -> Callable[[Any], Any]:
-    x, x_by_column, x_by_row, y, y_by_column, y_by_row = (repr(float(number)) for number in transform)
-    # https://proj.org/operations/transformations/affine.html
-    operation = (
-        f"+proj=affine +xoff={x} +s11={x_by_column} +s12={x_by_row} +yoff={y} +s21={y_by_column} +s22={y_by_row}"
-    )
-    options = osr.CoordinateTransformationOptions()
-    options.SetOperation(operation)
-    transformation = osr.CreateCoordinateTransformation(None, None, options)
-
-    def place(geometry: Any) -> Any:
-        placed = geometry.Clone()
-        placed.Transform(transformation)
-        return placed
-
-    return place
+def _plain(georeference: Georeference) -> Mapping:
+    """Pixels to coordinates where the ground is not known."""
+    if georeference.geotransform is not None:
+        return partial(affine, georeference.geotransform)
+    try:
+        if georeference.gcps:
+            return spline(georeference.gcps, np.array([(gcp.x, gcp.y) for gcp in georeference.gcps]))
+    except RuntimeError:
+        pass  # control points that make no plane
+    return partial(affine, (0.0, 1.0, 0.0, 0.0, 0.0, -1.0))
 
 
-def _through_gcps(georeference: Georeference) -> Callable[[Any], Any]:
-    """By the thin-plate spline through the control points, which meets each of them exactly."""
-    points = gdal.GetDriverByName("MEM").Create("", 1, 1)
-    georeference.apply(points)
-    transformer = gdal.Transformer(points, None, ["METHOD=GCP_TPS"])
-
-    def place(geometry: Any) -> Any:
-        placed = ogr.Geometry(geometry.GetGeometryType())
-        for ring in geometry:
-            moved, _ = transformer.TransformPoints(0, [point[:2] for point in ring.GetPoints()])
-            new = ogr.Geometry(ogr.wkbLinearRing)
-            for x, y, _ in moved:
-                new.AddPoint_2D(x, y)
-            placed.AddGeometryDirectly(new)
-        return placed
-
-    return place
+def _rings(polygon: Any) -> list[Points]:
+    """Of a polygon without heights: (n, 2) corners, closed; the outer ring first."""
+    # Well-known binary: byte order, type, number of rings, then for each its number of points and the points.
+    wkb = bytes(polygon.ExportToWkb(ogr.wkbNDR))
+    rings, start = [], 9
+    for _ in range(int.from_bytes(wkb[5:9], "little")):
+        count = int.from_bytes(wkb[start : start + 4], "little")
+        rings.append(np.frombuffer(wkb, "<f8", 2 * count, start + 4).reshape(count, 2))
+        start += 4 + 16 * count
+    return rings
 
 
-def _equal_area(crs: Any) -> Any:
-    flat = osr.SpatialReference()
-    flat.ImportFromProj4(f"+proj=cea +a={crs.GetSemiMajor()!r} +b={crs.GetSemiMinor()!r} +units=m")
-    return osr.CoordinateTransformation(crs, flat)
+def _area(ring: Points) -> float:
+    """By the shoelace formula, about the ring's first corner, where it keeps its digits."""
+    x, y = (ring - ring[0]).T
+    return abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1])) / 2

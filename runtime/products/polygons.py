@@ -23,7 +23,7 @@ import numpy.typing as npt
 from runtime.backends.base import FinishedRows
 from runtime.products.base import Making, Product
 from runtime.products.cog import abandon
-from runtime.products.placement import Placement, placement_of
+from runtime.products.placement import Placement
 from sarwater.classes import WATER
 from sarwater.errors import OutputError
 from sarwater.request import Request
@@ -75,7 +75,7 @@ class WaterPolygons(Product):
         self.written = 0
         self._height = scene.height_px
         self._width = scene.width_px
-        self._place: Placement = placement_of(scene.georeference)
+        self._placement = Placement(scene.georeference, scene.width_px, scene.height_px)
         self._minimum_area = request.minimum_area_m2
         self._simplify = request.simplify_m
         self._rows: list[UInt8] = []
@@ -90,7 +90,7 @@ class WaterPolygons(Product):
         with self._opening():
             driver = gdal.GetDriverByName("GPKG")
             self._dataset = self._attempt(lambda: driver.Create(str(path), 0, 0, 0, gdal.GDT_Unknown))
-            self._layer = self._attempt(lambda: self._dataset.CreateLayer("water", self._place.crs, ogr.wkbPolygon))
+            self._layer = self._attempt(lambda: self._dataset.CreateLayer("water", self._placement.crs, ogr.wkbPolygon))
             for name, kind in _FIELDS:
                 self._layer.CreateField(ogr.FieldDefn(name, getattr(ogr, kind)))
             self._feature = ogr.Feature(self._layer.GetLayerDefn())
@@ -202,11 +202,12 @@ class WaterPolygons(Product):
 
     def _emit(self, polygon: Any, cut: bool) -> None:
         pixels = round(polygon.Area())
-        if pixels * self._place.pixel_m2 < self._minimum_area:
+        if pixels * self._placement.largest_pixel_m2 < self._minimum_area:
             return
-        placed, area_m2 = self._place(polygon)
+        area_m2 = self._placement.area_m2(polygon)
         if (pixels if area_m2 is None else area_m2) < self._minimum_area:
             return
+        placed = self._placement.place(polygon)
         if self._simplify:
             placed = placed.SimplifyPreserveTopology(self._simplify)
         # One feature for all of them, and fields by their number: speckle makes millions.

@@ -16,8 +16,9 @@ from runtime.products.base import Making, Product
 from sarwater.classes import CLASSES, COLOURS, SHADOW, WATER
 from sarwater.dependencies import lazy_import
 from sarwater.request import Request
+from sarwater.scenes.ground import Ground
 from sarwater.scenes.model_input import ModelInput
-from sarwater.scenes.raster import gdal, gdal_array, osr
+from sarwater.scenes.raster import gdal, gdal_array
 
 Image, ImageDraw, ImageFont, PngImagePlugin = (
     lazy_import(f"PIL.{name}", "drawing quicklooks", "pip install pillow")
@@ -29,6 +30,8 @@ Float32 = npt.NDArray[np.float32]
 LONG_SIDE_PX = 1600
 _SAMPLES = 3
 """Pixels looked at per picture pixel and axis, at least where the scene has them: enough to calm the speckle."""
+_GRID = 9
+"""Places along each axis by which the picture is brought north up."""
 _STRETCH_PERCENT = (2.0, 98.0)
 _OVERLAY_OPACITY = 0.6
 _FOOTER_PX = 64
@@ -150,18 +153,10 @@ class Quicklook(Product):
         return self._north_up(colours)
 
     def _north_up(self, colours: UInt8) -> tuple[UInt8, float | None]:
-        georeference = self.scene.georeference.scaled(self._factor)
-        metres_per_px = georeference.square_pixel_m
-        size_px = (colours.shape[1], colours.shape[0])
-        if metres_per_px is None and georeference.footprint(*size_px):
-            source = gdal_array.OpenArray(np.ascontiguousarray(colours.transpose(2, 0, 1)))
-            georeference.apply(source)
-            utm = osr.SpatialReference()
-            utm.SetWellKnownGeogCS("WGS84")
-            longitude, latitude = georeference.centre(*size_px)
-            utm.SetUTM(int(longitude // 6) + 31, latitude >= 0)
-            target = gdal.Warp("", source, format="MEM", dstSRS=utm.ExportToWkt(), resampleAlg="average")
-            colours, metres_per_px = target.ReadAsArray().transpose(1, 2, 0), target.GetGeoTransform()[1]
+        georeference, size_px = self.scene.georeference.scaled(self._factor), (colours.shape[1], colours.shape[0])
+        ground, metres_per_px = georeference.ground(*size_px), georeference.pixel_m(*size_px)
+        if ground is not None and metres_per_px is not None and not georeference.is_north_up:
+            colours, metres_per_px = _warped(colours, ground)
         if (colours[..., 3] == 255).all():
             return colours[..., :3], metres_per_px
         opacity = colours[..., 3:] / np.float32(255)
@@ -199,3 +194,14 @@ def round_length(metres: float) -> float:
     """The largest of 1, 2, 5 times a power of ten that is not longer than `metres`."""
     power = 10.0 ** math.floor(math.log10(metres))
     return max(step * power for step in (1, 2, 5) if step * power <= metres)
+
+
+def _warped(colours: UInt8, ground: Ground) -> tuple[UInt8, float]:
+    """((H, W, 4) colours in the plane about the scene, metres per pixel). Raises RuntimeError."""
+    height, width, _ = colours.shape
+    source = gdal_array.OpenArray(np.ascontiguousarray(colours.transpose(2, 0, 1)))
+    grid = np.array([(x, y) for y in np.linspace(0, height, _GRID) for x in np.linspace(0, width, _GRID)])
+    places = zip(grid.tolist(), ground.to_plane(grid).tolist(), strict=True)
+    source.SetGCPs([gdal.GCP(x, y, 0, pixel, line) for (pixel, line), (x, y) in places], ground.plane_wkt)
+    target = gdal.Warp("", source, format="MEM", tps=True, resampleAlg="average")
+    return target.ReadAsArray().transpose(1, 2, 0), target.GetGeoTransform()[1]

@@ -95,18 +95,16 @@ def stac_item(stem: str, scene: ModelInput, making: Making) -> dict[str, Any]:
             "processing:lineage": "water segmentation of SAR backscatter by a neural network, in blended tiles",
             "processing:software": {"sarwater": tags[VERSION_TAG]},
             "sarwater:source_format": scene.scene.format,
-            "sarwater:notes": list(scene.notes),
+            "sarwater:notes": list(making.record.notes),
             "sarwater:latency": making.record.to_dict(),
             **{tag.lower().replace("sarwater_", "sarwater:"): text for tag, text in tags.items()},
         },
         "links": [],
         "assets": assets,
     }
-    corners = scene.georeference.footprint(scene.width_px, scene.height_px)
-    if corners:
-        longitudes, latitudes = zip(*corners, strict=True)
-        item["bbox"] = [min(longitudes), min(latitudes), max(longitudes), max(latitudes)]
-        item["geometry"] = {"type": "Polygon", "coordinates": [[list(corner) for corner in (*corners, corners[0])]]}
+    footprint = scene.georeference.footprint(scene.width_px, scene.height_px)
+    if footprint is not None:
+        item["bbox"], item["geometry"] = list(footprint.bbox), footprint.geometry
     return item
 
 
@@ -129,8 +127,8 @@ def _projection(scene: ModelInput) -> dict[str, Any]:
         properties["proj:transform"] = [dx, rx, x, ry, dy, y]
         if georeference.epsg is not None:
             properties["proj:code"] = f"EPSG:{georeference.epsg}"
-        elif georeference.crs_wkt:
-            properties["proj:wkt2"] = georeference.crs_wkt
+        elif georeference.wkt2 is not None:
+            properties["proj:wkt2"] = georeference.wkt2
     return properties
 
 

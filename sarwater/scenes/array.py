@@ -17,7 +17,7 @@ from sarwater.errors import SceneEmpty, UsageError
 from sarwater.request import Limits, Window
 from sarwater.scenes.band import Band, Incidence, Pixels
 from sarwater.scenes.georeference import Georeference
-from sarwater.scenes.readers.geotiff import polarisation_in, time_in
+from sarwater.scenes.names import polarisation_in, time_in
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.units import nodata_of, unit_of
 

@@ -1,4 +1,4 @@
-"""Where a raster lies: geotransform or ground control points, kept exactly as the product has them."""
+"""Where a raster lies: geotransform, ground control points or RPC, kept exactly as the product has them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sarwater.errors import UsageError
+from sarwater.scenes.footprint import Footprint, footprint_of
+from sarwater.scenes.ground import Ground, ground_of, outline, wgs84
 from sarwater.scenes.raster import gdal, osr
 from sarwater.upsampling import METRES_PER_DEGREE
 
@@ -36,6 +37,8 @@ class Georeference:
     gcps: tuple[GroundControlPoint, ...] = ()
     gcp_crs_wkt: str = ""
     area_or_point: str = "Area"
+    rpc: tuple[tuple[str, str], ...] = ()
+    """Rational polynomial coefficients by GDAL's names (https://gdal.org/development/rfc/rfc22_rpc.html)."""
 
     @classmethod
     def of_affine(cls, transform: Any, crs: Any) -> Georeference:
@@ -59,77 +62,72 @@ class Georeference:
 
     @property
     def crs(self) -> str:
-        """WKT of what coordinates are in, those of control points too; "" where it is not known."""
-        return self.crs_wkt or self.gcp_crs_wkt
+        """WKT of what coordinates are in, those of control points and RPC too; "" where it is not known."""
+        known = self.crs_wkt or self.gcp_crs_wkt
+        return str(wgs84().ExportToWkt()) if self.rpc and not known else known
 
     @property
     def known(self) -> bool:
-        return self.geotransform is not None or bool(self.gcps)
+        return self.geotransform is not None or bool(self.gcps or self.rpc)
 
     @property
     def epsg(self) -> int | None:
         """EPSG code of the CRS, where it has one."""
-        if not self.crs_wkt:
+        crs = self._crs()
+        if crs is None or crs.GetAuthorityName(None) != "EPSG":
             return None
-        code = osr.SpatialReference(self.crs_wkt).GetAuthorityCode(None)
+        code = crs.GetAuthorityCode(None)
         return int(code) if code and code.isdigit() else None
 
-    def footprint(self, width_px: int, height_px: int) -> list[tuple[float, float]]:
-        """(longitude, latitude) of the corners, counter-clockwise from the upper left; empty where they are unknown."""
-        crs, transform = self.crs_wkt, self.geotransform
-        if transform is None and len(self.gcps) >= 3:
-            points = [gdal.GCP(gcp.x, gcp.y, gcp.z, gcp.pixel, gcp.line) for gcp in self.gcps]
-            crs, transform = self.gcp_crs_wkt, gdal.GCPsToGeoTransform(points)
-        if transform is None or not crs:
-            return []
-        geographic = osr.SpatialReference()
-        geographic.ImportFromEPSG(4326)
-        source = osr.SpatialReference(crs)
-        for reference in (source, geographic):
-            reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
-        corners = [(0, 0), (0, height_px), (width_px, height_px), (width_px, 0)]
+    @property
+    def wkt2(self) -> str | None:
+        """The CRS as WKT2:2019; None where it cannot be said in it."""
+        crs = self._crs()
         try:
-            to_geographic = osr.CoordinateTransformation(source, geographic)
-            points = [
-                to_geographic.TransformPoint(*gdal.ApplyGeoTransform(transform, *corner))[:2] for corner in corners
-            ]
+            return crs.ExportToWkt(["FORMAT=WKT2_2019"]) or None if crs is not None else None
         except RuntimeError:
-            return []  # a CRS without a way to longitude and latitude
-        # Whoever wrote nonsense, the mask keeps it; nothing is computed from it.
-        on_earth = np.isfinite(points).all() and (np.abs(points) <= (360, 90)).all()
-        return points if on_earth else []
+            return None
+
+    def _crs(self) -> Any:
+        """None where there is none, or its text is nonsense."""
+        try:
+            return osr.SpatialReference(self.crs_wkt) if self.crs_wkt else None
+        except RuntimeError:
+            return None
+
+    def ground(self, width_px: int, height_px: int) -> Ground | None:
+        """From pixels to the ground of a raster of this size; None where that is not known, or nonsense."""
+        return ground_of(self, width_px, height_px)
+
+    def footprint(self, width_px: int, height_px: int) -> Footprint | None:
+        """The outline in longitude and latitude (WGS 84), true to half a pixel; None where it is not known."""
+        ground = self.ground(width_px, height_px)
+        if ground is None:
+            return None
+        try:
+            pixel_deg = math.sqrt(ground.area_m2(width_px, height_px) / (width_px * height_px)) / METRES_PER_DEGREE
+            return footprint_of(ground.to_lonlat(outline(width_px, height_px)), pixel_deg / 2)
+        except RuntimeError:
+            return None  # an edge beyond the earth
 
     @property
-    def square_pixel_m(self) -> float | None:
-        """Pixel size in metres where the raster lies north up in a projected CRS with square pixels; else None."""
-        if self.geotransform is None or not self.crs_wkt:
-            return None
+    def is_north_up(self) -> bool:
+        """Whether the raster lies upright, with square pixels, in a projected CRS."""
+        crs = self._crs()
+        if self.geotransform is None or crs is None:
+            return False
         _, width, shear, _, skew, height = self.geotransform
-        crs = osr.SpatialReference(self.crs_wkt)
         upright = width > 0 > height and shear == skew == 0 and abs(width + height) < 0.01 * width
-        return width * crs.GetLinearUnits() if upright and crs.IsProjected() else None
+        return upright and bool(crs.IsProjected())
 
     def pixel_m(self, width_px: int, height_px: int) -> float | None:
         """Pixel spacing on the ground of a raster of this size, the mean of both axes and of the whole raster; None
         where the ground is not known."""
-        if self.geotransform is not None and self.crs_wkt:
-            crs = osr.SpatialReference(self.crs_wkt)
-            if crs.IsProjected():
-                _, width, shear, _, skew, height = self.geotransform
-                return math.sqrt(abs(width * height - shear * skew)) * float(crs.GetLinearUnits())
-        corners = self.footprint(width_px, height_px)
-        if not corners:
+        ground = self.ground(width_px, height_px)
+        try:
+            return math.sqrt(ground.area_m2(width_px, height_px) / (width_px * height_px)) or None if ground else None
+        except RuntimeError:
             return None
-        east_m, north_m = _metres(corners)
-        crossed_m2 = np.roll(east_m, -1) * north_m - east_m * np.roll(north_m, -1)  # the shoelace formula
-        return math.sqrt(abs(float(crossed_m2.sum())) / 2 / (width_px * height_px)) or None
-
-    def centre(self, width_px: int, height_px: int) -> tuple[float, float]:
-        """(longitude, latitude) of the middle of the corners. Raises ValueError where they are unknown."""
-        corners = self.footprint(width_px, height_px)
-        if not corners:
-            raise ValueError("no georeference")
-        return sum(x for x, _ in corners) / len(corners), sum(y for _, y in corners) / len(corners)
 
     def scaled(self, factor: int) -> Georeference:
         """The georeference of the raster shrunk by `factor` on both axes."""
@@ -138,7 +136,7 @@ class Georeference:
         if transform is not None:
             x, x_by_column, x_by_row, y, y_by_column, y_by_row = transform
             transform = (x, x_by_column * factor, x_by_row * factor, y, y_by_column * factor, y_by_row * factor)
-        return replace(self, geotransform=transform, gcps=gcps)
+        return replace(self, geotransform=transform, gcps=gcps, rpc=_moved_rpc(self.rpc, (0, 0), factor))
 
     def shifted(self, x_px: int, y_px: int) -> Georeference:
         """The georeference of a window whose upper left corner is at (x_px, y_px)."""
@@ -151,7 +149,7 @@ class Georeference:
             x += x_px * x_by_column + y_px * x_by_row
             y += x_px * y_by_column + y_px * y_by_row
             transform = (x, x_by_column, x_by_row, y, y_by_column, y_by_row)
-        return replace(self, geotransform=transform, gcps=gcps)
+        return replace(self, geotransform=transform, gcps=gcps, rpc=_moved_rpc(self.rpc, (x_px, y_px)))
 
     @classmethod
     def of(cls, dataset: Any) -> Georeference:
@@ -174,6 +172,7 @@ class Georeference:
             gcps=gcps,
             gcp_crs_wkt=dataset.GetGCPProjection() if gcps else "",
             area_or_point=dataset.GetMetadataItem("AREA_OR_POINT") or "Area",
+            rpc=tuple((dataset.GetMetadata("RPC") or {}).items()),
         )
 
     def apply(self, dataset: Any) -> None:
@@ -185,12 +184,20 @@ class Georeference:
         elif self.gcps:
             points = [gdal.GCP(gcp.x, gcp.y, gcp.z, gcp.pixel, gcp.line, "", gcp.name) for gcp in self.gcps]
             dataset.SetGCPs(points, self.gcp_crs_wkt)
+        if self.rpc:
+            dataset.SetMetadata(dict(self.rpc), "RPC")
 
 
-def _metres(corners: list[tuple[float, float]]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(longitude, latitude) of points near each other in metres east and north of the first, on a sphere."""
-    longitude_deg, latitude_deg = np.array(corners).T
-    # Across the antimeridian the short way round.
-    east_deg = (longitude_deg - longitude_deg[0] + 180) % 360 - 180
-    scale = math.cos(math.radians(float(latitude_deg.mean())))
-    return east_deg * scale * METRES_PER_DEGREE, (latitude_deg - latitude_deg[0]) * METRES_PER_DEGREE
+def _moved_rpc(
+    rpc: tuple[tuple[str, str], ...], origin_px: tuple[int, int], factor: int = 1
+) -> tuple[tuple[str, str], ...]:
+    """Of a window that begins at `origin_px`, then shrunk by `factor`; they count from the middle of a pixel."""
+    moved = dict(rpc)
+    for axis, origin in zip(("SAMP", "LINE"), origin_px, strict=True):
+        try:
+            offset, scale = (float(moved[f"{axis}_{name}"].split()[0]) for name in ("OFF", "SCALE"))
+        except (KeyError, ValueError, IndexError):
+            continue  # nonsense stays as it is
+        moved[f"{axis}_OFF"] = repr((offset + 0.5 - origin) / factor - 0.5)
+        moved[f"{axis}_SCALE"] = repr(scale / factor)
+    return tuple(moved.items())

@@ -111,6 +111,8 @@ class ModelInput:
         notes = list(self.scene.notes)
         if not self.georeference.known:
             notes.append("the scene has no georeference: products are in rows and columns")
+        elif self.pixel_m is None:
+            notes.append("its georeference leads to no place on the earth: no footprint and no areas")
         if self.upsampling_factor > 1:
             notes.append(
                 f"pixels are coarser than the model knows: it saw each {self.upsampling_factor} times along each axis"

@@ -189,11 +189,11 @@ class TestPixelSpacing:
         return Georeference(**place).pixel_m(200, 100)  # type: ignore[arg-type]
 
     def test_of_a_projected_scene_in_whatever_unit_and_turned(self) -> None:
-        assert self.spacing(crs_wkt=wkt(32652), geotransform=at_spacing(40)) == pytest.approx(40)
+        assert self.spacing(crs_wkt=wkt(32652), geotransform=at_spacing(40)) == pytest.approx(40, rel=1e-3)
         turned = (3e5, 24.0, 32.0, 4e6, 32.0, -24.0)
-        assert self.spacing(crs_wkt=wkt(32652), geotransform=turned) == pytest.approx(40)
+        assert self.spacing(crs_wkt=wkt(32652), geotransform=turned) == pytest.approx(40, rel=1e-3)
         assert self.spacing(crs_wkt=wkt(2225), geotransform=at_spacing(100)) == pytest.approx(
-            30.48, rel=1e-4
+            30.48, rel=2e-3
         )  # US feet
 
     @pytest.mark.parametrize("west", [20.0, 179.9, -180.0])

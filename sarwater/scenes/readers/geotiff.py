@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,13 @@ from sarwater.errors import SceneIsProduct, SceneUnreadable, SceneUnsafe
 from sarwater.scenes.band import Band
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.limits import check_declared
+from sarwater.scenes.names import polarisation_in, sensing_start
 from sarwater.scenes.raster import gdal, gdal_array
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.tiff import check_structure, is_tiff
 from sarwater.scenes.units import nodata_of, unit_of
 from sarwater.tags import MASK_KEY_TAG, PRODUCT_REFUSED
-
-_POLARISATION = re.compile(r"(?<![A-Za-z])(hh|hv|vh|vv)(?![A-Za-z])", re.IGNORECASE)
-_TIMESTAMP = re.compile(
-    r"(?<!\d)((?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))T?([01]\d|2[0-3])([0-5]\d)([0-5]\d)(?!\d)"
-)
 
 
 class GeoTiff(Reader):
@@ -102,7 +97,7 @@ def scene_of(source: Source, dataset: Any) -> Scene:
         declared_nodata=measured[0].GetNoDataValue(),
         nodata=_nodata_of(measured),
         masked=bool(measured[0].GetMaskFlags() & (gdal.GMF_PER_DATASET | gdal.GMF_ALPHA)),
-        acquired=next(filter(None, map(time_in, texts)), None),
+        acquired=sensing_start(source.name, dataset.GetMetadata()),
         name=source.name,
     )
 
@@ -114,11 +109,6 @@ def _polarisation_of(band: Any, texts: tuple[str, ...]) -> str | None:
         if found := polarisation_in(text or ""):
             return found
     return None
-
-
-def polarisation_in(text: str) -> str | None:
-    found = _POLARISATION.search(text.replace("_", " "))
-    return found[1].lower() if found else None
 
 
 def _unit_of(band: Any) -> str:
@@ -145,12 +135,3 @@ def _nodata_of(bands: list[Any]) -> float | None:
     if declared is not None:
         return None if np.isnan(declared) else float(declared)
     return nodata_of(_dtype_of(bands[0]))
-
-
-def time_in(text: str) -> str | None:
-    """The first UTC time in a product name, as ISO 8601."""
-    found = _TIMESTAMP.search(text)
-    if not found:
-        return None
-    when = datetime.strptime("".join(found.groups()), "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
-    return when.isoformat().replace("+00:00", "Z")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sarwater.request import Window
 from sarwater.scenes.band import Band, Incidence
-from sarwater.scenes.readers.geotiff import time_in
+from sarwater.scenes.names import time_in
 
 Float32 = npt.NDArray[np.float32]
 
@@ -81,5 +81,4 @@ def calibration_of(known: Mapping[str, Any], incidence: Incidence | None, width_
 def sensing_time(known: Mapping[str, Any], name: str) -> str | None:
     """`SceneSensingStartUTC`, or the time in the product's name."""
     stated = str(known.get("SceneSensingStartUTC") or known.get("DownlinkStartUTC") or "")
-    digits = "".join(character for character in stated[:19] if character.isdigit())
-    return time_in(digits) or time_in(name)
+    return time_in(stated) or time_in(name)

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from sarwater.errors import SceneError, SceneUnreadable
 from sarwater.request import Window
+from sarwater.scenes.names import time_in
 from sarwater.scenes.readers.base import Reader, Source, named
-from sarwater.scenes.readers.geotiff import open_tiff, scene_of, time_in
+from sarwater.scenes.readers.geotiff import open_tiff, scene_of
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.xml import read_xml
 

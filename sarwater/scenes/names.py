@@ -1,0 +1,87 @@
+"""What names and tags of products tell: the time of acquisition and the polarisation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+
+_DATE = r"(?<!\d)(?P<year>\d{4})(?P<d>[-/.:]?)(?P<month>\d{2})(?P=d)(?P<day>\d{2})"
+_SNAP_DATE = r"(?<!\d)(?P<snap_day>\d{1,2})-(?P<name>[A-Za-z]{3})-(?P<snap_year>\d{4})"
+_CLOCK = r"[T_ :-]?(?P<hour>\d{2})(?P<t>[-:.]?)(?P<minute>\d{2})(?P=t)(?P<second>\d{2})"
+_REST = r"(?:[.,]\d+)?(?!\d)\s?(?P<zone>[+-](?:0\d|1[0-4]):?(?:00|15|30|45)(?!\d))?"
+_TIME = re.compile(f"(?:{_DATE}|{_SNAP_DATE}){_CLOCK}{_REST}", re.IGNORECASE)
+"""20240716T093112, 2024-07-16-09-31-12, 20240716_093112, 2024-07-16T18:31:12.5+09:00, 16-JUL-2024 09:31:12.5."""
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_FIRST = datetime(1978, 6, 27, tzinfo=timezone.utc)
+"""Launch of Seasat, the first civil SAR in orbit."""
+
+_NOT_SENSING = re.compile(
+    r"tifftag_datetime|proc|creat|generat|updat|modif|publish|produc|deliver|downlink|archiv|order|orbit|state_?vector|"
+    r"reference|calibrat|valid|version|end|stop|last",
+    re.IGNORECASE,
+)
+"""Tags whose times are not when the scene was sensed, or when that ended."""
+_START = re.compile(r"start|begin|first_?line|sensing", re.IGNORECASE)
+_SENSING = re.compile(r"acqui|collect|observ|sens|scene|image_?(date|time)|datetime|idatim", re.IGNORECASE)
+
+_POLARISATION = re.compile(r"(?<![A-Za-z])([HV])[:/]?([HV])(?![A-Za-z])", re.IGNORECASE)
+_SENTINEL1_SINGLE = re.compile(r"(?<![A-Za-z0-9])[012]SS([HV])(?![A-Za-z])")
+
+
+def time_in(text: str) -> str | None:
+    """The first UTC time in a text, as ISO 8601, in whole seconds. Dates that no calendar has, and those before there
+    was a SAR in orbit or after today, are passed over."""
+    return next(_times_in(text), None)
+
+
+def sensing_start(name: str, tags: Mapping[str, str]) -> str | None:
+    """When the scene was sensed, as ISO 8601: what a tag states as the start, else what the product's name says, else
+    what another tag says of the acquisition, else a time in a text of no known meaning."""
+    told = {key: value for key, value in tags.items() if not _NOT_SENSING.search(key)}
+    starts = [value for key, value in told.items() if _START.search(key)]
+    sensed = [value for key, value in told.items() if _SENSING.search(key)]
+    for text in (*starts, name, *sensed, *told.values()):
+        if found := time_in(text):
+            return found
+    return None
+
+
+def polarisation_in(text: str) -> str | None:
+    """`hh`, `hv`, `vh` or `vv` where the text names one and no other."""
+    found = {"".join(pair).lower() for pair in _POLARISATION.findall(text.replace("_", " "))}
+    if not found:
+        found = {2 * one.lower() for one in _SENTINEL1_SINGLE.findall(text.replace("_", " "))}
+    return found.pop() if len(found) == 1 else None
+
+
+def _times_in(text: str) -> Iterator[str]:
+    start = 0
+    while found := _TIME.search(text, start):
+        when = _utc(found)
+        if when is not None:
+            yield when.isoformat().replace("+00:00", "Z")
+        start = found.end() if when is not None else found.start() + 1
+
+
+def _utc(found: re.Match[str]) -> datetime | None:
+    part = found.groupdict()
+    name = (part["name"] or "").lower()
+    month = part["month"] or (_MONTHS.index(name) + 1 if name in _MONTHS else 0)
+    year, day = part["year"] or part["snap_year"], part["day"] or part["snap_day"]
+    hour, minute, second = int(part["hour"]), int(part["minute"]), int(part["second"])
+    try:
+        zone = _zone(part["zone"], part["t"])
+        when = datetime(int(year), int(month), int(day), hour, minute, second, tzinfo=zone).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+    return when if _FIRST <= when <= datetime.now(timezone.utc) + timedelta(days=1) else None
+
+
+def _zone(text: str | None, separator: str) -> timezone:
+    """UTC where none is stated; what follows a dash in a name without colons is no zone."""
+    if not text or (text[0] == "-" and separator != ":"):
+        return timezone.utc
+    digits = text[1:].replace(":", "")
+    offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+    return timezone(-offset if text[0] == "-" else offset)

@@ -1,0 +1,101 @@
+"""Times and polarisations, as products and their tags write them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sarwater.scenes.names import polarisation_in, sensing_start, time_in
+
+WHEN = "2024-07-16T09:31:12Z"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "K5_20240716093112_000000_05213_A_UH28_HH_GTC_B_L1D",
+        "K5_20240716_093112_05213_A_UH28_HH",
+        "2024-07-16-09-31-12_UMBRA-05_GEC.tif",
+        "CAPELLA_C05_SM_GEO_HH_20240716093112_20240716093116.tif",
+        "ICEYE_X7_GRD_SM_12345_20240716T093112.tif",
+        "RS2_OK12345_PK67890_DK1_F2_20240716_093112_HH_SGF",
+        "S1A_IW_GRDH_1SDV_20240716T093112_20240716T093137_054774_06ABCD_1234.SAFE",
+        "s1a-iw-grd-vv-20240716t093112-20240716t093137-054774-06abcd-001.tiff",
+        "OPERA_L2_RTC-S1_T126-269_20240716T093112Z_20240717T010203Z_S1A_30_v1.0_VV.tif",
+        "2024-07-16T09:31:12Z",
+        "2024-07-16T09:31:12",
+        "2024-07-16 09:31:12 UTC",
+        "2024:07:16 09:31:12",
+        "2024-07-16T18:31:12+09:00",
+        "20240716T183112+0900",
+        "2024-07-16T05:31:12-04:00",
+        "16-JUL-2024 09:31:12.250000",
+        "2024-07-16T09:31:12.25Z",
+        "2024-07-16T18:31:12.25+09:00",
+        "99999999_20240231093112_20240716093112",
+    ],
+)
+def test_a_time_is_read_in_every_spelling(text: str) -> None:
+    assert time_in(text) == WHEN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "19000101T000000",
+        "20990101T000000",
+        "20240231T093112",
+        "20241316T093112",
+        "20240716T256112",
+        "20240716",
+        "",
+        "0" * 14,
+    ],
+)
+def test_impossible_times_are_none(text: str) -> None:
+    assert time_in(text) is None
+
+
+@given(st.datetimes(datetime(1979, 1, 1), datetime(2026, 1, 1)).map(lambda time: time.replace(tzinfo=timezone.utc)))
+def test_iso_text_comes_back(when: datetime) -> None:
+    whole = when.replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+    assert [time_in(text) for text in (when.isoformat(), f"X_{when:%Y%m%dT%H%M%S.%f}")] == [whole, whole]
+
+
+@pytest.mark.parametrize(
+    "key", ["TIFFTAG_DATETIME", "PROCESSING_TIME", "processingDate", "CREATION_TIME", "GenerationTime", "PROC_TIME"]
+)
+def test_a_processing_time_is_no_acquisition(key: str) -> None:
+    assert sensing_start("scene.tif", {key: "2025-01-01T00:00:00Z"}) is None
+    assert sensing_start("scene.tif", {key: "2025-01-01T00:00:00Z", "ACQUISITION_TIME": WHEN}) == WHEN
+
+
+def test_of_several_times_the_start_is_taken() -> None:
+    tags = {"ACQUISITION_END_UTC": "2024-07-16T09:31:20Z", "ACQUISITION_START_UTC": WHEN}
+    assert sensing_start("scene.tif", tags) == WHEN
+    assert (
+        sensing_start("a_20240716T093100.tif", {"last_line_time": "16-JUL-2024 09:31:20", "first_line_time": WHEN})
+        == WHEN
+    )
+    assert sensing_start("a_20240716T093112.tif", {"SCENE_CENTRE_TIME": "2024-07-16T09:31:16Z"}) == WHEN  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("K5_20240716093112_000000_05213_A_UH28_HH_GTC_B_L1D", "hh"),
+        ("s1a-iw-grd-vh-20240716t093112", "vh"),
+        ("S1A_IW_GRDH_1SSV_20240716T093112", "vv"),
+        ("S1A_IW_GRDH_1SSH_20240716T093112", "hh"),
+        ("S1A_IW_GRDH_1SDV_20240716T093112", None),
+        ("V:V", "vv"),
+        ("H/V", "hv"),
+        ("RCM1_OK1_PK1_SC_20240716_093112_HH_HV_GRD", None),
+        ("Ahhhh", None),
+    ],
+)
+def test_polarisations(text: str, expected: str | None) -> None:
+    assert polarisation_in(text) == expected

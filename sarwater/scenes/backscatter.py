@@ -59,7 +59,8 @@ _SMOOTH = 0.02
 """Standard deviation over mean in blocks of 16 px: speckle has 0.1 after some 30 looks, heights and angles far less."""
 _SPECKLED = 0.08
 _SAMPLES, _SAMPLE_ROWS, _SAMPLE_COLUMNS, _BLOCK = 4, 64, 256, 16
-_LARGEST_BLOCK_BYTES = 32 << 20
+_LARGEST_BLOCK_BYTES = 4 << 20
+"""Of strips and tiles that are looked into: opening stays below 0.2 s."""
 
 
 def refuse_what_is_no_backscatter(scene: Scene) -> None:
@@ -208,7 +209,8 @@ def _classes(values: npt.NDArray[Any], samples: list[npt.NDArray[Any]]) -> str |
     codes = (numbers >= 0) & (numbers <= _CODES_UP_TO) | np.isin(numbers, (127, 128, 254, 255, -1, largest))
     coded = numbers[numbers != 0]
     one = coded.size == 1 and coded[0] not in (1, 255, largest)  # flat, not coded
-    if not 2 <= numbers.size <= _CODES or not codes.all() or one:
+    begun = 1 in numbers or (0 in numbers and numbers[-1] in (255, largest))  # codes are counted from 0 or 1
+    if not 2 <= numbers.size <= _CODES or not codes.all() or one or not begun:
         return None
     equal = np.mean([np.mean(sample[:, 1:] == sample[:, :-1]) for sample in samples])
     if equal < _PATCHY:

@@ -47,7 +47,9 @@ def workshop_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--labels", metavar="CODING", group=SCENES, help="what label values mean, as land=1,water=2,ignore=0"
     )
     records = record_options(
-        Request, {SCENES: ("unit", "nodata", "polarisations")}, {"polarisations": ("--polarisation",)}
+        Request,
+        {SCENES: ("unit", "scale", "calibration_constant_db", "nodata", "polarisations")},
+        {"polarisations": ("--polarisation",)},
     )
     for decorate in (records, labels, gates, calibration, tile):
         command = decorate(command)

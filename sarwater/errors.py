@@ -19,6 +19,7 @@ SarwaterError                 exit 1
 │   ├── SceneUnreadable                 not a raster, or not one of the accepted formats
 │   ├── SceneIncomplete                 a product of several files of which some are missing
 │   ├── SceneIsProduct                  one of our own products, which is never an input
+│   ├── SceneNoBackscatter              a mask, heights, angles, a picture: no SAR scene
 │   ├── SceneUnsafe                     links to other files, or declares an absurd size
 │   ├── ChannelMissing
 │   └── UnitMismatch
@@ -122,6 +123,10 @@ class SceneIncomplete(SceneError):
 
 class SceneIsProduct(SceneError):
     reason = "scene_is_product"
+
+
+class SceneNoBackscatter(SceneError):
+    reason = "scene_no_backscatter"
 
 
 class SceneUnsafe(SceneError):

@@ -57,9 +57,14 @@ class Reading(Limits):
     """What feeds the model's `sar` channels, by name (`vv`) or band number; none means the obvious ones."""
     unit: str | None = None
     """Unit of the pixels, such as `sigma0_db`; none means what the scene says."""
+    scale: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Stored values times this are in `unit`, as 0.01 for decibels times 100; none means what the scene says."""
+    calibration_constant_db: float | None = Field(None, allow_inf_nan=False)
+    """Calibration constant K of a product in DN, sigma0 in dB = 20 log10 DN + K, as -83 for ALOS-2; none means what the
+    scene says."""
     nodata: float | None = None
-    """The one pixel value without a measurement; none means the scene's, else 0, and zeros that reach in from the left
-    or right edge."""
+    """The one stored pixel value without a measurement; none means the scene's, else 0, and zeros that reach in from an
+    edge."""
 
     @field_validator("polarisations", "products", mode="before", check_fields=False)
     @classmethod
@@ -114,5 +119,8 @@ class Request(Reading):
         return self.model_dump(mode="json", include=set(MASK_SETTINGS))
 
 
-MASK_SETTINGS = ("threshold", "window", "polarisations", "unit", "nodata", "upsampling_factor", "sieve_px")
+MASK_SETTINGS = (
+    *("threshold", "window", "polarisations", "unit", "scale", "calibration_constant_db", "nodata"),
+    *("upsampling_factor", "sieve_px"),
+)
 REQUEST_FIELDS = tuple(Request.model_fields)

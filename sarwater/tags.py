@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+TAG_PREFIX = "SARWATER_"
+"""Of every tag of ours, in this version and in those before."""
 MASK_KEY_TAG = "SARWATER_MASK_KEY"
 INPUT_TAG = "SARWATER_INPUT_SHA256"
 MODEL_TAG = "SARWATER_MODEL"

@@ -10,7 +10,15 @@ from sarwater.request import Limits
 
 MODEL_AND_PIXELS = "model and pixels"
 SCENE_GROUPS: Mapping[str, Sequence[str]] = {
-    MODEL_AND_PIXELS: ("threshold", "polarisations", "unit", "nodata", "upsampling_factor"),
+    MODEL_AND_PIXELS: (
+        "threshold",
+        "polarisations",
+        "unit",
+        "scale",
+        "calibration_constant_db",
+        "nodata",
+        "upsampling_factor",
+    ),
     "limits of a scene": tuple(Limits.model_fields),
 }
 """What every command asks about the scenes that it opens."""

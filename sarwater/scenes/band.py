@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sarwater.errors import SceneUnreadable, UnitMismatch
 from sarwater.request import Window
 from sarwater.scenes.raster import gdal_array
-from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, POWER_UNITS, UNKNOWN_UNIT, unlike_power
+from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, CALIBRATED_UNITS, UNKNOWN_UNIT, unlike_unit
 
 Pixels = npt.NDArray[np.generic]
 Float32 = npt.NDArray[np.float32]
@@ -33,7 +33,8 @@ class Band:
     number: int
     """GDAL's, from 1."""
     unit: str
-    """Of the pixels as stored (of their amplitude, where they are complex): one of units.SCENE_UNITS, or another."""
+    """Of `stored * scale + offset` (of the stored amplitude, where pixels are complex): one of units.SCENE_UNITS, or
+    another."""
     polarisation: str | None = None
     """`hh`, `hv`, `vh`, `vv`, or None where the product does not say."""
     quadrature: Band | None = None
@@ -47,6 +48,12 @@ class Band:
     """Whether somebody has looked at all of it and found its values possible for its unit; a part may look odd."""
     scene: str = ""
     """Name of the scene, for messages; that of the file where it is empty."""
+    scale: float = 1.0
+    offset: float = 0.0
+    stated_by: str = ""
+    """Who says the unit and the scale, in plain words."""
+    marks_zeros: bool = False
+    """Whether a conversion gives stored zeros as -inf, so that they can be told from a level of 0."""
 
     @property
     def label(self) -> str:
@@ -55,6 +62,16 @@ class Band:
     @property
     def converted(self) -> bool:
         return self.wanted_unit is not None
+
+    @property
+    def scaled(self) -> bool:
+        return (self.scale, self.offset) != (1.0, 0.0)
+
+    @property
+    def of_zero(self) -> float:
+        """What a conversion makes of a stored zero."""
+        plain = replace(self, marks_zeros=False, trusted=True, nodata=None)
+        return float(plain._converted(np.zeros((1, 1), np.float32), Window(0, 0, 1, 1))[0, 0])
 
     @property
     def detached(self) -> Band:
@@ -81,10 +98,10 @@ class Band:
     def in_unit(self, unit: str, nodata: float | None) -> Band | None:
         """This band as a model's `unit`, or None where there is no way there."""
         if self.unit == unit or (self.unit == UNKNOWN_UNIT and unit == "amplitude_dn"):
-            return self
+            return replace(self, wanted_unit=unit, nodata=nodata) if self.scaled else self
         from_amplitude = self.unit == "amplitude_dn" and self.calibration is not None
         to_sigma0 = unit.startswith("sigma0") and (from_amplitude or self.unit.startswith("sigma0"))
-        if to_sigma0 or (unit == "amplitude_dn" and self.unit in POWER_UNITS):
+        if to_sigma0 or (unit == "amplitude_dn" and self.unit in CALIBRATED_UNITS):
             return replace(self, wanted_unit=unit, nodata=nodata)
         return None
 
@@ -99,7 +116,7 @@ class Band:
         if np.iscomplexobj(pixels):
             pixels = np.abs(pixels)
         if self.converted:
-            return self._converted(pixels.astype(np.float32), window)
+            return self._converted(pixels, window)
         return pixels.astype(self.dtype, copy=False)
 
     def read_into(self, out: Pixels, window: Window) -> None:
@@ -116,31 +133,41 @@ class Band:
         measured: npt.NDArray[np.bool_] = self._decoded(self._raster.GetMaskBand(), window) != 0
         return measured
 
-    def _converted(self, values: Float32, window: Window) -> Float32:
-        missing = np.isnan(values) if self.nodata is None else values == self.nodata
-        in_db = self.unit.endswith("_db")
-        if self.unit in POWER_UNITS and not self.trusted:
-            self._refuse_other_units(values, np.isfinite(values) & ~missing, in_db=in_db)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if in_db:
-                linear = np.power(np.float32(10), values / 10)
-            elif self.unit == "amplitude_dn" and self.calibration:
-                linear = self.calibration(values, window)
-            else:
-                linear = values
-            result: Float32 = 10 * np.log10(linear) if self.wanted_unit == "sigma0_db" else linear
-        if self.wanted_unit == "amplitude_dn":
-            result = self._amplitude(linear)
+    def _converted(self, stored: Pixels, window: Window) -> Float32:
+        """(H, W) stored pixels of `window` -> float32 in `wanted_unit`; NaN where `stored` is nodata."""
+        missing = np.isnan(stored) if self.nodata is None else stored == self.nodata
+        values: Float32 = stored.astype(np.float32)
+        if self.scaled:
+            values = values * np.float32(self.scale) + np.float32(self.offset)
+        if self.unit in CALIBRATED_UNITS and not self.trusted:
+            self._refuse_other_units(values, np.isfinite(values) & ~missing & (stored != 0))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            result = self._in_wanted_unit(values, window)
         result[missing] = np.nan
+        if self.marks_zeros:
+            result[(stored == 0) & ~missing] = -np.inf
         return result
 
-    def _refuse_other_units(self, values: Float32, measured: npt.NDArray[np.bool_], *, in_db: bool) -> None:
-        """Said to be power, by the product or with --unit, and none: the mask would be all water, or all land."""
-        why = unlike_power(values, measured, in_db=in_db, calibrated=not self.unit.startswith("intensity"))
-        if why is not None:
-            raise UnitMismatch(
-                f"{self._scene}: as {self.unit} ({self.label}), {why}; state the right --unit, or convert the scene"
-            )
+    def _in_wanted_unit(self, values: Float32, window: Window) -> Float32:
+        if self.wanted_unit == self.unit or self.unit == UNKNOWN_UNIT:
+            return values
+        if self.unit.endswith("_db"):
+            linear = np.power(np.float32(10), values / 10)
+        elif self.unit == "amplitude_dn" and self.calibration:
+            linear = self.calibration(values, window)
+        elif self.unit.endswith("_amplitude"):
+            linear = values * np.abs(values)
+        else:
+            linear = values
+        if self.wanted_unit == "amplitude_dn":
+            return self._amplitude(linear)
+        decibels: Float32 = 10 * np.log10(linear)
+        return decibels if self.wanted_unit == "sigma0_db" else linear
+
+    def _refuse_other_units(self, values: Float32, measured: npt.NDArray[np.bool_]) -> None:
+        """Said to be backscatter, by the product or with --unit, and none: the mask would be all water, or all land."""
+        if why := unlike_unit(values, measured, self.unit):
+            raise UnitMismatch(f"{self._scene}: as {self.unit} ({self.label}), {why}")
 
     def _amplitude(self, power: Float32) -> Float32:
         """The root of `power`, (H, W) float32. What is not above 0 once noise is subtracted is dark, not nodata."""

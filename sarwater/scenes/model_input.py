@@ -15,20 +15,23 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from sarwater.errors import UnitMismatch
+from sarwater.errors import UnitMismatch, UsageError
 from sarwater.manifest import Channel
 from sarwater.request import Request, Window
 from sarwater.scenes.band import Band
 from sarwater.scenes.channels import choose_bands
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.scene import Scene
-from sarwater.scenes.units import UNKNOWN_UNIT, unlike_amplitude
-from sarwater.scenes.valid_extent import Columns, is_empty, measured_columns, outside
+from sarwater.scenes.units import AMPLITUDE_UNITS, FILLED, UNKNOWN_UNIT, nodata_of, unlike_amplitude
+from sarwater.scenes.valid_extent import Columns, ValidExtent, is_empty, measured_columns, outside
 from sarwater.tiling import TilePlan
 from sarwater.upsampling import upsampled
 
 Pixels = npt.NDArray[np.generic]
 Bool = npt.NDArray[np.bool_]
+
+_LOOK_ROWS = 256
+"""Rows that are looked at together for where columns begin and end."""
 
 See = Callable[[int, Pixels, Bool | None], None]
 """Called with (first row, pixels (C, n, W), validity (n, W) or None)."""
@@ -47,11 +50,13 @@ class ModelInput:
     sar_nodata: float | None
     """Pixel value that means that nothing was measured; None where there is none, or NaN stands for it."""
     zeros_at_edges: bool = False
-    """Whether zeros that reach in from the left or right edge of the scene are taken for nodata."""
+    """Whether stored zeros that reach in from an edge of the scene are taken for nodata."""
     upsampling_factor: int = 1
     """How often `strips` gives each pixel along each axis (sarwater/upsampling.py)."""
-    valid_columns: tuple[Columns, Columns] | None = None
-    """First measured column of each row of the scene and the one after the last, where somebody has looked."""
+    valid_extent: ValidExtent | None = None
+    """Of the scene, where somebody has looked at all of it."""
+    _measured_rows: tuple[Columns, Columns] | None = None
+    """First measured row of each column of the scene and the one after the last, once they were needed."""
     _cleared: bool = False
     """Whether some zeros at edges were taken for nodata."""
 
@@ -59,19 +64,25 @@ class ModelInput:
     def of(cls, scene: Scene, channels: Sequence[Channel], request: Request) -> ModelInput:
         """The scene's bands for these `channels`. Raises ChannelMissing, UnitMismatch, UsageError for a window outside
         the scene."""
-        if request.unit:
-            scene.bands = tuple(replace(band, unit=request.unit) for band in scene.bands)
-        nodata = scene.nodata if request.nodata is None else request.nodata
+        scene.bands = tuple(_as_stated(band, request) for band in scene.bands)
+        nodata = _nodata_of(scene, request)
         bands = choose_bands(scene, channels, request.polarisations, nodata)
         sar = tuple(number for number, channel in enumerate(channels) if channel.name != "gim")
         first = bands[sar[0]]
+        # Not where zeros are nodata anyway, and not where somebody has said what nodata is.
+        zeros_at_edges = request.nodata is None and nodata != 0
+        if zeros_at_edges:
+            bands = tuple(
+                replace(band, marks_zeros=True) if number in sar and band.converted else band
+                for number, band in enumerate(bands)
+            )
         return cls(
             scene=scene,
             bands=bands,
             window=scene.inside(request.window),
             sar_channels=sar,
             sar_nodata=None if first.converted else nodata,
-            zeros_at_edges=_zeros_at_edges(first, nodata, request),
+            zeros_at_edges=zeros_at_edges,
         )
 
     @property
@@ -118,12 +129,16 @@ class ModelInput:
                 f"pixels are coarser than the model knows: it saw each {self.upsampling_factor} times along each axis"
             )
         for band in self.bands:
-            if band.converted:
+            if band.scaled:
+                plus = f" and {band.offset:+g} added" if band.offset else ""
+                by = f", as {band.stated_by} says" if band.stated_by else ""
+                notes.append(
+                    f"{band.label}: stored values were multiplied by {band.scale:.6g}{plus} to be {band.unit}{by}"
+                )
+            if band.converted and band.unit != band.delivered_unit:
                 notes.append(f"{band.label}: {band.unit} was converted to {band.delivered_unit}")
         if self._cleared:
-            notes.append(
-                "zeros that reach in from the left or right edge were taken for nodata; --nodata says otherwise"
-            )
+            notes.append("zeros that reach in from an edge were taken for nodata; --nodata says otherwise")
         return tuple(notes)
 
     def cropped(self, window: Window) -> ModelInput:
@@ -134,15 +149,19 @@ class ModelInput:
         """Read all of the window once: damage shows, and values that cannot be in the unit; the valid extent is noted.
         For those who read the same scene again and again, in small windows. Raises as `read`."""
         whole = Window(0, 0, self.scene.width_px, self.scene.height_px)
+        look = self.zeros_at_edges and self.window == whole
         columns = []
+        first_row, end_row = np.full(self.width_px, self.height_px), np.zeros(self.width_px, np.intp)
         for row in range(0, self.height_px, rows_at_a_time):
             count = min(rows_at_a_time, self.height_px - row)
-            rows, _ = self.read(row, count)
-            if self.zeros_at_edges:
-                columns.append(measured_columns(is_empty(rows[list(self.sar_channels)], self.sar_nodata)))
-        if columns and self.window == whole:
+            self.read(row, count)
+            if look:
+                empty = self._empty(self._rows(row, count))
+                columns.append(measured_columns(empty))
+                _note_rows(empty, row, first_row, end_row)
+        if columns and (self._cleared or not self._zero_is_level):
             first, end = zip(*columns, strict=True)
-            self.valid_columns = np.concatenate(first), np.concatenate(end)
+            self.valid_extent = ValidExtent((np.concatenate(first), np.concatenate(end)), (first_row, end_row))
         self.bands = tuple(replace(band, trusted=True) for band in self.bands)
 
     def read(self, row: int, count: int) -> tuple[Pixels, Bool | None]:
@@ -169,6 +188,7 @@ class ModelInput:
         valid: Bool | None = self.scene.read_mask(window)
         if self.zeros_at_edges:
             self._clear_outside(rows, window)
+            self._restore_zeros(rows)
         self._refuse_other_units(rows)
         if rows.dtype.kind == "f":
             finite: Bool = np.asarray(np.isfinite(rows).all(axis=0))
@@ -182,40 +202,92 @@ class ModelInput:
     def _clear_outside(self, rows: Pixels, window: Window) -> None:
         """Set what is no measurement to nodata, or to NaN where the scene has no value for it."""
         sar = list(self.sar_channels)
-        if self.valid_columns is not None:
-            first, end = (edge[window.y_px : window.y_px + window.height_px] for edge in self.valid_columns)
-            beyond = outside(first, end, np.arange(window.x_px, window.x_px + window.width_px))
+        if self.valid_extent is not None:
+            beyond = self.valid_extent.outside(window)
         else:
-            found = self._beyond(rows[sar], window)
-            if found is None:
-                return
-            beyond = found
-        self._cleared = self._cleared or bool((rows[sar[0]][beyond] == 0).any())
-        for channel in sar:
-            rows[channel][beyond] = np.nan if self.sar_nodata is None else self.sar_nodata
+            beyond = self._beyond_columns(rows[sar], window) | self._beyond_rows(rows[sar], window)
+        if beyond.any():
+            zeros = (rows[sar[0]] == 0) | np.isneginf(rows[sar[0]])
+            filled = int(np.count_nonzero(zeros & beyond))
+            if self._zero_is_level and self.valid_extent is None and not self._cleared and filled <= FILLED:
+                beyond &= ~zeros  # 0 dB by chance, at an edge
+                filled = 0
+            self._cleared = self._cleared or filled > 0
+            for channel in sar:
+                rows[channel][beyond] = np.nan if self.sar_nodata is None else self.sar_nodata
 
-    def _beyond(self, sar_rows: Pixels, window: Window) -> Bool | None:
-        """(H, W) True beyond the valid extent; None where no row of `sar_rows` (C, H, W) ends before the window."""
-        ends = is_empty(sar_rows[:, :, [0, -1]], self.sar_nodata)
-        cut = np.flatnonzero(ends.any(axis=1))
-        if not cut.size:
-            return None
-        first, end = measured_columns(is_empty(sar_rows[:, cut], self.sar_nodata))
-        right_px = window.x_px + window.width_px
-        # The edge of a window is not that of the extent: zeros have to go on to the edge of the scene.
-        first[~self._empty_to(0, window.x_px, window)[cut]] = 0
-        end[~self._empty_to(right_px, self.scene.width_px, window)[cut]] = self.width_px
+    @property
+    def _zero_is_level(self) -> bool:
+        return self.bands[self.sar_channels[0]].unit.endswith("_db")
+
+    def _restore_zeros(self, rows: Pixels) -> None:
+        """Zeros inside the valid extent are levels."""
+        for channel in self.sar_channels:
+            if self.bands[channel].marks_zeros:
+                inside = np.isneginf(rows[channel])
+                if inside.any():
+                    rows[channel][inside] = self.bands[channel].of_zero
+
+    def _beyond_columns(self, sar_rows: Pixels, window: Window) -> Bool:
+        """(H, W) True where a row of `sar_rows` (C, H, W) holds nothing from there to the left or right edge."""
         beyond = np.zeros(sar_rows.shape[1:], bool)
-        beyond[cut] = outside(first, end, np.arange(self.width_px))
+        cut = np.flatnonzero(is_empty(sar_rows[:, :, [0, -1]], self.sar_nodata).any(axis=1))
+        if cut.size:
+            first, end = measured_columns(is_empty(sar_rows[:, cut], self.sar_nodata))
+            right_px = window.x_px + window.width_px
+            # The edge of a window is not that of the extent: zeros have to go on to the edge of the scene.
+            first[~self._empty_to(0, window.x_px, window)[cut]] = 0
+            end[~self._empty_to(right_px, self.scene.width_px, window)[cut]] = self.width_px
+            beyond[cut] = outside(first, end, np.arange(self.width_px))
         return beyond
+
+    def _beyond_rows(self, sar_rows: Pixels, window: Window) -> Bool:
+        """The same for columns, and the upper and lower edge."""
+        beyond = np.zeros(sar_rows.shape[1:], bool)
+        cut = np.flatnonzero(is_empty(sar_rows[:, [0, -1]], self.sar_nodata).any(axis=0))
+        if cut.size:
+            first, end = measured_columns(is_empty(sar_rows[:, :, cut], self.sar_nodata).T)
+            bottom_px = window.y_px + window.height_px
+            if window.y_px > 0 or bottom_px < self.scene.height_px:
+                scene_first, scene_end = (edge[window.x_px + cut] for edge in self._rows_of_columns())
+                first[scene_first < window.y_px] = 0
+                end[scene_end > bottom_px] = window.height_px
+            beyond[:, cut] = outside(first, end, np.arange(window.height_px)).T
+        return beyond
+
+    def _rows_of_columns(self) -> tuple[Columns, Columns]:
+        """First measured row of each column of the scene and the one after the last, (W,) each. Read once, from above
+        and from below, no further than it takes."""
+        if self._measured_rows is None:
+            starts = range(0, self.scene.height_px, _LOOK_ROWS)
+            first, _ = self._look_for_rows(starts)
+            _, end = self._look_for_rows(starts[::-1])
+            self._measured_rows = first, end
+        return self._measured_rows
+
+    def _look_for_rows(self, starts: range) -> tuple[Columns, Columns]:
+        """Where columns are measured, in the first blocks of rows from `starts` that hold something of them."""
+        height, width = self.scene.height_px, self.scene.width_px
+        first, end = np.full(width, height), np.zeros(width, np.intp)
+        for row in starts:
+            waiting = np.flatnonzero(end == 0)
+            if not waiting.size:
+                break
+            left, right = int(waiting[0]), int(waiting[-1]) + 1
+            part = Window(left, row, right - left, min(_LOOK_ROWS, height - row))
+            _note_rows(self._empty(part), row, first[left:right], end[left:right])
+        return first, end
+
+    def _empty(self, window: Window) -> Bool:
+        bands = (replace(self.bands[channel], trusted=True) for channel in self.sar_channels)
+        return is_empty(np.stack([band.read(window) for band in bands]), self.sar_nodata)
 
     def _empty_to(self, left_px: int, right_px: int, window: Window) -> Bool:
         """(height of the window,) True where its rows hold nothing from column `left_px` of the scene to `right_px`."""
         if left_px == right_px:
             return np.ones(window.height_px, bool)
         beside = Window(left_px, window.y_px, right_px - left_px, window.height_px)
-        pixels = np.stack([self.bands[channel].read(beside) for channel in self.sar_channels])
-        return np.asarray(is_empty(pixels, self.sar_nodata).all(axis=1))
+        return np.asarray(self._empty(beside).all(axis=1))
 
     def shadow(self, row: int, count: int) -> Bool | None:
         """(count, W) True in radar shadow or layover; None where the product does not tell. For another thread."""
@@ -255,13 +327,12 @@ class ModelInput:
     def _refuse_other_units(self, rows: Pixels) -> None:
         """What has not said that it is no amplitude, and is none."""
         first = self.bands[self.sar_channels[0]]
-        if first.trusted or first.converted or first.unit not in ("amplitude_dn", UNKNOWN_UNIT):
+        if first.trusted or first.unit not in ("amplitude_dn", UNKNOWN_UNIT):
+            return
+        if first.converted and first.delivered_unit != "amplitude_dn":
             return
         if why := unlike_amplitude(rows[self.sar_channels[0]], self.sar_nodata):
-            raise UnitMismatch(
-                f"{self.name}: {why}: state that with --unit, as sigma0_db or sigma0_linear, or the value of its "
-                "nodata with --nodata (in settings: `unit`, `nodata`)"
-            )
+            raise UnitMismatch(f"{self.name}: {why} (in settings: `unit`, `scale`, `nodata`)")
 
     def close(self) -> None:
         """Close the files. What is known of the scene stays: size, georeference, units, notes."""
@@ -277,9 +348,40 @@ class ModelInput:
         self.close()
 
 
-def _zeros_at_edges(band: Band, nodata: float | None, request: Request) -> bool:
-    """Not where zeros are nodata anyway, not where zero is a level (decibels), and not where somebody has said what
-    nodata is."""
-    in_db = band.delivered_unit.endswith("_db")
-    float_without_nodata = nodata is None and band.dtype.kind == "f"
-    return request.nodata is None and not in_db and (bool(nodata) or float_without_nodata)
+def _as_stated(band: Band, request: Request) -> Band:
+    """`band` as the request says that it is. Raises UsageError for a constant of what is no DN."""
+    constant_db = request.calibration_constant_db
+    if constant_db is not None:
+        unit = request.unit or (band.unit if band.unit in AMPLITUDE_UNITS else "sigma0_amplitude")
+        in_dn = band.unit in ("amplitude_dn", UNKNOWN_UNIT, *AMPLITUDE_UNITS)
+        if unit not in AMPLITUDE_UNITS or not in_dn or request.scale is not None:
+            raise UsageError(
+                f"calibration_constant_db {constant_db:g} is of amplitudes in DN, but pixels are "
+                f"{request.unit or band.unit}; leave --calibration-constant-db or --unit and --scale out"
+            )
+        scale, by = 10 ** (constant_db / 20), "--calibration-constant-db"
+        return replace(band, unit=unit, scale=scale, offset=0.0, calibration=None, stated_by=by)
+    if request.unit:
+        of_dn = request.unit == "amplitude_dn" and band.unit in AMPLITUDE_UNITS
+        band = replace(band, scale=1.0, offset=0.0, stated_by="") if of_dn else band
+        band = replace(band, unit=request.unit)
+    return band if request.scale is None else replace(band, scale=request.scale, offset=0.0, stated_by="--scale")
+
+
+def _nodata_of(scene: Scene, request: Request) -> float | None:
+    """The request's, the file's, or what goes with the unit that the request states."""
+    if request.nodata is not None:
+        return request.nodata
+    if request.unit and scene.declared_nodata is None:
+        dtype = np.dtype(np.complex64) if scene.bands[0].quadrature else scene.bands[0].stored_dtype
+        return nodata_of(dtype, request.unit)
+    return scene.nodata
+
+
+def _note_rows(empty: Bool, row: int, first: Columns, end: Columns) -> None:
+    """Take down in `first` and `end`, (W,) each, where the columns of `empty` (n, W), which begins at `row`, are
+    measured."""
+    here_first, here_end = measured_columns(empty.T)
+    measured = here_end > 0
+    first[measured] = np.minimum(first[measured], row + here_first[measured])
+    end[measured] = np.maximum(end[measured], row + here_end[measured])

@@ -22,7 +22,7 @@ from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.labels import BLOCK_ROWS, Coding, Label, LabelledFiles, find_files, settle_coding, stem
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers import open_model_input
-from sarwater.scenes.valid_extent import Columns
+from sarwater.scenes.valid_extent import ValidExtent
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
@@ -70,8 +70,8 @@ class LabelledScene:
     """Pixel spacing on the ground; None where it is not known."""
     extent: Extent | None = None
     """None without a reference system, or where it is rotated."""
-    valid_columns: tuple[Columns, Columns] | None = field(default=None, compare=False, repr=False)
-    """First measured column of each row and the one after the last; None: no row is cut off."""
+    valid_extent: ValidExtent | None = field(default=None, compare=False, repr=False)
+    """None: no edge is cut off."""
 
     @property
     def image(self) -> Path:
@@ -181,7 +181,7 @@ def _checked(files: LabelledFiles, channels: tuple[Channel, ...], coding: Coding
             rows=(0, image.height_px),
             pixel_m=image.pixel_m,
             extent=_extent(image.georeference, image.width_px, image.height_px),
-            valid_columns=image.valid_columns,
+            valid_extent=image.valid_extent,
         )
 
 
@@ -218,7 +218,7 @@ def _open_once(
 def _opened(scene: LabelledScene, process: int) -> tuple[ModelInput, Label]:
     """One per process: a handle that crossed a fork would share its file position."""
     image, label = _open_once(scene.files, scene.channels, scene.request, process)
-    image.valid_columns = scene.valid_columns
+    image.valid_extent = scene.valid_extent
     return image, label
 
 

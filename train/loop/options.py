@@ -173,7 +173,7 @@ class FitOptions(Reading):
 
 GROUPS = {
     "data": ("channels", "labels", "crop_px", "workers", "shoreline"),
-    "reading scenes": ("unit", "nodata", "polarisations"),
+    "reading scenes": ("unit", "scale", "calibration_constant_db", "nodata", "polarisations"),
     "augmentation": ("flips", "rotation_deg", "gain_db", "zoom", "speckle"),
     "network": ("init", "batch_norm", "contrast", "coarse", "level_control", "frozen_norm", "part", "halfway"),
     "optimisation": (

@@ -14,6 +14,7 @@ from sarwater.errors import SceneEmpty, SceneIncomplete, SceneIsProduct, SceneMi
 from sarwater.identity import name_of
 from sarwater.manifest import Channel
 from sarwater.request import Limits, Request
+from sarwater.scenes.backscatter import refuse_what_is_no_backscatter
 from sarwater.scenes.band import Incidence
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
@@ -77,8 +78,20 @@ def open_scene(path: str | Path, limits: Limits | None = None, name: str | None 
     with open_scene("K5_20240726_HH_GTC.tif") as scene:
         pixels = scene.read((0, 0, 512, 512))          # (512, 512) in the sensor's own type
 
-    Raises SceneMissing, SceneEmpty, SceneTruncated, SceneUnreadable, SceneIncomplete, SceneUnsafe, SceneIsProduct.
+    Raises SceneMissing, SceneEmpty, SceneTruncated, SceneUnreadable, SceneIncomplete, SceneUnsafe, SceneIsProduct,
+    SceneNoBackscatter.
     """
+    scene = _opened(path, limits, name)
+    try:
+        refuse_what_is_no_backscatter(scene)
+    except BaseException:
+        scene.close()
+        raise
+    return scene
+
+
+def _opened(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Scene:
+    """As `open_scene`, whatever the pixels measure."""
     path = Path(path)
     source = Source(path, name or name_of(path), limits or Limits())
     if path.exists() and not path.is_dir():
@@ -114,7 +127,7 @@ def open_model_input(
 
 
 def _incidence_in(path: Path, scene: Scene, limits: Limits) -> Incidence:
-    mask = open_scene(path, limits)
+    mask = _opened(path, limits)
     if (mask.width_px, mask.height_px) != (scene.width_px, scene.height_px):
         raise SceneUnreadable(
             f"{path.name}: {mask.width_px} x {mask.height_px} px, expected {scene.width_px} x {scene.height_px} px as "

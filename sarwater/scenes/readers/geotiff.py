@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from sarwater.scenes.band import Band
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.names import polarisation_in, sensing_start
+from sarwater.scenes.radiometry import BandFacts, radiometry_of
 from sarwater.scenes.raster import gdal, gdal_array
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.tiff import check_structure, is_tiff
-from sarwater.scenes.units import nodata_of, unit_of
-from sarwater.tags import MASK_KEY_TAG, PRODUCT_REFUSED
+from sarwater.scenes.units import nodata_of
+from sarwater.tags import PRODUCT_REFUSED, TAG_PREFIX
 
 
 class GeoTiff(Reader):
@@ -73,20 +74,14 @@ def open_raster(source: Source, drivers: list[str], part: str | None = None) -> 
 
 def scene_of(source: Source, dataset: Any) -> Scene:
     """A Scene of every band of `dataset` that holds measurements. Raises SceneIsProduct for what we made."""
-    if dataset.GetMetadataItem(MASK_KEY_TAG):
+    tags = dataset.GetMetadata()
+    if any(tag.startswith(TAG_PREFIX) for tag in tags):
         raise SceneIsProduct(f"{source.name}: {PRODUCT_REFUSED}")
-    texts = (source.name, *dataset.GetMetadata().values())
+    texts = (source.name, *tags.values())
     rasters = [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
     measured = [raster for raster in rasters if raster.GetColorInterpretation() != gdal.GCI_AlphaBand]
     bands = tuple(
-        Band(
-            dataset,
-            raster.GetBand(),
-            _unit_of(raster),
-            _polarisation_of(raster, texts if len(measured) == 1 else ()),
-            scene=source.name,
-        )
-        for raster in measured
+        _band_of(dataset, raster, tags, source.name, texts if len(measured) == 1 else ()) for raster in measured
     )
     return Scene(
         width_px=dataset.RasterXSize,
@@ -95,10 +90,33 @@ def scene_of(source: Source, dataset: Any) -> Scene:
         georeference=Georeference.of(dataset),
         format="GeoTIFF",
         declared_nodata=measured[0].GetNoDataValue(),
-        nodata=_nodata_of(measured),
+        nodata=_nodata_of(measured[0], bands[0].unit),
         masked=bool(measured[0].GetMaskFlags() & (gdal.GMF_PER_DATASET | gdal.GMF_ALPHA)),
         acquired=sensing_start(source.name, dataset.GetMetadata()),
         name=source.name,
+    )
+
+
+def _band_of(dataset: Any, raster: Any, tags: Mapping[str, str], name: str, texts: tuple[str, ...]) -> Band:
+    """`texts` are what tells the polarisation where the band itself does not."""
+    facts = BandFacts(
+        _dtype_of(raster),
+        raster.GetUnitType(),
+        raster.GetDescription(),
+        raster.GetMetadata(),
+        raster.GetScale(),
+        raster.GetOffset(),
+    )
+    said = radiometry_of(facts, tags, name)
+    return Band(
+        dataset,
+        raster.GetBand(),
+        said.unit,
+        _polarisation_of(raster, texts),
+        scene=name,
+        scale=said.scale,
+        offset=said.offset,
+        stated_by=said.source,
     )
 
 
@@ -111,27 +129,14 @@ def _polarisation_of(band: Any, texts: tuple[str, ...]) -> str | None:
     return None
 
 
-def _unit_of(band: Any) -> str:
-    """Floats are what their unit or name says."""
-    unknown = unit_of(_dtype_of(band))
-    if unknown == "amplitude_dn":
-        return unknown
-    text = " ".join((band.GetUnitType(), band.GetDescription(), *band.GetMetadata().values())).lower()
-    in_db = re.search(r"(?<![a-z])db(?![a-z])", text.replace("_", " "))
-    for quantity in ("sigma0", "gamma0", "beta0", "intensity"):
-        if quantity in text or quantity.replace("0", "_0") in text:
-            return f"{quantity}_db" if in_db else f"{quantity}_linear"
-    return "amplitude_dn" if "amplitude" in text else unknown
-
-
 def _dtype_of(band: Any) -> np.dtype[np.generic]:
     kind: np.dtype[np.generic] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(band.DataType))
     return kind
 
 
-def _nodata_of(bands: list[Any]) -> float | None:
+def _nodata_of(band: Any, unit: str) -> float | None:
     """The declared value, else that of the pixels' type."""
-    declared = bands[0].GetNoDataValue()
+    declared = band.GetNoDataValue()
     if declared is not None:
         return None if np.isnan(declared) else float(declared)
-    return nodata_of(_dtype_of(bands[0]))
+    return nodata_of(_dtype_of(band), unit)

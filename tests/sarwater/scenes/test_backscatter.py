@@ -102,7 +102,7 @@ def test_other_quantities_are_refused_by_a_model_for_sigma0(tmp_path: Path, quan
         ("Sigma0_VV", 0.01, 40),  # 400 DN at 0 dB
         ("Sigma0_VV_db", -20, 40),
         ("Gamma0_VV", 0.0625, 100),
-        ("Beta0_VH_db", 0, 400),
+        ("Beta0_VH_db", 6.0206, 800),
         ("Intensity_VV", 900, 30),
         ("Intensity_VV_db", 20, 10),
         ("Sigma0_VV", -0.001, 1),  # noise was subtracted: dark, not nodata

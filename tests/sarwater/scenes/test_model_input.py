@@ -101,9 +101,9 @@ def test_who_names_the_nodata_value_keeps_zeros(tmp_path: Path) -> None:
     assert np.array_equal(read_all(path, nodata=255)[0], STRIP)
 
 
-def test_decibels_may_be_zero_anywhere(tmp_path: Path) -> None:
+def test_decibels_may_be_zero_inside_the_valid_extent(tmp_path: Path) -> None:
     level_db = np.full((4, 6), -12, np.float32)
-    level_db[:, 0] = 0
+    level_db[1:3, 2:4] = 0
     path = write_geotiff(tmp_path / "sigma0.tif", level_db)
     with open_model_input(path, (Channel("sar", "sigma0_db"),), Request(unit="sigma0_db")) as scene:
         rows, valid = scene.read(0, scene.height_px)
@@ -192,7 +192,7 @@ def test_a_named_channel_is_found_by_file_name(tmp_path: Path) -> None:
 
 
 def test_bands_without_names_must_be_chosen(tmp_path: Path) -> None:
-    pixels = np.stack([np.full((8, 8), n, np.uint8) for n in (1, 2, 3)])
+    pixels = np.stack([np.full((8, 8), n, np.uint16) for n in (1, 2, 3)])
     path = write_geotiff(tmp_path / "a.tif", pixels)
     with pytest.raises(ChannelMissing, match="--polarisations"):
         read_all(path)
@@ -285,3 +285,37 @@ def test_a_small_file_that_declares_80_gigabytes_is_unsafe(tmp_path: Path) -> No
     assert path.stat().st_size < 7_000_000
     with pytest.raises(SceneUnsafe, match="40,000,000,000 pixels"):
         open_model_input(path, SAR)
+
+
+@pytest.mark.parametrize("description", ["Sigma0_VV_db", "Sigma0_VV"])
+@pytest.mark.parametrize("nodata", [None, -9999])
+@pytest.mark.parametrize("rows_at_a_time", [300, 7])
+def test_zeros_from_any_of_the_four_edges_are_nodata(
+    tmp_path: Path, description: str, nodata: float | None, rows_at_a_time: int
+) -> None:
+    """Notches from above and below are reached by no row; what is read in strips is what is read at once."""
+    level = -12 if description.endswith("db") else 0.1
+    pixels = np.full((300, 80), level, np.float32)
+    pixels[:90, 30:40] = pixels[250:, 50:55] = 0  # notches from above and from below
+    pixels[100:110, :5] = pixels[120:130, 75:] = 0  # from the left and from the right
+    measured = pixels != 0
+    pixels[140:260, 20:22] = 0  # inside: a level
+    path = write_geotiff(tmp_path / "a.tif", pixels, descriptions=[description], nodata=nodata)
+    with open_model_input(path, SAR) as scene:
+        valid = np.concatenate(
+            [scene.read_valid(row, min(rows_at_a_time, 300 - row))[1] for row in range(0, 300, rows_at_a_time)]
+        )
+        notes = " ".join(scene.notes)
+    assert np.array_equal(valid, measured)
+    assert "zeros that reach in from an edge" in notes
+    with open_model_input(path, SAR) as scene:
+        scene.look_through(64)
+        assert np.array_equal(scene.read_valid(0, 300)[1], measured), "also for those who read in small windows"
+
+
+def test_a_level_of_0_db_inside_is_bright_land(tmp_path: Path) -> None:
+    pixels = np.full((20, 20), -12, np.float32)
+    pixels[5:8, 5:8] = pixels[19, 19] = 0  # one pixel at an edge is no fill
+    path = write_geotiff(tmp_path / "a.tif", pixels, descriptions=["Sigma0_VV_db"])
+    rows = read_all(path)[0]
+    assert rows[6, 6] == rows[19, 19] == pytest.approx(400)

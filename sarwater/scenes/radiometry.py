@@ -1,0 +1,235 @@
+"""What a product says of its pixels: the unit, and how stored values become it.
+
+Said by the band (unit type, name, tags, GDAL's scale and offset), else by the tags of the file, else by a name that
+follows a convention. Every attribute is looked up by itself, so a band may say `dB` and the file `gamma0`.
+
+    physical value = stored value * scale + offset
+
+A calibration constant K of a product in DN is a scale, too: sigma0_dB = 20 log10 DN + K makes DN * 10^(K / 20) the root
+of sigma0, `sigma0_amplitude`.
+
+Sources of the names: OPERA RTC-S1 (PROCESSING_INFORMATION_OUTPUT_BACKSCATTER_*_CONVENTION), HyP3 RTC naming convention,
+SNAP band names (Sigma0_VV_db), Capella (scale_factor, radiometry in TIFFTAG_IMAGEDESCRIPTION), ICEYE
+(CALIBRATION_FACTOR, iceye:calibration_factor in ICEYE_PROPERTIES), Umbra (SigmaZeroSFPoly of its SICD), JAXA (PALSAR:
+20 log10 DN - 83 dB, and 32 dB less for complex pixels).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sarwater.scenes.units import unit_of
+
+JAXA_CONSTANT_DB = -83.0
+JAXA_COMPLEX_DB = -32.0
+_LONGEST_JSON = 4 << 20
+
+_QUANTITY = re.compile(r"(?:(sigma|gamma|beta)[\s-]*(?:0|zero|n[oa]ught)|([σγβ])\s*[0⁰º°])(?![0-9])", re.IGNORECASE)
+_GREEK = {"σ": "sigma", "γ": "gamma", "β": "beta"}
+_DB = re.compile(r"(?<![a-z])(?:d[b](?![a-z])|decibels?)", re.IGNORECASE)
+_AMPLITUDE = re.compile(r"amplitude|(?<![a-z])(?:sqrt|square root)(?![a-z])", re.IGNORECASE)
+_LINEAR = re.compile(r"(?<![a-z])(?:linear|power|intensity)(?![a-z])", re.IGNORECASE)
+_TIMES = re.compile(r"(?:[x×*]|times)\s*(10{1,4})(?!\d)|(?<![\d.])(0\.0*1)\s*[x×*]?\s*d[b]", re.IGNORECASE)
+
+_TELLING = re.compile(
+    r"unit|quantity|radiometr|output_?backscatter_(?:norm|expr)|backscatter|^scale$|^name$|long_?name|standard_?name"
+    r"|description|measurement|^calibration$|conver(?:ted|sion)_to",
+    re.IGNORECASE,
+)
+_MISLEADING = re.compile(r"input|equation|noise|nes[z0]|algorithm|reference|software|imagedescription", re.IGNORECASE)
+_HYP3 = re.compile(r"_RTC\d+_[A-Z]_([gs])([pad])[uw][nf][ec][dm]_|_RT\d+_\d{8}T\d{6}_[A-Z]_([gs])([pa])[nf][_.]")
+_OPERA = re.compile(r"^OPERA_L2_RTC-S1_")
+_JAXA = re.compile(
+    r"^(?:IMG|LED)-[HV]{2}-AL(?:OS2|PSR)|^[NS]\d{2}[EW]\d{3}_\d{2}_sl_[HV]{2}_|(?<![A-Z])ALOS2\d{9}", re.I
+)
+_SCALES = {"p": "linear", "a": "amplitude", "d": "db"}
+
+
+@dataclass(frozen=True)
+class Radiometry:
+    """`unit` of `stored * scale + offset`; `source` says who says so, in plain words."""
+
+    unit: str
+    scale: float = 1.0
+    offset: float = 0.0
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class BandFacts:
+    """What GDAL tells of a band, without its pixels."""
+
+    dtype: np.dtype[Any]
+    unit_type: str = ""
+    description: str = ""
+    tags: Mapping[str, str] | None = None
+    scale: float | None = None
+    offset: float | None = None
+
+
+def radiometry_of(band: BandFacts, file_tags: Mapping[str, str], name: str) -> Radiometry:
+    """What the pixels are. What is silent, or contradicts the pixels' type, is what its type is taken for."""
+    own = " | ".join((band.unit_type, band.description, *_telling(band.tags or {})))
+    texts = {"the band": own, "a tag of the file": " | ".join(_telling(file_tags)), "the file's name": _said_by(name)}
+    quantity, by_quantity = _first(texts, _quantity_in)
+    kind, by_kind = _first(texts, _kind_in)
+    scale, offset = _scale_of(band, file_tags)
+    times, by_times = _first(texts, _times_in)
+    if (scale, offset) == (1.0, 0.0) and times and kind == "db":
+        scale, by_kind = times, by_times
+    integers = band.dtype.kind in "iu"
+    if integers and kind != "db" and (scale, offset) == (1.0, 0.0):
+        return _calibrated(band, file_tags, name)  # DN, whatever it was made from
+    if kind is None and quantity is None:
+        return Radiometry(
+            unit_of(np.dtype(np.float32)) if (scale, offset) != (1.0, 0.0) else unit_of(band.dtype),
+            scale,
+            offset,
+            "the band",
+        )
+    if quantity == "intensity":
+        kind = "db" if kind == "db" else "linear"
+    if quantity is None and kind == "amplitude":
+        return Radiometry("amplitude_dn", scale, offset, by_kind)
+    return Radiometry(f"{quantity or 'sigma0'}_{kind or 'linear'}", scale, offset, by_kind or by_quantity)
+
+
+def _calibrated(band: BandFacts, file_tags: Mapping[str, str], name: str) -> Radiometry:
+    """DN with the calibration constant that the product states, if it does."""
+    tags = {**file_tags, **(band.tags or {})}
+    stated = {_plain(key): (key, value) for key, value in _statements(tags)}
+    quantity = _quantity_in(str(stated.get("radiometry", ""))) or "sigma0"
+    calibrated = "none" not in str(stated.get("calibration", "")).lower()
+    for plain, (key, value) in stated.items():
+        factor = _amplitude_factor(plain, value)
+        if factor is not None and calibrated:
+            beta = "beta0" if plain == "calfactor" else quantity
+            return Radiometry(f"{beta}_amplitude", factor, 0.0, f"the tag {key}")
+    if _JAXA.search(name):
+        constant = JAXA_CONSTANT_DB + (JAXA_COMPLEX_DB if band.dtype.kind == "c" else 0)
+        return Radiometry("sigma0_amplitude", 10 ** (constant / 20), 0.0, f"JAXA's constant of {constant:.0f} dB")
+    return Radiometry(unit_of(band.dtype))
+
+
+def _amplitude_factor(key: str, value: object) -> float | None:
+    """What DN are multiplied with to be the root of sigma0; None for a tag that states no constant.
+
+    A negative number is one in decibels: as a factor it would make no sense.
+    """
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    if not math.isfinite(number):
+        return None
+    plain = key.removesuffix("db")
+    if plain in ("calibrationfactor", "calibrationconstant", "absolutecalibrationconstant") and (
+        key != plain or number < 0
+    ):
+        return 10 ** (number / 20)
+    if number <= 0:
+        return None
+    if key in ("calibrationfactor", "calfactor", "sigmazerosf", "sigmazerosfpoly", "sigmazeroscalefactor"):
+        return math.sqrt(number)
+    return number if key == "imagescalefactor" else None
+
+
+def _statements(tags: Mapping[str, str]) -> Iterator[tuple[str, object]]:
+    """Tags, and what is said in those that hold JSON, as (name, value)."""
+    for key, value in tags.items():
+        if value[:1] == "{" and len(value) <= _LONGEST_JSON:
+            try:
+                yield from _leaves(json.loads(value))
+            except (ValueError, RecursionError):
+                continue
+        else:
+            yield key, value
+
+
+def _leaves(item: object, parent: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(item, dict):
+        for key, value in item.items():
+            name = str(key).rsplit(":", 1)[-1]
+            if isinstance(value, dict):
+                yield from _leaves(value, name)
+            elif not isinstance(value, list):
+                yield (f"image.{name}" if (parent, name) == ("image", "scale_factor") else name), value
+
+
+def _plain(key: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", key.lower())
+
+
+def _telling(tags: Mapping[str, str]) -> list[str]:
+    """The values of the tags that are about unit and quantity, and of nothing else: a `decibel conversion equation` or
+    the noise of a product in power are no unit."""
+    return [
+        value
+        for key, value in sorted(tags.items())
+        if _TELLING.search(key) and not _MISLEADING.search(key) and len(value) < 200
+    ]
+
+
+def _said_by(name: str) -> str:
+    """What a name says that follows a convention, or names both quantity and scale (`gamma0_db`)."""
+    if found := _HYP3.search(name):
+        quantity, scale = (found[1] or found[3], found[2] or found[4])
+        return f"{'gamma0' if quantity == 'g' else 'sigma0'} {_SCALES[scale]}"
+    if _OPERA.match(name):
+        return "gamma0 linear"
+    words = name.replace("_", " ").replace("-", " ")
+    return words if _quantity_in(words) and _kind_in(words) else ""
+
+
+def _first(texts: Mapping[str, str], look: Any) -> tuple[Any, str]:
+    return next(((found, who) for who, text in texts.items() if (found := look(text)) is not None), (None, ""))
+
+
+def _quantity_in(text: str) -> str | None:
+    found = _QUANTITY.search(text.replace("_", " "))
+    if not found:  # `linear backscatter intensity` beside `gamma0` is gamma0
+        return "intensity" if "intensity" in text.lower() else None
+    return (found[1] or _GREEK[found[2].lower()]).lower() + "0"
+
+
+def _kind_in(text: str) -> str | None:
+    text = text.replace("_", " ")
+    for kind, pattern in (("db", _DB), ("amplitude", _AMPLITUDE), ("linear", _LINEAR)):
+        if pattern.search(text):
+            return kind
+    return None
+
+
+def _times_in(text: str) -> float | None:
+    found = _TIMES.search(text.replace("_", " "))
+    if not found:
+        return None
+    return 1 / int(found[1]) if found[1] else float(found[2])
+
+
+def _scale_of(band: BandFacts, file_tags: Mapping[str, str]) -> tuple[float, float]:
+    """GDAL's own, else the tags `scale_factor` and `add_offset` (or `scale`, `offset`) of the band or of the file."""
+    if band.scale not in (None, 1.0) or band.offset not in (None, 0.0):
+        return _number(band.scale, 1.0), _number(band.offset, 0.0)
+    tags = {_plain(key): value for key, value in (*file_tags.items(), *(band.tags or {}).items())}
+    prefix = _plain(band.description)
+    scale, offset = (
+        next((tags[key] for key in (prefix + word, *words) if key in tags), None)
+        for word, words in (("scalefactor", ("scalefactor", "scale")), ("addoffset", ("addoffset", "offset")))
+    )
+    return _number(scale, 1.0) or 1.0, _number(offset, 0.0)
+
+
+def _number(value: object, default: float) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        return default
+    return number if math.isfinite(number) else default

@@ -1,0 +1,205 @@
+"""Scale, offset, unit and calibration constant as bands, tags and names state them; advice, followed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from osgeo import gdal
+
+from sarwater.errors import UnitMismatch, UsageError
+from sarwater.manifest import Channel
+from sarwater.request import MASK_SETTINGS, Request
+from sarwater.scenes.readers import open_model_input, open_scene
+from tests.support.rasters import write_geotiff
+
+SAR = (Channel("sar", "amplitude_dn"),)
+SIGMA0_DB = (Channel("sar", "sigma0_db"),)
+
+
+def stated(
+    path: Path,
+    pixels: np.ndarray,
+    *,
+    name: str = "",
+    unit: str = "",
+    scale: float | None = None,
+    offset: float | None = None,
+    band_tags: dict[str, str] | None = None,
+    tags: dict[str, str] | None = None,
+    nodata: float | None = None,
+) -> Path:
+    write_geotiff(path, pixels, descriptions=[name] if name else [], metadata=tags, nodata=nodata)
+    dataset = gdal.Open(str(path), gdal.GA_Update)
+    band = dataset.GetRasterBand(1)
+    band.SetUnitType(unit)
+    if scale is not None:
+        band.SetScale(scale)
+    if offset is not None:
+        band.SetOffset(offset)
+    band.SetMetadata(band_tags or {})
+    dataset.FlushCache()
+    return path
+
+
+def amplitude(path: Path, **choices: object) -> float:
+    """Of the first pixel, as a model of amplitudes sees it."""
+    with open_model_input(path, SAR, Request(**choices)) as scene:  # type: ignore[arg-type]
+        rows, _ = scene.read(0, scene.height_px)
+    return float(rows[0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype", "said"),
+    [
+        (-2000, np.int16, {"name": "Sigma0_VV_db", "scale": 0.01, "unit": "dB"}),
+        (-2000, np.int16, {"name": "VV", "scale": 0.01, "unit": "dB"}),
+        (-200, np.int16, {"name": "Sigma0_VV", "band_tags": {"units": "dB", "scale_factor": "0.1"}}),
+        (-2000, np.int16, {"name": "Gamma0_VV_dB_x100"}),
+        (-2000, np.int16, {"tags": {"UNITS": "dB * 100", "quantity": "gamma nought"}}),
+        (-2000, np.int16, {"unit": "dB", "tags": {"SCALE_FACTOR": "0.01"}}),
+        (50, np.uint8, {"unit": "decibel", "scale": 0.5, "offset": -45.0}),
+        (3000, np.uint16, {"unit": "dB", "scale": 0.01, "offset": -50.0}),
+        (10, np.uint16, {"name": "Gamma0_VV", "scale": 0.001}),
+        (100, np.uint16, {"name": "Sigma0_VV_amplitude", "scale": 0.001}),
+        (0.01, np.float32, {"tags": {"PROCESSING_INFORMATION_OUTPUT_BACKSCATTER_NORMALIZATION_CONVENTION": "gamma0"}}),
+        (-20, np.float64, {"name": "VV", "unit": "dB"}),
+        (-20, np.float32, {"name": "VV", "tags": {"radiometry": "gamma0", "units": "dB"}}),
+    ],
+)
+def test_minus_20_db_is_40_dn_however_it_is_stored(tmp_path: Path, stored: float, dtype: type, said: dict) -> None:
+    path = stated(tmp_path / "a.tif", np.full((8, 8), stored, dtype), **said)
+    assert amplitude(path) == pytest.approx(40, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "unit"),
+    [
+        ("S1A_IW_20240716T093112_DVP_RTC10_G_gpuned_1A2B_VV.tif", 0.01, "gamma0_linear"),
+        ("S1A_IW_20240716T093112_DVP_RTC30_G_sdufem_1A2B_VH.tif", -20, "sigma0_db"),
+        ("S1B_IW_20240716T093112_SVP_RTC20_G_gawncd_1A2B_VV.tif", 0.1, "gamma0_amplitude"),
+        ("S1A_IW_RT30_20170708T161200_G_gpn_VV.tif", 0.01, "gamma0_linear"),
+        ("OPERA_L2_RTC-S1_T054-114794-IW1_20240716T093112Z_20240716T170022Z_S1A_30_v1.0_VV.tif", 0.01, "gamma0_linear"),
+        ("scene_gamma0_decibel_VV.tif", -20, "gamma0_db"),
+    ],
+)
+def test_the_name_says_it_where_tags_are_silent(tmp_path: Path, name: str, stored: float, unit: str) -> None:
+    path = write_geotiff(tmp_path / name, np.full((8, 8), stored, np.float32))
+    with open_scene(path) as scene:
+        assert scene.bands[0].unit == unit
+    assert amplitude(path) == pytest.approx(40, rel=1e-5)
+
+
+def test_tags_overrule_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "S1A_IW_20240716T093112_DVP_RTC10_G_gpuned_1A2B_VV.tif"
+    assert amplitude(stated(path, np.full((8, 8), -20, np.float32), unit="dB")) == pytest.approx(40)
+
+
+def test_the_equation_of_decibels_and_the_noise_are_no_unit(tmp_path: Path) -> None:
+    tags = {
+        "PROCESSING_INFORMATION_OUTPUT_BACKSCATTER_NORMALIZATION_CONVENTION": "gamma0",
+        "PROCESSING_INFORMATION_OUTPUT_BACKSCATTER_EXPRESSION_CONVENTION": "linear backscatter intensity",
+        "PROCESSING_INFORMATION_OUTPUT_BACKSCATTER_DECIBEL_CONVERSION_EQUATION": "backscatter_dB = 10*log10(linear)",
+        "NOISE_UNIT": "dB",
+    }
+    path = stated(tmp_path / "a.tif", np.full((8, 8), 0.01, np.float32), tags=tags)
+    assert amplitude(path) == pytest.approx(40)
+
+
+def test_nodata_is_compared_as_it_is_stored(tmp_path: Path) -> None:
+    pixels = np.full((8, 8), -2000, np.int16)
+    pixels[2:4] = -32768
+    path = stated(tmp_path / "a.tif", pixels, name="Sigma0_VV_db", scale=0.01, nodata=-32768)
+    with open_model_input(path, SAR) as scene:
+        rows, valid = scene.read(0, 8)
+        notes = " ".join(scene.notes)
+    assert valid is not None
+    assert np.array_equal(valid, pixels != -32768)
+    assert rows[0][valid] == pytest.approx(40, rel=1e-5)
+    assert "stored values were multiplied by 0.01 to be sigma0_db, as the band says" in notes
+    with open_model_input(path, SIGMA0_DB) as scene:
+        assert scene.read(0, 8)[0][0, 0, 0] == pytest.approx(-20)
+
+
+@pytest.mark.parametrize(
+    ("tags", "name"),
+    [
+        ({"CALIBRATION_FACTOR": "1e-6"}, "ICEYE_X12_GRD_SM_20240716T093112.tif"),
+        ({"ICEYE_PROPERTIES": json.dumps({"iceye:calibration_factor": 1e-6, "iceye:orbit_states": [{}]})}, "a.tif"),
+        (
+            {
+                "TIFFTAG_IMAGEDESCRIPTION": json.dumps(
+                    {"collect": {"image": {"scale_factor": 1e-3, "radiometry": "gamma_nought", "calibration": "full"}}}
+                )
+            },
+            "CAPELLA_C10_SM_GEO_HH_20240716093112_20240716093119.tif",
+        ),
+        ({"CalibrationFactor": "-60.0"}, "a.tif"),
+        ({"CALIBRATION_CONSTANT_DB": "-60"}, "a.tif"),
+    ],
+)
+def test_a_calibration_constant_in_the_tags_is_applied(tmp_path: Path, tags: dict[str, str], name: str) -> None:
+    """20 log10(100) - 60 = -20 dB, which is 40 DN."""
+    path = write_geotiff(tmp_path / name, np.full((8, 8), 100, np.uint16), metadata=tags)
+    assert amplitude(path) == pytest.approx(40, rel=1e-5)
+    with open_model_input(path, (Channel("sar", "amplitude_dn"),), Request(unit="amplitude_dn")) as scene:
+        assert scene.read(0, 1)[0][0, 0, 0] == 100, "who says that it is DN gets DN"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["IMG-HH-ALOS2235250730-180928-FBDR1.5RUA.tif", "N36E127_20_sl_HH_F02DAR.tif", "N36E127_2015_HH_ALOS2x.tif"],
+)
+def test_dn_of_jaxa_have_minus_83_db(tmp_path: Path, name: str) -> None:
+    """20 log10(2000) - 83 = -16.979 dB: 400 * 10^(-16.979 / 20) = 56.63."""
+    path = write_geotiff(tmp_path / name, np.full((8, 8), 2000, np.uint16))
+    expected = 2000 if "ALOS2x" in name else 56.64
+    assert amplitude(path) == pytest.approx(expected, rel=1e-3)
+    assert amplitude(path, calibration_constant_db=-83) == pytest.approx(56.64, rel=1e-3)
+
+
+def test_a_stated_constant_gives_sigma0_to_models_of_sigma0_and_is_part_of_the_key(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", np.full((8, 8), 1000, np.uint16))
+    with open_model_input(path, SIGMA0_DB, Request(calibration_constant_db=-80)) as scene:
+        assert scene.read(0, 8)[0] == pytest.approx(-20, abs=1e-4)
+    assert {"scale", "calibration_constant_db"} <= set(MASK_SETTINGS)
+
+
+def test_a_constant_of_what_is_no_dn_is_a_usage_error(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", np.full((8, 8), -12, np.float32), descriptions=["Sigma0_VV_db"])
+    with pytest.raises(UsageError, match="leave --calibration-constant-db"):
+        open_model_input(path, SAR, Request(calibration_constant_db=-83))
+
+
+def _db_times_100() -> np.ndarray:
+    return np.random.default_rng(0).normal(-1400, 300, (60, 70)).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "choices", "expected_db"),
+    [
+        (_db_times_100(), {}, _db_times_100() / 100),
+        (_db_times_100(), {"unit": "gamma0_db"}, _db_times_100() / 100),
+        ((_db_times_100() / 10).astype(np.int16), {}, (_db_times_100() / 10).astype(np.int16) / 10),
+        ((_db_times_100() / 100).astype(np.float32), {}, _db_times_100() / 100),
+        ((_db_times_100() / 100).astype(np.float32), {"unit": "sigma0_linear"}, _db_times_100() / 100),
+        (10 ** (_db_times_100() / 1000).astype(np.float32), {"unit": "sigma0_db"}, _db_times_100() / 100),
+        (10 ** (_db_times_100() / 1000).astype(np.float32), {}, _db_times_100() / 100),
+    ],
+)
+def test_the_advice_of_a_refusal_works(
+    tmp_path: Path, pixels: np.ndarray, choices: dict[str, str], expected_db: np.ndarray
+) -> None:
+    path = write_geotiff(tmp_path / "a.tif", pixels)
+    with open_model_input(path, SAR, Request(**choices)) as scene, pytest.raises(UnitMismatch) as refused:
+        scene.read(0, 60)
+    advice = re.search(r"--unit [\w]+(?: --scale [\d.e-]+)?", str(refused.value))
+    assert advice is not None
+    words = advice[0].split()
+    follow = {flag.strip("-"): value for flag, value in zip(words[::2], words[1::2], strict=True)}
+    with open_model_input(path, SAR, Request(**follow)) as scene:
+        rows, _ = scene.read(0, 60)
+    assert rows[0] == pytest.approx(400 * 10 ** (expected_db / 20), rel=1e-3)

@@ -7,7 +7,8 @@ PREFIX ?= /opt/sarwater
 WORKERS ?= 2
 # Ends with what share of the lines ran in the test processes; costs a tenth to a third of the time. `make test COVERAGE=` does without.
 COVERAGE ?= --cov --cov-report=term:skip-covered
-run_tests = .venv-dev/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
+# A test process that dies ends the run: going on without its tests would wait for ever.
+run_tests = .venv-dev/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --max-worker-restart=0
 
 # One file for Python 3.10 to 3.13 on every platform.
 compile = .venv-dev/bin/uv pip compile pyproject.toml --quiet --universal --python-version=3.10 --no-python-downloads \

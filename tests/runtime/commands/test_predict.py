@@ -297,15 +297,10 @@ def test_an_engine_that_does_not_match_its_manifest_is_refused(scene: Path, out:
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path, out: Path, model: Model) -> None:
     scene = write_geotiff(tmp_path / "big.tif", np.full((3000, 3000), 9, np.uint16))
-    command = [sys.executable, "-m", "runtime.predict", str(scene), "-o", str(out), "--model", str(model.path)]
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": "."},
-        text=True,
-        # A shell lets what it starts in the background ignore Ctrl-C, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    # A shell lets what it starts in the background ignore Ctrl-C, and that is inherited.
+    heeding = ["env", "--default-signal=INT", sys.executable]
+    command = [*heeding, "-m", "runtime.predict", str(scene), "-o", str(out), "--model", str(model.path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}, text=True)
     while process.poll() is None and not (out.is_dir() and list(out.glob(".*/*"))):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

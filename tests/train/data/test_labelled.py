@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from sarwater.request import Request
 from sarwater.scenes.labels import Coding
 from tests.support.deliveries import write_hdf5, write_k5_folder, write_safe
 from tests.support.lakes import lake, write_lakes, write_raster
-from train.data.labelled import _opened, channels_named, find_labelled
+from train.data.labelled import channels_named, find_labelled
 
 
 def names(data: Path | str) -> list[str]:
@@ -220,14 +222,22 @@ def test_a_truncated_raster_is_found_before_training(tmp_path: Path) -> None:
         find_labelled(str(tmp_path))
 
 
+FORKED = """
+import os, sys
+from train.data.labelled import _opened, find_labelled
+
+scene = find_labelled(sys.argv[1])[0]
+mine, _ = _opened(scene, os.getpid())
+child = os.fork()
+if child == 0:
+    os._exit(0 if _opened(scene, os.getpid())[0] is not mine else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
 def test_a_forked_reader_opens_its_own_handle(tmp_path: Path) -> None:
-    scene = find_labelled(str(write_lakes(tmp_path)))[0]
-    mine, _ = _opened(scene, os.getpid())
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        os.write(writer, b"own" if _opened(scene, os.getpid())[0] is not mine else b"shared")
-        os._exit(0)
-    assert os.read(reader, 10) == b"own"
+    data = str(write_lakes(tmp_path))
+    assert subprocess.run([sys.executable, "-c", FORKED, data], timeout=60).returncode == 0
 
 
 @pytest.mark.realdata

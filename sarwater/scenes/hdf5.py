@@ -83,6 +83,8 @@ class Hdf5File:
     def plane(self, path: str) -> Plane:
         """The raster at `path`, which is there and within the limits. Raises SceneUnreadable, SceneUnsafe."""
         shape = self.datasets[path]
+        if len(shape) == 3 and shape[0] == 1:
+            shape = shape[1:]  # a time, or a band
         with _damage(self._scene):
             dataset = self._file[path]
             dtype, stored_bytes = dataset.dtype, dataset.id.get_storage_size()
@@ -97,15 +99,15 @@ class Hdf5File:
                 "not finished: send it again"
             )
         with _damage(self._scene):
-            self._check_declared(dataset)
+            self._check_declared(dataset, pixels=shape[0] * shape[1])
         return Plane(path, shape, dtype)
 
-    def _check_declared(self, dataset: Any) -> None:
+    def _check_declared(self, dataset: Any, pixels: int = 0) -> None:
         item_bytes = dataset.id.get_type().get_size()
         check_declared(
             f"{self._scene}: {dataset.name}",
             self._limits,
-            pixels=math.prod(dataset.shape[:2]),
+            pixels=pixels,
             block_bytes=math.prod(dataset.chunks) * item_bytes if dataset.chunks else 0,
             decoded_bytes=math.prod(dataset.shape) * item_bytes,
             stored_bytes=dataset.id.get_storage_size(),

@@ -56,7 +56,7 @@ def open_hdf5_product(source: Source) -> Scene:
         root = file.attributes("/")
     raise SceneUnreadable(
         f"{source.name}: HDF5 with mission {root.get('MissionID')!r} and product type {root.get('ProductType')!r}; "
-        f"expected {'; '.join(kind.looks_for for kind in KINDS)}"
+        f"expected {'; '.join(kind.looks_for for kind in KINDS)}: give one of these, or a GeoTIFF of its backscatter"
     )
 
 

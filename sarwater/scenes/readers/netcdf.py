@@ -30,7 +30,7 @@ class NetCdf(Hdf5Kind):
         return "_NCProperties" in said or "CF" in str(said.get("Conventions", ""))
 
     def open(self, source: Source, file: Hdf5File) -> Scene:
-        rasters = [path for path, shape in sorted(file.datasets.items()) if len(shape) == 2]
+        rasters = [path for path, shape in sorted(file.datasets.items()) if len(shape) == 2 or shape[:-2] == (1,)]
         planes = {path: polarisation_in(_name(path)) for path in rasters if _is_backscatter(path)}
         if not planes:
             names = ", ".join(map(_name, rasters[:8])) or "none"

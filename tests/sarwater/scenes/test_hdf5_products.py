@@ -206,6 +206,17 @@ def test_snap_netcdf_has_its_place_in_both_forms(tmp_path: Path, geographic: boo
         assert scene.nodata == 0
 
 
+def test_a_time_of_one_in_netcdf_is_passed_over(tmp_path: Path) -> None:
+    path = write_netcdf(tmp_path / "a.nc", {"gamma0_vv": gamma0()})
+    with h5py.File(path, "a") as file:
+        attributes = dict(file["gamma0_vv"].attrs)
+        del file["gamma0_vv"]
+        file.create_dataset("gamma0_vv", data=gamma0()[None], chunks=(1, 32, 32)).attrs.update(attributes)
+    with open_scene(path) as scene:
+        assert np.array_equal(scene.read(), gamma0(), equal_nan=True)
+        assert scene.georeference.geotransform == pytest.approx(TRANSFORM)
+
+
 def test_packed_decibels_in_netcdf_are_unpacked(tmp_path: Path, backend: Backend, out: Path) -> None:
     """CF's scale_factor: int16 of hundredths of decibels."""
     stored = np.nan_to_num(1000 * np.log10(gamma0()), nan=-32768).astype(np.int16)

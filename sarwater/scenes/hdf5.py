@@ -56,7 +56,7 @@ class Hdf5File:
             return {}
         with _damage(self._scene):
             attributes = self._file[path].attrs
-            names = list(attributes)
+            names = [name for name in attributes if isinstance(name, str)]  # one that is no text comes as bytes
         return {
             name.replace(" ", ""): _plain(value) for name in names if (value := _read(attributes, name)) is not None
         }

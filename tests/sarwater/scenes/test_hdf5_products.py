@@ -439,6 +439,13 @@ def test_anything_of_another_type_is_used_or_refused_in_one_line(tmp_path: Path,
         assert "\n" not in refusal, (path, attribute, strange)
 
 
+def test_an_attribute_whose_name_is_no_text_is_passed_over(tmp_path: Path) -> None:
+    path = csg(tmp_path / "CSG.h5", "L1D", lake_scene(9, 12))
+    path.write_bytes(path.read_bytes().replace(b"Projection ID\0", b"Projection \xff\xfe\0"))
+    with open_scene(path) as scene:
+        assert len(scene.georeference.gcps) == 4
+
+
 def _refusal(path: Path) -> str:
     try:
         with open_scene(path) as scene:

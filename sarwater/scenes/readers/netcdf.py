@@ -18,7 +18,14 @@ from sarwater.scenes.readers.hdf5_kind import Hdf5Kind
 from sarwater.scenes.scene import Scene
 
 _PLAIN_PATH = re.compile(r"[\w/.-]+")
-_BACKSCATTER = re.compile(r"(?<![a-z])(?:sigma|gamma|beta)_?(?:0|nought|naught)|amplitude|intensity", re.IGNORECASE)
+_BACKSCATTER = re.compile(
+    r"(?<![a-z])(?:sigma|gamma|beta)[ _-]?(?:0|nought|naught)|amplitude|intensity|backscatter"
+    r"|backwards_scattering_coefficient_of_radar_wave",
+    re.IGNORECASE,
+)
+"""The last is CF's standard name."""
+_ABOUT_IT = re.compile(r"nesz|noise[ _]equivalent|factor|incidence", re.IGNORECASE)
+_TELLING = ("long_name", "standard_name", "polarization", "polarisation")
 _OTHER = re.compile(r"(?:[iq]|phase|coh(?:erence)?)(?:_.*)?|.*(?:angle|mask|flags?)", re.IGNORECASE)
 
 
@@ -31,7 +38,7 @@ class NetCdf(Hdf5Kind):
 
     def open(self, source: Source, file: Hdf5File) -> Scene:
         rasters = [path for path, shape in sorted(file.datasets.items()) if len(shape) == 2 or shape[:-2] == (1,)]
-        planes = {path: polarisation_in(_name(path)) for path in rasters if _is_backscatter(path)}
+        planes = {path: _polarisation(file, path) for path in rasters if _is_backscatter(file, path)}
         if not planes:
             names = ", ".join(map(_name, rasters[:8])) or "none"
             raise SceneUnreadable(f"{source.name}: netCDF-4 with the rasters {names}; expected {self.looks_for}")
@@ -45,7 +52,18 @@ def _name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _is_backscatter(path: str) -> bool:
-    name = _name(path)
-    told = _BACKSCATTER.search(name) or polarisation_in(name)
-    return bool(_PLAIN_PATH.fullmatch(path) and told and not _OTHER.fullmatch(name))
+def _said(file: Hdf5File, path: str) -> str:
+    """The name, and what the attributes say of what is measured."""
+    attributes = file.attributes(path)
+    return " ".join([_name(path), *(str(attributes.get(name, "")) for name in _TELLING)])
+
+
+def _polarisation(file: Hdf5File, path: str) -> str | None:
+    return polarisation_in(_name(path)) or polarisation_in(_said(file, path))
+
+
+def _is_backscatter(file: Hdf5File, path: str) -> bool:
+    if not _PLAIN_PATH.fullmatch(path) or _OTHER.fullmatch(_name(path)):
+        return False
+    said = _said(file, path)
+    return bool(_BACKSCATTER.search(said) or polarisation_in(_name(path))) and not _ABOUT_IT.search(said)

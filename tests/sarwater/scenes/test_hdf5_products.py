@@ -206,6 +206,21 @@ def test_snap_netcdf_has_its_place_in_both_forms(tmp_path: Path, geographic: boo
         assert scene.nodata == 0
 
 
+def test_netcdf_tells_by_its_attributes_and_may_begin_in_the_south(tmp_path: Path, backend: Backend, out: Path) -> None:
+    """As GDAL writes netCDF: `Band1`, rows from south to north."""
+    path = write_netcdf(tmp_path / "a.nc", {"Band1": gamma0()[::-1], "Band2": gamma0()[::-1]})
+    with h5py.File(path, "a") as file:
+        file["y"][...] = file["y"][:][::-1]
+        file["Band1"].attrs["long_name"] = np.bytes_("Gamma0_VH")
+        file["Band2"].attrs["long_name"] = np.bytes_("projected local incidence angle")
+    with open_scene(path) as scene:
+        assert [(band.polarisation, band.unit) for band in scene.bands] == [("vh", "gamma0_linear")]
+        x, column, _, y, _, row = TRANSFORM
+        assert scene.georeference.geotransform == pytest.approx((x, column, 0, y + HEIGHT * row, 0, -row))
+    plain = write_plain(tmp_path / "plain.tif", gamma0()[::-1], name="Gamma0_VH")
+    assert np.array_equal(mask_of(path, backend, out), mask_of(plain, backend, out))
+
+
 def test_a_time_of_one_in_netcdf_is_passed_over(tmp_path: Path) -> None:
     path = write_netcdf(tmp_path / "a.nc", {"gamma0_vv": gamma0()})
     with h5py.File(path, "a") as file:

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -28,6 +29,7 @@ from sarwater.scenes.readers import members, open_model_input
 from sarwater.tags import INPUT_TAG, MASK_KEY_TAG
 from tests.conftest import CHECKOUT
 from tests.support.deliveries import write_hdf5, write_k5_folder, write_safe
+from tests.support.hdf5_products import write_gcov, write_netcdf, write_opera
 from tests.support.models import box_model
 from tests.support.rasters import lake_scene, read_raster, write_geotiff
 from train.data.labelled import LabelledScene, find_labelled
@@ -109,6 +111,37 @@ def hdf5(level: str, mission: str = "KMPS", gim: bool = False) -> Callable[[Path
     return write
 
 
+def power(seed: int) -> np.ndarray:
+    """gamma0, linear, with a border that nothing measured."""
+    pixels = np.square(lake_scene(HEIGHT, WIDTH, seed=seed) / np.float32(400)).astype(np.float32)
+    pixels[:8] = np.nan
+    return pixels
+
+
+def csg(folder: Path) -> Path:
+    path = write_hdf5(folder / "CSG_L1C.h5", "L1C", amplitude(30), mission="CSG")
+    with h5py.File(path, "a") as file:
+        file.move("S01/SBI", "S01/IMG")
+    return path
+
+
+def gcov(folder: Path) -> Path:
+    subswaths = np.ones((HEIGHT, WIDTH), np.uint8)
+    subswaths[40:44] = 0  # not focused
+    path = folder / "NISAR_L2_PR_GCOV.h5"
+    return write_gcov(path, {"HHHH": power(31), "HVHV": power(32)}, mask=subswaths)
+
+
+def opera(folder: Path) -> Path:
+    hidden = np.zeros((HEIGHT, WIDTH), np.uint8)
+    hidden[-20:, :20] = 1
+    return write_opera(folder / "OPERA_L2_RTC-S1.h5", {"VV": power(33), "VH": power(34)}, mask=hidden)
+
+
+def netcdf(folder: Path) -> Path:
+    return write_netcdf(folder / "rtc_netcdf.h5", {"gamma0_vv": power(35)})
+
+
 def k5_folder(folder: Path) -> Path:
     return write_k5_folder(folder / f"{K5}_GTC_B_L1D", amplitude(20), shadowed())
 
@@ -138,11 +171,20 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "KOMPSAT-5 L1C": hdf5("L1C"),
     "KOMPSAT-5 L1D with GIM": hdf5("L1D", gim=True),
     "COSMO-SkyMed": hdf5("L1B", mission="CSK"),
+    "COSMO-SkyMed 2": csg,
+    "NISAR GCOV with its mask": gcov,
+    "OPERA RTC-S1 with its mask": opera,
+    "netCDF-4": netcdf,
     "KOMPSAT-5 folder with GIM": k5_folder,
     "KOMPSAT-5 folder with HDF5": k5_hdf5_folder,
     "Sentinel-1 SAFE": safe,
 }
-SHADOWED = ("KOMPSAT-5 L1D with GIM", "KOMPSAT-5 folder with GIM", "KOMPSAT-5 folder with HDF5")
+SHADOWED = (
+    "KOMPSAT-5 L1D with GIM",
+    "KOMPSAT-5 folder with GIM",
+    "KOMPSAT-5 folder with HDF5",
+    "OPERA RTC-S1 with its mask",
+)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -198,6 +198,13 @@ class Band:
     def _raster(self) -> Any:
         """Never kept: using GDAL's band after its dataset was let go ends the process."""
         return self.dataset.GetRasterBand(self.number)
+
+
+class Shadow(Protocol):
+    """Whatever tells where the ground lies in radar shadow or layover."""
+
+    def shadow(self, window: Window) -> npt.NDArray[np.bool_]:
+        """(H, W) True where it does. Raises SceneUnreadable."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""HDF5 files, looked through before GDAL may open them: no byte of another file, no absurd size, attributes by name.
+"""HDF5 files, looked through before GDAL may open them: no byte of another file, no absurd size, values by name.
 
 HDF5 can point to other files in three ways (external links, external storage, virtual datasets), and GDAL follows
 all of them. Source: HDF5 user guide, https://support.hdfgroup.org/documentation/hdf5/latest/.
@@ -6,37 +6,112 @@ all of them. Source: HDF5 user guide, https://support.hdfgroup.org/documentation
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sarwater.errors import SceneTruncated, SceneUnreadable, SceneUnsafe
 from sarwater.request import Limits
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.raster import h5py
 
+_MOST_VALUES = 1 << 20
+"""Of a dataset that is no raster: a coordinate for each row or column."""
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, SystemError, OverflowError)
+"""What h5py raises for damaged files; SystemError where a name in it is no text."""
+
 
 @dataclass(frozen=True)
-class Dataset:
-    """One array of a file. `path` is its full name, `/S01/SBI`."""
+class Plane:
+    """A raster of a file. `path` is its full name, `/S01/SBI`."""
 
     path: str
     shape: tuple[int, ...]
-    attributes: dict[str, Any]
-    """By attribute name without spaces; numbers as float or tuple of float, texts as str."""
+    """(H, W), or (H, W, 2) in phase and in quadrature."""
+    dtype: np.dtype[Any]
 
 
-@dataclass(frozen=True)
 class Hdf5File:
-    """What a file holds, without its pixels."""
+    """An opened file without its pixels: what it holds, and what it says of that."""
 
-    attributes: dict[str, dict[str, Any]]
-    """Group path (`/`, `/S01`) -> its attributes."""
-    datasets: dict[str, Dataset]
+    def __init__(
+        self, file: Any, scene: str, limits: Limits, datasets: Mapping[str, tuple[int, ...]], groups: frozenset[str]
+    ) -> None:
+        self.datasets = datasets
+        """Shape by path, of all of them."""
+        self.groups = groups
+        """Paths, `/` among them."""
+        self._file, self._scene, self._limits = file, scene, limits
+
+    def attributes(self, path: str) -> dict[str, Any]:
+        """Of a group or a dataset, by name without spaces: numbers as float or tuple of float, texts as str or tuple
+        of str. {} where there is nothing at `path`. Raises SceneUnreadable."""
+        if path not in self.datasets and path not in self.groups:
+            return {}
+        with _damage(self._scene):
+            attributes = self._file[path].attrs
+            names = [name for name in attributes if isinstance(name, str)]  # one that is no text comes as bytes
+        return {
+            name.replace(" ", ""): _plain(value) for name in names if (value := _read(attributes, name)) is not None
+        }
+
+    def value(self, path: str) -> Any:
+        """Of a dataset that holds no raster, as that of an attribute; None where it is missing, or something else.
+        Raises SceneUnreadable, SceneUnsafe."""
+        if math.prod(self.datasets.get(path, (_MOST_VALUES + 1,))) > _MOST_VALUES:
+            return None
+        with _damage(self._scene):
+            self._check_declared(self._file[path])
+            value = _read(self._file[path], ())
+        return None if value is None else _plain(value)
+
+    def numbers(self, path: str) -> npt.NDArray[np.float64] | None:
+        """(n,) of a dataset of one axis; None where it is missing, or holds something else. Raises as `value`."""
+        if len(self.datasets.get(path, ())) != 1:
+            return None
+        value = self.value(path)
+        values = (value,) if isinstance(value, float) else value
+        numeric = isinstance(values, tuple) and all(isinstance(number, float) for number in values)
+        return np.array(values) if numeric else None
+
+    def plane(self, path: str) -> Plane:
+        """The raster at `path`, which is there and within the limits. Raises SceneUnreadable, SceneUnsafe."""
+        shape = self.datasets[path]
+        if len(shape) == 3 and shape[0] == 1:
+            shape = shape[1:]  # a time, or a band
+        with _damage(self._scene):
+            dataset = self._file[path]
+            dtype, stored_bytes = dataset.dtype, dataset.id.get_storage_size()
+        if dtype.kind not in "iufc" or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 2)) or 0 in shape:
+            raise SceneUnreadable(
+                f"{self._scene}: {path} is {dtype} of shape {shape}; expected numbers in rows and columns: send the "
+                "product again"
+            )
+        if not stored_bytes:
+            raise SceneUnreadable(
+                f"{self._scene}: {path} declares {shape[1]} x {shape[0]} px and holds none of them; the product was "
+                "not finished: send it again"
+            )
+        with _damage(self._scene):
+            self._check_declared(dataset, pixels=shape[0] * shape[1])
+        return Plane(path, shape, dtype)
+
+    def _check_declared(self, dataset: Any, pixels: int = 0) -> None:
+        item_bytes = dataset.id.get_type().get_size()
+        check_declared(
+            f"{self._scene}: {dataset.name}",
+            self._limits,
+            pixels=pixels,
+            block_bytes=math.prod(dataset.chunks) * item_bytes if dataset.chunks else 0,
+            decoded_bytes=math.prod(dataset.shape) * item_bytes,
+            stored_bytes=dataset.id.get_storage_size(),
+        )
 
 
 def is_hdf5(path: Path) -> bool:
@@ -44,42 +119,53 @@ def is_hdf5(path: Path) -> bool:
         return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
-def read_structure(path: Path, limits: Limits, name: str | None = None) -> Hdf5File:
-    """Raises SceneTruncated, SceneUnreadable, and SceneUnsafe for links to other files or absurd sizes."""
+@contextmanager
+def opened_hdf5(path: Path, limits: Limits, name: str | None = None) -> Iterator[Hdf5File]:
+    """Raises SceneTruncated, SceneUnreadable, and SceneUnsafe for links to other files."""
     scene = name or path.name
+    with _damage(scene):
+        file = h5py.File(path, "r")
+    with file:
+        with _damage(scene):
+            datasets, groups = _contents(file, scene)
+        yield Hdf5File(file, scene, limits, datasets, groups)
+
+
+def _contents(file: Any, scene: str) -> tuple[dict[str, tuple[int, ...]], frozenset[str]]:
+    """Shape of each dataset, and the groups, by path. h5py's lower level, as a file may hold hundreds of them, and be
+    looked at again and again."""
+    links: list[tuple[bytes, int]] = []
     # Errors are raised outside the library's callbacks, through which they do not pass unharmed.
-    links: list[tuple[str, str]] = []
-    items: list[tuple[str, Any]] = []
-    with _opened(path, scene) as file:
-
-        def note_link(name: str, link: Any) -> None:
-            if isinstance(link, h5py.ExternalLink):
-                links.append((name, link.filename))
-
-        file.visititems_links(note_link)
-        if links:
-            name, elsewhere = links[0]
+    file.id.links.visit(lambda name, link: links.append((name, link.type)), info=True)
+    datasets: dict[str, tuple[int, ...]] = {}
+    groups = {"/"}
+    for name, link in links:
+        path = "/" + name.decode("utf-8", "backslashreplace")
+        if link == h5py.h5l.TYPE_SOFT:
+            continue
+        if link != h5py.h5l.TYPE_HARD:
+            elsewhere = file.id.links.get_val(name)[0].decode("utf-8", "backslashreplace")
             raise SceneUnsafe(
-                f"{scene}: {name} is a link to another file ({elsewhere}); expected a product in one file"
+                f"{scene}: {path} is a link to another file ({elsewhere}); expected a product in one file"
             )
-        file.visititems(lambda name, item: items.append((f"/{name}", item)))
-        groups = {"/": _attributes(file)}
-        datasets: dict[str, Dataset] = {}
-        for name, item in items:
-            if isinstance(item, h5py.Dataset):
-                _check_dataset(scene, item, limits)
-                datasets[name] = Dataset(name, item.shape or (), _attributes(item))
-            else:
-                groups[name] = _attributes(item)
-    return Hdf5File(groups, datasets)
+        item = h5py.h5o.open(file.id, name)
+        if isinstance(item, h5py.h5d.DatasetID):
+            created = item.get_create_plist()
+            if created.get_external_count() or created.get_layout() == h5py.h5d.VIRTUAL:
+                raise SceneUnsafe(
+                    f"{scene}: {path} takes its pixels from other files; expected a self-contained product"
+                )
+            datasets[path] = item.shape or ()
+        elif isinstance(item, h5py.h5g.GroupID):
+            groups.add(path)
+    return datasets, frozenset(groups)
 
 
 @contextmanager
-def _opened(path: Path, scene: str) -> Iterator[Any]:
+def _damage(scene: str) -> Iterator[None]:
     try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
+        yield
+    except _DAMAGE as error:
         if "truncated" in str(error):
             raise SceneTruncated(f"{scene}: the HDF5 file is cut short ({error}); send it again") from error
         raise SceneUnreadable(
@@ -87,31 +173,27 @@ def _opened(path: Path, scene: str) -> Iterator[Any]:
         ) from error
 
 
-def _check_dataset(scene: str, dataset: Any, limits: Limits) -> None:
-    if dataset.external or dataset.is_virtual:
-        raise SceneUnsafe(
-            f"{scene}: {dataset.name} takes its pixels from other files; expected a self-contained product"
-        )
-    check_declared(
-        f"{scene}: {dataset.name}",
-        limits,
-        pixels=int(np.prod(dataset.shape[:2], dtype=np.float64)) if dataset.shape else 0,
-        block_bytes=int(np.prod(dataset.chunks)) * dataset.dtype.itemsize if dataset.chunks else 0,
-        decoded_bytes=dataset.nbytes if dataset.chunks else 0,
-        stored_bytes=dataset.id.get_storage_size(),
-    )
-
-
-def _attributes(item: Any) -> dict[str, Any]:
-    return {name.replace(" ", ""): _plain(value) for name, value in item.attrs.items()}
+def _read(holder: Any, name: Any) -> Any:
+    """None where the value is empty, or of a type that h5py cannot read."""
+    try:
+        value = holder[name]
+    except _DAMAGE:
+        return None
+    return None if isinstance(value, h5py.Empty) else value
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("ascii", "replace").rstrip("\0 ")
-    if isinstance(value, str):
-        return value.rstrip("\0 ")
-    numbers = np.asarray(value)
-    if numbers.dtype.kind not in "iuf":
+    values = np.asarray(value)
+    items = values.ravel().tolist()
+    plain: tuple[Any, ...]
+    if values.dtype.kind in "iuf":
+        plain = tuple(map(float, items))
+    elif all(isinstance(item, bytes | str) for item in items):
+        plain = tuple(map(_text, items))
+    else:
         return str(value)
-    return float(numbers.ravel()[0]) if numbers.size == 1 else tuple(float(number) for number in numbers.ravel())
+    return plain[0] if len(plain) == 1 else plain
+
+
+def _text(text: bytes | str) -> str:
+    return (text.decode("ascii", "replace") if isinstance(text, bytes) else text).rstrip("\0 ")

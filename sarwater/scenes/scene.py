@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sarwater.errors import UsageError
 from sarwater.request import Window
-from sarwater.scenes.band import Band, Incidence
+from sarwater.scenes.band import Band, Incidence, Shadow
 from sarwater.scenes.georeference import Georeference
 
 
@@ -32,8 +32,9 @@ class Scene:
     """Whether the file has a mask or an alpha band that says where something was measured."""
     incidence: Incidence | None = None
     """Incidence angles on the same grid, where the product has them."""
-    shadow: Incidence | None = None
-    """The same on a handle of its own, because another thread reads it."""
+    shadow: Shadow | None = None
+    """Tells radar shadow and layover, from the same or a mask; on a handle of its own, because another thread reads
+    it."""
     acquired: str | None = None
     """UTC time of acquisition, ISO 8601, where known."""
     notes: tuple[str, ...] = ()

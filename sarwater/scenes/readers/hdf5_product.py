@@ -1,4 +1,4 @@
-"""KOMPSAT-5 and COSMO-SkyMed products in one HDF5 file.
+"""Products in one HDF5 file: the kinds of them, and those of the KOMPSAT-5 and COSMO-SkyMed family.
 
 GDAL's own georeference of these files is not used: in GDAL 3.4 to 3.8 it swaps the pixel's width and height where the
 spacings differ, and gives L1A an identity transform.
@@ -6,25 +6,38 @@ spacings differ, and gives L1A an identity transform.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sarwater.errors import SceneUnreadable
-from sarwater.scenes.band import Band
+from sarwater.errors import SceneUnreadable, UsageError
+from sarwater.scenes.band import Band, Incidence
 from sarwater.scenes.georeference import Georeference, GroundControlPoint
-from sarwater.scenes.hdf5 import is_hdf5, read_structure
+from sarwater.scenes.hdf5 import Hdf5File, Plane, is_hdf5, opened_hdf5
+from sarwater.scenes.names import polarisation_in
 from sarwater.scenes.raster import osr
 from sarwater.scenes.readers.base import Reader, Source
-from sarwater.scenes.readers.geotiff import open_raster
-from sarwater.scenes.readers.kompsat5 import LEVELS, MISSIONS, calibration_of, incidence_of, sensing_time
+from sarwater.scenes.readers.hdf5_kind import Hdf5Kind, open_plane
+from sarwater.scenes.readers.kompsat5 import (
+    LEVELS,
+    MISSIONS,
+    calibration_of,
+    cosmo_calibration_of,
+    incidence_of,
+    sensing_time,
+)
+from sarwater.scenes.readers.netcdf import NetCdf
+from sarwater.scenes.readers.nisar_gcov import NisarGcov
+from sarwater.scenes.readers.opera_rtc import OperaRtc
 from sarwater.scenes.scene import Scene
 
 _GEOCODED = ("L1C", "L1D")
+_IMAGE = re.compile(r"(?:/S\d\d)?/(?:SBI|MBI|IMG)")
 
 
 class Hdf5Product(Reader):
-    name = "KOMPSAT-5 or COSMO-SkyMed HDF5"
+    name = "HDF5 product"
     looks_for = "an HDF5 file"
 
     def matches(self, path: Path, name: str) -> bool:
@@ -36,66 +49,99 @@ class Hdf5Product(Reader):
 
 def open_hdf5_product(source: Source) -> Scene:
     """Raises SceneTruncated, SceneUnreadable, SceneUnsafe."""
-    path = source.path
-    file = read_structure(path, source.limits, source.name)
-    root = file.attributes["/"]
-    mission = MISSIONS.get(str(root.get("MissionID", "")))
-    level = LEVELS.get(str(root.get("ProductType", ""))[:3])
-    images = [dataset for name, dataset in sorted(file.datasets.items()) if name.endswith(("/SBI", "/MBI"))]
-    if mission is None or level is None or not images or '"' in str(path):
-        raise SceneUnreadable(
-            f"{source.name}: HDF5 with mission {root.get('MissionID')!r} and product type {root.get('ProductType')!r}; "
-            f"expected a product of {', '.join(MISSIONS.values())}, level L1A to L1D, with an SBI or MBI image"
-        )
-    if any(image.shape[:2] != images[0].shape[:2] for image in images):
-        raise SceneUnreadable(f"{source.name}: its images differ in size; process the subswaths as scenes of their own")
-    gim = next((dataset for name, dataset in file.datasets.items() if name.endswith("/GIM")), None)
-    bands, incidence, shadow = [], None, None
-    if gim is not None and gim.shape[:2] == images[0].shape[:2]:
-        incidence, shadow = (incidence_of(_open_dataset(source, gim.path), gim.attributes) for _ in range(2))
-    for image in images:
-        group = file.attributes.get(image.path.rsplit("/", 1)[0] or "/", {})
-        known = {**root, **group, **image.attributes}
-        raster = _open_dataset(source, image.path)
-        bands.append(
-            Band(
-                raster,
-                1,
-                "amplitude_dn",
-                str(known.get("Polarisation", "")).lower() or None,
-                quadrature=Band(raster, 2, "amplitude_dn") if raster.RasterCount == 2 else None,
-                calibration=calibration_of(known, incidence, image.shape[1]) if mission == "KOMPSAT-5" else None,
-                scene=source.name,
-            )
-        )
-    height, width = images[0].shape[:2]
-    return Scene(
-        width_px=width,
-        height_px=height,
-        bands=tuple(bands),
-        georeference=_georeference({**root, **images[0].attributes}, level, width, height),
-        format=f"{mission} {level} HDF5",
-        nodata=0.0,
-        acquired=sensing_time(root, source.name),
-        incidence=incidence,
-        shadow=shadow,
-        name=source.name,
+    with opened_hdf5(source.path, source.limits, source.name) as file:
+        for kind in KINDS:
+            if kind.matches(file):
+                return kind.open(source, file)
+        root = file.attributes("/")
+    raise SceneUnreadable(
+        f"{source.name}: HDF5 with mission {root.get('MissionID')!r} and product type {root.get('ProductType')!r}; "
+        f"expected {'; '.join(kind.looks_for for kind in KINDS)}: give one of these, or a GeoTIFF of its backscatter"
     )
 
 
-def _open_dataset(source: Source, name: str) -> Any:
-    return open_raster(source, ["HDF5Image"], f'HDF5:"{source.path.resolve()}":/{name}')
+class Kompsat5Family(Hdf5Kind):
+    """Images per swath, or of all swaths: SBI and MBI; IMG in COSMO-SkyMed of the second generation."""
+
+    looks_for = f"a product of {', '.join(MISSIONS.values())}, level L1A to L1D, with an SBI, MBI or IMG image"
+
+    def matches(self, file: Hdf5File) -> bool:
+        return str(file.attributes("/").get("MissionID", "")) in MISSIONS
+
+    def open(self, source: Source, file: Hdf5File) -> Scene:
+        root = file.attributes("/")
+        mission = MISSIONS[str(root["MissionID"])]
+        level = LEVELS.get(str(root.get("ProductType", ""))[:3])
+        images = [file.plane(path) for path in sorted(file.datasets) if _IMAGE.fullmatch(path)]
+        if level is None or not images:
+            raise SceneUnreadable(
+                f"{source.name}: {mission} of product type {root.get('ProductType')!r} "
+                f"{'with' if images else 'without'} an image; expected {self.looks_for}: send the whole product again"
+            )
+        if any(image.shape[:2] != images[0].shape[:2] for image in images):
+            raise SceneUnreadable(
+                f"{source.name}: its images differ in size; process the subswaths as scenes of their own"
+            )
+        incidence, shadow = (_incidence(source, file, images[0]) for _ in range(2))
+        bands = []
+        for image in images:
+            group = file.attributes(image.path.rsplit("/", 1)[0])
+            known = {**root, **group, **file.attributes(image.path)}
+            raster = open_plane(source, image)
+            bands.append(
+                Band(
+                    raster,
+                    1,
+                    "amplitude_dn",
+                    _polarisation(known) or polarisation_in(source.name),
+                    quadrature=Band(raster, 2, "amplitude_dn") if raster.RasterCount == 2 else None,
+                    calibration=calibration_of(known, incidence, image.shape[1])
+                    if mission == "KOMPSAT-5"
+                    else cosmo_calibration_of(known, image.shape[1]),
+                    scene=source.name,
+                )
+            )
+        height, width = images[0].shape[:2]
+        return Scene(
+            width_px=width,
+            height_px=height,
+            bands=tuple(bands),
+            georeference=_georeference({**root, **file.attributes(images[0].path)}, level, width, height),
+            format=f"{mission} {level} HDF5",
+            nodata=0.0,
+            acquired=sensing_time(root, source.name),
+            incidence=incidence,
+            shadow=shadow,
+            name=source.name,
+        )
+
+
+KINDS: tuple[Hdf5Kind, ...] = (Kompsat5Family(), NisarGcov(), OperaRtc(), NetCdf())
+"""The first that matches has it."""
+
+
+def _incidence(source: Source, file: Hdf5File, image: Plane) -> Incidence | None:
+    path = next((path for path in file.datasets if path.endswith("/GIM")), None)
+    if path is None or file.datasets[path] != image.shape[:2]:
+        return None
+    return incidence_of(open_plane(source, file.plane(path)), file.attributes(path))
+
+
+def _polarisation(known: Mapping[str, Any]) -> str | None:
+    """COSMO-SkyMed of the second generation spells it with a z, in the root."""
+    return polarisation_in(str(known.get("Polarisation") or known.get("Polarization") or ""))
 
 
 def _georeference(known: Mapping[str, Any], level: str, width: int, height: int) -> Georeference:
-    """Geocoded levels from the upper left corner and the spacings, the others from their four corners."""
+    """Geocoded levels from the upper left corner and the spacings; the others, and those that do not tell them, from
+    their four corners."""
     if level in _GEOCODED:
         try:
             east, north = known["TopLeftEast-North"]
             transform = (east, known["ColumnSpacing"], 0.0, north, 0.0, -known["LineSpacing"])
-            return Georeference(_crs(known).ExportToWkt(), tuple(float(number) for number in transform))
-        except (KeyError, TypeError, ValueError):
-            return Georeference()
+            return Georeference.of_affine(transform, _crs(known).ExportToWkt())
+        except (KeyError, TypeError, ValueError, RuntimeError, UsageError):
+            pass  # the corners are left
     corners = {"TopLeft": (0, 0), "TopRight": (width, 0), "BottomLeft": (0, height), "BottomRight": (width, height)}
     gcps = []
     for name, (pixel, line) in corners.items():

@@ -78,6 +78,28 @@ def calibration_of(known: Mapping[str, Any], incidence: Incidence | None, width_
     return Sigma0(factor, width_px, angles_deg=(near, far))
 
 
+def cosmo_calibration_of(known: Mapping[str, Any], width_px: int) -> Sigma0 | None:
+    """sigma0 = R^(2 e) * sin(theta) / (F^2 * K) * DN^2 of COSMO-SkyMed, both generations: R and e the reference slant
+    range and its exponent, theta the reference incidence angle, F the rescaling factor, K the calibration constant.
+
+    Each of the first two only where the product was compensated for it, K where it was not. None where the product does
+    not say all of that. Source: COSMO-SkyMed Image Calibration (ASI), SNAP's CosmoSkymedCalibrator.
+    """
+    try:
+        factor = 1 / float(known["RescalingFactor"]) ** 2
+        if known["RangeSpreadingLossCompensationGeometry"] != "NONE":
+            factor *= float(known["ReferenceSlantRange"]) ** (2 * float(known["ReferenceSlantRangeExponent"]))
+        if known["IncidenceAngleCompensationGeometry"] != "NONE":
+            factor *= np.sin(np.radians(float(known["ReferenceIncidenceAngle"])))
+        compensated = known["CalibrationConstantCompensationFlag"]
+        if compensated not in (0, 1) or str(known["ProductType"]) == "SCS_U":
+            return None
+        factor /= 1.0 if compensated else float(known["CalibrationConstant"])
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+    return Sigma0(float(factor), width_px) if np.isfinite(factor) and factor > 0 else None
+
+
 def sensing_time(known: Mapping[str, Any], name: str) -> str | None:
     """`SceneSensingStartUTC`, or the time in the product's name."""
     stated = str(known.get("SceneSensingStartUTC") or known.get("DownlinkStartUTC") or "")

@@ -32,9 +32,11 @@ from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.tags import MASK_KEY_TAG
 from tests.support.deliveries import write_hdf5, write_k5_folder, write_manifest, write_safe
+from tests.support.hdf5_products import write_gcov, write_netcdf, write_opera
 from tests.support.rasters import lake_scene, write_geotiff
 
 PIXELS = lake_scene(40, 60)
+POWER = PIXELS.astype(np.float32)
 K5 = "K5_20240726091530_000000_12345_D_ES19_HH_GTC_B_L1D"
 SAFE = "S1A_IW_GRDH_1SDV_20240726T091530.SAFE"
 
@@ -44,6 +46,9 @@ KINDS: dict[str, tuple[type, str, Callable[[Path], Path], int]] = {
     "a TIFF of another name": (GeoTiff, "scene.dat", lambda path: write_geotiff(path, PIXELS), 1),
     "hdf5": (Hdf5Product, "a.h5", lambda path: write_hdf5(path, "L1D", PIXELS), 1),
     "cosmo": (Hdf5Product, "CSKS1.h5", lambda path: write_hdf5(path, "L1D", PIXELS, mission="CSK"), 1),
+    "nisar": (Hdf5Product, "NISAR_L2_PR_GCOV.h5", lambda path: write_gcov(path, {"HHHH": POWER}), 1),
+    "opera": (Hdf5Product, "OPERA_L2_RTC-S1.h5", lambda path: write_opera(path, {"VV": POWER}), 1),
+    "netcdf": (Hdf5Product, "rtc.nc", lambda path: write_netcdf(path, {"gamma0_vv": POWER}), 1),
     "kompsat5": (Kompsat5Folder, K5, lambda path: write_k5_folder(path, PIXELS, np.full((40, 60), 190, np.uint8)), 4),
     "kompsat5 of another name": (Kompsat5Folder, "delivery", lambda path: write_k5_folder(path, PIXELS), 3),
     "safe": (Sentinel1Safe, SAFE, lambda path: write_safe(path, {"vv": PIXELS, "vh": PIXELS}), 7),

@@ -8,11 +8,20 @@ from runtime.products.base import Product
 from runtime.products.confidence import Confidence
 from runtime.products.mask import WaterMask
 from runtime.products.polygons import WaterPolygons
+from runtime.products.qgis_style import ConfidenceStyle, MaskStyle
 from runtime.products.quicklook import Quicklook
 from runtime.products.stac import StacItem
 from sarwater.errors import SettingInvalid, expected
 
-PRODUCTS: tuple[type[Product], ...] = (WaterMask, Confidence, WaterPolygons, Quicklook, StacItem)
+PRODUCTS: tuple[type[Product], ...] = (
+    WaterMask,
+    Confidence,
+    WaterPolygons,
+    Quicklook,
+    MaskStyle,
+    ConfidenceStyle,
+    StacItem,
+)
 
 __all__ = ["PRODUCTS", "Product", "chosen"]
 

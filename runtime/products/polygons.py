@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from runtime.backends.base import FinishedRows
 from runtime.products.base import Making, Product
 from runtime.products.cog import abandon
 from runtime.products.placement import Placement
+from runtime.products.qgis_style import add_layer_style, water_layer_style
 from sarwater.classes import WATER
 from sarwater.errors import OutputError
 from sarwater.request import Request
@@ -115,6 +117,8 @@ class WaterPolygons(Product):
 
     def finish(self, making: Making) -> None:
         self._strip_of_rows()
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._attempt(lambda: add_layer_style(self._dataset, "water", water_layer_style(), time=now))
         self._attempt(self._dataset.CommitTransaction)
         tags = {**making.tags, **self.setting_tags(self.request)}
         self._attempt(lambda: self._dataset.SetMetadata(tags))

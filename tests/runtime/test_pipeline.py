@@ -136,7 +136,8 @@ def test_nothing_is_visible_before_publishing_and_nothing_hidden_after(
     staged = process_scene(write_geotiff(tmp_path / "a.tif", lake_scene(64, 64)), backend, out)
     assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == []
     publish(staged)
-    names = ["a_confidence.tif", "a_quicklook.png", "a_water.gpkg", "a_water.json", "a_water.tif"]
+    names = ["a_confidence.qml", "a_confidence.tif", "a_quicklook.png", "a_water.gpkg", "a_water.json"]
+    names += ["a_water.qml", "a_water.tif"]
     assert sorted(path.name for path in out.iterdir()) == names
 
 

@@ -295,7 +295,7 @@ class TestRefusals:
         self.refuse(DataError, r"1 tile\(s\), and none of them, nor a part", tmp_path / "data", model, tmp_path)
 
     def test_decibels_that_nobody_declared(self, model: Path, tmp_path: Path) -> None:
-        self.refuse(UnitMismatch, "--unit, as sigma0_db", write_decibels(tmp_path / "data"), model, tmp_path)
+        self.refuse(UnitMismatch, "--unit sigma0_db", write_decibels(tmp_path / "data"), model, tmp_path)
 
     def test_a_model_of_two_polarisations(self, lakes: Path, tmp_path: Path) -> None:
         channels = (Channel("vv", "amplitude_dn"), Channel("vh", "amplitude_dn"))

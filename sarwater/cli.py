@@ -26,6 +26,7 @@ COMMANDS = {
     "build-engine": ("export.build_engine:build_engine_command", "model -> TensorRT or TensorRT-RTX engine"),
     "verify": ("export.verify:verify_command", "every precision of a model side by side, with its gate"),
     "inspect": ("export.inspect:inspect_command", "what is in a model file"),
+    "doctor": ("runtime.commands.doctor:doctor", "what this machine can do, and the command for what is missing"),
 }
 EXAMPLES = """
 sarwater predict scene.tif -o products

@@ -35,6 +35,12 @@ class Reader(ABC):
     """What a person would call it: `KOMPSAT-5 folder`."""
     looks_for: str
     """How it is told, for the message that says that a path is none of the known kinds."""
+    reads: str = ""
+    """What of it is read, for docs/products.md: levels, polarisations, calibration, time, angles."""
+    unit: str = ""
+    """What unit its pixels are in, and what becomes of them."""
+    unused: str = ""
+    """What it also holds, and is not used."""
 
     @abstractmethod
     def matches(self, path: Path, name: str) -> bool:

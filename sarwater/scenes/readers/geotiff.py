@@ -25,6 +25,12 @@ from sarwater.tags import PRODUCT_REFUSED, TAG_PREFIX
 class GeoTiff(Reader):
     name = "GeoTIFF"
     looks_for = "a file that begins as a TIFF does"
+    reads = (
+        "bands, their descriptions, tags, scale and offset; nodata, mask or alpha; geotransform, control points or RPC "
+        "inside the file"
+    )
+    unit = "what the file says (OPERA, HyP3, SNAP, Capella, ICEYE, JAXA and others), else amplitude in DN"
+    unused = "files beside it (`.tfw`, `.aux.xml`, `.ovr`), overviews, colour tables"
 
     def matches(self, path: Path, name: str) -> bool:
         return path.is_file() and is_tiff(path)

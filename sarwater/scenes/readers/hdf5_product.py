@@ -26,6 +26,9 @@ _GEOCODED = ("L1C", "L1D")
 class Hdf5Product(Reader):
     name = "KOMPSAT-5 or COSMO-SkyMed HDF5"
     looks_for = "an HDF5 file"
+    reads = "levels L1A to L1D, every SBI or MBI image; corners or map projection; time; incidence angles (GIM)"
+    unit = "amplitude in DN; sigma0 of KOMPSAT-5 where it says its calibration"
+    unused = "quicklooks (QLK), Doppler and orbit"
 
     def matches(self, path: Path, name: str) -> bool:
         return path.is_file() and is_hdf5(path)

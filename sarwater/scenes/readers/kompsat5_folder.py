@@ -23,6 +23,9 @@ _MAX_XML_BYTES = 16 << 20
 class Kompsat5Folder(Reader):
     name = "KOMPSAT-5 folder"
     looks_for = "a folder named K5_* or KMPS5_*, or one that holds files so named, a .h5 or an _Aux.xml"
+    reads = "the image (GeoTIFF or HDF5), L1A as two of them; `_Aux.xml`; incidence angles and radar shadow (GIM)"
+    unit = "amplitude in DN; sigma0 where `_Aux.xml` says the calibration"
+    unused = "quicklooks, checksum lists"
 
     def matches(self, path: Path, name: str) -> bool:
         return path.is_dir() and bool(_is_named(name) or named(path, *_NAMES, "*.h5", "*_aux.xml"))

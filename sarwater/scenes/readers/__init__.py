@@ -20,12 +20,13 @@ from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
+from sarwater.scenes.readers.kompsat5_flat import Kompsat5Flat
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.scenes.scene import Scene
 from sarwater.tags import PRODUCT_REFUSED, is_product
 
-READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), GeoTiff())
+READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), Kompsat5Flat(), GeoTiff())
 """The first that matches has it."""
 
 __all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "open_scene", "reader_of"]
@@ -65,10 +66,11 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
 
 
 def members(path: Path, name: str | None = None) -> list[Path]:
-    """The files of the scene at `path`, sorted; a file is its own, whatever it is. Raises as `reader_of` for a folder,
-    and SceneUnsafe for links in it."""
+    """The files of the scene at `path`, sorted; what is no folder and of no kind is its own. Raises as `reader_of` for
+    a folder, and SceneUnsafe for links in it."""
     if path.exists() and not path.is_dir():
-        return [path]
+        reader = find_reader(path, name)
+        return reader.members(path) if reader else [path]
     return reader_of(path, name).members(path)
 
 

@@ -66,7 +66,7 @@ class Reader(ABC):
 def check_members(source: Source, members: list[Path]) -> None:
     """Every file is regular, not empty and not too large. Raises SceneMissing, SceneEmpty, SceneUnsafe."""
     for file in members:
-        name = source.name if file == source.path else f"{source.name}/{file.relative_to(source.path)}"
+        name = _called(source, file)
         try:
             status = file.stat()
         except OSError as error:
@@ -80,6 +80,12 @@ def check_members(source: Source, members: list[Path]) -> None:
                 f"{name}: {status.st_size:,} bytes, more than the limit of {source.limits.max_input_bytes:,}; "
                 "raise it with --max-input-bytes if that is right"
             )
+
+
+def _called(source: Source, file: Path) -> str:
+    if file == source.path:
+        return source.name
+    return f"{source.name}/{file.relative_to(source.path)}" if file.is_relative_to(source.path) else file.name
 
 
 def named(folder: Path, *patterns: str) -> list[Path]:

@@ -44,8 +44,8 @@ KINDS: dict[str, tuple[type, str, Callable[[Path], Path], int]] = {
     "a TIFF of another name": (GeoTiff, "scene.dat", lambda path: write_geotiff(path, PIXELS), 1),
     "hdf5": (Hdf5Product, "a.h5", lambda path: write_hdf5(path, "L1D", PIXELS), 1),
     "cosmo": (Hdf5Product, "CSKS1.h5", lambda path: write_hdf5(path, "L1D", PIXELS, mission="CSK"), 1),
-    "kompsat5": (Kompsat5Folder, K5, lambda path: write_k5_folder(path, PIXELS, np.full((40, 60), 190, np.uint8)), 4),
-    "kompsat5 of another name": (Kompsat5Folder, "delivery", lambda path: write_k5_folder(path, PIXELS), 3),
+    "kompsat5": (Kompsat5Folder, K5, lambda path: write_k5_folder(path, PIXELS, np.full((40, 60), 190, np.uint8)), 3),
+    "kompsat5 of another name": (Kompsat5Folder, "delivery", lambda path: write_k5_folder(path, PIXELS), 2),
     "safe": (Sentinel1Safe, SAFE, lambda path: write_safe(path, {"vv": PIXELS, "vh": PIXELS}), 7),
     "safe of another name": (Sentinel1Safe, "input", lambda path: write_safe(path, {"vv": PIXELS}), 4),
 }

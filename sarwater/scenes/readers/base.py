@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sarwater.errors import SceneEmpty, SceneMissing, SceneUnsafe
 from sarwater.request import Limits
+from sarwater.scenes.limits import how_to_lift
 from sarwater.scenes.scene import Scene
 
 MAX_MEMBERS = 1000
@@ -78,7 +79,7 @@ def check_members(source: Source, members: list[Path]) -> None:
         if status.st_size > source.limits.max_input_bytes:
             raise SceneUnsafe(
                 f"{name}: {status.st_size:,} bytes, more than the limit of {source.limits.max_input_bytes:,}; "
-                "raise it with --max-input-bytes if that is right"
+                + how_to_lift("max_input_bytes", status.st_size)
             )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from sarwater.errors import SceneIsProduct, SceneUnreadable, SceneUnsafe
 from sarwater.scenes.band import Band
 from sarwater.scenes.georeference import Georeference
-from sarwater.scenes.limits import check_declared
+from sarwater.scenes.limits import check_declared, how_to_lift
 from sarwater.scenes.names import polarisation_in, sensing_start
 from sarwater.scenes.radiometry import BandFacts, radiometry_of
 from sarwater.scenes.raster import gdal, gdal_array
@@ -70,10 +70,13 @@ def open_raster(source: Source, drivers: list[str], part: str | None = None) -> 
         raise SceneUnreadable(
             f"{source.name}: GDAL cannot read it ({error}); expected a SAR raster: send it again"
         ) from error
-    if not 1 <= dataset.RasterCount <= source.limits.max_bands:
+    if not dataset.RasterCount:
+        raise SceneUnreadable(f"{source.name}: has no band; expected a SAR raster: produce it again")
+    if dataset.RasterCount > source.limits.max_bands:
         raise SceneUnsafe(
-            f"{source.name}: has {dataset.RasterCount} bands, more than the limit of {source.limits.max_bands} or "
-            "none; take the SAR bands out of it (gdal_translate -b), or raise the limit with --max-bands"
+            f"{source.name}: has {dataset.RasterCount} bands, more than the limit of {source.limits.max_bands}; take "
+            f"the SAR bands out of it (gdal_translate -b 1 IN.tif OUT.tif); "
+            + how_to_lift("max_bands", dataset.RasterCount)
         )
     return dataset
 

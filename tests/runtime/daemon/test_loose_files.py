@@ -20,6 +20,7 @@ from runtime.daemon.inbox import Inbox, Kind
 from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from runtime.pipeline import scene_sha256
 from runtime.products.publish import tags_of
+from sarwater.errors import SceneError
 from sarwater.scenes.readers import find_reader, members, open_scene
 from sarwater.scenes.readers.kompsat5_flat import Kompsat5Flat
 from sarwater.tags import INPUT_TAG
@@ -83,6 +84,12 @@ class TestReader:
         image, _, aux, *_ = deliver(tmp_path)
         aux.unlink()
         assert members(image) == [image]
+
+    @pytest.mark.parametrize(("which", "what"), [(1, "incidence-angle mask"), (2, "_Aux.xml")])
+    def test_a_part_of_it_is_no_scene_and_says_what_is(self, tmp_path: Path, which: int, what: str) -> None:
+        part = deliver(tmp_path)[which]
+        with pytest.raises(SceneError, match=f"the {what} of a KOMPSAT-5 product.*give the image"):
+            open_scene(part)
 
     def test_links_beside_it_are_not_followed(self, tmp_path: Path) -> None:
         image, gim, *_ = deliver(tmp_path)

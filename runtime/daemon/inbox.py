@@ -36,6 +36,7 @@ from runtime.daemon.loose import LooseFiles, is_uploaded, lacking, why_no_scene
 from runtime.latency import Moment
 from sarwater.errors import SceneError
 from sarwater.scenes.readers import find_reader, reader_of
+from sarwater.scenes.sidecars import is_sidecar
 
 MARKER = ".done"
 CHECKSUM = ".sha256"
@@ -373,6 +374,8 @@ class Inbox:
             why = part
         elif _is_text(path):
             why = "a text file, no scene"
+            if is_sidecar(name):
+                why = "says where an image lies, and is not read: a GeoTIFF has to say so itself"
         else:
             return Kind.SCENE, fingerprint, ""
         return Kind.IGNORED, fingerprint, why

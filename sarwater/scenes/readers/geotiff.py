@@ -17,6 +17,7 @@ from sarwater.scenes.radiometry import BandFacts, radiometry_of
 from sarwater.scenes.raster import gdal, gdal_array
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.scene import Scene
+from sarwater.scenes.sidecars import left_out
 from sarwater.scenes.tiff import check_structure, is_tiff
 from sarwater.scenes.units import nodata_of
 from sarwater.tags import PRODUCT_REFUSED, TAG_PREFIX
@@ -36,7 +37,10 @@ class GeoTiff(Reader):
         return path.is_file() and is_tiff(path)
 
     def open(self, source: Source) -> Scene:
-        return scene_of(source, open_tiff(source))
+        scene = scene_of(source, open_tiff(source))
+        if not scene.georeference.known and (note := left_out(source.path, source.name)):
+            scene.notes += (note,)
+        return scene
 
 
 def open_tiff(source: Source) -> Any:

@@ -1,5 +1,5 @@
 # Every target does all of its own set-up: `make demo` and `make test` work on a bare machine with python3, git and make.
-.PHONY: help demo test test-all test-gpu torture check format lock setup setup-dev install uninstall clean
+.PHONY: help demo test test-all test-gpu torture check format lock docs setup setup-dev install uninstall clean
 SCENE ?=
 PREFIX ?= /opt/sarwater
 
@@ -44,6 +44,9 @@ format: setup-dev  ## rewrite the code in the project's format
 lock: setup-dev  ## renew requirements/: the newest versions that pyproject.toml allows, with their hashes
 	$(compile) --extra=dev --output-file=requirements/dev.txt
 	$(compile) --constraint=requirements/dev.txt --output-file=requirements/runtime.txt
+
+docs: setup-dev  ## renew the table of docs/products.md
+	.venv-dev/bin/python -m sarwater.scenes.readers.table docs/products.md
 
 setup: .venv/ready          ## .venv with the runtime alone
 setup-dev: .venv-dev/ready  ## .venv-dev with everything

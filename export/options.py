@@ -12,7 +12,7 @@ from export.artefacts import TILE_PX, Workshop
 from export.samples import Reading
 from sarwater.command import given, option, record_options
 from sarwater.models import ENGINES
-from sarwater.request import Request
+from sarwater.request import Limits, Request
 
 MODELS = """
 MODEL is one of
@@ -25,7 +25,7 @@ SCENES = "scenes that are read"
 
 
 def workshop_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--tile-px, -o, --calibration, --labels, --no-gates and what says how scenes are read."""
+    """--tile-px, --calibration, --labels, --no-gates, what says how scenes are read, and their limits."""
     tile = option(
         "--tile-px",
         "--tile",
@@ -48,7 +48,10 @@ def workshop_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     records = record_options(
         Request,
-        {SCENES: ("unit", "scale", "calibration_constant_db", "nodata", "polarisations")},
+        {
+            SCENES: ("unit", "scale", "calibration_constant_db", "nodata", "polarisations"),
+            "limits of a scene": tuple(Limits.model_fields),
+        },
         {"polarisations": ("--polarisation",)},
     )
     for decorate in (records, labels, gates, calibration, tile):

@@ -14,7 +14,7 @@ from sarwater.classes import LAND, NODATA, WATER
 from sarwater.dependencies import require
 from sarwater.errors import DataError
 from sarwater.manifest import Channel
-from sarwater.request import Request
+from sarwater.request import Limits, Request
 from sarwater.tiling import Span, TilePlan, reflect_indices
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class Reading:
     """What label values mean; None where they leave no doubt."""
 
     def asked(self) -> dict[str, Any]:
-        """What somebody asked for, as JSON values; empty for nothing."""
-        asked = self.request.model_dump(mode="json", exclude_defaults=True)
+        """What somebody asked for that changes pixels, as JSON values; empty for nothing."""
+        asked = self.request.model_dump(mode="json", exclude_defaults=True, exclude=set(Limits.model_fields))
         return asked | ({"labels": str(self.coding)} if self.coding else {})
 
 
@@ -69,12 +69,12 @@ def labelled_samples(
     reading = reading or Reading()
     with_gim = (Path(data) / "gim").is_dir() and any(channel.name == "gim" for channel in channels)
     pairs = find_files(str(data), with_gim)
-    coding = settle_coding((pair.label for pair in pairs), reading.coding)
+    coding = settle_coding((pair.label for pair in pairs), reading.coding, reading.request)
     samples: list[Sample] = []
     chosen = _spread(pairs, limit)
     for pair in chosen:
         image, mask = pair.image, pair.label
-        opened = Label(mask)
+        opened = Label(mask, reading.request)
         label = coding.truth(opened.read(0, 0, opened.width_px, opened.height_px), opened.nodata)
         with open_model_input(image, channels, reading.request, gim=pair.gim) as scene:
             if label.shape != (scene.height_px, scene.width_px):

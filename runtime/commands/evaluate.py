@@ -63,7 +63,7 @@ def evaluate(data: str, labels: str | None, json_file: Path | None, model: str, 
     with Progress("evaluating", "scenes") as progress:
         progress(0, note="reading the labels")
         pairs = find_files(data)
-        coding = settle_coding((pair.label for pair in pairs), coding)
+        coding = settle_coding((pair.label for pair in pairs), coding, request)
         progress(0, len(pairs), "opening the model")
         scores: dict[str, Confusion] = {}
         with open_backend(found, device) as backend:
@@ -91,7 +91,7 @@ def score(files: LabelledFiles, coding: Coding, backend: Backend, request: Reque
 
     with open_for(backend, files.image, request) as scene:
         predicted = np.concatenate([finished.mask for finished in infer_scene(scene, backend, request)])
-    label = Label(files.label)
+    label = Label(files.label, request)
     if (label.height_px, label.width_px) != predicted.shape:
         raise DataError(
             f"{files.label}: {label.width_px} x {label.height_px} px, expected the size of {files.image.name}"

@@ -38,6 +38,7 @@ the TOML file, a variable of the environment and a flag: settle_s, SARWATER_SETT
 _FOLDERS = ("incoming", "outgoing", "state")
 _INBOX = (
     *("ignore", "accept", "settle_s", "scan_s", "require_marker", "read_only_inbox", "after", "product_timeout_s"),
+    "companion_s",
     "priority",
 )
 _PATIENCE = (

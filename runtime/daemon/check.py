@@ -79,7 +79,8 @@ def _fate(inbox: Inbox, candidate: Candidate) -> str:
     if config.require_marker:
         return "waits for its marker or checksum"
     if candidate.lack:
-        return f"waits for {', '.join(candidate.lack)}, at most {config.product_timeout_s:g} s"
+        most_s = config.companion_s if candidate.kind is Kind.SCENE else config.product_timeout_s
+        return f"waits for {', '.join(candidate.lack)}, at most {most_s:g} s"
     return f"would be claimed after {config.settle_s:g} s without a change"
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import heapq
 import logging
 import time
+from dataclasses import replace
+from pathlib import Path
 
 from runtime.daemon.commit import Commit
 from runtime.daemon.context import Context
+from runtime.daemon.fingerprint import Fingerprint, fingerprint_of
 from runtime.daemon.inbox import Candidate, Inbox, Kind, now
 from runtime.daemon.inotify import Hints
 from runtime.daemon.item import ItemError
 from runtime.daemon.ledger import CLAIMED, WAITING, Status
+from runtime.daemon.loose import is_product
 from runtime.daemon.scene import ClaimedScene
 from runtime.latency import LatencyRecord
 
@@ -83,15 +87,38 @@ class Claims:
                 self.short_of_room = short
                 continue
             try:
+                if is_product(candidate.beside) and not self._context.config.read_only_inbox:
+                    if self._ledger.newest(Path(candidate.name).stem, *WAITING) is not None:
+                        self._leave(entry, f"waits until the folder {Path(candidate.name).stem} was claimed")
+                        continue
+                    if not self._gather(candidate, entry[1]):
+                        continue
                 self._context.folders.take(entry[1], candidate.name)
             except FileNotFoundError:
                 continue  # the next look tells the ledger
             except ItemError as error:
                 why = f"cannot be claimed ({error}); grant the daemon's user write permission on it"
-                self._leave(entry, why)
+                self._leave((*entry[:2], candidate.name), why)
             else:
                 return self._claimed(candidate, entry[1])
         return None
+
+    def _gather(self, candidate: Candidate, job: int) -> bool:
+        """Make a folder of a loose image and what is read with it, called as the image is without its suffix; False
+        where one of them changed meanwhile, and settles again.
+
+        Raises FileNotFoundError, ItemError; the files lie loose then.
+        """
+        folders, name = self._context.folders, Path(candidate.name).stem
+        seen = {candidate.name: candidate.fingerprint, **candidate.beside}
+        folder = folders.gather(job, name, list(seen))
+        if not all(_is_unchanged(folder / file, fingerprint) for file, fingerprint in seen.items()):
+            folders.scatter(name)
+            return False
+        found = fingerprint_of(folder)
+        self._ledger.gathered(job, name, found)
+        self._inbox.gathered(candidate, name, found)
+        return True
 
     def _shortage(self, candidate: Candidate) -> str:
         """Why there is no room for its products; one that is over the limit makes none and needs none."""
@@ -192,6 +219,11 @@ class Claims:
 
     def _may_settle(self, candidate: Candidate) -> bool:
         return candidate.changes == 0 and candidate.settling
+
+
+def _is_unchanged(path: Path, seen: Fingerprint) -> bool:
+    """But for the time of its move."""
+    return replace(fingerprint_of(path), ctime_ns=seen.ctime_ns) == seen
 
 
 def take_over(context: Context, commit: Commit) -> list[ClaimedScene]:

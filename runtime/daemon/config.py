@@ -77,6 +77,9 @@ class Config(Request):
     """What becomes of a scene once its mask is published: kept under state/done, or removed."""
     product_timeout_s: float = Field(3600.0, gt=0)
     """A product folder whose members are not all there after this time is quarantined."""
+    companion_s: float = Field(60.0, ge=0)
+    """How long a loose KOMPSAT-5 image waits for the `_Aux.xml` and GIM that its name promises, after the last file of
+    it arrived; then it is taken as it is."""
     priority: tuple[PriorityRule, ...] = ()
     """Which scenes go first; within one priority the order of arrival counts."""
 

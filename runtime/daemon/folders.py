@@ -1,5 +1,6 @@
 """Where a scene's file is, and the renames and fsyncs that move it: inbox -> work -> done or quarantine.
 
+    INCOMING/<name>/                     gathered from loose files
     STATE/work/<job>/input.<ext>         claimed
     STATE/done/<name>                    its mask is visible
     STATE/quarantine/<job>/<name>        with reason.json
@@ -22,6 +23,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +38,7 @@ log = logging.getLogger("sarwater.watch")
 
 REASON = "reason.json"
 _PROBE = ".sarwater-probe-"
+_GATHERING = ".sarwater-gathering-"
 _BESIDE = {MARKER: "marker", CHECKSUM: "manifest"}
 """What may lie beside a scene in the inbox, and its name beside the claimed one (of every version of `work`)."""
 
@@ -132,6 +135,64 @@ class Folders:
         path = self.incoming / (name + CHECKSUM) if self.read_only_inbox else self.folder(job) / _BESIDE[CHECKSUM]
         checksum = Checksum.read(path)
         return checksum.sha256 if checksum else None
+
+    def gather(self, job: int, name: str, files: Sequence[str]) -> Path:
+        """Make the loose `files` of one product, and the marker and checksum of each, the folder `name` in the inbox,
+        which is then claimed as any other. Seen from outside it appears whole.
+
+        All or nothing: raises FileNotFoundError where one is gone, ItemError where one may not be moved or `name` is
+        taken; those that were moved before are back then. A crash leaves a hidden folder for `return_gathered`.
+        """
+        hidden, there = self.incoming / f"{_GATHERING}{job:08d}", self.incoming / name
+        companions = [file + suffix for file in files for suffix in _BESIDE]
+        moved = [*files, *(file for file in companions if is_companion(self.incoming / file))]
+        with about(name):
+            if os.path.lexists(there):
+                raise FileExistsError(errno.EEXIST, f"{name} is there already", str(there))
+            hidden.mkdir()
+            try:
+                for file in moved:
+                    os.rename(self.incoming / file, hidden / file)
+                fsync_folder(hidden)
+                os.rename(hidden, there)
+            except OSError:
+                self._scatter(hidden)
+                raise
+            fsync_folder(self.incoming)
+        return there
+
+    def scatter(self, name: str) -> None:
+        """Undo `gather`: the files lie loose again."""
+        self._scatter(self.incoming / name)
+
+    def return_gathered(self) -> None:
+        """Put back what a `gather` that was cut short moved; only for the one process that owns the folders."""
+        if self.read_only_inbox:
+            return
+        for hidden in self.incoming.glob(f"{_GATHERING}*"):
+            if not hidden.is_symlink() and hidden.is_dir():
+                try:
+                    with about(hidden.name):
+                        self._scatter(hidden)
+                except ItemError as error:
+                    log.error(
+                        "%s: cannot be put back (%s); left as it is, for the next start or for you", hidden, error
+                    )
+
+    def _scatter(self, folder: Path) -> None:
+        for path in sorted(folder.iterdir()):
+            there = self.incoming / path.name
+            if not os.path.lexists(there):
+                os.rename(path, there)
+            elif _same_file(path, there):
+                path.unlink()  # a power cut left it under both names
+        fsync_folder(self.incoming)
+        if any(folder.iterdir()):  # other files have the names by now: these stay together, in sight
+            aside = next(p for n in itertools.count(1) if not os.path.lexists(p := self.incoming / f"recovered-{n}"))
+            log.warning("%s: files of these names are in the inbox again; kept as %s", folder, aside)
+            os.rename(folder, aside)
+        else:
+            folder.rmdir()
 
     def take(self, job: int, name: str) -> None:
         """Move the scene out of the inbox.

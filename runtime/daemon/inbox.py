@@ -32,9 +32,11 @@ from runtime.daemon.config import Config
 from runtime.daemon.fingerprint import Fingerprint, fingerprint_of, fingerprint_of_status
 from runtime.daemon.inotify import Hint
 from runtime.daemon.item import ItemError, about
+from runtime.daemon.loose import LooseFiles, is_uploaded, lacking, why_no_scene
 from runtime.latency import Moment
 from sarwater.errors import SceneError
 from sarwater.scenes.readers import find_reader, reader_of
+from sarwater.scenes.sidecars import is_sidecar
 
 MARKER = ".done"
 CHECKSUM = ".sha256"
@@ -75,7 +77,9 @@ class Candidate:
     settling: bool = False
     """All of it is there; only time has to show that it stays as it is."""
     lack: tuple[str, ...] = ()
-    """What its reader misses."""
+    """What its reader misses, or its name says that belongs to it."""
+    beside: dict[str, Fingerprint] = field(default_factory=dict)
+    """Loose files that are read with it, by name."""
     why: str = ""
     """It is ignored."""
     job: int | None = None
@@ -145,6 +149,7 @@ class Inbox:
     completed: list[Candidate] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
     _due: list[tuple[float, str]] = field(default_factory=list)
+    _loose: LooseFiles = field(default_factory=LooseFiles)
 
     def scan(self) -> None:
         """Look at everything. Raises OSError where the inbox cannot be read."""
@@ -152,6 +157,7 @@ class Inbox:
             names = {entry.name for entry in entries}
         for name in self.candidates.keys() - names:
             self._lose(name)
+        self._loose = LooseFiles(name for name in names if not self._ignored(name))
         for name in sorted(names):
             self._look(name, "scan", arrived=False)
 
@@ -187,6 +193,14 @@ class Inbox:
         """The caller took it, or knows that it is finished."""
         self.candidates.pop(name, None)
 
+    def gathered(self, candidate: Candidate, name: str, fingerprint: Fingerprint) -> None:
+        """The caller made the folder `name` of a scene and the files beside it."""
+        self.forget(candidate.name)
+        for file in (candidate.name, *candidate.beside):
+            self._loose.discard(file)
+        candidate.name, candidate.kind, candidate.fingerprint, candidate.beside = name, Kind.FOLDER, fingerprint, {}
+        self.candidates[name] = candidate
+
     def verify(self, candidate: Candidate) -> bool:
         """Is it still what it was when it was found complete? Looks again if not."""
         self._look(candidate.name, candidate.found_by, arrived=False)
@@ -209,12 +223,20 @@ class Inbox:
         if self._ignored(name) or self._is_companion(name):
             self._lose(name)
             return
+        self._loose.add(name)
+        if image := self._loose.image_of(name):
+            self._lose(name)
+            if by == "event":  # a scan looks at the image itself
+                self._look(image, by, arrived=False)
+            return
         try:
             with about(name):
                 candidate = self._note(name, by, *self._examine(name))
+                self._compare_beside(candidate)
                 if candidate.complete is None and candidate.kind is not Kind.IGNORED:
                     self._judge(candidate, arrived)
         except FileNotFoundError:
+            self._loose.discard(name)
             self._lose(name)
         except ItemError as error:
             self._note(name, by, Kind.IGNORED, self._at_least(name), f"it cannot be looked at ({error})")
@@ -249,14 +271,31 @@ class Inbox:
         candidate.looks = 1
         candidate.complete = None
 
+    def _compare_beside(self, candidate: Candidate) -> None:
+        """What belongs to a loose image settles with it."""
+        beside = {}
+        for name in self._loose.companions(candidate.name) if candidate.kind is Kind.SCENE else ():
+            with contextlib.suppress(FileNotFoundError):
+                status = (self.config.incoming / name).lstat()
+                if stat.S_ISREG(status.st_mode):
+                    beside[name] = fingerprint_of_status(status)
+        if beside != candidate.beside:
+            candidate.beside = beside
+            candidate.unchanged_since_s = time.monotonic()
+            candidate.looks = 1
+            candidate.complete = None
+
     def _judge(self, candidate: Candidate, arrived: bool) -> None:
         """Mark the candidate complete, or set the time of the next look."""
-        if self._is_written_to(candidate.name):
+        if any(map(self._is_written_to, (candidate.name, *candidate.beside))):
             candidate.settling = False
             heapq.heappush(self._due, (time.monotonic() + self.config.scan_s, candidate.name))
             return
         if candidate.kind is Kind.FOLDER and not self._members_there(candidate):
             return
+        if candidate.kind is Kind.SCENE and self._waits_for_companions(candidate):
+            return
+        arrived = arrived and not candidate.beside  # which says nothing of the others
         settled_s = candidate.unchanged_since_s + self.config.settle_s
         now_s = time.monotonic()
         if (
@@ -270,6 +309,23 @@ class Inbox:
         elif not self.config.require_marker:
             candidate.settling = True
             heapq.heappush(self._due, (settled_s, candidate.name))
+
+    def _waits_for_companions(self, candidate: Candidate) -> bool:
+        """Does its name say that more belongs to it, and may that still come? A while after the last file it may not,
+        unless one is being uploaded."""
+        candidate.lack = lacking(candidate.name, candidate.beside)
+        if not candidate.lack:
+            return False
+        now_s = time.monotonic()
+        deadline_s = candidate.unchanged_since_s + self.config.companion_s
+        if now_s >= deadline_s:
+            if not is_uploaded(candidate.name, os.listdir(self.config.incoming)):
+                candidate.lack = ()
+                return False
+            deadline_s = now_s + self.config.scan_s
+        candidate.settling = True
+        heapq.heappush(self._due, (deadline_s, candidate.name))
+        return True
 
     def _is_written_to(self, name: str) -> bool:
         """Does the control file of an upload lie beside it, as `NAME.aria2` or `NAME.part`?"""
@@ -314,8 +370,12 @@ class Inbox:
             why = "named as an upload that is not whole yet; it is looked at again under its final name"
         elif not any(fnmatchcase(name, pattern) for pattern in self.config.accept):
             why = f"its name is none that the setting `accept` takes: {', '.join(self.config.accept)}"
+        elif part := why_no_scene(path):
+            why = part
         elif _is_text(path):
             why = "a text file, no scene"
+            if is_sidecar(name):
+                why = "says where an image lies, and is not read: a GeoTIFF has to say so itself"
         else:
             return Kind.SCENE, fingerprint, ""
         return Kind.IGNORED, fingerprint, why

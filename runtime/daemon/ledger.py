@@ -271,6 +271,10 @@ class Ledger:
         """The file of a waiting row changed, or was given back complete."""
         self._update(job, (*WAITING, *CLAIMED), status=status, key=None, **dataclasses.asdict(fingerprint))
 
+    def gathered(self, job: int, name: str, fingerprint: Fingerprint) -> None:
+        """The files of a waiting scene became the folder `name`."""
+        self._update(job, WAITING, name=name, **dataclasses.asdict(fingerprint))
+
     def claimed(self, job: int) -> None:
         self._update(job, WAITING, status=Status.CLAIMED, claimed_utc=_utc())
 

@@ -32,6 +32,7 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, no_space: bool 
     `no_space`: it ended because the disk was full, so the attempt that was cut short does not count.
     """
     folders.drop_probes()
+    folders.return_gathered()
     for row in ledger.rows(*CLAIMED):
         _recover_claimed(ledger, folders, row, no_space)
     _adopt_masks(ledger, folders)

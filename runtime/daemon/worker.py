@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.daemon.inbox import CHECKSUM, Checksum
 from runtime.daemon.item import shown
 from runtime.daemon.pipe import Message, Pipe, PipeClosed
 from runtime.daemon.scene import ClaimedScene
@@ -180,7 +181,10 @@ class _Attempt:
         from runtime.products.publish import mask_key_of
         from sarwater.identity import mask_key, mask_name, stem_of
 
-        digest = self._hash()
+        files = self._members()
+        record = self._scene.record()
+        record.input_bytes = sum(file.stat().st_size for file in files)
+        digest = self._hash(files)
         key = mask_key(digest, self._backend.model_sha256, self._request)
         stem = stem_of(self._scene.name)
         visible = self._out_dir / mask_name(stem)
@@ -205,7 +209,7 @@ class _Attempt:
             input_sha256=digest,
             name=self._name,
             stem=stem,
-            record=self._scene.record(),
+            record=record,
         )
         return staged.to_dict()
 
@@ -218,20 +222,29 @@ class _Attempt:
         if answer["op"] == "stop":
             raise _Stopped
 
-    def _hash(self) -> str:
-        from sarwater.identity import input_sha256
+    def _members(self) -> list[Path]:
         from sarwater.scenes.readers import members
         from sarwater.scenes.readers.base import Source, check_members
 
-        scene = self._scene
-        files = members(scene.path, self._name)
-        check_members(Source(scene.path, self._name, self._request), files)  # before every byte is read to hash it
-        digest = input_sha256(scene.path, files, lambda: self._progress(0, 0), self._name)
-        if scene.sha256 not in (None, digest):
-            raise _ChecksumMismatch(
-                f"sha256 is {digest[:12]}…, but its checksum says {str(scene.sha256)[:12]}…; send it again"
-            )
-        return digest
+        files = members(self._scene.path, self._name)
+        check_members(Source(self._scene.path, self._name, self._request), files)  # before every byte of them is hashed
+        return files
+
+    def _hash(self, files: list[Path]) -> str:
+        from sarwater.identity import input_sha256
+
+        def sha256_of(root: Path, members: list[Path], name: str, said: str | None) -> str:
+            digest = input_sha256(root, members, lambda: self._progress(0, 0), name)
+            if said not in (None, digest):
+                raise _ChecksumMismatch(
+                    f"sha256 of {name} is {digest[:12]}…, but its checksum says {str(said)[:12]}…; send it again"
+                )
+            return digest
+
+        for file in files if len(files) > 1 else ():  # the checksums that came with loose files
+            if checksum := Checksum.read(file.with_name(file.name + CHECKSUM)):
+                sha256_of(file, [file], file.name, checksum.sha256)
+        return sha256_of(self._scene.path, files, self._name, self._scene.sha256)
 
     def _progress(self, done: int, total: int) -> None:
         """Tell that there is progress, at most five times a second, and listen for `stop`."""

@@ -59,19 +59,23 @@ def find_band(scene: Scene, name: str | None, free: Sequence[Band]) -> Band:
             return (co_polarised or known)[0]
         raise ChannelMissing(
             f"{scene.name}: has {len(scene.bands)} bands ({offered}), expected one for each channel of the model or "
-            "bands that name their polarisation; choose with --polarisations NUMBER"
+            "bands that name their polarisation; choose with --polarisations, as --polarisations 1"
         )
     for number, band in enumerate(scene.bands, 1):
         if band in free and (name.lower() == band.polarisation or name == str(number)):
             return band
     raise ChannelMissing(
-        f"{scene.name}: has no channel {name!r}; it has {offered}: choose with --polarisations, or another model"
+        f"{scene.name}: has no channel {name!r}; it has {offered}: choose with --polarisations, as --polarisations "
+        f"{scene.bands[0].polarisation or 1}, or another model"
     )
 
 
 def _mismatch(scene: str, band: Band, unit: str) -> str:
     if band.unit == UNKNOWN_UNIT:
-        return f"{scene}: its float pixels do not say their unit, the model expects {unit}; state it with --unit"
+        return (
+            f"{scene}: its float pixels do not say their unit, the model expects {unit}; state it with --unit, as "
+            f"--unit {unit}"
+        )
     if band.unit == "amplitude_dn" and unit.startswith("sigma0"):
         return (
             f"{scene}: holds uncalibrated amplitude ({band.label}), the model expects {unit}, and the product has no "

@@ -117,9 +117,9 @@ class Coding:
 class Label:
     """An opened label file of one band."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits | None = None) -> None:
         """Raises DataError for a file that is missing, damaged or has several bands."""
-        source = Source(path, path.name, Limits())
+        source = Source(path, path.name, limits or Limits())
         try:
             check_members(source, [path])
             self._dataset = open_tiff(source) if is_tiff(path) else open_raster(source, ["PNG"])
@@ -129,7 +129,7 @@ class Label:
         if self._dataset.RasterCount != 1:
             raise DataError(
                 f"{path}: has {self._dataset.RasterCount} bands, expected one with a value for each class; a picture "
-                "of a label is none: take the band that holds the classes out of it (gdal_translate -b)"
+                "of a label is none: take the band that holds the classes out of it (gdal_translate -b 1 IN OUT.tif)"
             )
         self.width_px: int = self._dataset.RasterXSize
         self.height_px: int = self._dataset.RasterYSize
@@ -162,10 +162,10 @@ class Label:
         return found - {self.nodata}
 
 
-def settle_coding(labels: Iterable[Path], given: Coding | None = None) -> Coding:
+def settle_coding(labels: Iterable[Path], given: Coding | None = None, limits: Limits | None = None) -> Coding:
     """What the values of these labels, all of one data set, mean. Raises DataError with the values that nobody
     declared, and the option that does."""
-    found = {path: Label(path).values() for path in labels}
+    found = {path: Label(path, limits).values() for path in labels}
     occurring: set[float] = set().union(*found.values())
     coding = given or Coding.of(occurring)
     known = coding.values if coding else {0.0, 1.0, 255.0, -1.0}

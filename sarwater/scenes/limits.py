@@ -12,7 +12,7 @@ SMALL_BYTES = 256 << 20
 def check_declared(
     name: str, limits: Limits, *, pixels: int, block_bytes: int, decoded_bytes: int, stored_bytes: int
 ) -> None:
-    """Raises SceneUnsafe, with the option that lifts the limit."""
+    """Raises SceneUnsafe, with the option that lifts the limit (`how_to_lift`)."""
     expansion = decoded_bytes // max(stored_bytes, 1) if decoded_bytes > SMALL_BYTES else 0
     for what, found, option in (
         ("pixels", pixels, "max_pixels"),
@@ -21,8 +21,12 @@ def check_declared(
     ):
         limit = getattr(limits, option)
         if found > limit:
-            flag = "--" + option.replace("_", "-")
             raise SceneUnsafe(
-                f"{name}: declares {found:,} {what}, more than the limit of {limit:,}; raise it with {flag} if that is "
-                "right"
+                f"{name}: declares {found:,} {what}, more than the limit of {limit:,}; {how_to_lift(option, found)}"
             )
+
+
+def how_to_lift(option: str, found: int) -> str:
+    """For whoever meets the limit `option` on a command, in settings, or in Python, where it is called alike."""
+    flag = "--" + option.replace("_", "-")
+    return f"if that is right, raise it with {flag} {found} (in settings: `{option}`)"

@@ -188,3 +188,20 @@ def test_initialisers_carry_official_names(make_onnx: Callable[[str], Path]) -> 
         3,
         3,
     )
+
+
+def test_wrapped_weights_with_foreign_prefixes_give_the_graph_of_the_checkpoint(
+    make_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = make_checkpoint("unet-w16")
+    tensors = load_checkpoint(path).state_dict
+    wrapped = {"ema": {"state_dict": {f"module.model.{name}": tensor for name, tensor in tensors.items()}}}
+    torch.save(wrapped, tmp_path / "their.pt")
+    expected, found = (
+        {item.name: numpy_helper.to_array(item) for item in onnx.load(onnx_path).graph.initializer}
+        for onnx_path in (
+            export_checkpoint(file, tmp_path / file.stem, TILE_PX)[0] for file in (path, tmp_path / "their.pt")
+        )
+    )
+    assert expected.keys() == found.keys()
+    assert all(np.array_equal(expected[name], found[name]) for name in expected)

@@ -326,7 +326,7 @@ def test_a_product_folder_keeps_shadow_and_its_notes(tmp_path: Path, opened: sar
     assert result.record.shadow_px == 10 * 90
     files = result.write(tmp_path / "out", ("mask", "stac"))
     assert np.array_equal(read_raster(files["mask"]), result.mask)
-    assert json.loads(files["stac"].read_text())["properties"]["sarwater:source_format"] == "KOMPSAT-5 L1D folder"
+    assert json.loads(files["stac"].read_text())["properties"]["sarwater:source_format"] == "KOMPSAT-5 L1D"
 
 
 def test_large_masks_lie_in_a_file_and_give_the_same(

@@ -18,6 +18,13 @@ CORNERS = {
     "Bottom Left": (35.90, 127.02),
     "Bottom Right": (35.92, 127.32),
 }
+K5_AUXILIARY = (
+    "<Auxiliary><Root><ProductType>GTC_B</ProductType><RescalingFactor>0.5</RescalingFactor>"
+    "<SceneSensingStartUTC>2024-07-26 09:15:30.123456</SceneSensingStartUTC>"
+    "<SubSwaths><SubSwath><Polarisation>HH</Polarisation><CalibrationConstant>4</CalibrationConstant>"
+    "<SBI><ColumnSpacing>1.25</ColumnSpacing><LineSpacing>1.25</LineSpacing></SBI></SubSwath></SubSwaths>"
+    f"<GIM><RescalingFactor>{180 / 256}</RescalingFactor><Offset>90</Offset></GIM></Root></Auxiliary>"
+)
 LEVEL_TYPES = {"L1A": "SCS_B", "L1B": "DGM_B", "L1C": "GEC_B", "L1D": "GTC_B"}
 
 
@@ -66,16 +73,24 @@ def write_k5_folder(folder: Path, pixels: np.ndarray, gim: np.ndarray | None = N
     name = "K5_20240726091530_000000_12345_D_ES19_HH_GTC_B_L1D"
     write_geotiff(folder / f"{name}.tif", pixels)
     (folder / f"{name}_QL.png").write_bytes(b"not looked at")
-    (folder / f"{name}_Aux.xml").write_text(
-        "<Auxiliary><Root><ProductType>GTC_B</ProductType><RescalingFactor>0.5</RescalingFactor>"
-        "<SceneSensingStartUTC>2024-07-26 09:15:30.123456</SceneSensingStartUTC>"
-        "<SubSwaths><SubSwath><Polarisation>HH</Polarisation><CalibrationConstant>4</CalibrationConstant>"
-        "<SBI><ColumnSpacing>1.25</ColumnSpacing><LineSpacing>1.25</LineSpacing></SBI></SubSwath></SubSwaths>"
-        f"<GIM><RescalingFactor>{180 / 256}</RescalingFactor><Offset>90</Offset></GIM></Root></Auxiliary>"
-    )
+    (folder / f"{name}_Aux.xml").write_text(K5_AUXILIARY)
     if gim is not None:
         write_geotiff(folder / f"{name}_GIM.tif", gim)
     return folder
+
+
+def write_k5_flat(folder: Path, name: str, gim_name: str, pixels: np.ndarray, gim: np.ndarray) -> list[Path]:
+    """The files of a GTC delivery, loose in a folder: image, GIM, _Aux.xml, quicklook and checksum list."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [
+        folder / each for each in (f"{name}.tif", f"{gim_name}.tif", f"{name}_Aux.xml", f"{name}_QL.png", "MD5SUM")
+    ]
+    write_geotiff(files[0], pixels)
+    write_geotiff(files[1], gim)
+    files[2].write_text(K5_AUXILIARY)
+    files[3].write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    files[4].write_text(f"{'0' * 32}  {name}.tif\n")
+    return files
 
 
 def write_safe(folder: Path, bands: dict[str, np.ndarray], *, calibrated: bool = True) -> Path:

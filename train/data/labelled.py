@@ -146,7 +146,7 @@ def find_labelled(
         raise UsageError(f"channels {','.join(names)}: `gim` comes last, after a SAR band")
     found = find_files(data, with_gim=names[-1] == "gim")
     with Progress(f"checking {data}", "files", quiet=quiet) as progress:
-        coding = settle_coding(_counted([files.label for files in found], progress, 0), coding)
+        coding = settle_coding(_counted([files.label for files in found], progress, 0), coding, request)
         images = _counted(found, progress, len(found))
         scenes = [_checked(files, tuple(channels), coding, request or Request()) for files in images]
     repeated = {name for name, count in Counter(scene.name for scene in scenes).items() if count > 1}
@@ -163,7 +163,7 @@ def _counted(items: Sequence[T], progress: Progress, done: int) -> Iterator[T]:
 def _checked(files: LabelledFiles, channels: tuple[Channel, ...], coding: Coding, request: Request) -> LabelledScene:
     image, request = _open_image(files, channels, request)
     with image:
-        label = Label(files.label)
+        label = Label(files.label, request)
         if (label.width_px, label.height_px) != (image.width_px, image.height_px):
             raise DataError(
                 f"{files.label}: {label.width_px} x {label.height_px} px, expected {image.width_px} x "
@@ -212,7 +212,7 @@ def _open_once(
 ) -> tuple[ModelInput, Label]:
     image = open_model_input(files.image, channels, request, gim=files.gim)
     image.bands = tuple(replace(band, trusted=True) for band in image.bands)
-    return image, Label(files.label)
+    return image, Label(files.label, request)
 
 
 def _opened(scene: LabelledScene, process: int) -> tuple[ModelInput, Label]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sarwater.errors import CheckpointInvalid, UsageError
 from sarwater.models import checkpoint_path, find_model, looks_like_path
 from train.models import Architecture, Segmenter, normalisations
+from train.models.checkpoint import checkpoint_of_tensors
 from train.models.initialise import initialise, read_weights
 
 
@@ -34,10 +35,13 @@ def open_start(path: Path) -> Start:
     cannot be rehearsed."""
     weights = read_weights(path)
     arch = weights.architecture
+    told = arch is not None
+    if arch is None and (checkpoint := checkpoint_of_tensors(weights.tensors)) is not None:
+        arch = checkpoint.architecture
     if arch is None:
         raise CheckpointInvalid(
-            f"{path}: does not say which network it holds; expected a checkpoint or an fp32 .onnx of ours. Weights of "
-            "other programs go in with `sarwater fit MODEL --data DIR --init FILE`"
+            f"{path}: does not say which network it holds; expected a checkpoint or an fp32 .onnx of ours, or all "
+            f"tensors of one of our networks. Other weights go in with `sarwater fit MODEL --data DIR --init {path}`"
         )
     names = [channel.name for channel in arch.channels]
     if len([name for name in names if name != "gim"]) > 1:
@@ -52,6 +56,6 @@ def open_start(path: Path) -> Start:
         )
     segmenter = Segmenter(arch)
     report = initialise(segmenter, path)
-    if report.fresh or report.adapted or report.skipped:
+    if report.fresh or report.adapted or (told and report.skipped):
         raise CheckpointInvalid(f"{path}: not all of {arch.name}: {report}; expected an fp32 model, not a derived one")
     return Start(path, arch, segmenter.eval(), weights.threshold, weights.coarsest_m)

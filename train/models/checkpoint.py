@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,19 @@ import torch
 from torch import Tensor
 
 from sarwater.atomic import replacing
-from sarwater.errors import CheckpointInvalid, OutputError
-from train.models import Architecture, Segmenter
+from sarwater.errors import CheckpointInvalid, OutputError, SarwaterError
+from sarwater.families import FAMILIES, model_name
+from train.models import Architecture, Segmenter, architecture
+from train.models.state_dict import first_line, load_document, unwrapped, without_prefixes
 
 FORMAT = "sarwater-checkpoint/1"
+_TELLING = {
+    "fcn": {"features", "conv6"},
+    "unet": {"down", "up", "head"},
+    "deepunet": {"first", "down", "up"},
+    "hrnet": {"stage4", "last_layer"},
+}
+"""What the tensors of a family begin with."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +45,9 @@ class Checkpoint:
         try:
             segmenter.net.load_state_dict(self.state_dict)
         except RuntimeError as error:
+            what = str(error).splitlines()[1:2] or [first_line(error)]
             raise CheckpointInvalid(
-                f"the tensors are not those of {self.architecture.name}: {str(error).splitlines()[1].strip()}"
+                f"the tensors are not those of {self.architecture.name}: {what[0].strip()[:200]}"
             ) from error
         return segmenter.eval()
 
@@ -79,23 +89,79 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: an ONNX file, expected a checkpoint (.pt); to score it: `sarwater evaluate DIR --model {path}`"
         )
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        document = load_document(path, "a readable checkpoint")
     except FileNotFoundError:
         raise CheckpointInvalid(f"{path}: no such checkpoint; train one: `sarwater fit FAMILY --data DIR`") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise CheckpointInvalid(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    checkpoint = checkpoint_in(document, path)
+    if checkpoint is None and (tensors := unwrapped(document)) is not None:
+        checkpoint = checkpoint_of_tensors(without_prefixes(tensors))
+    if checkpoint is None:
         raise CheckpointInvalid(
-            f"{path}: expected a checkpoint of sarwater ({FORMAT}); weights of other programs go in with --init"
+            f"{path}: neither a checkpoint of sarwater ({FORMAT}) nor all tensors of a network of one SAR channel; "
+            f"train on from it: `sarwater fit FAMILY --data DIR --init {path}`"
         )
+    return checkpoint
+
+
+def checkpoint_in(document: Any, path: Path) -> Checkpoint | None:
+    """The checkpoint of ours that `document` is, or holds; None where there is none. Raises CheckpointInvalid."""
+    ours = unwrapped(document, lambda item: item.get("format") == FORMAT)
+    if ours is None:
+        return None
     try:
+        arch = Architecture.from_dict(ours["architecture"])
+        architecture(arch.name, arch.channels)  # a family, a variant and channels that there are
+        tensors = unwrapped(ours["state_dict"])
+        if tensors is None or not isinstance(ours["training"], Mapping) or not 0 < float(ours["threshold"]) < 1:
+            raise TypeError("state_dict, training or threshold")
         return Checkpoint(
-            Architecture.from_dict(document["architecture"]),
-            document["state_dict"],
-            document["threshold"],
-            document["training"],
-            document["resume"],
-            document.get("coarsest_m"),
+            arch,
+            without_prefixes(tensors),
+            float(ours["threshold"]),
+            dict(ours["training"]),
+            ours["resume"],
+            ours.get("coarsest_m"),
         )
-    except (KeyError, TypeError) as error:
-        raise CheckpointInvalid(f"{path}: field {error} is missing or wrong; train again with this version") from error
+    except (KeyError, TypeError, ValueError, AttributeError, SarwaterError) as error:
+        raise CheckpointInvalid(
+            f"{path}: field {first_line(error)} is missing or wrong; train again with this version"
+        ) from error
+
+
+def checkpoint_of_tensors(tensors: Mapping[str, Tensor]) -> Checkpoint | None:
+    """Of tensors alone, by name: the network of one channel of amplitudes that they hold all of, with these shapes,
+    beside whatever else; None where there is no such network."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    for arch in _architectures(shapes):
+        with torch.device("meta"):
+            wanted = Segmenter(arch).net.state_dict()
+        if all(shapes.get(name) == tensor.shape for name, tensor in wanted.items()):
+            training = {"data": "unknown: weights of another program, taken for a network of amplitudes"}
+            return Checkpoint(
+                arch,
+                {
+                    name: tensors[name].float() if tensors[name].is_floating_point() else tensors[name]
+                    for name in wanted
+                },
+                0.5,
+                training,
+            )
+    return None
+
+
+def _architectures(names: Mapping[str, Any]) -> Iterator[Architecture]:
+    """Those that tensors of these names may be of, the richest first."""
+    tops = {name.partition(".")[0] for name in names}
+    for family in FAMILIES.values():
+        if not _TELLING[family.name] <= tops:
+            continue
+        for variant in family.variants:
+            for norm in (True,) if family.always_normalised else (True, False):
+                for contrast in (True, False):
+                    yield architecture(
+                        model_name(family.name, variant),
+                        batch_norm=norm,
+                        contrast=contrast,
+                        coarse="gate" in tops,
+                        level_control="level" in tops,
+                    )

@@ -10,7 +10,6 @@ Files are data here, never code: `torch.load` reads tensors only, and an ONNX fi
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,9 +21,9 @@ from torch import Tensor
 from sarwater.errors import CheckpointInvalid, DependencyMissing
 from sarwater.manifest import ARCHITECTURE_KEY, MANIFEST_KEY, THRESHOLD_KEY
 from train.models import Architecture, Segmenter
-from train.models.checkpoint import FORMAT, load_checkpoint
+from train.models.checkpoint import checkpoint_in
+from train.models.state_dict import first_line, load_document, unwrapped, without_prefixes
 
-PREFIXES = re.compile(r"^(module\.|model\.|net\.)+")
 OWN_FILTERS = ("gim", "contrast")
 """Input planes that are no image."""
 ENOUGH = 0.5
@@ -112,24 +111,20 @@ def read_weights(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        document = load_document(path, "a file of tensors alone")
+    except CheckpointInvalid as error:
         raise CheckpointInvalid(
-            f"{path}: not a file of tensors alone ({str(error).splitlines()[0]}); if you trust its origin, load it "
-            "where it was made and save `model.state_dict()` by itself"
+            f"{error}; if you trust its origin, load it where it was made and save `model.state_dict()` by itself"
         ) from error
-    if isinstance(document, dict) and document.get("format") == FORMAT:
-        checkpoint = load_checkpoint(path)
+    checkpoint = checkpoint_in(document, path)
+    if checkpoint is not None:
         arch = checkpoint.architecture
         of_training = checkpoint.threshold, checkpoint.coarsest_m
         return Weights(checkpoint.state_dict, arch.planes, arch.name, arch, *of_training)
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(document, dict) and isinstance(document.get(key), Mapping):
-            document = document[key]
-            break
-    if not isinstance(document, Mapping):
+    tensors = unwrapped(document)
+    if tensors is None:
         raise CheckpointInvalid(f"{path}: {type(document).__name__} found, expected tensors by name (a state_dict)")
-    return Weights({PREFIXES.sub("", name): value for name, value in document.items() if isinstance(value, Tensor)})
+    return Weights(without_prefixes(tensors))
 
 
 def _read_onnx(path: Path) -> Weights:
@@ -146,13 +141,15 @@ def _read_onnx(path: Path) -> Weights:
         threshold = float(json.loads(metadata.get(THRESHOLD_KEY, "0.5")))
         coarsest_m = json.loads(metadata.get(MANIFEST_KEY, "{}")).get("coarsest_m")
     except Exception as error:  # whatever protobuf and numpy say of a damaged file
-        raise CheckpointInvalid(f"{path}: not a readable ONNX file ({error})") from error
+        raise CheckpointInvalid(f"{path}: not a readable ONNX file ({first_line(error)})") from error
     # Constants of the graph are initialisers, too: those are named by a path, or without a dot.
-    tensors = {
-        PREFIXES.sub("", name): torch.from_numpy(array.copy())
-        for name, array in arrays.items()
-        if "." in name and not name.startswith("/")
-    }
+    tensors = without_prefixes(
+        {
+            name: torch.from_numpy(array.copy())
+            for name, array in arrays.items()
+            if "." in name and not name.startswith("/")
+        }
+    )
     if arch is None:
         return Weights(tensors)
     return Weights(tensors, arch.planes, arch.name, arch, threshold, coarsest_m)
@@ -165,9 +162,9 @@ def _read_safetensors(path: Path) -> Weights:
     except ImportError as error:
         raise DependencyMissing(f"{path}: needs safetensors: pip install safetensors") from error
     try:
-        return Weights({PREFIXES.sub("", name): tensor for name, tensor in load_file(path).items()})
+        return Weights(without_prefixes(load_file(path)))
     except (SafetensorError, OSError) as error:
-        raise CheckpointInvalid(f"{path}: not a readable .safetensors file ({error})") from error
+        raise CheckpointInvalid(f"{path}: not a readable .safetensors file ({first_line(error)})") from error
 
 
 def _fit(

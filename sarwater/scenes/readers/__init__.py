@@ -6,11 +6,19 @@ Told by content and by the product's fixed layout. A new kind of product is one 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sarwater.errors import SceneEmpty, SceneIncomplete, SceneIsProduct, SceneMissing, SceneUnreadable
+from sarwater.errors import (
+    SceneEmpty,
+    SceneIncomplete,
+    SceneIsProduct,
+    SceneMissing,
+    SceneNoBackscatter,
+    SceneUnreadable,
+)
 from sarwater.identity import name_of
 from sarwater.manifest import Channel
 from sarwater.request import Limits, Request
@@ -20,12 +28,14 @@ from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
+from sarwater.scenes.readers.kompsat5_files import Role, is_companion, role_of
+from sarwater.scenes.readers.kompsat5_flat import Kompsat5Flat
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.scenes.scene import Scene
 from sarwater.tags import PRODUCT_REFUSED, is_product
 
-READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), GeoTiff())
+READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), Kompsat5Flat(), GeoTiff())
 """The first that matches has it."""
 
 __all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "open_scene", "reader_of"]
@@ -49,12 +59,14 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
         raise SceneEmpty(f"{name}: {EMPTY}")
     if reader is None and path.is_file() and is_product(path):
         raise SceneIsProduct(f"{name}: {PRODUCT_REFUSED}")
+    if reader is None and is_companion(name):
+        raise SceneUnreadable(f"{name}: {_a_part(name)}")
     if reader is None:
         if not os.access(path, os.R_OK):
             raise SceneUnreadable(f"{name}: may not be read by this user; grant read permission on it")
         kind = "folder" if path.is_dir() else "file"
         looked_for = "; ".join(f"{reader.name}: {reader.looks_for}" for reader in READERS)
-        hint = f". To run the scenes in it, name them: {path}/*.tif" if path.is_dir() else ""
+        hint = f". To run the scenes in it, name them: {shlex.quote(str(path))}/*.tif" if path.is_dir() else ""
         raise SceneUnreadable(f"{name}: a {kind} of no kind that this version reads; looked for: {looked_for}{hint}")
     if lack := reader.missing(path):
         raise SceneIncomplete(
@@ -64,11 +76,16 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
     return reader
 
 
+def _a_part(name: str) -> str:
+    return f"the {role_of(name).value} of a KOMPSAT-5 product, no scene by itself; give the image, beside which it lies"
+
+
 def members(path: Path, name: str | None = None) -> list[Path]:
-    """The files of the scene at `path`, sorted; a file is its own, whatever it is. Raises as `reader_of` for a folder,
-    and SceneUnsafe for links in it."""
+    """The files of the scene at `path`, sorted; what is no folder and of no kind is its own. Raises as `reader_of` for
+    a folder, and SceneUnsafe for links in it."""
     if path.exists() and not path.is_dir():
-        return [path]
+        reader = find_reader(path, name)
+        return reader.members(path) if reader else [path]
     return reader_of(path, name).members(path)
 
 
@@ -83,6 +100,8 @@ def open_scene(path: str | Path, limits: Limits | None = None, name: str | None 
     """
     scene = _opened(path, limits, name)
     try:
+        if role_of(scene.name) is Role.INCIDENCE and is_companion(scene.name):
+            raise SceneNoBackscatter(f"{scene.name}: {_a_part(scene.name)}")
         refuse_what_is_no_backscatter(scene)
     except BaseException:
         scene.close()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from sarwater.errors import SceneEmpty, SceneMissing, SceneUnsafe
 from sarwater.request import Limits
+from sarwater.scenes.limits import how_to_lift
 from sarwater.scenes.scene import Scene
 
 MAX_MEMBERS = 1000
@@ -28,13 +30,28 @@ class Source:
 EMPTY = "an empty file; the transfer failed: send it again"
 
 
-class Reader(ABC):
-    """One kind of product. Everything but `open` is cheap and needs no GDAL: a supervisor asks it at every look."""
+class Kind:
+    """What a person wants to know of a kind of product; docs/products.md is made of it."""
 
     name: str
     """What a person would call it: `KOMPSAT-5 folder`."""
     looks_for: str
     """How it is told, for the message that says that a path is none of the known kinds."""
+    reads: str = ""
+    """What of it is read: levels, polarisations, calibration, time, angles."""
+    unit: str = ""
+    """What unit its pixels are in, and what becomes of them."""
+    unused: str = ""
+    """What it also holds, and is not used."""
+
+
+class Reader(Kind, ABC):
+    """One kind of product. Everything but `open` is cheap and needs no GDAL: a supervisor asks it at every look."""
+
+    @property
+    def kinds(self) -> Sequence[Kind]:
+        """Those that only their content tells apart; itself where there are none."""
+        return (self,)
 
     @abstractmethod
     def matches(self, path: Path, name: str) -> bool:
@@ -60,7 +77,7 @@ class Reader(ABC):
 def check_members(source: Source, members: list[Path]) -> None:
     """Every file is regular, not empty and not too large. Raises SceneMissing, SceneEmpty, SceneUnsafe."""
     for file in members:
-        name = source.name if file == source.path else f"{source.name}/{file.relative_to(source.path)}"
+        name = _called(source, file)
         try:
             status = file.stat()
         except OSError as error:
@@ -72,8 +89,14 @@ def check_members(source: Source, members: list[Path]) -> None:
         if status.st_size > source.limits.max_input_bytes:
             raise SceneUnsafe(
                 f"{name}: {status.st_size:,} bytes, more than the limit of {source.limits.max_input_bytes:,}; "
-                "raise it with --max-input-bytes if that is right"
+                + how_to_lift("max_input_bytes", status.st_size)
             )
+
+
+def _called(source: Source, file: Path) -> str:
+    if file == source.path:
+        return source.name
+    return f"{source.name}/{file.relative_to(source.path)}" if file.is_relative_to(source.path) else file.name
 
 
 def named(folder: Path, *patterns: str) -> list[Path]:

@@ -11,12 +11,13 @@ import numpy as np
 from sarwater.errors import SceneIsProduct, SceneUnreadable, SceneUnsafe
 from sarwater.scenes.band import Band
 from sarwater.scenes.georeference import Georeference
-from sarwater.scenes.limits import check_declared
+from sarwater.scenes.limits import check_declared, how_to_lift
 from sarwater.scenes.names import polarisation_in, sensing_start
 from sarwater.scenes.radiometry import BandFacts, radiometry_of
 from sarwater.scenes.raster import gdal, gdal_array
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.scene import Scene
+from sarwater.scenes.sidecars import left_out
 from sarwater.scenes.tiff import check_structure, is_tiff
 from sarwater.scenes.units import nodata_of
 from sarwater.tags import PRODUCT_REFUSED, TAG_PREFIX
@@ -25,12 +26,21 @@ from sarwater.tags import PRODUCT_REFUSED, TAG_PREFIX
 class GeoTiff(Reader):
     name = "GeoTIFF"
     looks_for = "a file that begins as a TIFF does"
+    reads = (
+        "bands, their descriptions, tags, scale and offset; nodata, mask or alpha; geotransform, control points or RPC "
+        "inside the file"
+    )
+    unit = "what the file says (OPERA, HyP3, SNAP, Capella, ICEYE, JAXA and others), else amplitude in DN"
+    unused = "files beside it (`.tfw`, `.aux.xml`, `.ovr`), overviews, colour tables"
 
     def matches(self, path: Path, name: str) -> bool:
         return path.is_file() and is_tiff(path)
 
     def open(self, source: Source) -> Scene:
-        return scene_of(source, open_tiff(source))
+        scene = scene_of(source, open_tiff(source))
+        if not scene.georeference.known and (note := left_out(source.path, source.name)):
+            scene.notes += (note,)
+        return scene
 
 
 def open_tiff(source: Source) -> Any:
@@ -64,10 +74,13 @@ def open_raster(source: Source, drivers: list[str], part: str | None = None) -> 
         raise SceneUnreadable(
             f"{source.name}: GDAL cannot read it ({error}); expected a SAR raster: send it again"
         ) from error
-    if not 1 <= dataset.RasterCount <= source.limits.max_bands:
+    if not dataset.RasterCount:
+        raise SceneUnreadable(f"{source.name}: has no band; expected a SAR raster: produce it again")
+    if dataset.RasterCount > source.limits.max_bands:
         raise SceneUnsafe(
-            f"{source.name}: has {dataset.RasterCount} bands, more than the limit of {source.limits.max_bands} or "
-            "none; take the SAR bands out of it (gdal_translate -b), or raise the limit with --max-bands"
+            f"{source.name}: has {dataset.RasterCount} bands, more than the limit of {source.limits.max_bands}; take "
+            f"the SAR bands out of it (gdal_translate -b 1 IN.tif OUT.tif); "
+            + how_to_lift("max_bands", dataset.RasterCount)
         )
     return dataset
 

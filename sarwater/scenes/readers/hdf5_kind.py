@@ -7,16 +7,13 @@ from typing import Any
 
 from sarwater.errors import SceneUnreadable
 from sarwater.scenes.hdf5 import Hdf5File, Plane
-from sarwater.scenes.readers.base import Source
+from sarwater.scenes.readers.base import Kind, Source
 from sarwater.scenes.readers.geotiff import open_raster
 from sarwater.scenes.scene import Scene
 
 
-class Hdf5Kind(ABC):
+class Hdf5Kind(Kind, ABC):
     """One kind of product. The file is open while it is asked, and closed before pixels are read."""
-
-    looks_for: str
-    """What the file has to hold, for the message that says that it is none of the known kinds."""
 
     @abstractmethod
     def matches(self, file: Hdf5File) -> bool:

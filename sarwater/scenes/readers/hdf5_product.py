@@ -7,7 +7,7 @@ spacings differ, and gives L1A an identity transform.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sarwater.scenes.georeference import Georeference, GroundControlPoint
 from sarwater.scenes.hdf5 import Hdf5File, Plane, is_hdf5, opened_hdf5
 from sarwater.scenes.names import polarisation_in
 from sarwater.scenes.raster import osr
-from sarwater.scenes.readers.base import Reader, Source
+from sarwater.scenes.readers.base import Kind, Reader, Source
 from sarwater.scenes.readers.hdf5_kind import Hdf5Kind, open_plane
 from sarwater.scenes.readers.kompsat5 import (
     LEVELS,
@@ -39,6 +39,10 @@ _IMAGE = re.compile(r"(?:/S\d\d)?/(?:SBI|MBI|IMG)")
 class Hdf5Product(Reader):
     name = "HDF5 product"
     looks_for = "an HDF5 file"
+
+    @property
+    def kinds(self) -> Sequence[Kind]:
+        return KINDS
 
     def matches(self, path: Path, name: str) -> bool:
         return path.is_file() and is_hdf5(path)
@@ -63,6 +67,10 @@ def open_hdf5_product(source: Source) -> Scene:
 class Kompsat5Family(Hdf5Kind):
     """Images per swath, or of all swaths: SBI and MBI; IMG in COSMO-SkyMed of the second generation."""
 
+    name = "KOMPSAT-5 or COSMO-SkyMed HDF5"
+    reads = "levels L1A to L1D, every SBI, MBI or IMG image; corners or map projection; time; incidence angles (GIM)"
+    unit = "amplitude in DN; sigma0 where it says its calibration"
+    unused = "quicklooks (QLK), Doppler and orbit"
     looks_for = f"a product of {', '.join(MISSIONS.values())}, level L1A to L1D, with an SBI, MBI or IMG image"
 
     def matches(self, file: Hdf5File) -> bool:

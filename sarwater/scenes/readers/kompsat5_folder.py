@@ -13,69 +13,73 @@ from sarwater.scenes.readers.base import Reader, Source, named
 from sarwater.scenes.readers.geotiff import open_tiff, scene_of
 from sarwater.scenes.readers.hdf5_product import open_hdf5_product
 from sarwater.scenes.readers.kompsat5 import LEVELS, calibration_of, incidence_of, sensing_time
+from sarwater.scenes.readers.kompsat5_files import NAMES, ProductFiles
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.xml import read_xml
 
-_NAMES = ("K5_*", "KMPS5_*")
 _MAX_XML_BYTES = 16 << 20
 
 
 class Kompsat5Folder(Reader):
     name = "KOMPSAT-5 folder"
     looks_for = "a folder named K5_* or KMPS5_*, or one that holds files so named, a .h5 or an _Aux.xml"
+    reads = "the image (GeoTIFF or HDF5), L1A as two of them; `_Aux.xml`; incidence angles and radar shadow (GIM)"
+    unit = "amplitude in DN; sigma0 where `_Aux.xml` says the calibration"
+    unused = "quicklooks, checksum lists"
 
     def matches(self, path: Path, name: str) -> bool:
-        return path.is_dir() and bool(_is_named(name) or named(path, *_NAMES, "*.h5", "*_aux.xml"))
+        return path.is_dir() and bool(_is_named(name) or named(path, *NAMES, "*.h5", "*_aux.xml"))
 
     def missing(self, path: Path) -> list[str]:
         if named(path, "*.h5"):
             return []
-        lack = [] if _images(path) else ["an image (*.tif or *.h5)"]
-        return lack if named(path, "*_aux.xml") else [*lack, "*_Aux.xml"]
+        found = _files_in(path)
+        if found.in_hdf5:
+            return []
+        lack = [] if found.images or found.quadratures else ["an image (*.tif or *.h5)"]
+        return lack if found.auxiliary else [*lack, "*_Aux.xml"]
+
+    def members(self, path: Path) -> list[Path]:
+        super().members(path)  # refuses links and the like, whatever they are called
+        return _files_in(path).all
 
     def open(self, source: Source) -> Scene:
-        products = named(source.path, "*.h5")
-        images = products or _images(source.path)
-        quadratures = [file for file in images if not products and "Q" in _words(file)]
-        images = [file for file in images if file not in quadratures]
-        if len(images) != 1:
+        files = _files_in(source.path)
+        if len(files.images) != 1:
             raise SceneUnreadable(
-                f"{source.name}: a folder with {len(images)} images; expected one product: a .h5, or a .tif with its "
-                "_Aux.xml"
+                f"{source.name}: a folder with {len(files.images)} images; expected one product: a .h5, or a .tif with "
+                "its _Aux.xml; of several, name the images"
             )
-        if products:
-            return open_hdf5_product(_part(source, products[0]))
-        scene = scene_of(part := _part(source, images[0]), open_tiff(part))
-        aux = named(source.path, "*_aux.xml")
-        known = _leaves(read_xml(aux[0], _MAX_XML_BYTES)) if aux else {}
-        _add_incidence(scene, source, known)
-        band = scene.bands[0]
-        scene.bands = (
-            replace(
-                band,
-                polarisation=str(known.get("Polarisation", "")).lower() or band.polarisation,
-                quadrature=_first_band(_part(source, quadratures[0])) if quadratures else None,
-                calibration=calibration_of(known, scene.incidence, scene.width_px),
-            ),
-        )
-        scene.format = f"KOMPSAT-5 {LEVELS.get(str(known.get('ProductType', ''))[:3], 'product')} folder"
-        scene.acquired = scene.acquired or sensing_time(known, source.name)
-        return scene
+        if files.in_hdf5:
+            return open_hdf5_product(_part(source, files.images[0]))
+        return open_product(source, files)
+
+
+def open_product(source: Source, files: ProductFiles) -> Scene:
+    """The image of a product of GeoTIFFs, with what the other files say of it. Raises as `Reader.open`."""
+    scene = scene_of(part := _part(source, files.images[0]), open_tiff(part))
+    known = _leaves(read_xml(files.auxiliary[0], _MAX_XML_BYTES))
+    _add_incidence(scene, source, files, known)
+    band = scene.bands[0]
+    scene.bands = (
+        replace(
+            band,
+            polarisation=str(known.get("Polarisation", "")).lower() or band.polarisation,
+            quadrature=_first_band(_part(source, files.quadratures[0])) if files.quadratures else None,
+            calibration=calibration_of(known, scene.incidence, scene.width_px),
+        ),
+    )
+    scene.format = f"KOMPSAT-5 {LEVELS.get(str(known.get('ProductType', ''))[:3], 'product')}"
+    scene.acquired = scene.acquired or sensing_time(known, source.name)
+    return scene
 
 
 def _is_named(name: str) -> bool:
-    return any(name.upper().startswith(pattern.rstrip("*")) for pattern in _NAMES)
+    return any(name.upper().startswith(pattern.rstrip("*")) for pattern in NAMES)
 
 
-def _images(folder: Path) -> list[Path]:
-    """GeoTIFFs but for incidence-angle masks and quicklooks."""
-    return [
-        file for file in named(folder, "*.tif", "*.tiff") if "GIM" not in file.stem.upper() and "QL" not in _words(file)
-    ]
-
-
-def _words(file: Path) -> list[str]:
-    return file.stem.upper().split("_")
+def _files_in(folder: Path) -> ProductFiles:
+    return ProductFiles.among(named(folder, "*"))
 
 
 def _part(source: Source, file: Path) -> Source:
@@ -87,13 +91,12 @@ def _first_band(source: Source) -> Any:
     return scene_of(source, open_tiff(source)).bands[0]
 
 
-def _add_incidence(scene: Scene, source: Source, known: Mapping[str, Any]) -> None:
-    gims = [file for file in named(source.path, "*.tif", "*.tiff") if "GIM" in file.stem.upper()]
-    if not gims:
+def _add_incidence(scene: Scene, source: Source, files: ProductFiles, known: Mapping[str, Any]) -> None:
+    if not files.incidence:
         return
-    gim, shadow = (open_tiff(_part(source, gims[0])) for _ in range(2))
+    gim, shadow = (open_tiff(_part(source, files.incidence[0])) for _ in range(2))
     if (gim.RasterXSize, gim.RasterYSize) != (scene.width_px, scene.height_px):
-        scene.notes += (f"{gims[0].name} differs in size from the image and was not used",)
+        scene.notes += (f"{files.incidence[0].name} differs in size from the image and was not used",)
         return
     angles = {name.removeprefix("GIM."): value for name, value in known.items() if name.startswith("GIM.")}
     scene.incidence, scene.shadow = incidence_of(gim, angles), incidence_of(shadow, angles)

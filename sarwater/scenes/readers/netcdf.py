@@ -30,6 +30,10 @@ _OTHER = re.compile(r"(?:[iq]|phase|coh(?:erence)?)(?:_.*)?|.*(?:angle|mask|flag
 
 
 class NetCdf(Hdf5Kind):
+    name = "netCDF-4"
+    reads = "variables of backscatter; latitude and longitude, or a grid mapping; time"
+    unit = "what the variable says"
+    unused = "other variables; netCDF-3"
     looks_for = "netCDF-4 with variables of backscatter on a grid (Sigma0_VV)"
 
     def matches(self, file: Hdf5File) -> bool:

@@ -25,6 +25,10 @@ _NOT_MEASURED = (0, 255)
 
 
 class NisarGcov(Hdf5Kind):
+    name = "NISAR GCOV HDF5"
+    reads = "the powers (HHHH, HVHV and so on) of frequency A, or of B where A has none; projection; mask; time"
+    unit = "gamma0, linear"
+    unused = "cross terms (HHHV), the other frequency, rtcGammaToSigmaFactor"
     looks_for = "NISAR GCOV (/science/LSAR/GCOV/grids/frequencyA/HHHH)"
 
     def matches(self, file: Hdf5File) -> bool:

@@ -24,6 +24,10 @@ _NOT_MEASURED, _HIDDEN = (255,), (1, 2, 3)
 
 
 class OperaRtc(Hdf5Kind):
+    name = "OPERA RTC-S1 HDF5"
+    reads = "every polarisation; projection; mask of layover and shadow; time"
+    unit = "gamma0, linear"
+    unused = "incidence angles, number of looks"
     looks_for = "OPERA RTC-S1 (/data/VV)"
 
     def matches(self, file: Hdf5File) -> bool:

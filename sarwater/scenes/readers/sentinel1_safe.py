@@ -33,6 +33,9 @@ _NEEDED = ("measurement", "annotation")
 class Sentinel1Safe(Reader):
     name = "Sentinel-1 SAFE folder"
     looks_for = "a folder named *.SAFE, or one that holds manifest.safe"
+    reads = "GRD: every polarisation, control points, calibration, time"
+    unit = "amplitude in DN; sigma0 from the calibration vectors"
+    unused = "thermal noise, orbits, previews"
 
     def matches(self, path: Path, name: str) -> bool:
         return path.is_dir() and (name.lower().endswith(".safe") or (path / "manifest.safe").is_file())

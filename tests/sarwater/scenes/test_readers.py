@@ -234,7 +234,15 @@ def test_the_hash_of_a_folder_covers_names_and_contents(tmp_path: Path) -> None:
     folder = write_k5_folder(tmp_path / "product", lake_scene(8, 8))
     first = scene_sha256(folder)
     assert scene_sha256(folder) == first
-    (folder / "more.txt").write_text("x")
+    (folder / "more_GIM.tif").write_text("x")
     second = scene_sha256(folder)
-    (folder / "more.txt").rename(folder / "other.txt")
+    (folder / "more_GIM.tif").rename(folder / "other_GIM.tif")
     assert len({first, second, scene_sha256(folder)}) == 3
+
+
+def test_what_is_not_read_of_a_kompsat5_folder_is_no_part_of_its_identity(tmp_path: Path) -> None:
+    folder = write_k5_folder(tmp_path / "product", lake_scene(8, 8))
+    first = scene_sha256(folder)
+    (folder / "MD5SUM").write_text("x")
+    (folder / "K5_20240726091530_000000_12345_D_ES19_HH_GTC_B_L1D_QL.png").unlink()
+    assert scene_sha256(folder) == first

@@ -49,8 +49,8 @@ KINDS: dict[str, tuple[type, str, Callable[[Path], Path], int]] = {
     "nisar": (Hdf5Product, "NISAR_L2_PR_GCOV.h5", lambda path: write_gcov(path, {"HHHH": POWER}), 1),
     "opera": (Hdf5Product, "OPERA_L2_RTC-S1.h5", lambda path: write_opera(path, {"VV": POWER}), 1),
     "netcdf": (Hdf5Product, "rtc.nc", lambda path: write_netcdf(path, {"gamma0_vv": POWER}), 1),
-    "kompsat5": (Kompsat5Folder, K5, lambda path: write_k5_folder(path, PIXELS, np.full((40, 60), 190, np.uint8)), 4),
-    "kompsat5 of another name": (Kompsat5Folder, "delivery", lambda path: write_k5_folder(path, PIXELS), 3),
+    "kompsat5": (Kompsat5Folder, K5, lambda path: write_k5_folder(path, PIXELS, np.full((40, 60), 190, np.uint8)), 3),
+    "kompsat5 of another name": (Kompsat5Folder, "delivery", lambda path: write_k5_folder(path, PIXELS), 2),
     "safe": (Sentinel1Safe, SAFE, lambda path: write_safe(path, {"vv": PIXELS, "vh": PIXELS}), 7),
     "safe of another name": (Sentinel1Safe, "input", lambda path: write_safe(path, {"vv": PIXELS}), 4),
 }

@@ -327,3 +327,14 @@ def test_the_page_on_it_names_only_commands_that_exist() -> None:
     named = set(re.findall(r"^    sarwater ([a-z-]+)", page, re.MULTILINE))
     assert named
     assert named <= COMMANDS.keys()
+
+
+def test_a_bare_state_dict_with_foreign_prefixes_is_a_start(tmp_path: Path) -> None:
+    segmenter = Segmenter(architecture("unet-w16"))
+    tensors = {f"module._orig_mod.{name}": tensor for name, tensor in segmenter.net.state_dict().items()}
+    torch.save(
+        {"epoch": 3, "model_state_dict": tensors | {"module.loss.weight": torch.ones(1)}}, tmp_path / "their.pth"
+    )
+    start = open_start(tmp_path / "their.pth")
+    assert start.arch == segmenter.arch
+    assert all(torch.equal(start.segmenter.net.state_dict()[n], t) for n, t in segmenter.net.state_dict().items())

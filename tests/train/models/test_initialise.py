@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from torch import Tensor
 from sarwater.errors import CheckpointInvalid
 from sarwater.manifest import Channel
 from train.models import Segmenter, architecture
-from train.models.checkpoint import Checkpoint, save_checkpoint
+from train.models.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 from train.models.initialise import initialise
 
 SAR = Channel("sar", "amplitude_dn")
@@ -109,18 +111,113 @@ def test_contrast_begins_without_influence_and_goes_from_one_of_our_files_to_the
     assert torch.equal(other.net.conv1.weight, trained.net.conv1.weight)
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda tensors: {"state_dict": tensors, "epoch": 484},
-        lambda tensors: {f"model.{name}": tensor for name, tensor in tensors.items()} | {"loss.weight": torch.ones(2)},
-        lambda tensors: {"model": {f"module.{name}": tensor for name, tensor in tensors.items()}},
-    ],
-    ids=["state_dict", "model-prefix", "module-prefix"],
-)
-def test_wrappings_of_a_state_dict_are_taken_off(tmp_path: Path, wrap: object) -> None:
-    report = initialise(network(), save(tmp_path, wrap(official_hrnet())))  # type: ignore[operator]
+def named(prefix: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    return lambda tensors: {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+WRAPS: dict[str, Callable[[dict[str, Tensor]], object]] = {
+    "bare": lambda tensors: tensors,
+    "state_dict": lambda tensors: {"state_dict": tensors, "epoch": 484},
+    "model_state_dict": lambda tensors: {"model_state_dict": tensors, "optimizer_state_dict": {"state": {}}},
+    "net": lambda tensors: {"net": tensors, "acc": 0.9},
+    "ema": lambda tensors: {"epoch": 3, "model": None, "ema": tensors},
+    "model and ema": lambda tensors: {"ema": {name: 0 * tensor for name, tensor in tensors.items()}, "model": tensors},
+    "model.state_dict": lambda tensors: {"model": {"state_dict": tensors}},
+    "ema.model.state_dict": lambda tensors: {"ema": {"model": {"state_dict": named("module.")(tensors)}}},
+    "model with a loss": lambda tensors: named("model.")(tensors) | {"loss.weight": torch.ones(2)},
+    "DataParallel": lambda tensors: {"model": named("module.")(tensors)},
+    "compiled": named("_orig_mod."),
+    "compiled in DDP": named("module._orig_mod."),
+    "DDP, compiled": lambda tensors: {"state_dict": named("_orig_mod.module.")(tensors)},
+    "Lightning": lambda tensors: {"state_dict": named("model.net.")(tensors), "pytorch-lightning_version": "2.1"},
+    "backbone": lambda tensors: {"state_dict": named("backbone.")(tensors)},
+    "all of them": lambda tensors: {"net": {"state_dict": named("module.model._orig_mod.backbone.net.")(tensors)}},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_wrappings_of_a_state_dict_are_taken_off(tmp_path: Path, wrap: str) -> None:
+    segmenter = network()
+    report = initialise(segmenter, save(tmp_path, WRAPS[wrap](official_hrnet())))
     assert report.fresh == []
+    bias = official_hrnet()["last_layer.0.bias"]
+    assert torch.equal(segmenter.net.state_dict()["last_layer.0.bias"], bias)
+
+
+@pytest.mark.parametrize(("family", "wrap"), [*(("unet-w16", wrap) for wrap in WRAPS), ("deepunet", "Lightning")])
+def test_all_tensors_of_a_network_are_a_checkpoint_whatever_wraps_them(tmp_path: Path, family: str, wrap: str) -> None:
+    tensors = network(family, seed=3).net.state_dict()
+    checkpoint = load_checkpoint(save(tmp_path, WRAPS[wrap](tensors), "best.pt"))
+    assert checkpoint.architecture == architecture(family)
+    assert all(torch.equal(checkpoint.state_dict[name], tensor) for name, tensor in tensors.items())
+    assert len(checkpoint.state_dict) == len(tensors)
+
+
+@pytest.mark.parametrize("features", [{"contrast": True}, {"coarse": True}, {"coarse": True, "level_control": True}])
+def test_what_a_network_has_beside_its_family_is_told_by_its_tensors(tmp_path: Path, features: dict[str, bool]) -> None:
+    arch = architecture("unet-w16", **features)
+    checkpoint = load_checkpoint(save(tmp_path, {"state_dict": Segmenter(arch).net.state_dict()}, "best.pt"))
+    assert checkpoint.architecture == arch
+
+
+@pytest.mark.parametrize("wrap", ["bare", "model", "prefixed"])
+def test_a_checkpoint_of_ours_keeps_what_it_says_when_it_is_wrapped(tmp_path: Path, wrap: str) -> None:
+    trained = network("unet-w16", (SAR, GIM), seed=3)
+    path = tmp_path / "ours.pt"
+    save_checkpoint(path, Checkpoint(trained.arch, trained.net.state_dict(), 0.4, {"step": 7}))
+    document = torch.load(path, weights_only=True)
+    if wrap == "model":
+        document = {"model": document}
+    elif wrap == "prefixed":
+        document["state_dict"] = named("_orig_mod.module.")(document["state_dict"])
+    torch.save(document, path)
+    checkpoint = load_checkpoint(path)
+    assert (checkpoint.architecture, checkpoint.threshold) == (trained.arch, 0.4)
+    assert checkpoint.segmenter().net.state_dict().keys() == trained.net.state_dict().keys()
+    assert initialise(network("unet-w16", (SAR, GIM)), path).fresh == []
+
+
+class _Code:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("touch /tmp/pwned",)
+
+
+def damaged() -> dict[str, bytes]:
+    """Kinds of damage to a checkpoint, and of files that only claim to be one."""
+    whole = io.BytesIO()
+    torch.save({"state_dict": {"a.b": torch.ones(100)}}, whole)
+    content = whole.getvalue()
+    documents: dict[str, object] = {
+        "code": _Code(),
+        "a list": [torch.ones(3)],
+        "a number": 7,
+        "other tensors": {"state_dict": {"a.b": torch.ones(3)}},
+        "no architecture": {"format": FORMAT},
+        "a family of none": {"format": FORMAT, "architecture": {"family": "x", "variant": "", "channels": []}},
+        "lists all over": {key: [] for key in ("architecture", "state_dict", "threshold", "training", "resume")}
+        | {"format": FORMAT},
+        "numbers for names": {"state_dict": {7: torch.ones(3)}},
+    }
+    files = {"empty": b"", "text": b"not a pickle\n", "half": content[: len(content) // 2], "zip only": content[:40]}
+    files |= {f"byte {at}": content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :] for at in (40, 70, 90, 120)}
+    files["old pickle"] = b"\x80\x02}q\x00."
+    for name, document in documents.items():
+        buffer = io.BytesIO()
+        torch.save(document, buffer)
+        files[name] = buffer.getvalue()
+    return files
+
+
+@pytest.mark.parametrize("kind", damaged())
+def test_a_damaged_or_hostile_file_costs_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "best.pt"
+    path.write_bytes(damaged()[kind])
+    for read in (load_checkpoint, lambda path: initialise(network("unet-w16"), path)):
+        with pytest.raises(CheckpointInvalid) as refused:
+            read(path)
+        assert str(path) in str(refused.value)
+        assert len(str(refused.value).splitlines()) == 1
+    assert not os.path.exists("/tmp/pwned")
 
 
 def test_an_imagenet_hrnet_loads_all_but_the_head(tmp_path: Path) -> None:

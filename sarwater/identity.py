@@ -27,7 +27,7 @@ _CHUNK_BYTES = 4 << 20
 def input_sha256(
     root: Path, members: Sequence[Path], progress: Callable[[], None] | None = None, name: str | None = None
 ) -> str:
-    """The sha256 of a scene. Of a file, of its bytes; of a folder, of the sorted lines `<sha256>  <relative path>`.
+    """The sha256 of a scene. Of a file, of its bytes; of several, of the sorted lines `<sha256>  <relative path>`.
 
     `members` are the files of the scene, as its reader names them (`sarwater.scenes.members`); `progress` is called
     after every few MB; `name` is what a message calls a file that was renamed. Links and whatever else is no regular
@@ -37,7 +37,8 @@ def input_sha256(
     """
     if list(members) == [root]:
         return _file_sha256(root, name or root.name, progress)
-    names = {member.relative_to(root).as_posix(): member for member in members}
+    folder = root if all(member.is_relative_to(root) for member in members) else root.parent
+    names = {member.relative_to(folder).as_posix(): member for member in members}
     lines = (f"{_file_sha256(names[name], name, progress)}  {name}\n" for name in sorted(names))
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from sarwater.errors import SceneUnreadable, SceneUnsafe
@@ -23,3 +23,10 @@ def read_xml(path: Path, max_bytes: int = MAX_BYTES) -> ElementTree.Element:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
         raise SceneUnreadable(f"{path.name}: not readable XML ({error}); send the product again") from error
+
+
+def file_named(reference: str | None) -> str:
+    """The bare name of a file that a product's XML refers to: whatever folder it says, the product's layout tells where
+    the file lies, so no reference leads out of the product. "" where there is none."""
+    name = PurePosixPath((reference or "").strip().replace("\\", "/")).name
+    return "" if name == ".." else name

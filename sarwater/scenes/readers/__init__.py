@@ -18,14 +18,29 @@ from sarwater.scenes.backscatter import refuse_what_is_no_backscatter
 from sarwater.scenes.band import Incidence
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
+from sarwater.scenes.readers.beam_dimap import BeamDimap
+from sarwater.scenes.readers.envi import Envi
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
+from sarwater.scenes.readers.radarsat2_folder import Radarsat2Folder
+from sarwater.scenes.readers.rcm_folder import RcmFolder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
+from sarwater.scenes.readers.terrasarx_folder import TerraSarXFolder
 from sarwater.scenes.scene import Scene
 from sarwater.tags import PRODUCT_REFUSED, is_product
 
-READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), GeoTiff())
+READERS: tuple[Reader, ...] = (
+    BeamDimap(),
+    Envi(),
+    Sentinel1Safe(),
+    Radarsat2Folder(),
+    RcmFolder(),
+    TerraSarXFolder(),
+    Kompsat5Folder(),
+    Hdf5Product(),
+    GeoTiff(),
+)
 """The first that matches has it."""
 
 __all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "open_scene", "reader_of"]
@@ -65,11 +80,18 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
 
 
 def members(path: Path, name: str | None = None) -> list[Path]:
-    """The files of the scene at `path`, sorted; a file is its own, whatever it is. Raises as `reader_of` for a folder,
-    and SceneUnsafe for links in it."""
+    """The files of the scene at `path`, sorted; a file of no kind that is known is its own. Raises as `reader_of` for
+    a folder, and SceneUnsafe for links in it."""
+    path, name = _followed(path), name or name_of(path)
     if path.exists() and not path.is_dir():
-        return [path]
+        reader = find_reader(path, name)
+        return reader.members(path) if reader else [path]
     return reader_of(path, name).members(path)
+
+
+def _followed(path: Path) -> Path:
+    """Where a link leads that the user names: the other files of its product lie there."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def open_scene(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Scene:
@@ -92,8 +114,9 @@ def open_scene(path: str | Path, limits: Limits | None = None, name: str | None 
 
 def _opened(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Scene:
     """As `open_scene`, whatever the pixels measure."""
-    path = Path(path)
-    source = Source(path, name or name_of(path), limits or Limits())
+    name = name or name_of(Path(path))
+    path = _followed(Path(path))
+    source = Source(path, name, limits or Limits())
     if path.exists() and not path.is_dir():
         check_members(source, [path])  # before a byte of it is read: a pipe would be waited for
     reader = reader_of(path, source.name)

@@ -47,10 +47,11 @@ class Reader(ABC):
 
     def members(self, path: Path) -> list[Path]:
         """The files that belong to the product, sorted: what its identity is made of. Hidden ones do not (`named`).
+        Those of a path that stands for files beside it (a header for its pixels) lie in the folder that holds it.
 
         Raises SceneUnsafe for links and whatever else is no regular file, or too many of them.
         """
-        return [path] if not path.is_dir() else _files_of(path)
+        return [path] if not path.is_dir() else files_of(path)
 
     @abstractmethod
     def open(self, source: Source) -> Scene:
@@ -60,7 +61,8 @@ class Reader(ABC):
 def check_members(source: Source, members: list[Path]) -> None:
     """Every file is regular, not empty and not too large. Raises SceneMissing, SceneEmpty, SceneUnsafe."""
     for file in members:
-        name = source.name if file == source.path else f"{source.name}/{file.relative_to(source.path)}"
+        inside = file.relative_to(source.path if file.is_relative_to(source.path) else source.path.parent)
+        name = source.name if file == source.path else f"{source.name}/{inside}"
         try:
             status = file.stat()
         except OSError as error:
@@ -91,7 +93,7 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".")
 
 
-def _files_of(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
     files: list[Path] = []
     for parent, folders, names in os.walk(folder):
         hidden = any(map(_is_hidden, Path(parent).relative_to(folder).parts))

@@ -78,6 +78,7 @@ def write_rcm(
     """`gains` for the columns `first`, `first + step`, ..."""
     for part in ("metadata", "imagery", calibration):
         (folder / part).mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.safe").write_text("<xfdu/>")
     images = tables = ""
     for pole, pixels in bands.items():
         name = f"RCM1_OK1234567_PK1_1_5M11_20240726_091530_{pole}_GRD.tif"

@@ -33,15 +33,15 @@ from sarwater.tags import PRODUCT_REFUSED, is_product
 READERS: tuple[Reader, ...] = (
     BeamDimap(),
     Envi(),
+    RcmFolder(),
     Sentinel1Safe(),
     Radarsat2Folder(),
-    RcmFolder(),
     TerraSarXFolder(),
     Kompsat5Folder(),
     Hdf5Product(),
     GeoTiff(),
 )
-"""The first that matches has it."""
+"""The first that matches has it: RCM folders hold a manifest.safe, too."""
 
 __all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "open_scene", "reader_of"]
 

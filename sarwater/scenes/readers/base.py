@@ -45,6 +45,11 @@ class Reader(ABC):
         """What the product still lacks, as patterns or file names; empty where it is complete."""
         return []
 
+    def beside(self, path: Path) -> list[str]:
+        """What lies beside `path`, there or still to come, and belongs to the same product: who moves `path` alone
+        tears it apart."""
+        return []
+
     def members(self, path: Path) -> list[Path]:
         """The files that belong to the product, sorted: what its identity is made of. Hidden ones do not (`named`).
         Those of a path that stands for files beside it (a header for its pixels) lie in the folder that holds it.

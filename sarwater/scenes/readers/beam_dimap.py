@@ -34,6 +34,9 @@ _MAX_TIE_POINTS = 1000
 
 class BeamDimap(Reader):
     name = "BEAM-DIMAP product"
+    reads = "bands of sigma0, gamma0, beta0, intensity, amplitude, i and q; scaling, nodata, CRS or tie points, time"
+    unit = "what the .dim and the band's name say (`Sigma0_VV`, `Gamma0_VH_db`, `Amplitude_HH`)"
+    unused = "angles, heights, masks, phases, and bands that SNAP computes from others"
     looks_for = "a .dim with its .data folder beside it, or a folder that holds both"
 
     def matches(self, path: Path, name: str) -> bool:
@@ -51,6 +54,11 @@ class BeamDimap(Reader):
         grids = [f"{_GRIDS}/{name}" for name in document.grid_headers]
         pairs = [data / name for name in (*document.headers.values(), *grids)]
         return [f"{data.name}/{name}" for pair in pairs for name in missing_of(pair)]
+
+    def beside(self, path: Path) -> list[str]:
+        header = _known_header(path)
+        parts = (header, header.with_suffix(_DATA))
+        return [] if header.parent == path else [part.name for part in parts if part != path]
 
     def members(self, path: Path) -> list[Path]:
         header = _known_header(path)

@@ -40,6 +40,9 @@ _STATISTICS = ".sta"
 
 class Envi(Reader):
     name = "ENVI raster"
+    reads = "BSQ, BIL and BIP of any type and byte order; band names, unit, gain and offset, nodata, map info, time"
+    unit = "what band name, description and file name say (`Sigma0_VV`, `Gamma0_VH_db`), else unknown"
+    unused = "statistics (.sta); angles, heights and masks in a folder of pairs"
     looks_for = "an ENVI header (.hdr) with its pixels beside it, either of the two, or a folder of such pairs"
 
     def matches(self, path: Path, name: str) -> bool:
@@ -56,6 +59,14 @@ class Envi(Reader):
             return [lack for header in named(path, "*.hdr") if is_header(header) for lack in missing_of(header)]
         header = path if path.suffix.lower() == ".hdr" else header_of(path)
         return [f"{path.stem}.hdr"] if header is None else missing_of(header)
+
+    def beside(self, path: Path) -> list[str]:
+        if path.is_dir():
+            return [f"{path.stem}.dim"] if path.suffix.lower() == ".data" else []
+        header = path if path.suffix.lower() == ".hdr" else header_of(path)
+        pixels = pixels_of(header) if header is not None else path
+        known = (header.name if header else f"{path.stem}.hdr", pixels.name if pixels else f"{path.stem}.img")
+        return [name for name in known if name != path.name]
 
     def members(self, path: Path) -> list[Path]:
         if path.is_dir():
@@ -154,6 +165,8 @@ def read_layout(header: Path) -> Layout:
         raise SceneUnsafe(f"{header.name}: larger than {_MAX_HEADER_BYTES:,} bytes; expected an ENVI header")
     found = _FIELD.findall(data.decode("utf-8", "replace").replace("\r", "\n"))
     fields = {" ".join(name.lower().split()): value.strip() for name, value in found}
+    if odd := [name for name, value in fields.items() if "\ufffd" in name + value and name != "description"]:
+        raise SceneUnreadable(f"{header.name}: {odd[0][:40]!r} is not in UTF-8; write the header again")
     width, height = (_whole(header, fields, name, 1) for name in ("samples", "lines"))
     bands, offset = _whole(header, fields, "bands", 1, 1), _whole(header, fields, "header offset", 0, 0)
     kind, order = _whole(header, fields, "data type", 1, 1), _whole(header, fields, "byte order", 0, 0)

@@ -22,6 +22,9 @@ _IMAGES = ("imagery_[hv][hv].tif", "imagery_[hv][hv].tiff")
 
 class Radarsat2Folder(Reader):
     name = "RADARSAT-2 folder"
+    reads = "GeoTIFF of every polarisation, SLC or detected; lutSigma.xml; control or tie points; time"
+    unit = "DN, calibrated to sigma0"
+    unused = "noise, lutBeta.xml and lutGamma.xml, quicklooks"
     looks_for = "a folder named RS2_*, or one that holds imagery_*.tif, or product.xml with a lut*.xml"
 
     def matches(self, path: Path, name: str) -> bool:

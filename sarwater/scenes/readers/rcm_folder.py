@@ -24,6 +24,9 @@ _TABLES = (Path("metadata", "calibration"), Path("calibration"))
 
 class RcmFolder(Reader):
     name = "RCM folder"
+    reads = "GeoTIFF of every polarisation, compact ones too; lutSigma_*.xml; control or tie points; time"
+    unit = "DN, calibrated to sigma0"
+    unused = "noise, lutBeta and lutGamma, incidence angles, NITF, quicklooks"
     looks_for = "a folder named RCM1_* to RCM3_*, or one that holds metadata/product.xml"
 
     def matches(self, path: Path, name: str) -> bool:

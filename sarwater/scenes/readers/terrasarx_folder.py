@@ -51,6 +51,9 @@ version."""
 
 class TerraSarXFolder(Reader):
     name = "TerraSAR-X folder"
+    reads = "MGD, GEC, EEC (GeoTIFF) and SSC (COSAR) of every polarisation; calFactor; incidence angles (GIM); time"
+    unit = "DN, calibrated to sigma0"
+    unused = "noise, layover and shadow of the GIM, quicklooks, SSC of several bursts"
     looks_for = "a folder named TSX1_SAR__*, TDX1_SAR__* or PAZ1_SAR__*, or one that holds an .xml so named"
 
     def matches(self, path: Path, name: str) -> bool:

@@ -22,6 +22,7 @@ from sarwater.errors import (
 )
 from sarwater.manifest import Channel
 from sarwater.request import Request
+from sarwater.scenes.labels import images_in
 from sarwater.scenes.readers import find_reader, members, open_model_input, open_scene
 from tests.support.deliveries import whole
 from tests.support.product_folders import CORNERS, write_dimap, write_envi
@@ -169,13 +170,14 @@ class TestEnviPair:
             ("byte order = 1", "byte order = 7", "byte order 7"),
             ("file type = ENVI Standard", "file type = ENVI Virtual Mosaic", "virtual mosaic"),
             ("byte order = 1", "byte order = 1\nfile compression = 1", "compressed"),
+            ("byte order = 1", "byte order = 1\nband names = { Sigma0_VV \udcff }", "'band names' is not in UTF-8"),
         ],
     )
     def test_a_header_that_makes_no_sense_is_refused(self, tmp_path: Path, old: str, new: str, message: str) -> None:
         path = write_envi(tmp_path / "a.img", SIGMA0)
         header = path.with_suffix(".hdr")
         assert old in header.read_text()
-        header.write_text(header.read_text().replace(old, new))
+        header.write_text(header.read_text().replace(old, new), errors="surrogateescape")
         with pytest.raises(SceneUnreadable, match=message):
             open_scene(path)
 
@@ -420,6 +422,13 @@ class TestBeamDimap:
         with open_scene(header) as scene:
             assert [(band.polarisation, band.unit) for band in scene.bands] == [("vv", "sigma0_linear")]
         assert_on_the_map(header)
+
+
+def test_a_pair_is_one_image_to_train_on(tmp_path: Path) -> None:
+    write_envi(tmp_path / "a.img", SIGMA0)
+    write_envi(tmp_path / "b", SIGMA0)
+    write_dimap(tmp_path / "c.dim", {"Sigma0_VV": SIGMA0})
+    assert [path.name for path in images_in(tmp_path)] == ["a.img", "b", "c.dim"]
 
 
 def test_truncated_pixels_are_named_while_they_are_read(tmp_path: Path) -> None:

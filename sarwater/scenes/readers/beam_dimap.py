@@ -20,7 +20,7 @@ from sarwater.scenes.ground import wgs84
 from sarwater.scenes.names import polarisation_in, time_in
 from sarwater.scenes.radiometry import radiometry_of
 from sarwater.scenes.readers.base import Reader, Source, files_of, named
-from sarwater.scenes.readers.envi import missing_of, open_dataset
+from sarwater.scenes.readers.envi import Pair, open_dataset
 from sarwater.scenes.readers.geotiff import facts_of
 from sarwater.scenes.readers.polarisations import SAME_SIZE
 from sarwater.scenes.scene import Scene
@@ -52,8 +52,8 @@ class BeamDimap(Reader):
         except SceneError:
             return []  # for `open` to say
         grids = [f"{_GRIDS}/{name}" for name in document.grid_headers]
-        pairs = [data / name for name in (*document.headers.values(), *grids)]
-        return [f"{data.name}/{name}" for pair in pairs for name in missing_of(pair)]
+        pairs = [Pair.of(data / name) for name in (*document.headers.values(), *grids)]
+        return [f"{data.name}/{name}" for pair in pairs for name in pair.missing]
 
     def beside(self, path: Path) -> list[str]:
         header = _known_header(path)
@@ -179,9 +179,10 @@ class _Product:
         return replace(real, quadrature=replace(real, dataset=self._dataset(self.data / other.header)))
 
     def _dataset(self, header: Path) -> Any:
-        if lack := missing_of(header):
+        pair = Pair.of(header)
+        if lack := pair.missing:
             raise SceneIncomplete(f"{self.source.name}: without {self.data.name}/{lack[0]}; send all of the product")
-        return open_dataset(replace(self.source, path=header), header)[0]
+        return open_dataset(replace(self.source, path=header), pair)[0]
 
     def _georeference(self, band: Band) -> Georeference:
         """What the .dim says, else the header of the first band, else the tie points."""
@@ -197,7 +198,7 @@ class _Product:
         """Latitude and longitude every few pixels."""
         headers = [self.data / _GRIDS / f"{name}.hdr" for name in ("latitude", "longitude")]
         spacing = self.document.grid_spacing
-        if spacing is None or any(missing_of(header) for header in headers):
+        if spacing is None or any(Pair.of(header).missing for header in headers):
             return Georeference()
         latitude, longitude = (self._dataset(header).ReadAsArray() for header in headers)
         if latitude.ndim != 2 or latitude.shape != longitude.shape:

@@ -35,7 +35,21 @@ _MAX_HEADER_BYTES = 1 << 20
 _FIELD = re.compile(r"^[ \t]*([^=\n{}]+?)[ \t]*=[ \t]*(\{[^}]*\}|[^\n]*)", re.MULTILINE)
 _UNIT = re.compile(r"- Unit: ([^}]*)")
 _IMAGINE = b"EHFA_HEADER_TAG"
-_STATISTICS = ".sta"
+_NO_PIXELS = (
+    ".hdr",
+    ".sta",
+    ".xml",
+    ".dim",
+    ".txt",
+    ".json",
+    ".log",
+    ".md5",
+    ".sha256",
+    ".png",
+    ".jpg",
+    ".kml",
+    ".enp",
+)
 
 
 class Envi(Reader):
@@ -55,42 +69,37 @@ class Envi(Reader):
         return header_of(path) is not None or _is_lone_image(path)
 
     def missing(self, path: Path) -> list[str]:
-        if path.is_dir():
-            return [lack for header in named(path, "*.hdr") if is_header(header) for lack in missing_of(header)]
-        header = path if path.suffix.lower() == ".hdr" else header_of(path)
-        return [f"{path.stem}.hdr"] if header is None else missing_of(header)
+        pairs = _pairs_in(path) if path.is_dir() else [Pair.of(path)]
+        return [lack for pair in pairs for lack in pair.missing]
 
     def beside(self, path: Path) -> list[str]:
         if path.is_dir():
             return [f"{path.stem}.dim"] if path.suffix.lower() == ".data" else []
-        header = path if path.suffix.lower() == ".hdr" else header_of(path)
-        pixels = pixels_of(header) if header is not None else path
-        known = (header.name if header else f"{path.stem}.hdr", pixels.name if pixels else f"{path.stem}.img")
-        return [name for name in known if name != path.name]
+        pair = Pair.of(path)
+        return [part.name for part in (pair.header, pair.pixels) if part != path]
 
     def members(self, path: Path) -> list[Path]:
         if path.is_dir():
             return super().members(path)
-        header = path if path.suffix.lower() == ".hdr" else header_of(path)
-        pair = {path, header, pixels_of(header)} if header is not None else {path}
-        files = sorted(file for file in pair if file is not None)
-        for file in (*files, *(file.with_suffix(_STATISTICS) for file in files)):
+        pair = Pair.of(path)
+        statistics = {part.with_suffix(".sta") for part in (pair.header, pair.pixels)}  # which GDAL reads
+        for file in (pair.header, pair.pixels, *statistics):
             if file != path and (file.is_symlink() or (file.exists() and not file.is_file())):
                 raise SceneUnsafe(
                     f"{path.name}: {file.name} beside it is a link or a special file; send the file itself"
                 )
-        return files
+        return sorted(file for file in (pair.header, pair.pixels) if file.exists())
 
     def open(self, source: Source) -> Scene:
         if not source.path.is_dir():
-            path = source.path
-            header = path if path.suffix.lower() == ".hdr" else header_of(path)
-            assert header is not None, "said to be missing"
-            return open_pair(source, header)
-        headers = [header for header in named(source.path, "*.hdr") if is_header(header)]
-        return of_one_product(
-            source, [open_pair(Source(header, header.name, source.limits), header) for header in headers]
-        )
+            return open_pair(source, Pair.of(source.path))
+        pairs = _pairs_in(source.path)
+        parts = [Source(pair.header, pair.header.name, source.limits) for pair in pairs]
+        return of_one_product(source, [open_pair(part, pair) for part, pair in zip(parts, pairs, strict=True)])
+
+
+def _pairs_in(folder: Path) -> list[Pair]:
+    return [Pair.of(header) for header in named(folder, "*.hdr") if is_header(header)]
 
 
 def is_header(path: Path) -> bool:
@@ -109,26 +118,42 @@ def header_of(pixels: Path) -> Path | None:
 
 
 def pixels_of(header: Path) -> Path | None:
-    """The file of pixels beside a header; None where there is none."""
+    """The pixels beside a header: by one of the usual suffixes, else the only other file of that name."""
     stem = header.with_suffix("")
-    candidates = (stem.with_name(stem.name + change) for suffix in _SUFFIXES for change in {suffix, suffix.upper()})
-    return next((path for path in candidates if path.is_file()), None)
+    usual = (stem.with_name(stem.name + change) for suffix in _SUFFIXES for change in (suffix, suffix.upper()))
+    found = next((path for path in usual if path.is_file()), None)
+    if found is None:
+        others = [path for path in named(header.parent, "*.*") if path.stem == stem.name and path.is_file()]
+        others = [path for path in others if path.suffix.lower() not in _NO_PIXELS]
+        found = others[0] if len(others) == 1 else None
+    return found
 
 
-def missing_of(header: Path) -> list[str]:
-    """What a pair lacks: its header, its pixels, or the end of them."""
-    if not header.is_file():
-        return [header.name]
-    pixels = pixels_of(header)
-    if pixels is None:
-        return [f"{header.stem}.img"]
-    try:
-        layout = read_layout(header)
-    except (SceneUnreadable, SceneUnsafe):
-        return []  # for `open` to say
-    size_bytes = pixels.stat().st_size
-    lacks = size_bytes < layout.end_bytes
-    return [f"{pixels.name} ({size_bytes:,} of {layout.end_bytes:,} bytes)"] if lacks else []
+@dataclass(frozen=True)
+class Pair:
+    """Header and pixels, of which one may still be to come."""
+
+    header: Path
+    pixels: Path
+
+    @classmethod
+    def of(cls, path: Path) -> Pair:
+        """`path` is either of the two."""
+        if path.suffix.lower() == ".hdr":
+            return cls(path, pixels_of(path) or path.with_suffix(".img"))
+        return cls(header_of(path) or path.with_suffix(".hdr"), path)
+
+    @property
+    def missing(self) -> list[str]:
+        """What it lacks: its header, its pixels, or the end of them."""
+        if lack := [part.name for part in (self.header, self.pixels) if not part.is_file()]:
+            return lack
+        try:
+            end_bytes = read_layout(self.header).end_bytes
+        except (SceneUnreadable, SceneUnsafe):
+            return []  # for `open` to say
+        size_bytes = self.pixels.stat().st_size
+        return [f"{self.pixels.name} ({size_bytes:,} of {end_bytes:,} bytes)"] if size_bytes < end_bytes else []
 
 
 def _is_lone_image(path: Path) -> bool:
@@ -193,14 +218,12 @@ def _whole(header: Path, fields: Mapping[str, str], name: str, least: int, defau
     return int(text)
 
 
-def open_dataset(source: Source, header: Path) -> tuple[Any, Layout]:
+def open_dataset(source: Source, pair: Pair) -> tuple[Any, Layout]:
     """The GDAL dataset of a pair. Raises SceneTruncated, SceneUnreadable, SceneUnsafe."""
-    layout, pixels = read_layout(header), pixels_of(header)
-    assert pixels is not None, "said to be missing"
-    size_bytes = pixels.stat().st_size
+    layout, size_bytes = read_layout(pair.header), pair.pixels.stat().st_size
     if size_bytes < layout.end_bytes:
         raise SceneTruncated(
-            f"{source.name}: {header.name} declares {layout.end_bytes:,} bytes, but {pixels.name} ends at "
+            f"{source.name}: {pair.header.name} declares {layout.end_bytes:,} bytes, but {pair.pixels.name} ends at "
             f"{size_bytes:,}; the transfer was cut short: send it again"
         )
     check_declared(
@@ -211,12 +234,12 @@ def open_dataset(source: Source, header: Path) -> tuple[Any, Layout]:
         decoded_bytes=size_bytes,
         stored_bytes=size_bytes,
     )
-    return open_raster(replace(source, path=pixels), ["ENVI"], beside=(header,)), layout
+    return open_raster(replace(source, path=pair.pixels), ["ENVI"], beside=(pair.header,)), layout
 
 
-def open_pair(source: Source, header: Path) -> Scene:
+def open_pair(source: Source, pair: Pair) -> Scene:
     """The scene of one pair. Raises SceneTruncated, SceneUnreadable, SceneUnsafe, SceneIsProduct."""
-    dataset, layout = open_dataset(source, header)
+    dataset, layout = open_dataset(source, pair)
     scene = scene_of(source, dataset)
     scene.format = "ENVI"
     unit = _UNIT.search(layout.fields.get("description", ""))
@@ -228,9 +251,9 @@ def open_pair(source: Source, header: Path) -> Scene:
     backscatter = [band for band, name in zip(scene.bands, names, strict=True) if not beside_backscatter((name,), "")]
     scene.bands = tuple(backscatter) or scene.bands
     if len(scene.bands) == 1 and scene.bands[0].polarisation is None:
-        scene.bands = (replace(scene.bands[0], polarisation=polarisation_in(header.stem)),)
+        scene.bands = (replace(scene.bands[0], polarisation=polarisation_in(pair.header.stem)),)
     stated = time_in(layout.fields.get("acquisition time", ""))
-    scene.acquired = stated or scene.acquired or time_in(header.stem)
+    scene.acquired = stated or scene.acquired or time_in(pair.header.stem)
     return scene
 
 

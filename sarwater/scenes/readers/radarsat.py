@@ -23,11 +23,16 @@ from sarwater.request import Window
 from sarwater.scenes.georeference import Georeference, GroundControlPoint
 from sarwater.scenes.ground import wgs84
 from sarwater.scenes.names import time_in
+from sarwater.scenes.readers.base import Source
+from sarwater.scenes.readers.polarisations import is_complex
+from sarwater.scenes.scene import Scene
 from sarwater.scenes.xml import read_xml
 
 Float32 = npt.NDArray[np.float32]
 
 _STARTS = ("rawDataStartTime", "zeroDopplerTimeFirstLine")
+_SAMPLE_TYPES = ("dataType", "sampleType")
+"""Of RADARSAT-2 and of RCM."""
 _FIRST_PIXEL = ("pixelFirstLutValue", "pixelFirstAnglesValue")
 """The specification's name, and that of many products."""
 _PLACES = (
@@ -98,6 +103,16 @@ def _numbers(path: Path, texts: list[str]) -> npt.NDArray[np.float64]:
     if not np.isfinite(numbers).all():
         raise SceneUnreadable(f"{path.name}: holds numbers that are not finite; send the product again")
     return numbers
+
+
+def refuse_packed(source: Source, root: ElementTree.Element, scene: Scene) -> None:
+    """Raises SceneUnreadable where `product.xml` says complex pixels, and the images hold other ones."""
+    said = (root.findtext(f".//{{*}}rasterAttributes/{{*}}{name}") or "" for name in _SAMPLE_TYPES)
+    if "complex" in map(str.lower, said) and not all(map(is_complex, scene.bands)):
+        raise SceneUnreadable(
+            f"{source.name}: complex pixels packed into whole numbers; expected I and Q as two bands, or complex "
+            "numbers: convert it with SNAP"
+        )
 
 
 def start_in(root: ElementTree.Element, name: str) -> str | None:

@@ -12,7 +12,7 @@ from sarwater.errors import SceneUnreadable
 from sarwater.scenes.names import polarisation_in
 from sarwater.scenes.readers.base import Reader, Source, named
 from sarwater.scenes.readers.polarisations import calibrated, is_complex, open_polarisations
-from sarwater.scenes.readers.radarsat import read_lookup_table, read_product, start_in, tie_points
+from sarwater.scenes.readers.radarsat import read_lookup_table, read_product, refuse_packed, start_in, tie_points
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.xml import file_named, read_xml
 
@@ -49,12 +49,7 @@ class Radarsat2Folder(Reader):
         if not files:
             raise SceneUnreadable(f"{source.name}: holds no imagery_*.tif; expected a product in GeoTIFF")
         scene = open_polarisations(source, files)
-        said_complex = (root.findtext(".//{*}rasterAttributes/{*}dataType") or "").lower() == "complex"
-        if said_complex and not all(map(is_complex, scene.bands)):
-            raise SceneUnreadable(
-                f"{source.name}: complex pixels packed into whole numbers; expected I and Q as two bands, or complex "
-                "numbers: convert it with SNAP"
-            )
+        refuse_packed(source, root, scene)
         tables = named(source.path, _TABLE)
         sigma0 = read_lookup_table(tables[0], scene.width_px, is_complex(scene.bands[0])) if tables else None
         scene.bands = tuple(calibrated(band, sigma0, _TABLE) for band in scene.bands)

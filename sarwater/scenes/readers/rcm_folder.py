@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from sarwater.errors import SceneUnreadable
 from sarwater.scenes.readers.base import Reader, Source, named
 from sarwater.scenes.readers.polarisations import calibrated, is_complex, open_polarisations
-from sarwater.scenes.readers.radarsat import read_lookup_table, read_product, start_in, tie_points
+from sarwater.scenes.readers.radarsat import read_lookup_table, read_product, refuse_packed, start_in, tie_points
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.xml import file_named, read_xml
 
@@ -47,6 +47,7 @@ class RcmFolder(Reader):
         if not images:
             raise SceneUnreadable(f"{source.name}: holds no imagery/*.tif; expected an RCM product in GeoTIFF")
         scene = open_polarisations(source, {file: poles.get(file.name) or _pole_of(file) for file in images})
+        refuse_packed(source, root, scene)
         bands = []
         for band in scene.bands:
             pole = (band.polarisation or "").upper()

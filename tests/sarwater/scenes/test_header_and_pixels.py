@@ -94,6 +94,18 @@ class TestEnviPair:
                 assert np.array_equal(scene.read(), SIGMA0)
                 assert scene.bands[0].polarisation == "vv"
 
+    def test_pixels_that_are_named_are_the_ones_that_are_read(self, tmp_path: Path) -> None:
+        for number, suffix in enumerate((".img", ".dat", ".sig0"), 1):
+            path = write_envi(tmp_path / f"a{suffix}", SIGMA0 * number)
+            with open_scene(path) as scene:
+                assert np.array_equal(scene.read(), SIGMA0 * number)
+            assert members(path) == sorted([tmp_path / "a.hdr", path])
+
+    def test_a_header_finds_pixels_of_any_suffix(self, tmp_path: Path) -> None:
+        path = write_envi(tmp_path / "S1.grd.sig0", SIGMA0)
+        (tmp_path / "S1.grd.xml").write_text("<a/>")
+        assert members(tmp_path / "S1.grd.hdr") == [tmp_path / "S1.grd.hdr", path]
+
     def test_a_header_may_be_called_after_the_whole_name(self, tmp_path: Path) -> None:
         pixels = write_envi(tmp_path / "a.img", SIGMA0)
         header = (tmp_path / "a.hdr").rename(tmp_path / "a.img.hdr")
@@ -434,9 +446,9 @@ def test_a_pair_is_one_image_to_train_on(tmp_path: Path) -> None:
 def test_truncated_pixels_are_named_while_they_are_read(tmp_path: Path) -> None:
     """Who shortens them after they were found whole."""
     from sarwater.scenes.readers.base import Source
-    from sarwater.scenes.readers.envi import open_dataset
+    from sarwater.scenes.readers.envi import Pair, open_dataset
 
     path = write_envi(tmp_path / "a.img", SIGMA0)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(SceneTruncated, match=r"a\.img ends at 25,199"):
-        open_dataset(Source(path, "a.img", Request()), path.with_suffix(".hdr"))
+        open_dataset(Source(path, "a.img", Request()), Pair.of(path))

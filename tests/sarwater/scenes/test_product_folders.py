@@ -95,6 +95,12 @@ class TestRadarsat2:
         mask, plain = masks(path, expected, backend, out)
         assert np.array_equal(mask, plain)
 
+    def test_complex_pixels_in_another_form_are_refused(self, tmp_path: Path) -> None:
+        path = write_radarsat2(tmp_path / RS2, {"VV": COMPLEX.astype(np.complex64)}, GAINS)
+        write_geotiff(path / "imagery_VV.tif", DN.astype(np.uint32))
+        with pytest.raises(SceneUnreadable, match="packed into whole numbers"):
+            open_scene(path)
+
     def test_it_lies_where_its_images_or_else_its_tie_points_say(self, tmp_path: Path) -> None:
         assert gcps_of(write_radarsat2(tmp_path / "RS2_a", {"HH": DN}, GAINS)) == at_corners(0)
         ties = gcps_of(write_radarsat2(tmp_path / "RS2_b", {"HH": DN}, GAINS, place="ties"))

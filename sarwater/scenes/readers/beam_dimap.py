@@ -15,12 +15,12 @@ from typing import Any
 from sarwater.errors import SceneError, SceneIncomplete, SceneUnreadable, SceneUnsafe, UsageError
 from sarwater.scenes.band import Band
 from sarwater.scenes.dimap import Dimap, DimapBand
-from sarwater.scenes.georeference import Georeference, GroundControlPoint
+from sarwater.scenes.georeference import Georeference, GroundControlPoint, with_epsg
 from sarwater.scenes.ground import wgs84
 from sarwater.scenes.names import polarisation_in, time_in
 from sarwater.scenes.radiometry import radiometry_of
 from sarwater.scenes.readers.base import Reader, Source, files_of, named
-from sarwater.scenes.readers.envi import Pair, open_dataset
+from sarwater.scenes.readers.envi import Pair, georeference_of, open_dataset
 from sarwater.scenes.readers.geotiff import facts_of
 from sarwater.scenes.readers.polarisations import SAME_SIZE
 from sarwater.scenes.scene import Scene
@@ -188,10 +188,10 @@ class _Product:
         """What the .dim says, else the header of the first band, else the tie points."""
         if self.document.transform and self.document.crs_wkt:
             try:
-                return Georeference.of_affine(self.document.transform, self.document.crs_wkt)
-            except UsageError:
+                return Georeference.of_affine(self.document.transform, with_epsg(self.document.crs_wkt))
+            except (UsageError, RuntimeError):
                 pass  # nonsense
-        header = Georeference.of(band.dataset)
+        header = georeference_of(band.dataset)
         return header if header.known else self._tie_points()
 
     def _tie_points(self) -> Georeference:

@@ -16,6 +16,7 @@ from typing import Any
 
 from sarwater.errors import SceneTruncated, SceneUnreadable, SceneUnsafe
 from sarwater.scenes.backscatter import beside_backscatter, no_backscatter
+from sarwater.scenes.georeference import Georeference, with_epsg
 from sarwater.scenes.hdf5 import is_hdf5
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.names import polarisation_in, time_in
@@ -242,6 +243,7 @@ def open_pair(source: Source, pair: Pair) -> Scene:
     dataset, layout = open_dataset(source, pair)
     scene = scene_of(source, dataset)
     scene.format = "ENVI"
+    scene.georeference = georeference_of(dataset)
     unit = _UNIT.search(layout.fields.get("description", ""))
     if unit and len(scene.bands) == 1:
         (band,), raster = scene.bands, dataset.GetRasterBand(1)
@@ -255,6 +257,14 @@ def open_pair(source: Source, pair: Pair) -> Scene:
     stated = time_in(layout.fields.get("acquisition time", ""))
     scene.acquired = stated or scene.acquired or time_in(pair.header.stem)
     return scene
+
+
+def georeference_of(dataset: Any) -> Georeference:
+    georeference = Georeference.of(dataset)
+    try:
+        return replace(georeference, crs_wkt=with_epsg(georeference.crs_wkt)) if georeference.crs_wkt else georeference
+    except RuntimeError:
+        return georeference  # nonsense
 
 
 def of_one_product(source: Source, scenes: list[Scene]) -> Scene:

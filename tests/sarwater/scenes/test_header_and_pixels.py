@@ -55,7 +55,39 @@ def assert_on_the_map(path: Path) -> None:
     with open_scene(path) as scene:
         assert scene.georeference.geotransform == pytest.approx(TRANSFORM)
         crs = osr.SpatialReference(scene.georeference.crs_wkt)
+        assert scene.georeference.epsg == 32652
         assert crs.IsSame(osr.SpatialReference(wkt(32652)), ["IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES"])
+
+
+GEOTOOLS = {
+    4326: """GEOGCS["WGS84(DD)", DATUM["WGS84", SPHEROID["WGS84", 6378137.0, 298.257223563]], PRIMEM["Greenwich", 0.0],
+        UNIT["degree", 0.017453292519943295], AXIS["Geodetic longitude", EAST], AXIS["Geodetic latitude", NORTH],
+        AUTHORITY["EPSG","4326"]]""",
+    32752: """PROJCS["UTM Zone 52, South", GEOGCS["World Geodetic System 1984", DATUM["World Geodetic System 1984",
+        SPHEROID["WGS 84", 6378137.0, 298.257223563, AUTHORITY["EPSG","7030"]], AUTHORITY["EPSG","6326"]],
+        PRIMEM["Greenwich", 0.0, AUTHORITY["EPSG","8901"]], UNIT["degree", 0.017453292519943295],
+        AXIS["Geodetic longitude", EAST], AXIS["Geodetic latitude", NORTH]], PROJECTION["Transverse_Mercator"],
+        PARAMETER["central_meridian", 129.0], PARAMETER["latitude_of_origin", 0.0], PARAMETER["scale_factor", 0.9996],
+        PARAMETER["false_easting", 500000.0], PARAMETER["false_northing", 10000000.0], UNIT["m", 1.0],
+        AXIS["Easting", EAST], AXIS["Northing", NORTH]]""",
+    None: """PROJCS["EPSG:5186", GEOGCS["Korean", DATUM["GRS80", SPHEROID["GRS 1980", 6378137, 298.257222101]],
+        PRIMEM["Greenwich", 0], UNIT["degree", 0.0174532925199433]], PROJECTION["Transverse_Mercator"],
+        PARAMETER["latitude_of_origin", 38], PARAMETER["central_meridian", 127], PARAMETER["scale_factor", 1],
+        PARAMETER["false_easting", 200000], PARAMETER["false_northing", 600000], UNIT["metre", 1]]""",
+}
+"""As SNAP writes them, by EPSG code."""
+
+
+@pytest.mark.parametrize("epsg", GEOTOOLS)
+def test_a_crs_of_snap_has_its_code(tmp_path: Path, epsg: int | None) -> None:
+    path = write_dimap(tmp_path / "a.dim", {"Sigma0_VV": SIGMA0})
+    path.write_text(path.read_text().replace(wkt(32652), GEOTOOLS[epsg]))
+    with open_scene(path) as scene:
+        assert scene.georeference.epsg == epsg
+        same = osr.SpatialReference(scene.georeference.crs_wkt)
+        assert same.GetProjParm("central_meridian") == osr.SpatialReference(GEOTOOLS[epsg]).GetProjParm(
+            "central_meridian"
+        )
 
 
 class TestEnviPair:

@@ -20,6 +20,9 @@ _NO_BACKSCATTER = ("phase", "abs_phase", "coherence", "bit", "class", "radians",
 """SNAP's units of what is none."""
 _GRIDS = ("latitude", "longitude")
 
+_LONG = ("MDElem", "Original_Product_Metadata")
+"""All that the sensor's own product said, again: megabytes."""
+
 
 @dataclass(frozen=True)
 class DimapBand:
@@ -75,7 +78,7 @@ class Dimap:
     @classmethod
     def read(cls, path: Path) -> Dimap:
         """Raises SceneUnreadable, SceneUnsafe."""
-        return cls(read_xml(path))
+        return cls(read_xml(path, without=_LONG))
 
     @property
     def bands(self) -> list[DimapBand]:

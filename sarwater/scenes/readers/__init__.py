@@ -70,6 +70,8 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
         kind = "folder" if path.is_dir() else "file"
         looked_for = "; ".join(f"{reader.name}: {reader.looks_for}" for reader in READERS)
         hint = f". To run the scenes in it, name them: {path}/*.tif" if path.is_dir() else ""
+        if path.is_file() and (of := find_reader(path.parent)) is not None:
+            hint = f". It lies in a {of.name}: give the folder, {path.parent}"
         raise SceneUnreadable(f"{name}: a {kind} of no kind that this version reads; looked for: {looked_for}{hint}")
     if lack := reader.missing(path):
         raise SceneIncomplete(

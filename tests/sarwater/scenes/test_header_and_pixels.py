@@ -452,6 +452,21 @@ class TestBeamDimap:
         with pytest.raises(SceneUnsafe, match="entities"):
             open_scene(header)
 
+    @pytest.mark.parametrize("last", [True, False])
+    def test_the_metadata_of_the_original_product_are_passed_over(self, tmp_path: Path, last: bool) -> None:
+        header = write_dimap(
+            tmp_path / "a.dim", {"i_VV": AMPLITUDE, "q_VV": AMPLITUDE}, units={"i_VV": "real", "q_VV": "imaginary"}
+        )
+        own = '<MDElem name="Abstracted_Metadata"><MDATTR name="abs_calibration_flag">1</MDATTR></MDElem>'
+        other = '<MDElem name="Original_Product_Metadata"><MDElem name="a"/><MDElem name="b"> &bad; </MDElem></MDElem>'
+        text = header.read_text().replace(
+            '<MDElem name="Abstracted_Metadata"></MDElem>', own + other if last else other + own
+        )
+        assert own in text
+        header.write_text(text)
+        with open_scene(header) as scene:
+            assert scene.bands[0].unit == "sigma0_amplitude"
+
     def test_a_folder_of_several_products_is_refused(self, tmp_path: Path) -> None:
         for name in ("a", "b"):
             write_dimap(tmp_path / "many" / f"{name}.dim", {"Sigma0_VV": SIGMA0})

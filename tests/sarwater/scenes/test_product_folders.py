@@ -315,6 +315,15 @@ def test_a_product_waits_for_every_file_that_it_names(tmp_path: Path, write: str
     open_scene(path).close()
 
 
+def test_who_names_a_part_is_told_to_name_the_folder(tmp_path: Path) -> None:
+    for part in (
+        write_radarsat2(tmp_path / RS2, {"HH": DN}, GAINS) / "product.xml",
+        write_terrasarx(tmp_path / TSX, {"HH": DN}, {"HH": 1e-6}) / f"{TSX}.xml",
+    ):
+        with pytest.raises(SceneUnreadable, match=f"give the folder, {part.parent}$"):
+            open_scene(part)
+
+
 def test_polarisations_of_different_sizes_are_refused(tmp_path: Path) -> None:
     path = write_radarsat2(tmp_path / RS2, {"HH": DN, "HV": DN}, GAINS)
     write_geotiff(path / "imagery_HV.tif", DN[:50])

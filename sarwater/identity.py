@@ -40,7 +40,7 @@ def input_sha256(
         return _file_sha256(root, name or root.name, progress)
     if len(members) == 1:
         return _file_sha256(members[0], members[0].name, progress)
-    home = root if root.is_dir() else root.parent
+    home = root if all(member.is_relative_to(root) for member in members) else root.parent
     names = {member.relative_to(home).as_posix(): member for member in members}
     lines = (f"{_file_sha256(names[name], name, progress)}  {name}\n" for name in sorted(names))
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()

@@ -31,6 +31,7 @@ from tests.conftest import CHECKOUT
 from tests.support.deliveries import write_hdf5, write_k5_folder, write_safe
 from tests.support.hdf5_products import write_gcov, write_netcdf, write_opera
 from tests.support.models import box_model
+from tests.support.product_folders import write_dimap, write_envi, write_radarsat2, write_rcm, write_terrasarx
 from tests.support.rasters import lake_scene, read_raster, write_geotiff
 from train.data.labelled import LabelledScene, find_labelled
 
@@ -159,6 +160,37 @@ def safe(folder: Path) -> Path:
     return write_safe(folder / name, {"vv": amplitude(22), "vh": amplitude(23)})
 
 
+def radarsat2(folder: Path) -> Path:
+    bands = {"HH": amplitude(24) * 9, "HV": amplitude(25) * 9}
+    return write_radarsat2(folder / "RS2_OK123_PK1_DK1_F23_HH_HV_SGF", bands, np.linspace(1e7, 2e7, WIDTH), offset=99.0)
+
+
+def rcm(folder: Path) -> Path:
+    bands = {"HH": amplitude(26) * 9, "HV": amplitude(27) * 9}
+    gains = np.linspace(1e7, 2e7, WIDTH // 4 + 1)
+    return write_rcm(folder / "RCM1_OK123_PK1_HH_HV_GRD", bands, gains, step=4, offset=99.0)
+
+
+def terrasarx(folder: Path) -> Path:
+    return write_terrasarx(folder / "TSX1_SAR__MGD_SE___SM_S_SRA", {"HH": amplitude(28)}, {"HH": 1e-5})
+
+
+def sigma0_bands() -> dict[str, np.ndarray]:
+    return {name: np.square(amplitude(seed) / np.float32(400)) for name, seed in (("Sigma0_VV", 29), ("Sigma0_VH", 30))}
+
+
+def envi_folder(folder: Path) -> Path:
+    inside = folder / f"ENVI_{TIME}"
+    inside.mkdir()
+    for name, pixels in sigma0_bands().items():
+        write_envi(inside / f"{name}.img", pixels, names=[name], nodata=0)
+    return inside
+
+
+def dimap_folder(folder: Path) -> Path:
+    return write_dimap(folder / "S1A_Cal_TC" / f"S1A_{TIME}_Cal_TC.dim", sigma0_bands()).parent
+
+
 KINDS: dict[str, Callable[[Path], Path]] = {
     "striped GeoTIFF": striped,
     "tiled GeoTIFF": tiled,
@@ -178,6 +210,11 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "KOMPSAT-5 folder with GIM": k5_folder,
     "KOMPSAT-5 folder with HDF5": k5_hdf5_folder,
     "Sentinel-1 SAFE": safe,
+    "RADARSAT-2": radarsat2,
+    "RCM": rcm,
+    "TerraSAR-X": terrasarx,
+    "ENVI folder": envi_folder,
+    "BEAM-DIMAP": dimap_folder,
 }
 SHADOWED = (
     "KOMPSAT-5 L1D with GIM",

@@ -35,10 +35,10 @@ sarwater predict S1_RTC_VV.tif -o products --unit gamma0_linear
 sarwater predict scene.tif -o products --window 4096,8192,2048,2048 --sieve-px 25
 """
 _MORE = """
-A SCENE is a GeoTIFF, an HDF5 file (KOMPSAT-5, COSMO-SkyMed, NISAR GCOV, OPERA RTC-S1, netCDF-4), or a product folder
-(KOMPSAT-5 with _Aux.xml and GIM, Sentinel-1 GRD SAFE). Integers are taken for amplitude. Floats are what their band's
-name or unit says (Sigma0_VV_db); what says nothing and cannot be amplitude is refused until --unit says what it is. A
-model of amplitudes takes backscatter, too: 1 (0 dB) becomes 400 DN. The products of a SCENE, beside each other in DIR:
+A SCENE is a GeoTIFF, an HDF5 file, a product folder, an ENVI pair (.hdr and pixels) or BEAM-DIMAP (.dim and .data):
+docs/products.md lists the kinds. Integers are taken for amplitude. Floats are what their band's name or unit says
+(Sigma0_VV_db); what says nothing and cannot be amplitude is refused until --unit says what it is. A model of amplitudes
+takes backscatter, too: 1 (0 dB) becomes 400 DN. The products of a SCENE, beside each other in DIR:
 
 """ + "\n".join(f"  {product.name:<11} SCENE{product.suffix:<16} {product.help}" for product in PRODUCTS)
 

@@ -361,6 +361,8 @@ class Inbox:
         status = path.lstat()
         fingerprint = fingerprint_of_status(status)
         if stat.S_ISDIR(status.st_mode):
+            if torn := _torn_from(path):
+                return Kind.IGNORED, fingerprint, torn
             if find_reader(path) is not None:
                 return Kind.FOLDER, fingerprint_of(path), ""
             return Kind.IGNORED, fingerprint, f"{_why_no_scene(path)}; every scan looks at it again"
@@ -372,6 +374,8 @@ class Inbox:
             why = f"its name is none that the setting `accept` takes: {', '.join(self.config.accept)}"
         elif part := why_no_scene(path):
             why = part
+        elif torn := _torn_from(path):
+            why = torn
         elif _is_text(path):
             why = "a text file, no scene"
             if is_sidecar(name):
@@ -408,6 +412,17 @@ def _is_text(path: Path) -> bool:
     except PermissionError:
         return False
     return not any(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in head) and find_reader(path) is None
+
+
+def _torn_from(path: Path) -> str:
+    """Why it is no scene by itself: a scene is claimed by one rename, and this one has several names in the inbox."""
+    if path.suffix.lower() in _SCENE_SUFFIXES:
+        return ""
+    reader = find_reader(path)
+    beside = reader.beside(path) if reader is not None else []
+    if reader is None or not beside:
+        return ""
+    return f"one part of a {reader.name}, with {', '.join(beside)}; put them into one folder, and that into the inbox"
 
 
 def _why_no_scene(folder: Path) -> str:

@@ -8,7 +8,7 @@ _date), SNAP bands (localIncidenceAngle, elevation, layover_shadow_mask), CF fla
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,7 @@ def no_backscatter(scene: Scene) -> str | None:
         return reasons[0]
     if any(reasons) or any(_says_backscatter(raster) for raster in rasters):
         return None
-    if scene.format != "GeoTIFF":
+    if scene.format not in ("GeoTIFF", "ENVI", "BEAM-DIMAP"):
         return None  # the product says what it is
     samples = list(_samples(scene.bands[0], scene))
     if why := _said_by_name(scene.name, len(rasters)):
@@ -107,11 +107,17 @@ def _said(raster: Any, band: Band) -> str | None:
         return "its values are indices of a colour table: a map of classes"
     if raster.GetCategoryNames() or any(key in tags for key in _FLAGS):
         return "its values have names, as flags and classes have: a mask or a map of classes"
-    for text in (raster.GetDescription(), tags.get("long_name", ""), tags.get("standard_name", "")):
+    unit = raster.GetUnitType() or tags.get("units", "") or tags.get("unit", "")
+    names = (raster.GetDescription(), tags.get("long_name", ""), tags.get("standard_name", ""))
+    return beside_backscatter(names, "" if _says_backscatter(raster) else unit)
+
+
+def beside_backscatter(names: Iterable[str], unit: str) -> str | None:
+    """Why a band of these names and this unit is none; None where they do not say."""
+    for text in names:
         if kind := _kind_of(_words(text)):
             return f"its band is called {text!r}: {kind}"
-    unit = raster.GetUnitType() or tags.get("units", "") or tags.get("unit", "")
-    if _UNITS.fullmatch(unit.strip()) and not _says_backscatter(raster):
+    if _UNITS.fullmatch(unit.strip()):
         return f"its values are in {unit.strip()}: heights, angles or distances"
     return None
 
@@ -136,7 +142,7 @@ def _says_backscatter(raster: Any) -> bool:
 
 def _said_by_name(name: str, bands: int) -> str | None:
     """The last words of a name, of any file: `..._ls_map.tif`, `dem.tif`; `area` only of a product that has it."""
-    words = _words(re.sub(r"(?:\.tiff?)+$", "", name, flags=re.IGNORECASE)).split()
+    words = _words(re.sub(r"(?:\.(?:tiff?|img|hdr|dat|bin))+$", "", name, flags=re.IGNORECASE)).split()
     while len(words) > 1 and _TRAILING.fullmatch(words[-1]):
         words.pop()
     if bands == 1 and words and words[-1] == "area" and _PRODUCT.search(name):

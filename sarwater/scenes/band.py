@@ -52,6 +52,8 @@ class Band:
     offset: float = 0.0
     stated_by: str = ""
     """Who says the unit and the scale, in plain words."""
+    foreign_dn: bool = False
+    """Whether the DN have a scale of their own, so that amplitudes, too, are taken from `calibration`."""
     marks_zeros: bool = False
     """Whether a conversion gives stored zeros as -inf, so that they can be told from a level of 0."""
 
@@ -66,6 +68,10 @@ class Band:
     @property
     def scaled(self) -> bool:
         return (self.scale, self.offset) != (1.0, 0.0)
+
+    @property
+    def _foreign(self) -> bool:
+        return self.foreign_dn and self.calibration is not None
 
     @property
     def of_zero(self) -> float:
@@ -98,7 +104,7 @@ class Band:
     def in_unit(self, unit: str, nodata: float | None) -> Band | None:
         """This band as a model's `unit`, or None where there is no way there."""
         if self.unit == unit or (self.unit == UNKNOWN_UNIT and unit == "amplitude_dn"):
-            return replace(self, wanted_unit=unit, nodata=nodata) if self.scaled else self
+            return replace(self, wanted_unit=unit, nodata=nodata) if self.scaled or self._foreign else self
         from_amplitude = self.unit == "amplitude_dn" and self.calibration is not None
         to_sigma0 = unit.startswith("sigma0") and (from_amplitude or self.unit.startswith("sigma0"))
         if to_sigma0 or (unit == "amplitude_dn" and self.unit in CALIBRATED_UNITS):
@@ -149,7 +155,7 @@ class Band:
         return result
 
     def _in_wanted_unit(self, values: Float32, window: Window) -> Float32:
-        if self.wanted_unit == self.unit or self.unit == UNKNOWN_UNIT:
+        if (self.wanted_unit == self.unit and not self._foreign) or self.unit == UNKNOWN_UNIT:
             return values
         if self.unit.endswith("_db"):
             linear = np.power(np.float32(10), values / 10)

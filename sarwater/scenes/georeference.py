@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,9 @@ from sarwater.scenes.footprint import Footprint, footprint_of
 from sarwater.scenes.ground import Ground, ground_of, outline, wgs84
 from sarwater.scenes.raster import gdal, osr
 from sarwater.upsampling import METRES_PER_DEGREE
+
+_WGS84_MEASURES = (6378137.0, 298.257223563, math.radians(1), 0.0)
+"""Semi-major axis in m, inverse flattening, radians in a unit of angle, prime meridian."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,26 @@ class Georeference:
             dataset.SetGCPs(points, self.gcp_crs_wkt)
         if self.rpc:
             dataset.SetMetadata(dict(self.rpc), "RPC")
+
+
+def with_epsg(wkt: str) -> str:
+    """A CRS that is longitude and latitude on WGS 84, or UTM on it, and does not say so (as SNAP and ENVI write it),
+    with its EPSG code; any other as it is. Raises RuntimeError for what is no WKT."""
+    crs, known = osr.SpatialReference(wkt), osr.SpatialReference()
+    zone = crs.GetUTMZone() if crs.IsProjected() else 0
+    datum = re.sub(r"[^a-z0-9]", "", (crs.GetAttrValue("DATUM") or "").lower())
+    wgs84_datum = "wgs84" in datum or "wgs1984" in datum or "worldgeodeticsystem1984" in datum
+    if crs.GetAuthorityCode(None) or not wgs84_datum or not (zone or crs.IsGeographic()):
+        return wkt
+    if zone:
+        known.ImportFromEPSG(32600 + zone if zone > 0 else 32700 - zone)
+        options = ["IGNORE_DATA_AXIS_TO_SRS_AXIS_MAPPING=YES", "CRITERION=EQUIVALENT_EXCEPT_AXIS_ORDER_GEOGCRS"]
+        same = bool(crs.IsSame(known, options))
+    else:
+        known.ImportFromEPSG(4326)
+        measures = (crs.GetSemiMajor(), crs.GetInvFlattening(), crs.GetAngularUnits(), crs.GetAttrValue("PRIMEM", 1))
+        same = np.allclose([float(number or 0) for number in measures], _WGS84_MEASURES, rtol=1e-9, atol=0)
+    return str(known.ExportToWkt()) if same else wkt
 
 
 def _moved_rpc(

@@ -227,7 +227,14 @@ def images_in(folder: Path) -> list[Path]:
     """The scenes in a folder, sorted: files and product folders that a reader takes, and every .tif, which is to be
     one. Not the hidden ones: they are still being written, or an operating system's own (`._NAME.tif`)."""
     paths = sorted(folder.glob("[!.]*"))
-    return [path for path in paths if path.suffix.lower() in (".tif", ".tiff") or find_reader(path) is not None]
+    known = [path for path in paths if path.suffix.lower() in (".tif", ".tiff") or find_reader(path) is not None]
+    return [path for path in known if not _is_header(path)]
+
+
+def _is_header(path: Path) -> bool:
+    """What another path is taken for, in whose company it lies: ENVI's .hdr for the pixels, .data for its .dim."""
+    reader = find_reader(path) if path.suffix.lower() in (".hdr", ".data") else None
+    return reader is not None and any((path.parent / name).exists() for name in reader.beside(path))
 
 
 def _list_file(path: Path, with_gim: bool, *, held_out: bool) -> Iterator[LabelledFiles]:

@@ -135,7 +135,11 @@ class ModelInput:
                 notes.append(
                     f"{band.label}: stored values were multiplied by {band.scale:.6g}{plus} to be {band.unit}{by}"
                 )
-            if band.converted and band.unit != band.delivered_unit:
+            if band.converted and band.foreign_dn:
+                notes.append(
+                    f"{band.label}: DN were calibrated to sigma0{f' with {by}' if (by := band.stated_by) else ''}"
+                )
+            elif band.converted and band.unit != band.delivered_unit:
                 notes.append(f"{band.label}: {band.unit} was converted to {band.delivered_unit}")
         if self._cleared:
             notes.append("zeros that reach in from an edge were taken for nodata; --nodata says otherwise")
@@ -364,7 +368,7 @@ def _as_stated(band: Band, request: Request) -> Band:
     if request.unit:
         of_dn = request.unit == "amplitude_dn" and band.unit in AMPLITUDE_UNITS
         band = replace(band, scale=1.0, offset=0.0, stated_by="") if of_dn else band
-        band = replace(band, unit=request.unit)
+        band = replace(band, unit=request.unit, foreign_dn=False)
     return band if request.scale is None else replace(band, scale=request.scale, offset=0.0, stated_by="--scale")
 
 

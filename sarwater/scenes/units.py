@@ -121,7 +121,7 @@ def _scale_of_decibels(values: npt.NDArray[Any]) -> float:
     scale = 1.0
     while darkest * scale < DARKEST_DB and scale > 1e-6:
         scale /= 10
-    return round(scale, 6)
+    return max(round(scale, 6), 1e-6)
 
 
 def _decibels(values: npt.NDArray[Any]) -> str:

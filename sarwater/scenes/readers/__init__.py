@@ -26,17 +26,33 @@ from sarwater.scenes.backscatter import refuse_what_is_no_backscatter
 from sarwater.scenes.band import Incidence
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
+from sarwater.scenes.readers.beam_dimap import BeamDimap
+from sarwater.scenes.readers.envi import Envi
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
 from sarwater.scenes.readers.kompsat5_files import Role, is_companion, role_of
 from sarwater.scenes.readers.kompsat5_flat import Kompsat5Flat
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
+from sarwater.scenes.readers.radarsat2_folder import Radarsat2Folder
+from sarwater.scenes.readers.rcm_folder import RcmFolder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
+from sarwater.scenes.readers.terrasarx_folder import TerraSarXFolder
 from sarwater.scenes.scene import Scene
 from sarwater.tags import PRODUCT_REFUSED, is_product
 
-READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), Kompsat5Flat(), GeoTiff())
-"""The first that matches has it."""
+READERS: tuple[Reader, ...] = (
+    BeamDimap(),
+    Envi(),
+    RcmFolder(),
+    Sentinel1Safe(),
+    Radarsat2Folder(),
+    TerraSarXFolder(),
+    Kompsat5Folder(),
+    Hdf5Product(),
+    Kompsat5Flat(),
+    GeoTiff(),
+)
+"""The first that matches has it: RCM folders hold a manifest.safe, too."""
 
 __all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "open_scene", "reader_of"]
 
@@ -67,6 +83,8 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
         kind = "folder" if path.is_dir() else "file"
         looked_for = "; ".join(f"{reader.name}: {reader.looks_for}" for reader in READERS)
         hint = f". To run the scenes in it, name them: {shlex.quote(str(path))}/*.tif" if path.is_dir() else ""
+        if path.is_file() and (of := find_reader(path.parent)) is not None:
+            hint = f". It lies in a {of.name}: give the folder, {path.parent}"
         raise SceneUnreadable(f"{name}: a {kind} of no kind that this version reads; looked for: {looked_for}{hint}")
     if lack := reader.missing(path):
         raise SceneIncomplete(
@@ -81,12 +99,18 @@ def _a_part(name: str) -> str:
 
 
 def members(path: Path, name: str | None = None) -> list[Path]:
-    """The files of the scene at `path`, sorted; what is no folder and of no kind is its own. Raises as `reader_of` for
+    """The files of the scene at `path`, sorted; a file of no kind that is known is its own. Raises as `reader_of` for
     a folder, and SceneUnsafe for links in it."""
+    path, name = _followed(path), name or name_of(path)
     if path.exists() and not path.is_dir():
         reader = find_reader(path, name)
         return reader.members(path) if reader else [path]
     return reader_of(path, name).members(path)
+
+
+def _followed(path: Path) -> Path:
+    """Where a link leads that the user names: the other files of its product lie there."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def open_scene(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Scene:
@@ -111,8 +135,9 @@ def open_scene(path: str | Path, limits: Limits | None = None, name: str | None 
 
 def _opened(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Scene:
     """As `open_scene`, whatever the pixels measure."""
-    path = Path(path)
-    source = Source(path, name or name_of(path), limits or Limits())
+    name = name or name_of(Path(path))
+    path = _followed(Path(path))
+    source = Source(path, name, limits or Limits())
     if path.exists() and not path.is_dir():
         check_members(source, [path])  # before a byte of it is read: a pipe would be waited for
     reader = reader_of(path, source.name)

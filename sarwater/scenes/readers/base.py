@@ -62,12 +62,18 @@ class Reader(Kind, ABC):
         """What the product still lacks, as patterns or file names; empty where it is complete."""
         return []
 
+    def beside(self, path: Path) -> list[str]:
+        """What lies beside `path`, there or still to come, and belongs to the same product: who moves `path` alone
+        tears it apart."""
+        return []
+
     def members(self, path: Path) -> list[Path]:
         """The files that belong to the product, sorted: what its identity is made of. Hidden ones do not (`named`).
+        Those of a path that stands for files beside it (a header for its pixels) lie in the folder that holds it.
 
         Raises SceneUnsafe for links and whatever else is no regular file, or too many of them.
         """
-        return [path] if not path.is_dir() else _files_of(path)
+        return [path] if not path.is_dir() else files_of(path)
 
     @abstractmethod
     def open(self, source: Source) -> Scene:
@@ -114,7 +120,7 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".")
 
 
-def _files_of(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
     files: list[Path] = []
     for parent, folders, names in os.walk(folder):
         hidden = any(map(_is_hidden, Path(parent).relative_to(folder).parts))

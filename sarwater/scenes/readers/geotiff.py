@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +60,19 @@ def open_tiff(source: Source) -> Any:
     return open_raster(source, ["GTiff"])
 
 
-def open_raster(source: Source, drivers: list[str], part: str | None = None) -> Any:
-    """Open one file with GDAL and the drivers named, no other; `part` is GDAL's name for a part of it.
+def open_raster(source: Source, drivers: list[str], part: str | None = None, beside: Sequence[Path] = ()) -> Any:
+    """Open one file with GDAL and the drivers named, no other; `part` is GDAL's name for a part of it, `beside` the
+    files in its folder that GDAL may see.
 
     Raises SceneUnreadable, SceneUnsafe.
     """
     try:
         # An absolute path of a real file: never one of GDAL's /vsi or connection-string names.
         dataset = gdal.OpenEx(
-            part or str(source.path.resolve()), gdal.OF_RASTER | gdal.OF_READONLY | gdal.OF_VERBOSE_ERROR, drivers
+            part or str(source.path.resolve()),
+            gdal.OF_RASTER | gdal.OF_READONLY | gdal.OF_VERBOSE_ERROR,
+            drivers,
+            sibling_files=[file.name for file in beside],
         )
     except RuntimeError as error:
         raise SceneUnreadable(
@@ -112,15 +116,7 @@ def scene_of(source: Source, dataset: Any) -> Scene:
 
 def _band_of(dataset: Any, raster: Any, tags: Mapping[str, str], name: str, texts: tuple[str, ...]) -> Band:
     """`texts` are what tells the polarisation where the band itself does not."""
-    facts = BandFacts(
-        _dtype_of(raster),
-        raster.GetUnitType(),
-        raster.GetDescription(),
-        raster.GetMetadata(),
-        raster.GetScale(),
-        raster.GetOffset(),
-    )
-    said = radiometry_of(facts, tags, name)
+    said = radiometry_of(facts_of(raster), tags, name)
     return Band(
         dataset,
         raster.GetBand(),
@@ -130,6 +126,18 @@ def _band_of(dataset: Any, raster: Any, tags: Mapping[str, str], name: str, text
         scale=said.scale,
         offset=said.offset,
         stated_by=said.source,
+    )
+
+
+def facts_of(raster: Any) -> BandFacts:
+    """What GDAL tells of a band."""
+    return BandFacts(
+        _dtype_of(raster),
+        raster.GetUnitType(),
+        raster.GetDescription(),
+        raster.GetMetadata(),
+        raster.GetScale(),
+        raster.GetOffset(),
     )
 
 

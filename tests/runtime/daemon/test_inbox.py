@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from runtime.daemon.config import Config
 from runtime.daemon.inbox import Checksum, Inbox, Kind
 from runtime.daemon.inotify import Hint, Hints
 from tests.support.deliveries import write_k5_folder, write_safe
+from tests.support.product_folders import write_dimap, write_envi
 from tests.support.rasters import lake_scene
 
 DIGEST = "0" * 64
@@ -225,9 +227,34 @@ def test_what_is_ignored_says_why_and_what_was_looked_for(tmp_path: Path) -> Non
     (tmp_path / "incoming/notes.txt").write_text("hello")
     (tmp_path / "incoming/link.tif").symlink_to("/etc/hostname")
     box.scan()
-    assert "looked for: Sentinel-1 SAFE folder: a folder named *.SAFE" in box.candidates["folder"].why
+    why = box.candidates["folder"].why
+    assert "looked for: " in why
+    assert "Sentinel-1 SAFE folder: a folder named *.SAFE" in why
     assert "`accept` takes: *.tif" in box.candidates["notes.txt"].why
     assert "a link" in box.candidates["link.tif"].why
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_parts_of_a_product_are_left_alone_until_they_come_in_one_folder(tmp_path: Path, order: int) -> None:
+    """A scene is claimed by one rename."""
+    box = inbox(tmp_path)
+    sigma0 = lake_scene(20, 20).astype(np.float32) / 1000
+    for at in (tmp_path, tmp_path / "X"):
+        write_dimap(at / "a.dim", {"Sigma0_VV": sigma0})
+        write_envi(at / "b.img", sigma0)
+        write_envi(at / "c", sigma0)
+    parts = ["a.dim", "a.data", "b.img", "b.hdr", "c", "c.hdr"][::order]
+    for part in parts:  # one by one, in either order
+        (tmp_path / part).rename(tmp_path / "incoming" / part)
+        box.scan()
+        box.scan()
+    assert complete(box) == []
+    for part, other in {"a.dim": "a.data", "a.data": "a.dim", "b.img": "b.hdr", "b.hdr": "b.img"}.items():
+        assert f"with {other}; put them into one folder, and that into the inbox" in box.candidates[part].why
+    (tmp_path / "X").rename(tmp_path / "incoming/X")
+    box.scan()
+    box.scan()
+    assert "X" in complete(box)
 
 
 def test_what_somebody_takes_away_is_reported_gone(tmp_path: Path) -> None:

@@ -26,18 +26,31 @@ from sarwater.errors import (
 )
 from sarwater.identity import input_sha256
 from sarwater.scenes.readers import READERS, find_reader, members, open_scene, reader_of
+from sarwater.scenes.readers.beam_dimap import BeamDimap
+from sarwater.scenes.readers.envi import Envi
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
+from sarwater.scenes.readers.radarsat2_folder import Radarsat2Folder
+from sarwater.scenes.readers.rcm_folder import RcmFolder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
+from sarwater.scenes.readers.terrasarx_folder import TerraSarXFolder
 from sarwater.tags import MASK_KEY_TAG
 from tests.support.deliveries import write_hdf5, write_k5_folder, write_manifest, write_safe
 from tests.support.hdf5_products import write_gcov, write_netcdf, write_opera
+from tests.support.product_folders import write_dimap, write_envi_folder, write_radarsat2, write_rcm, write_terrasarx
 from tests.support.rasters import lake_scene, write_geotiff
 
 PIXELS = lake_scene(40, 60)
 POWER = PIXELS.astype(np.float32)
 K5 = "K5_20240726091530_000000_12345_D_ES19_HH_GTC_B_L1D"
+TELLING = (
+    ("safe of another name", "manifest.safe"),
+    ("rcm of another name", "product.xml"),
+    ("envi", "Amplitude_VV.hdr"),
+)
+RS2 = "RS2_OK123_PK1_DK1_F23_20240726_091530_HH_SGF"
+TSX = "TSX1_SAR__MGD_SE___SM_S_SRA_20240726T091530_20240726T091540"
 SAFE = "S1A_IW_GRDH_1SDV_20240726T091530.SAFE"
 
 KINDS: dict[str, tuple[type, str, Callable[[Path], Path], int]] = {
@@ -53,6 +66,13 @@ KINDS: dict[str, tuple[type, str, Callable[[Path], Path], int]] = {
     "kompsat5 of another name": (Kompsat5Folder, "delivery", lambda path: write_k5_folder(path, PIXELS), 2),
     "safe": (Sentinel1Safe, SAFE, lambda path: write_safe(path, {"vv": PIXELS, "vh": PIXELS}), 7),
     "safe of another name": (Sentinel1Safe, "input", lambda path: write_safe(path, {"vv": PIXELS}), 4),
+    "radarsat-2": (Radarsat2Folder, RS2, lambda path: write_radarsat2(path, {"HH": PIXELS}, np.ones(60)), 6),
+    "radarsat-2 of another name": (Radarsat2Folder, "b", lambda path: write_radarsat2(path, {"HH": PIXELS}, ""), 6),
+    "rcm": (RcmFolder, "RCM1_OK1", lambda path: write_rcm(path, {"HH": PIXELS}, np.ones(60)), 5),
+    "rcm of another name": (RcmFolder, "input", lambda path: write_rcm(path, {"HH": PIXELS}, np.ones(60)), 5),
+    "terrasar-x": (TerraSarXFolder, TSX, lambda path: write_terrasarx(path, {"HH": PIXELS}, {"HH": 1e-5}), 2),
+    "envi": (Envi, "ENVI_20240726T091530", lambda path: write_envi_folder(path, PIXELS), 2),
+    "beam-dimap": (BeamDimap, "S1A_Cal_TC", lambda path: write_dimap(path / "a.dim", {"VV": PIXELS}).parent, 3),
 }
 
 
@@ -88,9 +108,11 @@ def test_a_scene_that_was_renamed_is_told_by_what_it_was_called(tmp_path: Path, 
 def test_a_folder_without_any_one_of_its_needed_files_is_incomplete(tmp_path: Path, kind: str) -> None:
     _, name, write, _ = KINDS[kind]
     path = write(tmp_path / name)
-    needed = [file for file in members(path) if "GIM" not in file.name and "QL" not in file.name]
+    unread = ("GIM", "QL", "Browse", "lutBeta", "lutGamma")
+    unread += ("manifest.safe",) if "rcm" in kind else ()
+    needed = [file for file in members(path) if not any(word in file.name for word in unread)]
     for file in needed:
-        if kind == "safe of another name" and file.name == "manifest.safe":
+        if (kind, file.name) in TELLING:
             continue  # nothing is left to tell it by
         aside = file.rename(tmp_path / "aside")
         if kind == "kompsat5 of another name" and file.suffix == ".xml":

@@ -184,7 +184,7 @@ class _Attempt:
         key = mask_key(digest, self._backend.model_sha256, self._request)
         stem = stem_of(self._scene.name)
         visible = self._out_dir / mask_name(stem)
-        holder = self._committing.get(visible.name) or (mask_key_of(visible) if visible.exists() else key)
+        holder = self._committing.get(visible.name) or (mask_key_of(visible) if os.path.lexists(visible) else key)
         if holder != key:
             stem = f"{stem}-{key[:8]}"  # the same name with other bytes: both masks stay
         attempt = self
@@ -207,6 +207,8 @@ class _Attempt:
             stem=stem,
             record=self._scene.record(),
         )
+        if staged.owner is not None:
+            staged.owner.close()  # the daemon that commits them is the one that drops leftovers
         return staged.to_dict()
 
     def _ask(self, key: str, input_sha256: str, mask: str) -> None:

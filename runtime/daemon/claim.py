@@ -132,9 +132,20 @@ class Claims:
         for entry in self._left:
             heapq.heappush(self._queue, entry)
         self._left.clear()
+        if self._context.config.read_only_inbox:
+            self._take_requeued()
         if first:
             gone = [row.id for row in self._ledger.rows(*WAITING) if row.name not in self._inbox.candidates]
             self._inbox.gone.extend(gone)
+
+    def _take_requeued(self) -> None:
+        """In a read-only inbox a scene that is sent round again does not move: the ledger alone tells."""
+        for row in self._ledger.rows(Status.SEEN):
+            candidate = self._inbox.candidates.get(row.name)
+            if candidate is not None and candidate.job is None:
+                self._inbox.fresh.append(candidate)
+                if candidate.complete is not None:
+                    self._inbox.completed.append(candidate)
 
     def _register(self) -> None:
         """Tell the ledger about new scenes, in one transaction, and queue those that are complete."""

@@ -6,16 +6,16 @@ below is one such gap.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 import shutil
 from pathlib import Path
 
-from runtime.daemon.folders import REASON, Folders, same_bytes
+from runtime.daemon.folders import REASON, Folders, reason_in, same_bytes
 from runtime.daemon.item import ItemError, about
 from runtime.daemon.ledger import CLAIMED, WAITING, Ledger, Row, Status
+from runtime.daemon.rebuild import restore
 from runtime.products.publish import mask_key_of, tags_of
 from sarwater.atomic import fsync_folder
 from sarwater.identity import mask_name
@@ -32,6 +32,9 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, no_space: bool 
     `no_space`: it ended because the disk was full, so the attempt that was cut short does not count.
     """
     folders.drop_probes()
+    if ledger.is_empty and (restored := restore(ledger, folders)):
+        found = ", ".join(f"{count} {status.value}" for status, count in restored.items())
+        log.warning("%s: there was no ledger; made anew from what lies in the folders: %s", folders.state, found)
     for row in ledger.rows(*CLAIMED):
         _recover_claimed(ledger, folders, row, no_space)
     _adopt_masks(ledger, folders)
@@ -83,7 +86,8 @@ def _recover_claimed(ledger: Ledger, folders: Folders, row: Row, no_space: bool)
         ledger.published(row.id, [str(row.mask)])
         return
     if (folders.quarantine_folder(row.id) / REASON).is_file():
-        ledger.quarantined(row.id, *reason_in(folders.quarantine_folder(row.id)))
+        reason, message, _ = reason_in(folders.quarantine_folder(row.id))
+        ledger.quarantined(row.id, reason, message)
         return
     if no_space and row.interruptions > 0:
         ledger.given_back(row.id)
@@ -95,15 +99,6 @@ def _recover_claimed(ledger: Ledger, folders: Folders, row: Row, no_space: bool)
     else:
         log.error("%s: claimed as job %d, but gone from %s; somebody took it", row.name, row.id, folders.work)
         ledger.ignored(row.id, "vanished", "the claimed input was taken away while no daemon ran")
-
-
-def reason_in(folder: Path) -> tuple[str, str]:
-    """Reason and message of a folder in quarantine."""
-    try:
-        document = json.loads((folder / REASON).read_text(encoding="utf-8"))
-        return str(document["reason"]), str(document["message"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "unknown", f"its {REASON} cannot be read"
 
 
 def _recover_waiting(ledger: Ledger, folders: Folders, row: Row) -> None:

@@ -47,7 +47,7 @@ def restore(ledger: Ledger, folders: Folders, names: Mapping[int, str] | None = 
     """
     names = names or {}
     numbers = [job for job, _ in (*_jobs(folders.quarantine), *_jobs(folders.work))]
-    numbers += [int(found[1]) for name in _names(folders.done) if (found := _NUMBERED.search(name))]
+    numbers += [int(match[1]) for name in _names(folders.done) if (match := _NUMBERED.search(name))]
     with ledger.transaction():
         ledger.reserve(max((*numbers, *names), default=0))  # what lies under a number is never taken for a new scene's
         for job, folder in _jobs(folders.quarantine):

@@ -12,6 +12,7 @@ import re
 import shutil
 from pathlib import Path
 
+from runtime.daemon.fingerprint import fingerprint_of_status
 from runtime.daemon.folders import REASON, Folders, reason_in, same_bytes
 from runtime.daemon.item import ItemError, about
 from runtime.daemon.ledger import CLAIMED, WAITING, Ledger, Row, Status
@@ -94,7 +95,7 @@ def _recover_claimed(ledger: Ledger, folders: Folders, row: Row, no_space: bool)
     if held is not None:
         _keep_one(folders, held, row.name)
         ledger.recovered(row.id)
-    elif inbox.exists() and inbox.lstat().st_ino == row.inode:
+    elif inbox.exists() and fingerprint_of_status(inbox.lstat()).inode == row.inode:
         ledger.resighted(row.id, Status.SEEN, row.fingerprint.moved_to(inbox))
     else:
         log.error("%s: claimed as job %d, but gone from %s; somebody took it", row.name, row.id, folders.work)

@@ -7,6 +7,7 @@ Each step that must survive a power cut is durable before the next one, so `reco
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import select
 import signal
@@ -144,7 +145,9 @@ class Supervisor:
         try:
             return stack.enter_context(Hints(self._config.incoming))
         except OSError as error:
-            log.warning("%s; the inbox is scanned every %g s", _where(error), self._config.scan_s)
+            limit = "; raise fs.inotify.max_user_instances" if error.errno in (errno.EMFILE, errno.ENOSPC) else ""
+            what_now = f"no events, the inbox is scanned every {self._config.scan_s:g} s"
+            log.warning("%s: %s (%s%s)", error.filename, what_now, error.strerror, limit)
             return None
 
     def _finished(self) -> bool:

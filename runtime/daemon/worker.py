@@ -99,7 +99,9 @@ def _open(message: Message) -> tuple[Backend, Request]:
     from runtime.backends import open_backend
     from sarwater.models import find_model
     from sarwater.request import Request
+    from sarwater.scenes.raster import gdal
 
+    gdal.VersionInfo()  # a library that cannot be loaded is the machine's fault, not that of the first scene
     model = find_model(message["model"])
     request = Request(**message["request"])
     backend = open_backend(model, message["device"])
@@ -268,6 +270,8 @@ def _die_with(supervisor: int) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, SarwaterError):
         return error.reason
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "out_of_memory"  # or out of processes: the machine is short of something
     return "io" if isinstance(error, OSError) else "bug"
 
 

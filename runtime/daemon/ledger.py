@@ -217,7 +217,7 @@ class Ledger:
             raise ConfigurationError(f"{self._path}: empty; start the daemon, which fills it once there is room")
         elif self._version in _VIEWS:
             self._execute(_VIEWS[self._version])
-        if not read_only and (wrong := self._strange_part() or impossible_row(self._db)):
+        if self._version == _VERSION and (wrong := self._strange_part() or impossible_row(self._db)):
             raise LedgerDamaged(self._path, wrong)
 
     def _strange_part(self) -> str:

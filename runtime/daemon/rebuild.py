@@ -188,6 +188,6 @@ def _move_aside(path: Path) -> Path | None:
     asides = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
     aside = next(aside for aside in asides if not files_of(aside))
     files = files_of(path)
-    for file in files:
+    for file in reversed(files):  # the log first: SQLite would play one that is left into the new database
         os.rename(file, f"{aside}{file.name.removeprefix(path.name)}")
     return aside if files else None

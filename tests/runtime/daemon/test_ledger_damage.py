@@ -91,6 +91,13 @@ def test_a_ledger_that_was_empty_or_has_lost_no_entry_needs_nobody(kind: str, st
     assert found == SCENES or found == {name: SCENES[name] for name in ("a.tif", BROKEN)}
 
 
+@pytest.mark.parametrize("kind", ["page 1 garbage", "jobs dropped", "impossible products", "later version", "a pipe"])
+def test_who_looks_into_a_damaged_ledger_is_told_the_same(kind: str, station: Station) -> None:
+    FATAL[kind](station.state)
+    with pytest.raises(LedgerDamaged, match="run `sarwater queue rebuild"):
+        queue.main(["--state", str(station.state), "list", "ALL"])
+
+
 def test_a_sound_ledger_is_left_alone(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
     before = (station.state / FILE_NAME).read_bytes()
     assert queue.main(["--state", str(station.state), "rebuild"]) == 0

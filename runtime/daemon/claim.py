@@ -150,6 +150,11 @@ class Claims:
     def _register(self) -> None:
         """Tell the ledger about new scenes, in one transaction, and queue those that are complete."""
         inbox = self._inbox
+        # First, or what has the name by now would take over the row that ends here.
+        for gone in inbox.gone:
+            row = self._ledger.row(gone)
+            if row is not None and row.status in WAITING:
+                self._ledger.ignored(gone, "vanished", "it left the inbox before it was claimed")
         fresh = {c.name: c for c in inbox.fresh if inbox.candidates.get(c.name) is c and not self._known(c)}
         if fresh:
             with self._ledger.transaction():
@@ -158,10 +163,6 @@ class Claims:
         for candidate in inbox.completed:
             if candidate.job is not None and candidate.complete is not None:
                 heapq.heappush(self._queue, (-candidate.priority, candidate.job, candidate.name))
-        for gone in inbox.gone:
-            row = self._ledger.row(gone)
-            if row is not None and row.status in WAITING:
-                self._ledger.ignored(gone, "vanished", "it left the inbox before it was claimed")
         for news in (inbox.fresh, inbox.completed, inbox.gone):
             news.clear()
 

@@ -143,8 +143,13 @@ class Folders:
             return
         folder = self.folder(job)
         folder.mkdir(exist_ok=True)
-        with about(name):
-            os.rename(self.incoming / name, folder / input_name(name))
+        try:
+            with about(name):
+                os.rename(self.incoming / name, folder / input_name(name))
+        except (FileNotFoundError, ItemError):
+            with contextlib.suppress(OSError):  # an earlier claim may have left something in it
+                folder.rmdir()
+            raise
 
     def secure(self, job: int, name: str) -> Path:
         """Make what `take` did last, and give the scene's place."""

@@ -52,9 +52,9 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, no_space: bool 
 def _settle(ledger: Ledger, folders: Folders, folder: Path, remove_done: bool) -> None:
     """A folder under work, by what the ledger says of its job."""
     owner = ledger.row(int(folder.name) if _JOB.fullmatch(folder.name) else -1)
-    if owner is None or owner.status in WAITING:
+    if owner is None or owner.status in WAITING or owner.status is Status.IGNORED:
         _return_orphan(folders, folder)
-    elif owner.status in (Status.PUBLISHED, Status.DUPLICATE, Status.IGNORED):
+    elif owner.status in (Status.PUBLISHED, Status.DUPLICATE):
         # The ledger knew, but the input had not been moved yet.
         folders.retire(owner.id, owner.name, remove_done)
     elif owner.status is Status.QUARANTINED:

@@ -73,6 +73,8 @@ def _ledger(state: str | None, *, read_only: bool) -> Iterator[tuple[Ledger, Pat
         raise SarwaterError(f"{file}: {error}; {what_now}") from error
     except sqlite3.DatabaseError as error:
         raise (as_damage(file, error) if is_damage(error) else error) from error
+    except OSError as error:
+        raise SarwaterError(f"{error.filename or file}: {error.strerror}; run this as the daemon's user") from error
 
 
 def _state_folder(state: str | None) -> Path:

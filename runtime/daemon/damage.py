@@ -50,8 +50,6 @@ class LedgerDamaged(ConfigurationError):
 
 def is_damage(error: BaseException) -> bool:
     """Does SQLite say that the file is broken or unfit, rather than that it cannot be used for the moment?"""
-    if isinstance(error, LedgerDamaged):
-        return True
     if isinstance(error, sqlite3.OperationalError):
         return str(error).startswith(_UNUSABLE)
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError)

@@ -24,7 +24,8 @@ from sarwater.atomic import fsync_folder
 from sarwater.identity import mask_name, stem_of
 
 _OWNER_READS_AND_WRITES = 0o600
-_JOB = re.compile(r"[0-9]{1,15}")
+_JOB = re.compile(r"[0-9]{8,9}")
+_MOST_JOBS = 10**9
 _NUMBERED = re.compile(r"\.([0-9]{1,7})(?:\.[^.]*)?$")
 """A scene under done whose name was there before (`Folders.done_path`)."""
 
@@ -51,10 +52,10 @@ def restore(ledger: Ledger, folders: Folders, names: Mapping[int, str] | None = 
     with ledger.transaction():
         ledger.reserve(max((*numbers, *names), default=0))  # what lies under a number is never taken for a new scene's
         for job, folder in _jobs(folders.quarantine):
-            with about_folder(folder):
+            with _about_folder(folder):
                 _restore_quarantined(ledger, folders, job, names)
         for job, folder in _jobs(folders.work):
-            with about_folder(folder):
+            with _about_folder(folder):
                 if ledger.row(job) is None and (name := names.get(job)) and folders.held(job, name):
                     folders.forget_quarantine(job, name)
                     found = fingerprint_of(folder / input_name(name))
@@ -109,7 +110,7 @@ def salvaged(path: Path) -> Salvage:
     for query in ("mode=ro", "mode=ro&immutable=1"):  # with its write-ahead log, or without
         with contextlib.suppress(sqlite3.Error), contextlib.closing(_reader(path, query)) as db:
             for job, name in _readable(db, "SELECT id, name FROM jobs WHERE id > ? ORDER BY id LIMIT 1"):
-                if isinstance(name, str) and _is_name(name):
+                if job < _MOST_JOBS and isinstance(name, str) and _is_name(name):
                     salvage.names.setdefault(job, name)
             for key, text in _readable(db, "SELECT rowid, name || '=' || path FROM folders WHERE rowid > ? LIMIT 1"):
                 name, _, folder = str(text).partition("=")
@@ -151,7 +152,7 @@ def _restore_quarantined(ledger: Ledger, folders: Folders, job: int, names: Mapp
 def _jobs(parent: Path) -> Iterator[tuple[int, Path]]:
     """The folders under work or quarantine that carry a job's number."""
     for name in _names(parent):
-        if _JOB.fullmatch(name) and int(name) and name == f"{int(name):08d}" and (parent / name).is_dir():
+        if _JOB.fullmatch(name) and name == f"{int(name):08d}" and int(name) and (parent / name).is_dir():
             yield int(name), parent / name
 
 
@@ -177,7 +178,7 @@ def _is_name(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def about_folder(folder: Path) -> Iterator[None]:
+def _about_folder(folder: Path) -> Iterator[None]:
     """A folder that cannot be looked into is left for `recover`, which says so."""
     with contextlib.suppress(FileNotFoundError, ItemError), about(folder.name):
         yield

@@ -153,6 +153,7 @@ FATAL: dict[str, Damage] = {
     "impossible status": _sql("UPDATE jobs SET status = 'LOST' WHERE id = 2"),
     "impossible name": _sql("UPDATE jobs SET name = '../../etc/passwd' WHERE id = 2"),
     "impossible number": _sql("UPDATE jobs SET id = -7 WHERE id = 1"),
+    "impossible large number": _sql("UPDATE jobs SET id = 9000000000000000000 WHERE id = 1"),
     "impossible time": _sql("UPDATE jobs SET seen_utc = 'yesterday' WHERE id = 1"),
     "impossible products": _sql("UPDATE jobs SET products = '[' WHERE id = 1"),
     "impossible count": _sql("UPDATE jobs SET attempts = -3 WHERE id = 1"),

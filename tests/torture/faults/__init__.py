@@ -68,5 +68,5 @@ FAULTS = (
     Fault(15, long_run, 10_000, 40),
     Fault(16, wrong_engines, 12, 3),
     Fault(17, strange_things, 10, 1),
-    Fault(18, damage_ledger, 38, 2),
+    Fault(18, damage_ledger, 39, 2),
 )

@@ -11,7 +11,6 @@ At most one strip waits before the network and one after it, so memory does not 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +18,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from runtime.backends.base import Backend, FinishedRows, RunCounters
 from runtime.downsampled import DownsampledRows
@@ -27,7 +26,7 @@ from runtime.latency import LatencyRecord, StageClock
 from runtime.products import Product, chosen
 from runtime.products.base import Making, last_words
 from runtime.products.mask import WaterMask
-from runtime.products.publish import StagedProducts
+from runtime.products.publish import StagedProducts, make_staging_folder
 from runtime.products.sieve import Sieve
 from runtime.tally import Tally
 from sarwater import __version__
@@ -129,7 +128,7 @@ def stage_products(
 ) -> StagedProducts:
     """Make the products of whatever `feed` writes to them. Raises as `process_scene`."""
     kinds = chosen(request.products)
-    with _staging_folder(out_dir, stem) as folder, ExitStack() as stack:
+    with _staging_folder(out_dir, stem) as (folder, owner), ExitStack() as stack:
         made = [Attempt(kind, folder / kind.file_name(stem), scene, request, stack) for kind in kinds]
         origin = feed(made)
         record.key = mask_key(origin.input_sha256, origin.model_sha256, request)
@@ -141,7 +140,7 @@ def stage_products(
             fsync_file(folder / file)
         clock.mark("synced")
         record.add_moments(clock.moments)
-        return StagedProducts(str(folder), tuple(names), record.key, record.to_dict())
+        return StagedProducts(str(folder), tuple(names), record.key, record.to_dict(), owner)
 
 
 class Attempt:
@@ -374,25 +373,27 @@ class _WriterThread:
 
 
 @contextmanager
-def _staging_folder(out_dir: Path, stem: str) -> Iterator[Path]:
+def _staging_folder(out_dir: Path, stem: str) -> Iterator[tuple[Path, BinaryIO]]:
     """A hidden folder in `out_dir`, so that publishing is a rename within one file system; removed on any error."""
     try:
         if not out_dir.is_dir():
             make_folder(out_dir)
-        folder = Path(tempfile.mkdtemp(prefix=f".{stem}.", suffix=".tmp", dir=out_dir))
+        folder, owner = make_staging_folder(out_dir, stem)
     except OSError as error:
         raise OutputError(
             f"{out_dir}: cannot be written ({error.strerror}); expected a folder with free space"
         ) from error
     try:
-        yield folder
+        yield folder, owner
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
+        owner.close()
         raise OutputError(
             f"{out_dir}: cannot be written ({error.strerror}); free disk space or fix permissions"
         ) from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        owner.close()
         raise
 
 

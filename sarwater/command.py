@@ -312,6 +312,7 @@ def run_command(
 ) -> int:
     """As `run`, for a command that is a function of its arguments; `name` is what its errors begin with."""
     name = name or os.path.basename(sys.argv[0]).removesuffix(".py")
+    _open_standard_streams()
     try:
         return main(argv)
     except SarwaterError as error:
@@ -325,6 +326,18 @@ def run_command(
         # flush at exit does not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _open_standard_streams() -> None:
+    """Those that are closed (`2>&-`) lead nowhere: else the next file that is opened would get what is printed."""
+    for descriptor, stream in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            os.set_inheritable(nowhere, True)
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, os.fdopen(descriptor, "r" if descriptor == 0 else "w", closefd=False))
 
 
 def _help_command(error: click.UsageError) -> str:

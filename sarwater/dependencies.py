@@ -22,9 +22,12 @@ def require(module: str, purpose: str, install: str = "") -> Any:
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:  # OSError: a shared library that it needs is missing
-        name = (getattr(error, "name", None) or module).split(".")[0]  # it may be what `module` itself needs
+        first: BaseException = error
+        while isinstance(first.__context__, (ImportError, OSError)):
+            first = first.__context__  # `module` may have tried something else after it
+        name = (getattr(first, "name", None) or module).split(".")[0]  # it may be what `module` itself needs
         how = install or f"`pip install {name}`"
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(first).splitlines() or [type(first).__name__])[0]
         raise DependencyMissing(f"{purpose} needs {name}, which cannot be imported ({reason}): {how}") from error
 
 

@@ -15,9 +15,12 @@ from typing import Any
 
 import click
 
-from runtime.daemon.folders import Folders
-from runtime.daemon.item import shown
+from runtime.daemon.damage import as_damage, is_damage, is_locked
+from runtime.daemon.fingerprint import fingerprint_of
+from runtime.daemon.folders import Folders, Lock
+from runtime.daemon.item import ItemError, about, shown
 from runtime.daemon.ledger import CLAIMED, FILE_NAME, WAITING, Ledger, Row, Status
+from runtime.daemon.rebuild import is_sound, rebuild
 from sarwater.command import Group, invoke, option, run
 from sarwater.errors import SarwaterError, UsageError, expected
 
@@ -29,6 +32,7 @@ sarwater queue show 17
 sarwater queue requeue 17 18
 sarwater queue drop 19
 sarwater queue stats
+sarwater queue rebuild --state /var/lib/sarwater
 """
 _PENDING = (*WAITING, *CLAIMED, Status.QUARANTINED)
 _COLUMNS = ("id", "status", "name", "size_bytes", "priority", "attempts", "seen_utc", "reason")
@@ -57,17 +61,27 @@ def queue(ctx: click.Context, state: str | None, as_json: bool) -> int:
 def _ledger(state: str | None, *, read_only: bool) -> Iterator[tuple[Ledger, Path]]:
     """The ledger of the folder named, on either side of the subcommand, or else in the environment. Raises UsageError
     where there is none."""
-    named = state or click.get_current_context().obj["state"] or os.environ.get("SARWATER_STATE")
-    if not named:
-        raise UsageError("no state folder named; give --state DIR, or set SARWATER_STATE")
-    file = Path(named) / FILE_NAME
-    if not file.is_file():
+    folder = _state_folder(state)
+    file = folder / FILE_NAME
+    if not os.path.lexists(file):
         raise UsageError(f"{file}: no such ledger; expected the state folder of a daemon")
     try:
         with Ledger(file, read_only=read_only) as ledger:
-            yield ledger, Path(named)
+            yield ledger, folder
     except sqlite3.OperationalError as error:
-        raise SarwaterError(f"{file}: {error}; run this as the daemon's user") from error
+        what_now = "end what holds it, then try again" if is_locked(error) else "run this as the daemon's user"
+        raise SarwaterError(f"{file}: {error}; {what_now}") from error
+    except sqlite3.DatabaseError as error:
+        raise (as_damage(file, error) if is_damage(error) else error) from error
+    except OSError as error:
+        raise SarwaterError(f"{error.filename or file}: {error.strerror}; run this as the daemon's user") from error
+
+
+def _state_folder(state: str | None) -> Path:
+    named = state or click.get_current_context().obj["state"] or os.environ.get("SARWATER_STATE")
+    if not named:
+        raise UsageError("no state folder named; give --state DIR, or set SARWATER_STATE")
+    return Path(named)
 
 
 def _wants_json(as_json: bool) -> bool:
@@ -117,9 +131,37 @@ def drop_command(jobs: Sequence[int], state: str | None, as_json: bool) -> int:
     return _decide(_drop, jobs, state)
 
 
+@queue.subcommand(
+    "rebuild", "Make a damaged ledger anew, from what lies in the daemon's folders. The daemon must not run."
+)
+@_at
+def rebuild_command(state: str | None, as_json: bool) -> int:
+    folder = _state_folder(state)
+    if not any((folder / name).exists() for name in ("lock", "work", "done", "quarantine")):
+        raise UsageError(f"{folder}: no state folder of a daemon; expected one with work, done and quarantine")
+    file = folder / FILE_NAME
+    try:
+        with Lock(folder):
+            if is_sound(file):
+                print(f"{file}: sound; nothing to make anew")
+                return 0
+            counts, aside = rebuild(folder)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise SarwaterError(f"{file}: cannot be made anew ({error}); run this as the daemon's user") from error
+    if _wants_json(as_json):
+        _print_pairs({status.value: count for status, count in counts.items()}, as_json=True)
+        return 0
+    print(f"{file}: made anew; what was there is kept as {aside}")
+    _print_pairs({status.value: count for status, count in counts.items()}, as_json=False)
+    print("The next start of the daemon adds the masks that are visible, and what waits in the inbox.")
+    return 0
+
+
 def _decide(decide: Callable[[Ledger, Folders, Row], None], jobs: Sequence[int], named: str | None) -> int:
     with _ledger(named, read_only=False) as (ledger, state):
         paths = ledger.folders()
+        if not paths:
+            raise UsageError(f"{state}: its ledger names no inbox; start the daemon once, which notes it")
         folders = Folders(paths["incoming"], paths["outgoing"], state)
         for job in jobs:
             decide(ledger, folders, _row(ledger, job))
@@ -164,21 +206,36 @@ def _requeue(ledger: Ledger, folders: Folders, row: Row) -> None:
             "only finished or quarantined scenes can be requeued"
         )
     source = folders.quarantined(row.id, row.name) or folders.done_copy(row.id, row.name)
-    if source is None:
-        raise UsageError(
-            f"job {row.id}: {shown(row.name)} is neither in {folders.quarantine} nor in {folders.done}; send it again"
-        )
+    inbox = folders.incoming / row.name
     waiting = ledger.newest(row.name, *WAITING)
     if waiting is not None:
         raise UsageError(
             f"job {row.id}: {shown(row.name)} waits in the inbox as job {waiting.id}; try again "
             "once that one was claimed"
         )
-    if os.path.lexists(folders.incoming / row.name):
-        raise UsageError(f"{folders.incoming / row.name}: exists; wait until that one was claimed, then try again")
-    ledger.requeued(row.id)
-    folders.release(source, row.name)
-    print(f"{shown(row.name)}: back in {folders.incoming}")
+    stays = source is None and _lies_there(inbox, row)
+    if source is None and not stays:
+        raise UsageError(
+            f"job {row.id}: {shown(row.name)} is neither in {folders.quarantine} nor in {folders.done}; send it again"
+        )
+    if os.path.lexists(inbox) and not stays:
+        raise UsageError(f"{inbox}: exists; wait until that one was claimed, then try again")
+    try:
+        ledger.requeued(row.id)
+    except sqlite3.IntegrityError:
+        raise UsageError(f"job {row.id}: another scene of its name arrived just now; try again later") from None
+    if source is not None:
+        folders.release(source, row.name)
+    print(f"{shown(row.name)}: {'waits again' if stays else 'back'} in {folders.incoming}")
+
+
+def _lies_there(inbox: Path, row: Row) -> bool:
+    """Is it the very scene, which was never moved because the inbox is read-only?"""
+    try:
+        with about(inbox.name):
+            return fingerprint_of(inbox) == row.fingerprint
+    except (FileNotFoundError, ItemError):
+        return False
 
 
 def _drop(ledger: Ledger, folders: Folders, row: Row) -> None:

@@ -159,13 +159,29 @@ class Claims:
         for entry in self._left:
             heapq.heappush(self._queue, entry)
         self._left.clear()
+        if self._context.config.read_only_inbox:
+            self._take_requeued()
         if first:
             gone = [row.id for row in self._ledger.rows(*WAITING) if row.name not in self._inbox.candidates]
             self._inbox.gone.extend(gone)
 
+    def _take_requeued(self) -> None:
+        """In a read-only inbox a scene that is sent round again does not move: the ledger alone tells."""
+        for row in self._ledger.rows(Status.SEEN):
+            candidate = self._inbox.candidates.get(row.name)
+            if candidate is not None and candidate.job is None:
+                self._inbox.fresh.append(candidate)
+                if candidate.complete is not None:
+                    self._inbox.completed.append(candidate)
+
     def _register(self) -> None:
         """Tell the ledger about new scenes, in one transaction, and queue those that are complete."""
         inbox = self._inbox
+        # First, or what has the name by now would take over the row that ends here.
+        for gone in inbox.gone:
+            row = self._ledger.row(gone)
+            if row is not None and row.status in WAITING:
+                self._ledger.ignored(gone, "vanished", "it left the inbox before it was claimed")
         fresh = {c.name: c for c in inbox.fresh if inbox.candidates.get(c.name) is c and not self._known(c)}
         if fresh:
             with self._ledger.transaction():
@@ -174,10 +190,6 @@ class Claims:
         for candidate in inbox.completed:
             if candidate.job is not None and candidate.complete is not None:
                 heapq.heappush(self._queue, (-candidate.priority, candidate.job, candidate.name))
-        for gone in inbox.gone:
-            row = self._ledger.row(gone)
-            if row is not None and row.status in WAITING:
-                self._ledger.ignored(gone, "vanished", "it left the inbox before it was claimed")
         for news in (inbox.fresh, inbox.completed, inbox.gone):
             news.clear()
 

@@ -76,8 +76,10 @@ class Commit:
         log.info("%s: same bytes as %s (job %d), whose mask exists; no second one", scene.name, holder.name, holder.id)
 
     def broken(self, scene: ClaimedScene, reason: str, message: str) -> Retry | None:
-        """The input is at fault: quarantine, unless somebody still writes to it, then it settles again."""
-        changed, retry = self._went_back(scene)
+        """The input is at fault: quarantine, unless somebody still writes to it, then it settles again. One that is
+        over the limit does not: it could only grow."""
+        too_large = scene.path.is_file() and scene.fingerprint.size_bytes > self._context.config.max_input_bytes
+        changed, retry = (False, None) if too_large else self._went_back(scene)
         if not changed:
             self._quarantine(scene, reason, message)
         return retry

@@ -45,7 +45,7 @@ class Dispatcher:
         self.current: ClaimedScene | None = None
         """The one of them that the worker has."""
         self._started_s = 0.0
-        """Monotonic time at which the worker got it."""
+        """When the worker got it, by `_clock_s`."""
         self._retry_at_s: dict[int, float] = {}
         """Monotonic time before which a scene waits for its retry, by job."""
 
@@ -63,6 +63,11 @@ class Dispatcher:
     def progress_s(self) -> float:
         """Monotonic time of the worker's last sign of progress."""
         return self._worker.progress_s
+
+    @property
+    def _clock_s(self) -> float:
+        """Monotonic time that stands still while another process holds the ledger."""
+        return time.monotonic() - self._context.ledger.locked_s
 
     @property
     def room_for_more(self) -> bool:
@@ -89,7 +94,7 @@ class Dispatcher:
         self._retry_at_s.pop(scene.job, None)
         scene = dataclasses.replace(scene, attempt=self._context.ledger.started(scene.job))
         self.scenes[scene.job] = self.current = scene
-        self._started_s = now_s
+        self._started_s = self._clock_s
         with contextlib.suppress(PipeClosed):  # `hear` finds out how it died
             out_dir = str(self._context.config.outgoing)
             self._worker.send(op="scene", scene=scene.to_dict(), out_dir=out_dir, committing=self._committing)
@@ -166,7 +171,7 @@ class Dispatcher:
             return f"not ready after {config.start_s:g} s" if late else ""
         if self.current is not None and now_s > self._worker.progress_s + config.stall_s:
             return f"no progress for {config.stall_s:g} s"
-        if self.current is not None and now_s > self._started_s + config.scene_s:
+        if self.current is not None and self._clock_s > self._started_s + config.scene_s:
             return f"not done after {config.scene_s:g} s"
         return ""
 

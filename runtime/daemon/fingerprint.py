@@ -58,12 +58,18 @@ def fingerprint_of(path: Path) -> Fingerprint:
                 member = os.lstat(os.path.join(parent, name))
                 size_bytes += 0 if stat.S_ISDIR(member.st_mode) else member.st_size
                 mtime_ns, ctime_ns = max(mtime_ns, member.st_mtime_ns), max(ctime_ns, member.st_ctime_ns)
-    return replace(found, size_bytes=size_bytes, mtime_ns=mtime_ns, ctime_ns=ctime_ns)
+    return replace(found, size_bytes=size_bytes, mtime_ns=_signed(mtime_ns), ctime_ns=_signed(ctime_ns))
 
 
 def fingerprint_of_status(status: os.stat_result) -> Fingerprint:
     """Of one file."""
-    return Fingerprint(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev)
+    inode, mtime_ns, ctime_ns = map(_signed, (status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
+    return Fingerprint(inode, status.st_size, mtime_ns, ctime_ns, status.st_dev)
+
+
+def _signed(number: int) -> int:
+    """As the ledger holds it, in 64 bits with a sign: an inode may use all 64, and a time lie after the year 2262."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _refuse(error: OSError) -> None:

@@ -204,12 +204,18 @@ class Folders:
             return
         folder = self.folder(job)
         folder.mkdir(exist_ok=True)
-        with about(name):
-            os.rename(self.incoming / name, folder / input_name(name))
+        try:
+            with about(name):
+                os.rename(self.incoming / name, folder / input_name(name))
+        except (FileNotFoundError, ItemError):
+            with contextlib.suppress(OSError):  # an earlier claim may have left something in it
+                folder.rmdir()
+            raise
 
     def secure(self, job: int, name: str) -> Path:
         """Make what `take` did last, and give the scene's place."""
         if self.read_only_inbox:
+            self.forget_quarantine(job, name)
             return self.incoming / name
         folder = self.folder(job)
         self._move_beside(name, folder, back=False)
@@ -266,14 +272,17 @@ class Folders:
         """What may be neither removed nor moved goes with the folder that it lies in, which is ours."""
         there = self.done_path(job, f"{job:08d}")
         log.warning("%s: published, but it cannot be moved or removed (%s); kept in %s", name, why, there)
+        # Without an fsync of `work`: `recover` retires once more what is still there.
         os.rename(self.folder(job), there)
         fsync_folder(self.done)
-        fsync_folder(self.work)
 
     def done_path(self, job: int, name: str) -> Path:
         """`done/NAME`, with the job number in it where that name was kept before."""
         path = self.done / name
-        return self.done / _numbered(name, job) if os.path.lexists(path) else path
+        numbers = itertools.chain((str(job),), (f"{job}-{again}" for again in itertools.count(1)))
+        while os.path.lexists(path):  # the numbers of a ledger that was lost may be in use
+            path = self.done / _numbered(name, next(numbers))
+        return path
 
     def quarantine_scene(self, job: int, name: str, reason: dict[str, Any]) -> None:
         """Move the scene's folder to quarantine, with `reason` beside the input."""
@@ -314,7 +323,7 @@ class Folders:
 
     def done_copy(self, job: int, name: str) -> Path | None:
         """The scene under done, or None; a name that was used again carries its job number."""
-        paths = (self.done / _numbered(name, job), self.done / name)
+        paths = (self.done / _numbered(name, str(job)), self.done / name)
         return next((path for path in paths if os.path.lexists(path)), None)
 
     def release(self, source: Path, name: str) -> None:
@@ -352,6 +361,15 @@ class Folders:
         folder.rmdir()  # not synced: `recover` knows what to do with one that comes back
 
 
+def reason_in(folder: Path) -> tuple[str, str, str]:
+    """Reason, message and the scene's name, as it is shown, of a folder in quarantine."""
+    try:
+        document = json.loads((folder / REASON).read_text(encoding="utf-8"))
+        return str(document["reason"]), str(document["message"]), str(document.get("name", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "unknown", f"its {REASON} cannot be read", ""
+
+
 def same_bytes(one: Path, other: Path) -> bool:
     """Are both files, with the same content?"""
     return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
@@ -361,10 +379,10 @@ def _same_file(one: Path, other: Path) -> bool:
     return other.exists() and one.samefile(other)
 
 
-def _numbered(name: str, job: int) -> str:
+def _numbered(name: str, number: str) -> str:
     """`scene.7.tif`, short enough for every file system."""
     stem, suffix = os.path.splitext(os.fsencode(name))
-    return os.fsdecode(stem[:200] + f".{job}".encode() + suffix[:20])
+    return os.fsdecode(stem[:200] + f".{number}".encode() + suffix[:20])
 
 
 def input_name(name: str) -> str:

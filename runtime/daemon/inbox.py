@@ -298,8 +298,10 @@ class Inbox:
         arrived = arrived and not candidate.beside  # which says nothing of the others
         settled_s = candidate.unchanged_since_s + self.config.settle_s
         now_s = time.monotonic()
+        too_large = candidate.kind is Kind.SCENE and candidate.fingerprint.size_bytes > self.config.max_input_bytes
         if (
-            self._marked(candidate)
+            too_large  # and may grow for ever: no further byte makes a scene of it
+            or self._marked(candidate)
             or candidate.lack
             or self.trusted.get(candidate.name) == candidate.fingerprint
             or (not self.config.require_marker and (arrived or (candidate.looks > 1 and now_s >= settled_s)))

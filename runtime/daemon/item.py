@@ -34,7 +34,7 @@ def about(name: str) -> Iterator[None]:
         if error.errno in _MACHINE:
             raise
         raise ItemError(error.strerror or str(error)) from error
-    except (ValueError, RecursionError, MemoryError) as error:  # UnicodeError is a ValueError
+    except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:  # UnicodeError is a ValueError
         raise ItemError(str(error) or type(error).__name__) from error
 
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -27,6 +28,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from runtime.daemon.damage import (
+    LedgerDamaged,
+    as_damage,
+    holder_of,
+    impossible_row,
+    is_damage,
+    is_locked,
+    strange_file,
+)
 from runtime.daemon.fingerprint import Fingerprint
 from sarwater.errors import ConfigurationError
 
@@ -89,6 +99,7 @@ CREATE INDEX by_mask ON jobs (mask) WHERE products IS NOT NULL;
 CREATE TABLE folders (name TEXT PRIMARY KEY, path TEXT NOT NULL) STRICT;
 PRAGMA user_version = {_VERSION};
 """
+_PARTS = set(re.findall(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX) (\w+)", _SCHEMA))
 _FROM_VERSION_2 = f"""
 ALTER TABLE jobs ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN device INTEGER NOT NULL DEFAULT 0;
@@ -154,48 +165,98 @@ class Row:
 class Ledger:
     """A context manager. `read_only` is for those who look while the daemon runs.
 
-    A ledger of an earlier version is taken over. Raises ConfigurationError for a file that is no ledger or of a later
-    version, sqlite3.OperationalError where the disk is full or broken.
+    `while_locked` is called, again and again, while another process holds the ledger, with who it is; it returns after
+    a moment for another try, or raises. Without it, a locked ledger is waited for 30 s.
+
+    A ledger of an earlier version is taken over. Raises LedgerDamaged for a file that is no sound ledger or of a later
+    version, sqlite3.OperationalError where it is locked, the disk is full or broken.
     """
 
-    def __init__(self, path: Path, read_only: bool = False) -> None:
+    def __init__(self, path: Path, read_only: bool = False, while_locked: Callable[[str], None] | None = None) -> None:
+        self._path = path
+        self._while_locked = while_locked
+        self.locked_s = 0.0
+        """How long others held it, all in all."""
+        if strange := strange_file(path):
+            raise LedgerDamaged(path, strange)
         mode = "ro" if read_only else "rwc"
-        self._db = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=30
-        )
+        patience_s = 30.0 if while_locked is None else 0.2
+        try:
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=patience_s
+            )
+        except sqlite3.DatabaseError as error:
+            if not read_only and is_damage(error) and os.path.lexists(path):
+                raise as_damage(path, error) from error
+            raise
         self._db.text_factory = os.fsdecode
         try:
-            self._db.execute("PRAGMA foreign_keys = ON")
-            if not read_only:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = FULL")
-            if not read_only and (verdict := self.check()) != "ok":
-                raise sqlite3.DatabaseError(verdict.splitlines()[0])
-            if self._version > _VERSION:
-                raise ConfigurationError(
-                    f"{path}: ledger of version {self._version}, expected {_VERSION} at most; run the sarwater that "
-                    "wrote it"
-                )
-            if not read_only and self._version < _VERSION:
-                self._make_or_take_over()
-            elif self._version == 0:
-                raise ConfigurationError(f"{path}: empty; start the daemon, which fills it once there is room")
-            elif self._version in _VIEWS:
-                self._db.execute(_VIEWS[self._version])
+            self._open(read_only)
         except BaseException as error:
             self._db.close()
-            if is_damage(error):
-                raise ConfigurationError(damaged(path, error)) from error
+            no_permission = read_only and isinstance(error, sqlite3.OperationalError)
+            if isinstance(error, sqlite3.DatabaseError) and is_damage(error) and not no_permission:
+                raise as_damage(path, error) from error
             raise
+
+    def _open(self, read_only: bool) -> None:
+        self._execute("PRAGMA foreign_keys = ON")
+        if not read_only:
+            self._execute("PRAGMA journal_mode = WAL")
+            self._execute("PRAGMA synchronous = FULL")
+        if not read_only and (verdict := self.check()) != "ok":
+            raise LedgerDamaged(self._path, verdict.splitlines()[0])
+        if self._version > _VERSION:
+            raise LedgerDamaged(
+                self._path,
+                f"of version {self._version}, expected {_VERSION} at most: the sarwater that wrote it reads it",
+            )
+        if not read_only and self._version < _VERSION:
+            self._make_or_take_over()
+        elif self._version == 0:
+            raise ConfigurationError(f"{self._path}: empty; start the daemon, which fills it once there is room")
+        elif self._version in _VIEWS:
+            self._execute(_VIEWS[self._version])
+        if self._version == _VERSION and (wrong := self._strange_part() or impossible_row(self._db)):
+            raise LedgerDamaged(self._path, wrong)
+
+    def _strange_part(self) -> str:
+        """A table, index or column that is missing, or that nobody of ours made; empty where all is as it should be."""
+        found = {name for (name,) in self._execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite%'")}
+        for missing in sorted(_PARTS - found):
+            return f"it has no {missing}"
+        for foreign in sorted(found - _PARTS):
+            return f"it has a part that is none of ours: {foreign}"
+        columns = {name for (name,) in self._execute("SELECT name FROM pragma_table_info('jobs')")}
+        for missing in sorted(Row.__dataclass_fields__.keys() - columns):
+            return f"its jobs have no {missing}"
+        return ""
+
+    def _execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """The one way to the database: waits while another process holds it."""
+        while True:
+            try:
+                return self._db.execute(sql, values)
+            except sqlite3.OperationalError as error:
+                if self._while_locked is None or not is_locked(error):
+                    raise
+                since_s = time.monotonic()
+                self._while_locked(holder_of(self._path))
+                self.locked_s += time.monotonic() - since_s
 
     @property
     def _version(self) -> int:
-        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        return int(self._execute("PRAGMA user_version").fetchone()[0])
 
     def _make_or_take_over(self) -> None:
         with self.transaction():  # within which nobody else does
             for statement in _STEPS.get(self._version, "").split(";\n"):
-                self._db.execute(statement)
+                self._execute(statement)
+
+    @property
+    def is_empty(self) -> bool:
+        """Does it know no scene, because it was just made?"""
+        return not self._execute("SELECT EXISTS (SELECT 1 FROM jobs)").fetchone()[0]
 
     def row(self, job: int) -> Row | None:
         return next(self._select("WHERE id = ?", job), None)
@@ -220,32 +281,32 @@ class Ledger:
         statuses = (*WAITING, *CLAIMED, Status.QUARANTINED)
         marks = ",".join("?" * len(statuses))
         sql = f"SELECT status, count(*) FROM jobs WHERE status IN ({marks}) GROUP BY status"
-        found = dict(self._db.execute(sql, statuses))
+        found = dict(self._execute(sql, statuses))
         return {status: found.get(status.value, 0) for status in statuses}
 
     def counts(self) -> dict[Status, int]:
-        found = dict(self._db.execute("SELECT status, count(*) FROM jobs GROUP BY status"))
+        found = dict(self._execute("SELECT status, count(*) FROM jobs GROUP BY status"))
         return {status: found.get(status.value, 0) for status in Status}
 
     def oldest_pending_utc(self) -> str | None:
         statuses = (*WAITING, *CLAIMED)
         sql = f"SELECT min(seen_utc) FROM jobs WHERE status IN ({','.join('?' * len(statuses))})"
-        found: str | None = self._db.execute(sql, statuses).fetchone()[0]
+        found: str | None = self._execute(sql, statuses).fetchone()[0]
         return found
 
     def folders(self) -> dict[str, Path]:
         """`incoming` and `outgoing` of the daemon that last used this ledger."""
-        return {name: Path(path) for name, path in self._db.execute("SELECT name, path FROM folders")}
+        return {name: Path(path) for name, path in self._execute("SELECT name, path FROM folders")}
 
     def check(self) -> str:
         """`ok`, or what SQLite found wrong."""
-        return str(self._db.execute("PRAGMA integrity_check").fetchone()[0])
+        return str(self._execute("PRAGMA integrity_check").fetchone()[0])
 
     def note_folders(self, **folders: Path) -> None:
         """For those who find the ledger alone: `incoming` and `outgoing`."""
         with self.transaction():
             for name, path in folders.items():
-                self._db.execute(
+                self._execute(
                     f"INSERT OR REPLACE INTO folders VALUES (?, {_TEXT})", (name, os.fsencode(path.absolute()))
                 )
 
@@ -256,8 +317,27 @@ class Ledger:
             **dataclasses.asdict(fingerprint),
         )  # fmt: skip
 
+    def reserve(self, job: int) -> None:
+        """New scenes get numbers above this one."""
+        self._execute("DELETE FROM sqlite_sequence WHERE name = 'jobs'")
+        self._execute("INSERT INTO sqlite_sequence VALUES ('jobs', ?)", (job,))
+
+    def restored(self, name: str, status: Status, **columns: Any) -> None:
+        """A scene that lies in one of our folders though the ledger does not know it."""
+        now = _utc()
+        self._insert(
+            name=name, status=status, found_by="rebuild", seen_utc=now, finished_utc=None if status in CLAIMED else now,
+            **{"inode": 0, "size_bytes": 0, "mtime_ns": 0, **columns},
+        )  # fmt: skip
+
     def adopted(self, mask: str, key: str, input_sha256: str) -> None:
-        """A mask that is visible though the ledger does not know it."""
+        """A mask that is visible though the ledger does not know it: that of a restored scene, or of none."""
+        restored = f"mask = {_TEXT} AND status = 'PUBLISHED' AND key IS NULL AND products IS NULL"
+        sql = f"SELECT min(id) FROM jobs WHERE {restored}"
+        if (job := self._execute(sql, (os.fsencode(mask),)).fetchone()[0]) is not None:
+            made = {"key": key, "input_sha256": input_sha256, "products": json.dumps([mask])}
+            self._update(job, (Status.PUBLISHED,), **made)
+            return
         self._insert(
             "IGNORE", name=mask, status=Status.PUBLISHED, inode=0, size_bytes=0, mtime_ns=0, found_by="mask", key=key,
             input_sha256=input_sha256, mask=mask, products=json.dumps([mask]), seen_utc=_utc(), finished_utc=_utc(),
@@ -285,9 +365,9 @@ class Ledger:
     def started(self, job: int) -> int:
         """The worker is about to begin: the attempt counts from here, whatever dies. Returns which one it is."""
         with self.transaction():
-            self._db.execute("UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", (job,))
+            self._execute("UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", (job,))
             self._update(job, (Status.CLAIMED, Status.RETRY_WAIT), status=Status.CLAIMED)
-        return int(self._db.execute("SELECT attempts FROM jobs WHERE id = ?", (job,)).fetchone()[0])
+        return int(self._execute("SELECT attempts FROM jobs WHERE id = ?", (job,)).fetchone()[0])
 
     def validated(self, job: int, key: str, input_sha256: str) -> Row | None:
         """The input is sound and its key known: note it, or return the other row that holds the key already."""
@@ -316,7 +396,7 @@ class Ledger:
         """A transient failure: the scene waits for its retry. Returns the row with its new counts."""
         column = "worker_deaths" if worker_died else "failures"
         with self.transaction():
-            self._db.execute(f"UPDATE jobs SET {column} = {column} + 1 WHERE id = ?", (job,))
+            self._execute(f"UPDATE jobs SET {column} = {column} + 1 WHERE id = ?", (job,))
             self._update(job, CLAIMED, status=Status.RETRY_WAIT, key=None, reason=reason, message=message)
         row = self.row(job)
         assert row is not None
@@ -325,7 +405,7 @@ class Ledger:
     def given_back(self, job: int) -> None:
         """The attempt was cut short through no fault of the scene (stop, full disk): it does not count."""
         with self.transaction():
-            self._db.execute("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", (job,))
+            self._execute("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", (job,))
             self._update(job, CLAIMED, status=Status.CLAIMED, key=None)
 
     def quarantined(self, job: int, reason: str, message: str) -> None:
@@ -351,11 +431,11 @@ class Ledger:
     def _insert(self, conflict: str = "ABORT", **columns: Any) -> int:
         marks = ", ".join(map(_mark, columns.values()))
         sql = f"INSERT OR {conflict} INTO jobs ({', '.join(columns)}) VALUES ({marks})"
-        return int(self._db.execute(sql, [*map(_bound, columns.values())]).lastrowid or 0)
+        return int(self._execute(sql, [*map(_bound, columns.values())]).lastrowid or 0)
 
     def _select(self, tail: str, *values: Any) -> Iterator[Row]:
         columns = ", ".join(Row.__dataclass_fields__)
-        for record in self._db.execute(f"SELECT {columns} FROM jobs {tail}", values):
+        for record in self._execute(f"SELECT {columns} FROM jobs {tail}", values):
             fields = dict(zip(Row.__dataclass_fields__, record, strict=True))
             yield Row(**{**fields, "status": Status(fields["status"])})
 
@@ -364,21 +444,21 @@ class Ledger:
         assignments = ", ".join(f"{name} = {_mark(value)}" for name, value in columns.items())
         marks = ",".join("?" * len(expected))
         sql = f"UPDATE jobs SET {assignments} WHERE id = ? AND status IN ({marks})"
-        if self._db.execute(sql, (*map(_bound, columns.values()), job, *expected)).rowcount != 1:
+        if self._execute(sql, (*map(_bound, columns.values()), job, *expected)).rowcount != 1:
             row = self.row(job)
             raise AssertionError(f"job {job} is {row and row.status}, expected one of {[s.value for s in expected]}")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is done inside, or nothing; one wait for the disk."""
-        self._db.execute("BEGIN IMMEDIATE")
+        self._execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
             if self._db.in_transaction:  # SQLite itself rolls back when the disk is full
-                self._db.execute("ROLLBACK")
+                self._execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+        self._execute("COMMIT")
 
     def close(self) -> None:
         self._db.close()
@@ -390,21 +470,6 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def is_damage(error: BaseException) -> bool:
-    """Does SQLite say that the file is broken, rather than that it cannot be used now?"""
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, (sqlite3.OperationalError, sqlite3.IntegrityError)
-    )
-
-
-def damaged(path: Path, error: BaseException) -> str:
-    """What happened, and how to go on: masks, inputs and quarantine are whole without a ledger."""
-    return (
-        f"{path}: not a sound ledger ({error}); move {path.name}* away and start again: visible masks count as "
-        "published, and claimed scenes return to the inbox"
-    )
 
 
 def _mark(value: object) -> str:

@@ -20,12 +20,12 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
     generate_latest,
-    start_http_server,
     write_to_textfile,
 )
 
 from runtime.daemon.item import shown
 from runtime.daemon.ledger import Status
+from runtime.daemon.metrics_port import MetricsPort
 from runtime.latency import LatencyRecord
 from sarwater import __version__
 
@@ -124,8 +124,11 @@ class Metrics:
         return generate_latest(self.registry).decode()
 
     def serve(self, port: int) -> None:
-        """Answer scrapes on the loopback, from a thread of its own. Raises OSError for a port in use."""
-        start_http_server(port, "127.0.0.1", self.registry)
+        """Answer scrapes on the loopback. Best effort: a port in use costs the port, never the station."""
+        try:
+            MetricsPort(port, self.text).start()
+        except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
+            log.error("127.0.0.1:%d: no metrics there (%s); they are in the file all the same", port, error)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"sarwater_{name}", text, labels, registry=self.registry)

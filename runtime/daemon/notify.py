@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 
 
 class Systemd:
@@ -17,7 +18,7 @@ class Systemd:
             self.watchdog_s = int(environment["WATCHDOG_USEC"]) / 1e6
 
     def tell(self, *lines: str) -> None:
-        """`READY=1`, `STATUS=...`, `STOPPING=1`, `WATCHDOG=1`."""
+        """`READY=1`, `STATUS=...`, `STOPPING=1`, `WATCHDOG=1`. Best effort: who does not listen misses it."""
         if self._address:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
                 manager.sendto("\n".join(lines).encode(), self._address)

@@ -6,16 +6,17 @@ below is one such gap.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 import shutil
 from pathlib import Path
 
-from runtime.daemon.folders import REASON, Folders, same_bytes
+from runtime.daemon.fingerprint import fingerprint_of_status
+from runtime.daemon.folders import REASON, Folders, reason_in, same_bytes
 from runtime.daemon.item import ItemError, about
 from runtime.daemon.ledger import CLAIMED, WAITING, Ledger, Row, Status
+from runtime.daemon.rebuild import restore
 from runtime.products.publish import mask_key_of, tags_of
 from sarwater.atomic import fsync_folder
 from sarwater.identity import mask_name
@@ -33,6 +34,9 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, no_space: bool 
     """
     folders.drop_probes()
     folders.return_gathered()
+    if ledger.is_empty and (restored := restore(ledger, folders)):
+        found = ", ".join(f"{count} {status.value}" for status, count in restored.items())
+        log.warning("%s: there was no ledger; made anew from what lies in the folders: %s", folders.state, found)
     for row in ledger.rows(*CLAIMED):
         _recover_claimed(ledger, folders, row, no_space)
     _adopt_masks(ledger, folders)
@@ -49,9 +53,9 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, no_space: bool 
 def _settle(ledger: Ledger, folders: Folders, folder: Path, remove_done: bool) -> None:
     """A folder under work, by what the ledger says of its job."""
     owner = ledger.row(int(folder.name) if _JOB.fullmatch(folder.name) else -1)
-    if owner is None or owner.status in WAITING:
+    if owner is None or owner.status in WAITING or owner.status is Status.IGNORED:
         _return_orphan(folders, folder)
-    elif owner.status in (Status.PUBLISHED, Status.DUPLICATE, Status.IGNORED):
+    elif owner.status in (Status.PUBLISHED, Status.DUPLICATE):
         # The ledger knew, but the input had not been moved yet.
         folders.retire(owner.id, owner.name, remove_done)
     elif owner.status is Status.QUARANTINED:
@@ -84,27 +88,19 @@ def _recover_claimed(ledger: Ledger, folders: Folders, row: Row, no_space: bool)
         ledger.published(row.id, [str(row.mask)])
         return
     if (folders.quarantine_folder(row.id) / REASON).is_file():
-        ledger.quarantined(row.id, *reason_in(folders.quarantine_folder(row.id)))
+        reason, message, _ = reason_in(folders.quarantine_folder(row.id))
+        ledger.quarantined(row.id, reason, message)
         return
     if no_space and row.interruptions > 0:
         ledger.given_back(row.id)
     if held is not None:
         _keep_one(folders, held, row.name)
         ledger.recovered(row.id)
-    elif inbox.exists() and inbox.lstat().st_ino == row.inode:
+    elif inbox.exists() and fingerprint_of_status(inbox.lstat()).inode == row.inode:
         ledger.resighted(row.id, Status.SEEN, row.fingerprint.moved_to(inbox))
     else:
         log.error("%s: claimed as job %d, but gone from %s; somebody took it", row.name, row.id, folders.work)
         ledger.ignored(row.id, "vanished", "the claimed input was taken away while no daemon ran")
-
-
-def reason_in(folder: Path) -> tuple[str, str]:
-    """Reason and message of a folder in quarantine."""
-    try:
-        document = json.loads((folder / REASON).read_text(encoding="utf-8"))
-        return str(document["reason"]), str(document["message"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "unknown", f"its {REASON} cannot be read"
 
 
 def _recover_waiting(ledger: Ledger, folders: Folders, row: Row) -> None:

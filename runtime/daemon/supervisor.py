@@ -7,6 +7,7 @@ Each step that must survive a power cut is durable before the next one, so `reco
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import select
 import signal
@@ -20,11 +21,12 @@ from runtime.daemon.claim import Claims, take_over
 from runtime.daemon.commit import Commit
 from runtime.daemon.config import Config
 from runtime.daemon.context import Context
+from runtime.daemon.damage import LedgerDamaged, as_damage, is_damage
 from runtime.daemon.dispatcher import Dispatcher
 from runtime.daemon.folders import Folders, Lock
 from runtime.daemon.inotify import Hints
 from runtime.daemon.item import shown
-from runtime.daemon.ledger import FILE_NAME, Ledger, damaged, is_damage
+from runtime.daemon.ledger import FILE_NAME, Ledger
 from runtime.daemon.metrics import Metrics
 from runtime.daemon.notify import Systemd
 from runtime.daemon.recovery import recover
@@ -37,9 +39,16 @@ log = logging.getLogger("sarwater.watch")
 
 _LONGEST_WAIT_S = 1.0
 _REPORT_S = 5.0
+_LOCKED_AGAIN_S = 0.3
+_LOCKED_ONCE_S = 30.0
+"""How long `--once` waits for a ledger that somebody else holds."""
 _NAMED = 10
 _FIXED = ("incoming", "outgoing", "state", "read_only_inbox", "metrics_port")
 """Settings that only a restart can change."""
+
+
+class _Stopped(Exception):
+    """It was told to stop while it waited for the ledger."""
 
 
 class Supervisor:
@@ -68,6 +77,8 @@ class Supervisor:
         self._reported_s = 0.0
         self._paused = ""
         self._was_full = False
+        self._locked_since_s: float | None = None
+        """Monotonic time since which another process holds the ledger."""
 
     def run(self) -> None:
         """Raises ConfigurationError, ModelError, OutputError where the daemon itself cannot go on, and with `once`, at
@@ -79,13 +90,20 @@ class Supervisor:
                 try:
                     self._session()
                     return
-                except (OSError, sqlite3.DatabaseError) as error:
-                    if is_damage(error):
-                        raise ConfigurationError(damaged(self._config.state / FILE_NAME, error)) from error
+                except _Stopped:
+                    return
+                except (OSError, sqlite3.DatabaseError, LedgerDamaged) as error:
                     # Never retried in place: after a failed fsync the kernel may have dropped the data it was about.
-                    if self._once or not self._is_full(error):
-                        raise OutputError(f"{_where(error)}; the daemon ends, the next one recovers") from error
-                    self._await_space(error)
+                    full = self._is_full(error)
+                    if full and not self._once:
+                        self._await_space(error)
+                        continue
+                    cause: Exception = error
+                    if isinstance(error, sqlite3.DatabaseError) and not full and is_damage(error):
+                        cause = as_damage(self._config.state / FILE_NAME, error)
+                    if isinstance(cause, LedgerDamaged):
+                        raise cause from error
+                    raise OutputError(f"{_where(cause)}; the daemon ends, the next one recovers") from error
 
     def _session(self) -> None:
         with contextlib.ExitStack() as stack:
@@ -111,7 +129,7 @@ class Supervisor:
         folders.prepare()
         lock = stack.enter_context(Lock(config.state, config.incoming, config.outgoing))
         worker = stack.enter_context(WorkerProcess(config, lock, self._worker_command))
-        ledger = stack.enter_context(Ledger(config.state / FILE_NAME))
+        ledger = stack.enter_context(Ledger(config.state / FILE_NAME, while_locked=self._await_ledger))
         ledger.note_folders(incoming=config.incoming, outgoing=config.outgoing)
         drop_leftovers(config.outgoing)
         recover(ledger, folders, config.after == "remove", no_space=self._was_full)
@@ -127,7 +145,9 @@ class Supervisor:
         try:
             return stack.enter_context(Hints(self._config.incoming))
         except OSError as error:
-            log.warning("%s; the inbox is scanned every %g s", _where(error), self._config.scan_s)
+            limit = "; raise fs.inotify.max_user_instances" if error.errno in (errno.EMFILE, errno.ENOSPC) else ""
+            what_now = f"no events, the inbox is scanned every {self._config.scan_s:g} s"
+            log.warning("%s: %s (%s%s)", error.filename, what_now, error.strerror, limit)
             return None
 
     def _finished(self) -> bool:
@@ -141,15 +161,34 @@ class Supervisor:
             log.warning("%s: not complete yet%s; left in the inbox", name, f" (without {lack})" if lack else "")
         return True
 
-    def _is_full(self, error: OSError | sqlite3.DatabaseError) -> bool:
+    def _is_full(self, error: Exception) -> bool:
         return is_no_space(error) or is_no_space(refuses_files(self._config.state))
 
-    def _await_space(self, error: OSError | sqlite3.DatabaseError) -> None:
+    def _await_space(self, error: Exception) -> None:
         self._was_full = True
         log.warning("paused: %s; waiting for space", _where(error))
         while not self._stopping and is_no_space(refuses_files(self._config.state)):
             self._systemd.tell(f"STATUS=paused: {_where(error)}", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
             self._listen([], self._config.scan_s)
+
+    def _await_ledger(self, holder: str) -> None:
+        """Nothing is claimed or committed meanwhile; the worker goes on with what it has."""
+        now_s = time.monotonic()
+        if self._stopping:
+            raise _Stopped
+        if self._locked_since_s is None:
+            self._locked_since_s = now_s
+            log.warning("paused: the ledger is locked by %s; it goes on when that one lets go", holder)
+        if self._once and now_s >= self._locked_since_s + _LOCKED_ONCE_S:
+            raise OutputError(f"the ledger is locked by {holder}; the scenes are kept: end it, then run again")
+        self._systemd.tell(f"STATUS=paused: ledger locked by {holder}", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
+        self._listen([], _LOCKED_AGAIN_S)
+
+    def _note_free_ledger(self) -> None:
+        if self._locked_since_s is not None:
+            log.info("the ledger is free again")
+            self._systemd.tell("STATUS=watching")
+            self._locked_since_s = None
 
     def _wait(self) -> None:
         """Until something happens or is due; a turn leaves nothing undone that could be done at once."""
@@ -176,6 +215,7 @@ class Supervisor:
                 self._dispatcher.take(scene)
         self._dispatcher.dispatch()
         self._show_life()
+        self._note_free_ledger()
 
     def _check_room(self) -> None:
         before, self._paused = self._paused, self._context.room.check(self._context.config.free_fraction, 0)
@@ -250,7 +290,7 @@ class Supervisor:
             log.info("new settings are in force")
 
 
-def _where(error: OSError | sqlite3.DatabaseError) -> str:
+def _where(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or 'state or outgoing folder'}: {error.strerror}"
     return f"ledger: {error}"

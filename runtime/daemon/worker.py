@@ -100,7 +100,9 @@ def _open(message: Message) -> tuple[Backend, Request]:
     from runtime.backends import open_backend
     from sarwater.models import find_model
     from sarwater.request import Request
+    from sarwater.scenes.raster import gdal
 
+    gdal.VersionInfo()  # a library that cannot be loaded is the machine's fault, not that of the first scene
     model = find_model(message["model"])
     request = Request(**message["request"])
     backend = open_backend(model, message["device"])
@@ -188,7 +190,7 @@ class _Attempt:
         key = mask_key(digest, self._backend.model_sha256, self._request)
         stem = stem_of(self._scene.name)
         visible = self._out_dir / mask_name(stem)
-        holder = self._committing.get(visible.name) or (mask_key_of(visible) if visible.exists() else key)
+        holder = self._committing.get(visible.name) or (mask_key_of(visible) if os.path.lexists(visible) else key)
         if holder != key:
             stem = f"{stem}-{key[:8]}"  # the same name with other bytes: both masks stay
         attempt = self
@@ -211,6 +213,8 @@ class _Attempt:
             stem=stem,
             record=record,
         )
+        if staged.owner is not None:
+            staged.owner.close()  # the daemon that commits them is the one that drops leftovers
         return staged.to_dict()
 
     def _ask(self, key: str, input_sha256: str, mask: str) -> None:
@@ -279,6 +283,8 @@ def _die_with(supervisor: int) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, SarwaterError):
         return error.reason
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "out_of_memory"  # or out of processes: the machine is short of something
     return "io" if isinstance(error, OSError) else "bug"
 
 

@@ -6,11 +6,14 @@ are what a crash left of an unfinished commit, and the next attempt replaces the
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
-from dataclasses import asdict, dataclass
+import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 from sarwater.atomic import fsync_folder
@@ -20,6 +23,9 @@ from sarwater.tags import MASK_KEY_TAG
 
 STAGING_GLOB = ".*.tmp"
 """Folders of staged products in an output folder; any that no running process owns is a leftover."""
+_OWNER = "owner"
+"""The file in each of them that its maker keeps locked (flock(2)): the kernel knows when that process is gone, whatever
+its number, and whichever container it ran in."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class StagedProducts:
     mask_key: str
     record: dict[str, Any]
     """The latency record so far, see runtime.latency.LatencyRecord.to_dict()."""
+    owner: BinaryIO | None = field(default=None, compare=False, repr=False)
+    """Kept open by the process that may publish them; None where the output folder is its own."""
 
     @property
     def out_dir(self) -> Path:
@@ -44,7 +52,7 @@ class StagedProducts:
         return tuple(self.out_dir / name for name in self.names)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"folder": self.folder, "names": self.names, "mask_key": self.mask_key, "record": self.record}
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> StagedProducts:
@@ -85,14 +93,42 @@ def publish(staged: StagedProducts, *, overwrite: bool = False) -> str:
 def discard(staged: StagedProducts) -> None:
     """Remove the staging folder and what is left in it."""
     shutil.rmtree(staged.folder, ignore_errors=True)
+    if staged.owner is not None:
+        staged.owner.close()
+
+
+def make_staging_folder(out_dir: Path, stem: str) -> tuple[Path, BinaryIO]:
+    """A hidden folder in `out_dir`, and what keeps it from `drop_leftovers` while it is open. Raises OSError."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{stem}.", suffix=".tmp", dir=out_dir))
+        with contextlib.suppress(FileNotFoundError):  # a daemon that starts took it for a leftover just now
+            owner = (folder / _OWNER).open("xb")
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(owner, fcntl.LOCK_EX)
+            if (folder / _OWNER).exists():
+                return folder, owner
+            owner.close()
 
 
 def drop_leftovers(out_dir: Path) -> int:
-    """Remove what dead processes left in `out_dir`, and return how many; only for the one process that owns it."""
-    leftovers = [path for path in out_dir.glob(STAGING_GLOB) if path.is_dir() and not path.is_symlink()]
-    for folder in leftovers:
+    """Remove what dead processes left in `out_dir`, and return how many; only for the one daemon that works there.
+
+    What a living process stages, `sarwater predict` say, stays.
+    """
+    found = [path for path in out_dir.glob(STAGING_GLOB) if path.is_dir() and not path.is_symlink()]
+    return sum(map(_drop_unless_owned, found))
+
+
+def _drop_unless_owned(folder: Path) -> bool:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # without one, or without locks, nobody owns it
+            owner = stack.enter_context((folder / _OWNER).open("rb+", buffering=0))
+            try:
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
         shutil.rmtree(folder, ignore_errors=True)
-    return len(leftovers)
+    return True
 
 
 def mask_key_of(mask: Path) -> str | None:
@@ -103,6 +139,8 @@ def mask_key_of(mask: Path) -> str | None:
 def tags_of(mask: Path) -> dict[str, str]:
     """A product's tags, as pipeline wrote them; none where the file is missing or no product. Needs no GDAL."""
     try:
+        if not mask.is_file():  # whoever opens a pipe waits for its other end
+            return {}
         text = tiff.read_text_tag(mask, tiff.GDAL_METADATA)
         items = ElementTree.fromstring(text).iter("Item") if text else ()
         return {item.get("name", ""): item.text or "" for item in items}

@@ -33,7 +33,6 @@ def _prepare() -> None:
     global _ready
     if _ready:
         return
-    _ready = True
     _forbid_plugins()
     found, ogr_module, osr_module = (require(f"osgeo.{name}", _PURPOSE, _INSTALL) for name in ("gdal", "ogr", "osr"))
     found.SetErrorHandler("CPLQuietErrorHandler")  # a failure becomes an exception, and one line of ours
@@ -42,6 +41,7 @@ def _prepare() -> None:
     found.SetCacheMax(CACHE_BYTES)
     for option, value in _OPTIONS.items():
         found.SetConfigOption(option, value)
+    _ready = True  # only now: without all of this it is never used
 
 
 def _forbid_plugins() -> None:

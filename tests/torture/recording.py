@@ -38,16 +38,17 @@ class Recording:
         station.drop(BROKEN, b"not a raster")
         return cls(station, Disk(station.root))
 
-    def run(self, *command: str, kill_at: int = 0, until_masks: int = 0) -> list[trace.Call]:
-        """Run to the end (or to the kill, or to a stop after so many masks) and return the calls; `{incoming}` in the
-        command is the inbox."""
+    def run(self, *command: str, kill_at: int = 0, refuse_rename: int = 0, until_masks: int = 0) -> list[trace.Call]:
+        """Run to the end (or to the kill at that fsync, or to a stop after so many masks) and return the calls, of
+        which that rename is refused; `{incoming}` in the command is the inbox."""
         self.runs += 1
         words = [word.format(incoming=self.station.incoming) for word in command]
         log = self.station.root.parent / f"run{self.runs}"
         prefix = trace.command(log)
-        if kill_at:
+        if kill_at or refuse_rename:
             prefix.remove("--seccomp-bpf")  # strace 6.1 sends no signal with it
-            prefix[1:1] = ["-e", f"inject=fsync:signal=KILL:when={kill_at}"]
+            kill, refuse = f"fsync:signal=KILL:when={kill_at}", f"rename:error=EPERM:when={refuse_rename}"
+            prefix[1:1] = ["-e", f"inject={kill if kill_at else refuse}"]
         with self.station.start(*words, prefix=prefix, log=log.with_suffix(".log")) as daemon:
             if until_masks:
                 until(lambda: len(self.station.masks()) >= until_masks)
@@ -155,6 +156,29 @@ def predicted(root: Path, checkout: Path | None = None) -> Iterator[tuple[Record
         yield recording, call
 
 
+def set_aside(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
+    """A drain in which a scene may not be moved to done once its mask is visible."""
+    for attempt in range(20):
+        refuse_rename = 0
+        for name in ("measured", "refused"):
+            recording = Recording.begin(root / f"{name}{attempt}", checkout)
+            calls = recording.run("--once", refuse_rename=refuse_rename)
+            refuse_rename = refuse_rename or rename_to_done(calls, "b.tif")
+        if any(recording.station.state.glob("done/*/input.tif")):
+            yield from ((recording, call) for call in calls)
+            return
+    raise RuntimeError(f"{root}: never hit the rename to done")
+
+
+def rename_to_done(calls: list[trace.Call], name: str) -> int:
+    """Number of the supervisor's rename that moves a scene to done."""
+    move = next(
+        n for n, call in enumerate(calls) if call.name == "rename" and call.target.endswith(f"state/done/{name}")
+    )
+    before = [call for call in calls[:move] if call.thread == calls[move].thread]
+    return 1 + sum(call.name == "rename" for call in before)
+
+
 def requeued(root: Path, checkout: Path | None = None) -> Iterator[tuple[Recording, trace.Call]]:
     """A drain, then the operator requeues the broken scene, and another drain judges it again."""
     recording = Recording.begin(root, checkout)
@@ -187,5 +211,5 @@ def _killed_after_link(
 
 
 SCENARIOS: tuple[Scenario, ...] = (
-    plain, stopped, killed, killed_and_ledger_lost, held_twice, predicted, requeued
+    plain, stopped, killed, killed_and_ledger_lost, held_twice, predicted, set_aside, requeued
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`make torture`: inject the seventeen faults and print one table.
+"""`make torture`: inject the eighteen faults and print one table.
 
     python -m tests.torture.run [--quick] [--only 1,4] [--scale 0.1] [--seed 7] [--json FILE]
 
@@ -30,7 +30,7 @@ NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "--"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="make torture", description="Inject the seventeen faults; count what was lost."
+        prog="make torture", description="Inject the eighteen faults; count what was lost."
     )
     parser.add_argument("--quick", action="store_true", help="the counts of `make test`")
     parser.add_argument("--only", default="", metavar="N,N", help="these faults alone")

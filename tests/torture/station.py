@@ -95,6 +95,12 @@ class Station:
             command, capture_output=True, text=True, timeout=timeout_s, env=self.environment(), cwd=self.checkout
         )
 
+    def queue(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `sarwater queue`, as the daemon's user."""
+        python = [sys.executable, "-m", "runtime.commands.queue", f"--state={self.state}"]
+        command = [*WITHOUT_PRIVILEGES, *python, *words]
+        return subprocess.run(command, capture_output=True, text=True, env=self.environment(), cwd=self.checkout)
+
     def start(self, *flags: str, prefix: Sequence[str] = (), log: Path | None = None, **environment: str) -> Daemon:
         self._log = log or self.root / "daemon.log"
         command = [*WITHOUT_PRIVILEGES, *prefix, *self.command(*flags)]
@@ -148,7 +154,7 @@ class Station:
         audit.duplicated += [
             f"{name} was handled twice" for name, sha in set(handled) if handled.count((name, sha)) > 1
         ]
-        published = {row.key for row in rows if row.status is Status.PUBLISHED}
+        published = {row.key for row in rows if row.status is Status.PUBLISHED and row.key}
         audit.lost += [f"no mask for the published key {key}" for key in published - set(keys)]
         waiting = {f"{row.id:08d}" for row in rows if row.status is Status.RETRY_WAIT}
         audit.duplicated += [f"{path} is left" for path in self.state.glob("work/*") if path.name not in waiting]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.commands import queue
+from runtime.daemon.fingerprint import Fingerprint
 from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from sarwater.errors import ConfigurationError, UsageError
 from tests.torture.station import Station
@@ -105,3 +106,31 @@ def test_a_ledger_that_a_full_disk_left_empty_says_so(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).touch()
     with pytest.raises(ConfigurationError, match="empty; start the daemon"):
         queue.main(["--state", str(tmp_path), "list"])
+
+
+def test_requeue_refuses_to_replace_a_row_that_waits(station: Station) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        ledger.seen("a-bad.tif", Status.SETTLING, 0, Fingerprint(1, 2, 3), "scan")
+    with pytest.raises(UsageError, match="waits in the inbox as job 3"):
+        queue.main(["--state", str(station.state), "requeue", "1"])
+    assert [row.status for row in station.rows(Status.QUARANTINED)] == [Status.QUARANTINED]
+
+
+def test_requeue_says_so_when_another_scene_of_its_name_arrives_in_that_moment(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        ledger.seen("a-bad.tif", Status.SETTLING, 0, Fingerprint(1, 2, 3), "scan")
+    newest = Ledger.newest
+    monkeypatch.setattr(Ledger, "newest", lambda self, name, *among: None if among else newest(self, name))
+    with pytest.raises(UsageError, match="arrived just now"):
+        queue.main(["--state", str(station.state), "requeue", "1"])
+    assert station.reasons() == {"a-bad.tif": "scene_unreadable"}
+
+
+def test_drop_says_what_it_found(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(station.state / "quarantine/00000001")
+    assert queue.main(["--state", str(station.state), "drop", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "was not in" in text
+    assert "deleted" not in text

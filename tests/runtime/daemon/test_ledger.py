@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.daemon.damage import LedgerDamaged
 from runtime.daemon.fingerprint import Fingerprint
 from runtime.daemon.ledger import Ledger, Status
 from sarwater.errors import ConfigurationError
@@ -215,7 +216,7 @@ def test_a_version_1_ledger_that_cannot_be_taken_over_stays_as_it_was(old_ledger
     with contextlib.closing(sqlite3.connect(old_ledger)) as database:
         database.execute("DROP INDEX by_state")
         database.commit()
-    with pytest.raises(sqlite3.OperationalError, match="by_state"):
+    with pytest.raises(LedgerDamaged, match="by_state"):
         Ledger(old_ledger)
     with Ledger(old_ledger, read_only=True) as ledger:
         assert ledger.counts()[Status.SEEN] == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.daemon.fingerprint import fingerprint_of
+from runtime.daemon.fingerprint import Fingerprint, fingerprint_of
 from runtime.daemon.folders import Folders
 from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from runtime.daemon.recovery import recover
@@ -321,8 +321,10 @@ def test_a_scene_that_was_taken_away_while_claimed_is_reported(station: Station,
 
 
 def test_a_claim_that_fails_after_the_rename_is_not_taken_for_a_scene_that_left(station: Station) -> None:
-    locked = station.state / "quarantine" / "00000001"
+    locked = station.state / "quarantine" / "00000002"
     locked.mkdir(parents=True)
+    with Ledger(station.state / FILE_NAME) as ledger:
+        ledger.seen("earlier.txt", Status.IGNORED, 0, Fingerprint(0, 0, 0), "scan")
     (locked / "left").write_bytes(b"of a ledger that is gone")
     locked.chmod(0o555)
     station.drop("s.tif", 1)

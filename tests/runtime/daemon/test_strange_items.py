@@ -11,7 +11,7 @@ import pytest
 
 from runtime.daemon.ledger import Status
 from tests.torture.station import Station, until
-from tests.torture.strange import put_strange_things, put_together
+from tests.torture.strange import put_strange_things, put_together, restless
 
 LATIN_1 = os.fsdecode(b"caf\xe9.tif")
 CP949 = os.fsdecode("한강_홍수.tif".encode("cp949"))
@@ -19,7 +19,7 @@ CP949 = os.fsdecode("한강_홍수.tif".encode("cp949"))
 
 @pytest.fixture
 def station(tmp_path: Path) -> Iterator[Station]:
-    station = Station(tmp_path)
+    station = Station(tmp_path, max_input_bytes=4_000_000)
     yield station
     put_together(station.incoming)
 
@@ -27,10 +27,11 @@ def station(tmp_path: Path) -> Iterator[Station]:
 def test_nothing_in_one_inbox_stops_the_daemon_or_the_scenes_behind(station: Station) -> None:
     strange = put_strange_things(station.incoming, station.scene(0))
     sound = {name: station.drop(name, seed) for seed, name in enumerate(["0-first.tif", "zz-last.tif", "한강.tif"], 1)}
-    with station.start() as daemon:
-        until(lambda: station.published_all(dict.fromkeys(sound, b"")), 60)
+    with restless(station.incoming, station.scene(99)) as moving, station.start() as daemon:
+        until(lambda: station.published_all(dict.fromkeys(sound, b"")), 120)
         station.drop("zzz-later.tif", 9)
         until(lambda: station.published_all({"zzz-later.tif": b""}), 30)
+        until(lambda: "growing.tif" in station.reasons(), 60)
         time.sleep(1.5)  # three more scans
         assert daemon.process.poll() is None
         assert daemon.terminate(15) == 0
@@ -41,7 +42,14 @@ def test_nothing_in_one_inbox_stops_the_daemon_or_the_scenes_behind(station: Sta
     rows = {row.name: row for row in station.rows()}
     assert {LATIN_1, CP949} <= {name for name, row in rows.items() if row.status is Status.PUBLISHED}
     assert not [name for name, row in rows.items() if row.failures or row.worker_deaths]
-    assert len(strange) >= 26
+    assert len(strange) + len(moving) >= 50
+    assert station.reasons()["growing.tif"] == "scene_unsafe"
+    assert {rows[name].status for name in ("hard.tif", "hard-2.tif")} == {Status.PUBLISHED, Status.DUPLICATE}
+    times = ("before-1970.tif", "in-2200.tif", "in-3000.tif")
+    assert {rows[name].status for name in times} == {Status.PUBLISHED}
+    special = ("socket.tif", "dangling.tif", "outside.SAFE", "fifo.tif", "link.tif", "loop.tif")
+    assert {rows[name].status for name in special} == {Status.IGNORED}
+    assert station.reasons()["zero.tif"] == "scene_empty"
     lines = station.log.splitlines()
     assert not [line for line in lines if line.startswith("forged")]
     assert "\x1b" not in station.log

@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from runtime.backends.fake import FakeBackend
 from runtime.pipeline import process_scene
-from runtime.products.publish import StagedProducts, discard, drop_leftovers, is_published, mask_key_of, publish
+from runtime.products.publish import (
+    StagedProducts,
+    discard,
+    drop_leftovers,
+    is_published,
+    make_staging_folder,
+    mask_key_of,
+    publish,
+)
 from sarwater.errors import OutputError
 from sarwater.request import Request
 from tests.support.rasters import lake_scene, write_geotiff
@@ -80,10 +89,41 @@ def test_the_mask_appears_last(scene: Path, out: Path, monkeypatch: pytest.Monke
 
 def test_leftovers_of_dead_processes_are_dropped_and_nothing_else(scene: Path, out: Path) -> None:
     publish(stage(scene, out))
-    stage(scene, out)
+    dead, alive = stage(scene, out), stage(scene, out, threshold=0.9)
+    assert dead.owner is not None
+    dead.owner.close()  # as the kernel does
+    (out / ".of-an-earlier-version.tmp").mkdir()
     (out / ".profile").write_text("not ours")
-    assert drop_leftovers(out) == 1
+    assert drop_leftovers(out) == 2
+    assert visible(out) == sorted([Path(alive.folder).name, ".profile", "a_water.json", "a_water.tif"])
+    publish(alive, overwrite=True)
     assert visible(out) == [".profile", "a_water.json", "a_water.tif"]
+
+
+def test_a_staging_folder_that_a_starting_daemon_takes_for_a_leftover_is_made_again(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out.mkdir()
+    make, made = tempfile.mkdtemp, []
+
+    def taken_at_once(**where: object) -> str:
+        made.append(make(**where))  # type: ignore[call-overload]
+        if len(made) == 1:
+            assert drop_leftovers(out) == 1
+        return made[-1]  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", taken_at_once)
+    folder, owner = make_staging_folder(out, "a")
+    with owner:
+        assert [str(folder)] == made[1:]
+        assert drop_leftovers(out) == 0
+
+
+def test_a_folder_or_a_pipe_is_no_mask_and_nobody_waits_for_it(out: Path) -> None:
+    (out / "a_water.tif").mkdir(parents=True)
+    os.mkfifo(out / "b_water.tif")
+    assert mask_key_of(out / "a_water.tif") is None
+    assert mask_key_of(out / "b_water.tif") is None
 
 
 def test_a_file_that_is_no_mask_has_no_key(scene: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.torture.faults.disk import cut_power, fill_disk, read_only_outgoing
+from tests.torture.faults.disk import cut_power, damage_ledger, fill_disk, read_only_outgoing
 from tests.torture.faults.inbox import (
     broken_and_hostile_files,
     burst_while_stopped,
@@ -68,4 +68,5 @@ FAULTS = (
     Fault(15, long_run, 10_000, 40),
     Fault(16, wrong_engines, 12, 3),
     Fault(17, strange_things, 10, 1),
+    Fault(18, damage_ledger, 39, 2),
 )

@@ -6,13 +6,15 @@ import contextlib
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.torture import powercut, powercut_ext4
+from tests.torture import ledger_damage, powercut, powercut_ext4
 from tests.torture.faults.result import Result, deliver, scenes
+from tests.torture.ledger_damage import BROKEN, some_history
 from tests.torture.station import Station, until
 
 
@@ -112,4 +114,30 @@ def read_only_outgoing(root: Path, count: int, rng: random.Random) -> Result:
             daemon.terminate()
         result.expect(station.reasons() == {}, f"quarantined: {station.reasons()}")
         result.audit.add(station.audit(contents))
+    return result
+
+
+def damage_ledger(root: Path, count: int, rng: random.Random) -> Result:
+    """18: damaged ledgers: the daemon ends with 78, and runs after `queue rebuild`; harmless damage needs nobody."""
+    past, result = Station(root / "past"), Result()
+    contents = some_history(past)
+    kinds = [*ledger_damage.FATAL, *ledger_damage.HARMLESS]
+    for number, kind in enumerate(kinds if count >= len(kinds) else rng.sample(kinds, count)):
+        shutil.copytree(past.root, root / f"run{number}", symlinks=True)
+        station = Station(root / f"run{number}")
+        ledger_damage.ALL[kind](station.state)
+        result.injected += 1
+        if kind in ledger_damage.FATAL:
+            done = station.drain()
+            named = sum("sarwater queue rebuild" in line for line in done.stderr.splitlines())
+            result.expect(done.returncode == 78 and named == 1, f"{kind}: exit {done.returncode}: {done.stderr[-300:]}")
+            rebuilt = station.queue("rebuild")
+            result.expect(rebuilt.returncode == 0, f"{kind}: {rebuilt.stderr[-300:]}")
+        again = station.drain()
+        result.expect(again.returncode == 0, f"{kind}: no recovery: {again.stderr[-300:]}")
+        audit = station.audit(contents)
+        result.hit += not audit
+        result.audit.add(audit)
+        result.expect(station.reasons() == {BROKEN: "scene_unreadable"}, f"{kind}: quarantine {station.reasons()}")
+        shutil.rmtree(station.root)
     return result

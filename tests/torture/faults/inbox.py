@@ -15,7 +15,7 @@ from runtime.daemon.ledger import Status
 from tests.torture.corpus import hostile_files
 from tests.torture.faults.result import Result, deliver, scenes
 from tests.torture.station import Station, ended_well, until
-from tests.torture.strange import put_strange_things, put_together
+from tests.torture.strange import put_strange_things, put_together, restless
 
 
 def burst_while_stopped(root: Path, count: int, rng: random.Random) -> Result:
@@ -184,17 +184,19 @@ def strange_things(root: Path, count: int, rng: random.Random) -> Result:
     """17: strange things in the inbox: names, folders, markers and sizes; each costs itself, the sound scenes run."""
     result = Result()
     for number in range(count):
-        station = Station(root / f"run{number}")
+        station = Station(root / f"run{number}", max_input_bytes=4_000_000)
         strange = put_strange_things(station.incoming, station.scene(0))
         sound = deliver(station, {"0-first.tif": station.scene(1), "zz-last.tif": station.scene(2)})
-        done = station.drain()
+        with restless(station.incoming, station.scene(3)) as moving:
+            done = station.drain()
+        strange += moving
         result.injected += len(strange)
         result.expect(ended_well(done), f"exit {done.returncode}: {done.stderr[-300:]}")
         result.expect("Traceback" not in done.stderr, "a traceback")
         known = {row.name for row in station.rows()}
         result.hit += len(known & set(strange))
         put_together(station.incoming)
-        for huge in station.state.glob("quarantine/*/huge.tif"):
+        for huge in (*station.state.glob("quarantine/*/huge.tif"), *station.state.glob("quarantine/*/growing.tif")):
             os.truncate(huge, 0)  # the audit hashes all that was kept
         result.audit.add(station.audit(sound))
     return result

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +21,7 @@ from runtime.backends import Backend, open_backend
 from runtime.pipeline import process_scene, scene_sha256
 from runtime.products.publish import publish, tags_of
 from sarwater.classes import LAND, NODATA, WATER
-from sarwater.identity import mask_key
+from sarwater.identity import mask_key, stem_of
 from sarwater.request import Request
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.raster import gdal
@@ -126,6 +127,19 @@ def safe(folder: Path) -> Path:
     return write_safe(folder / name, {"vv": amplitude(22), "vh": amplitude(23)})
 
 
+def safe_zip(folder: Path) -> Path:
+    source = safe(folder)
+    return Path(shutil.make_archive(str(folder / f"packed_{source.name}"), "zip", folder, source.name))
+
+
+def k5_tar_gz(folder: Path) -> Path:
+    source = k5_folder(folder)
+    path = folder / f"packed_{source.name}.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(source, source.name)
+    return path
+
+
 KINDS: dict[str, Callable[[Path], Path]] = {
     "striped GeoTIFF": striped,
     "tiled GeoTIFF": tiled,
@@ -141,8 +155,13 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "KOMPSAT-5 folder with GIM": k5_folder,
     "KOMPSAT-5 folder with HDF5": k5_hdf5_folder,
     "Sentinel-1 SAFE": safe,
+    "Sentinel-1 SAFE in a zip": safe_zip,
+    "KOMPSAT-5 folder in a tar.gz": k5_tar_gz,
 }
-SHADOWED = ("KOMPSAT-5 L1D with GIM", "KOMPSAT-5 folder with GIM", "KOMPSAT-5 folder with HDF5")
+SHADOWED = (
+    *("KOMPSAT-5 L1D with GIM", "KOMPSAT-5 folder with GIM", "KOMPSAT-5 folder with HDF5"),
+    "KOMPSAT-5 folder in a tar.gz",
+)
 
 
 @dataclass
@@ -209,7 +228,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def product(folder: Path, scene: Path, suffix: str) -> Path:
-    return folder / f"{scene.stem}{suffix}"
+    return folder / f"{stem_of(scene)}{suffix}"
 
 
 @pytest.mark.timeout(600)
@@ -292,6 +311,7 @@ def test_the_daemon_kept_every_scene_whole(rooms: Rooms) -> None:
         kept = rooms.root / "state" / "done" / scene.name
         assert scene_sha256(kept) == scene_sha256(scene)
         assert len(members(kept)) == len(members(scene))
+    assert list((rooms.root / "state").glob("unpacked/*")) == []
 
 
 def trained_on(rooms: Rooms, kind: str) -> tuple[LabelledScene, ModelInput]:

@@ -99,7 +99,9 @@ def _open(message: Message) -> tuple[Backend, Request]:
     from runtime.backends import open_backend
     from sarwater.models import find_model
     from sarwater.request import Request
+    from sarwater.scenes import archive
 
+    archive.unpack_below(Path(message["scratch"]))
     model = find_model(message["model"])
     request = Request(**message["request"])
     backend = open_backend(model, message["device"])

@@ -17,6 +17,7 @@ from sarwater.request import Limits, Request
 from sarwater.scenes.backscatter import refuse_what_is_no_backscatter
 from sarwater.scenes.band import Incidence
 from sarwater.scenes.model_input import ModelInput
+from sarwater.scenes.readers.archived_product import ArchivedProduct
 from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
@@ -25,7 +26,7 @@ from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.scenes.scene import Scene
 from sarwater.tags import PRODUCT_REFUSED, is_product
 
-READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), GeoTiff())
+READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), GeoTiff(), ArchivedProduct())
 """The first that matches has it."""
 
 __all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "open_scene", "reader_of"]

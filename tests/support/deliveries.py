@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,20 +79,28 @@ def write_k5_folder(folder: Path, pixels: np.ndarray, gim: np.ndarray | None = N
     return folder
 
 
-def write_safe(folder: Path, bands: dict[str, np.ndarray], *, calibrated: bool = True) -> Path:
-    """A Sentinel-1 GRD: one GeoTIFF with control points per polarisation, with calibration vectors; its manifest lists
-    all files with their sizes."""
+def write_safe(
+    folder: Path,
+    bands: dict[str, np.ndarray],
+    *,
+    calibrated: bool = True,
+    kind: str = "s1a-iw-grd",
+    end: str = "",
+    options: Sequence[str] = (),
+) -> Path:
+    """A Sentinel-1 product, whose files' names begin with `kind` and end with `end` (`-cog`): one GeoTIFF with control
+    points per polarisation, with calibration vectors; its manifest lists all files with their sizes."""
     (folder / "measurement").mkdir(parents=True)
     (folder / "annotation" / "calibration").mkdir(parents=True)
     for number, (polarisation, pixels) in enumerate(bands.items(), 1):
-        name = f"s1a-iw-grd-{polarisation}-20240726t091530-20240726t091555-054921-06b0a4-{number:03}"
+        name = f"{kind}-{polarisation}-20240726t091530-20240726t091555-054921-06b0a4-{number:03}{end}"
         height, width = pixels.shape
         gcps = [
             gdal.GCP(127 + x * 1e-4 + y * 1e-5, 36 - y * 1e-4, 0, x, y)
             for y in (0, height / 2, height)
             for x in (0, width / 2, width)
         ]
-        write_geotiff(folder / "measurement" / f"{name}.tiff", pixels, gcps=gcps)
+        write_geotiff(folder / "measurement" / f"{name}.tiff", pixels, gcps=gcps, options=options)
         (folder / "annotation" / f"{name}.xml").write_text("<product/>")
         if calibrated:
             text = "".join(

@@ -28,7 +28,7 @@ from sarwater.scenes.raster import gdal
 from sarwater.scenes.readers import members, open_model_input
 from sarwater.tags import INPUT_TAG, MASK_KEY_TAG
 from tests.conftest import CHECKOUT
-from tests.support.deliveries import write_hdf5, write_k5_folder, write_safe
+from tests.support.deliveries import sicd_xml, write_hdf5, write_k5_folder, write_nitf, write_safe
 from tests.support.models import box_model
 from tests.support.rasters import lake_scene, read_raster, write_geotiff
 from train.data.labelled import LabelledScene, find_labelled
@@ -127,6 +127,16 @@ def safe(folder: Path) -> Path:
     return write_safe(folder / name, {"vv": amplitude(22), "vh": amplitude(23)})
 
 
+def stripmap_slc(folder: Path) -> Path:
+    path = folder / "S1A_S3_SLC__1SSV_20240726T091530_20240726T091555_054921_06B0A4_0000.SAFE"
+    return write_safe(path, {"vv": amplitude(24) * np.complex64(1j)}, kind="s1a-s3-slc")
+
+
+def sicd(folder: Path) -> Path:
+    bands = np.stack([amplitude(25), np.zeros((HEIGHT, WIDTH), np.uint16)]).astype(np.float32)
+    return write_nitf(folder / "SICD.nitf", bands, sicd_xml(HEIGHT, WIDTH), category="SARIQ", kinds="I,Q")
+
+
 def safe_zip(folder: Path) -> Path:
     source = safe(folder)
     return Path(shutil.make_archive(str(folder / f"packed_{source.name}"), "zip", folder, source.name))
@@ -155,8 +165,10 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "KOMPSAT-5 folder with GIM": k5_folder,
     "KOMPSAT-5 folder with HDF5": k5_hdf5_folder,
     "Sentinel-1 SAFE": safe,
+    "Sentinel-1 SLC of stripmap": stripmap_slc,
     "Sentinel-1 SAFE in a zip": safe_zip,
     "KOMPSAT-5 folder in a tar.gz": k5_tar_gz,
+    "SICD": sicd,
 }
 SHADOWED = (
     *("KOMPSAT-5 L1D with GIM", "KOMPSAT-5 folder with GIM", "KOMPSAT-5 folder with HDF5"),

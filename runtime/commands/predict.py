@@ -38,8 +38,9 @@ _MORE = """
 A SCENE is a GeoTIFF, a KOMPSAT-5 or COSMO-SkyMed HDF5 file, or a product folder (KOMPSAT-5 with _Aux.xml and GIM,
 Sentinel-1 GRD SAFE). Integers are taken for amplitude. Floats are what their band's name or unit says
 (Sigma0_VV_db); what says nothing and cannot be amplitude is refused until --unit says what it is. A model of
-amplitudes takes backscatter, too: 1 (0 dB) becomes 400 DN. A .zip, .tar or .tar.gz of one product is unpacked in
-TMPDIR while it is opened. The products of a SCENE, beside each other in DIR:
+amplitudes takes backscatter, too: 1 (0 dB) becomes 400 DN. NITF (SICD, SIDD) is
+read, too, and a .zip, .tar or .tar.gz of one product, which is unpacked in TMPDIR while it is opened.
+The products of a SCENE, beside each other in DIR:
 
 """ + "\n".join(f"  {product.name:<11} SCENE{product.suffix:<16} {product.help}" for product in PRODUCTS)
 

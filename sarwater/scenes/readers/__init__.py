@@ -22,11 +22,12 @@ from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
+from sarwater.scenes.readers.nitf import Nitf
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.scenes.scene import Scene
 from sarwater.tags import PRODUCT_REFUSED, is_product
 
-READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), GeoTiff(), ArchivedProduct())
+READERS: tuple[Reader, ...] = (Sentinel1Safe(), Kompsat5Folder(), Hdf5Product(), Nitf(), GeoTiff(), ArchivedProduct())
 """The first that matches has it."""
 
 __all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "open_scene", "reader_of"]

@@ -29,9 +29,10 @@ from sarwater.scenes.readers import READERS, find_reader, members, open_scene, r
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
+from sarwater.scenes.readers.nitf import Nitf
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.tags import MASK_KEY_TAG
-from tests.support.deliveries import write_hdf5, write_k5_folder, write_manifest, write_safe
+from tests.support.deliveries import sidd_xml, write_hdf5, write_k5_folder, write_manifest, write_nitf, write_safe
 from tests.support.rasters import lake_scene, write_geotiff
 
 PIXELS = lake_scene(40, 60)
@@ -44,6 +45,7 @@ KINDS: dict[str, tuple[type, str, Callable[[Path], Path], int]] = {
     "a TIFF of another name": (GeoTiff, "scene.dat", lambda path: write_geotiff(path, PIXELS), 1),
     "hdf5": (Hdf5Product, "a.h5", lambda path: write_hdf5(path, "L1D", PIXELS), 1),
     "cosmo": (Hdf5Product, "CSKS1.h5", lambda path: write_hdf5(path, "L1D", PIXELS, mission="CSK"), 1),
+    "nitf": (Nitf, "a.ntf", lambda path: write_nitf(path, PIXELS, sidd_xml()), 1),
     "kompsat5": (Kompsat5Folder, K5, lambda path: write_k5_folder(path, PIXELS, np.full((40, 60), 190, np.uint8)), 4),
     "kompsat5 of another name": (Kompsat5Folder, "delivery", lambda path: write_k5_folder(path, PIXELS), 3),
     "safe": (Sentinel1Safe, SAFE, lambda path: write_safe(path, {"vv": PIXELS, "vh": PIXELS}), 7),

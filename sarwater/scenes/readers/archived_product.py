@@ -66,34 +66,51 @@ def _scene_in(folder: Path, source: Source) -> Scene:
             return scene
     if left_out:
         raise SceneNoBackscatter(f"holds no backscatter, but {_listed(left_out)}; give the product that holds it")
+    if lack := _incomplete(folder, without_suffix(source.name)):
+        raise SceneIncomplete(f"{lack}; pack all of the product")
     files = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
     raise SceneUnreadable(f"holds no product that this version reads, but {_listed(files)}; give one product")
 
 
 def _levels(folder: Path, name: str) -> Iterator[list[tuple[Path, str]]]:
     """The products of each level of folders, from the top, as (path, name): folders that are whole products, and files
-    that belong to none. Raises SceneIncomplete for a folder that lacks files, but for one file by itself."""
-    if _is_product(folder, name):
+    that belong to none. Files of a folder that lacks others are none, but for one by itself."""
+    if _lack(folder, name) == []:
         yield [(folder, name)]
         return
-    level = [folder]
+    level = [(folder, _is_torn(folder, name))]
     while level:
-        entries = [entry for parent in level for entry in named(parent, "*")]
-        products = [entry for entry in entries if _is_product(entry, entry.name)]
+        products: list[tuple[Path, str]] = []
+        below: list[tuple[Path, bool]] = []
+        for parent, torn in level:
+            for entry in named(parent, "*"):
+                if _lack(entry, entry.name) == [] and (entry.is_dir() or not torn):
+                    products.append((entry, entry.name))
+                elif entry.is_dir():
+                    below.append((entry, torn or _is_torn(entry, entry.name)))
         if products:
-            yield [(path, path.name) for path in products]
-        level = [entry for entry in entries if entry.is_dir() and entry not in products]
+            yield products
+        level = below
 
 
-def _is_product(path: Path, name: str) -> bool:
-    """Raises SceneIncomplete."""
+def _lack(path: Path, name: str) -> list[str] | None:
+    """What the product at `path` lacks; None where it is none."""
     from sarwater.scenes.readers import find_reader
 
     reader = find_reader(path, name)
-    lack = reader.missing(path) if reader else []
-    if reader and lack and len(named(path, "*")) > 1:
-        raise SceneIncomplete(f"{name}: a {reader.name} without {_listed(lack)}; pack all of the product")
-    return reader is not None and not lack
+    return reader.missing(path) if reader else None
+
+
+def _is_torn(folder: Path, name: str) -> bool:
+    """Whether files of a product are here, and others are not."""
+    return bool(_lack(folder, name)) and len(named(folder, "*")) > 1
+
+
+def _incomplete(folder: Path, name: str) -> str:
+    """What the first folder lacks that is called, or looks, like a product; empty where none does."""
+    folders = ((path, path.name) for path in sorted(folder.rglob("*")) if path.is_dir())
+    torn = ((called, _lack(path, called)) for path, called in (*folders, (folder, name)))
+    return next((f"{called}: lacks {_listed(lack)}" for called, lack in torn if lack), "")
 
 
 def _as_one(scenes: list[Scene]) -> Scene:

@@ -141,6 +141,19 @@ def test_a_product_may_lie_in_folders(tmp_path: Path) -> None:
         assert np.array_equal(scene.read(), PIXELS)
 
 
+@pytest.mark.parametrize("product", [safe, k5])
+def test_a_product_may_lie_beside_other_files_in_an_archive_of_its_name(
+    tmp_path: Path, product: Callable[[Path], Path]
+) -> None:
+    folder = tmp_path / "order"
+    folder.mkdir()
+    source = product(folder)
+    (folder / f"{source.name}_readme.txt").write_text("thank you")
+    with open_scene(zipped(folder, tmp_path / f"{source.name}.zip", None)) as scene:
+        assert np.array_equal(scene.read(), PIXELS)
+        assert scene.bands[0].calibration is not None
+
+
 def test_of_hyp3_the_backscatter_is_taken_and_the_rest_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     folder = tmp_path / HYP3
@@ -224,7 +237,7 @@ class TestRefusals:
     def test_a_product_that_lacks_files(self, tmp_path: Path) -> None:
         source = safe(tmp_path)
         next((source / "measurement").iterdir()).unlink()
-        refused(zipped(source, tmp_path / "a.zip"), SceneIncomplete, "without measurement/.*pack all")
+        refused(zipped(source, tmp_path / "a.zip"), SceneIncomplete, "lacks measurement/.*pack all")
 
     def test_a_damaged_product_within(self, tmp_path: Path) -> None:
         data = geotiff(tmp_path).read_bytes()

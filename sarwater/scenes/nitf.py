@@ -37,6 +37,8 @@ class NitfImage:
     height_px: int
     category: str
     """ICAT: `SAR` for detected images, `SARIQ` for complex ones; `VIS`, `EL`, `LEG` and others for what is none."""
+    is_complex: bool
+    """Whether a pixel is a complex number (PVTYPE C), not two bands."""
     band_kinds: tuple[str, ...]
     """ISUBCAT of each band: `I` and `Q`, `M` (magnitude) and `P` (phase), or nothing."""
 
@@ -134,7 +136,8 @@ def _read(file: BinaryIO, name: str, limits: Limits) -> NitfFile:
 def _image(fields: _Fields, number: int, stored_bytes: int, name: str, limits: Limits) -> NitfImage:
     fields.skip(2 + 10 + 14 + 17 + 80 + _SECURITY_BYTES + 1 + 42)  # IM, IID1, IDATIM, TGTID, IID2, ..., ENCRYP, ISORCE
     height, width = fields.number(8), fields.number(8)
-    fields.skip(3 + 8)  # PVTYPE, IREP
+    is_complex = fields.text(3) == "C"
+    fields.skip(8)  # IREP
     category = fields.text(8)
     fields.skip(2 + 1)  # ABPP, PJUST
     if fields.text(1):
@@ -175,4 +178,4 @@ def _image(fields: _Fields, number: int, stored_bytes: int, name: str, limits: L
         decoded_bytes=width * height * count * bits // 8,
         stored_bytes=stored_bytes,
     )
-    return NitfImage(number, width, height, category, tuple(kinds))
+    return NitfImage(number, width, height, category, is_complex, tuple(kinds))

@@ -42,7 +42,8 @@ class Nitf(Reader):
 
     def open(self, source: Source) -> Scene:
         file = read_structure(source.path, source.limits, source.name)
-        image, known = _the_image(source.name, file), _known(source.name, file)
+        known = _known(source.name, file)
+        image = _the_image(source.name, file, known is not None)
         part = f"NITF_IM:{image.number}:{source.path.resolve()}" if image.number else None
         dataset = open_raster(source, ["NITF"], part)
         if (dataset.RasterXSize, dataset.RasterYSize) != (image.width_px, image.height_px):
@@ -62,13 +63,17 @@ class Nitf(Reader):
         )
 
 
-def _the_image(name: str, file: NitfFile) -> NitfImage:
-    """Raises SceneNoBackscatter, SceneUnreadable."""
-    images = [image for image in file.images if image.category.startswith("SAR")]
+def _the_image(name: str, file: NitfFile, is_product: bool) -> NitfImage:
+    """That of the radar, by its category, by its complex pixels, or because the product is one of SAR and has no other.
+    Raises SceneNoBackscatter, SceneUnreadable."""
+    images = [image for image in file.images if image.category.startswith("SAR") or image.is_complex]
+    if not images and is_product:
+        images = [image for image in file.images if image.category != "LEG"]
     if not images:
         found = ", ".join(sorted({image.category or "none" for image in file.images})) or "no image"
         raise SceneNoBackscatter(
-            f"{name}: its image category is {found}, expected SAR or SARIQ; give the image of the radar"
+            f"{name}: its image category is {found}, expected SAR or SARIQ; give the image of the radar (if this is "
+            "one, write it anew with gdal_translate -of NITF -co ICAT=SAR)"
         )
     if len(images) > 1:
         raise SceneUnreadable(

@@ -121,6 +121,34 @@ def test_compressed_images_are_refused_before_gdal_sees_them(tmp_path: Path, com
     refused(path, SceneUnreadable, r"compressed \(.*gdal_translate -of NITF -co IC=NC")
 
 
+@pytest.mark.parametrize("xml", [sicd_xml(*PIXELS.shape), ""])
+def test_complex_pixels_are_of_a_radar_whatever_the_category_says(tmp_path: Path, xml: str) -> None:
+    with open_scene(write_nitf(tmp_path / "a.ntf", COMPLEX, xml, category="VIS")) as scene:
+        assert np.array_equal(scene.read(), PIXELS)
+        assert scene.format == ("SICD" if xml else "NITF")
+
+
+def test_the_only_image_of_a_sar_product_is_that_of_the_radar(tmp_path: Path) -> None:
+    with open_scene(write_nitf(tmp_path / "a.ntf", PIXELS, sidd_xml(), category="VIS")) as scene:
+        assert np.array_equal(scene.read(), PIXELS)
+
+
+def test_several_segments_are_refused_with_the_way_to_take_them_out(tmp_path: Path) -> None:
+    path = write_nitf(tmp_path / "a.ntf", PIXELS, options=["NUMI=2"])
+    write_nitf(path, PIXELS, options=["APPEND_SUBDATASET=YES"])
+    refused(path, SceneUnreadable, r"2 segments, expected one; .* gdal_translate NITF_IM:NUMBER:a.ntf")
+
+
+@pytest.mark.parametrize("first", ["SAR", "LEG"])
+def test_a_legend_beside_the_image_is_left_out(tmp_path: Path, first: str) -> None:
+    images = {"SAR": PIXELS, "LEG": np.zeros((20, 30), np.uint8)}
+    second = "LEG" if first == "SAR" else "SAR"
+    path = write_nitf(tmp_path / "a.ntf", images[first], category=first, options=["NUMI=2"])
+    write_nitf(path, images[second], category=second, options=["APPEND_SUBDATASET=YES"])
+    with open_scene(path) as scene:
+        assert np.array_equal(scene.read(), PIXELS)
+
+
 def test_an_optical_image_is_refused(tmp_path: Path) -> None:
     refused(write_nitf(tmp_path / "a.ntf", PIXELS, category="VIS"), SceneNoBackscatter, "VIS, expected SAR")
     rgb = write_nitf(tmp_path / "rgb.ntf", np.full((3, 80, 90), 9, np.uint8), options=["IREP=RGB"])

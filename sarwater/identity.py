@@ -21,6 +21,7 @@ from sarwater.request import Request
 
 MASK_SUFFIX = "_water.tif"
 _MAX_STEM_BYTES = 120
+_ARCHIVED = re.compile(r"(.+?)(?:\.(?:safe|tiff?|h5|ntf|nitf))?(?:\.tar\.gz|\.tar|\.tgz|\.zip|\.gz)", re.I | re.DOTALL)
 _CHUNK_BYTES = 4 << 20
 
 
@@ -59,8 +60,10 @@ def name_of(path: Path) -> str:
 
 
 def stem_of(name: str | Path) -> str:
-    """The start of every product's name: the scene's own, reduced to letters, digits, `_`, `-` and `.`."""
-    stem = unicodedata.normalize("NFC", Path(name).stem)
+    """The start of every product's name: the scene's own without suffixes (`X.SAFE.zip` is `X`), reduced to letters,
+    digits, `_`, `-` and `.`."""
+    packed = _ARCHIVED.fullmatch(Path(name).name)
+    stem = unicodedata.normalize("NFC", packed[1] if packed else Path(name).stem)
     cleaned = re.sub(r"[^\w.-]+", "_", stem).lstrip(".-")
     return cleaned.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") or "scene"
 

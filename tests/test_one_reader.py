@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,14 +22,14 @@ from runtime.backends import Backend, open_backend
 from runtime.pipeline import process_scene, scene_sha256
 from runtime.products.publish import publish, tags_of
 from sarwater.classes import LAND, NODATA, WATER
-from sarwater.identity import mask_key
+from sarwater.identity import mask_key, stem_of
 from sarwater.request import Request
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.raster import gdal
 from sarwater.scenes.readers import members, open_model_input
 from sarwater.tags import INPUT_TAG, MASK_KEY_TAG
 from tests.conftest import CHECKOUT
-from tests.support.deliveries import write_hdf5, write_k5_folder, write_safe
+from tests.support.deliveries import sicd_xml, write_hdf5, write_k5_folder, write_nitf, write_safe
 from tests.support.hdf5_products import write_gcov, write_netcdf, write_opera
 from tests.support.models import box_model
 from tests.support.product_folders import write_dimap, write_envi, write_radarsat2, write_rcm, write_terrasarx
@@ -191,6 +192,29 @@ def dimap_folder(folder: Path) -> Path:
     return write_dimap(folder / "S1A_Cal_TC" / f"S1A_{TIME}_Cal_TC.dim", sigma0_bands()).parent
 
 
+def stripmap_slc(folder: Path) -> Path:
+    path = folder / "S1A_S3_SLC__1SSV_20240726T091530_20240726T091555_054921_06B0A4_0000.SAFE"
+    return write_safe(path, {"vv": amplitude(24) * np.complex64(1j)}, kind="s1a-s3-slc")
+
+
+def sicd(folder: Path) -> Path:
+    bands = np.stack([amplitude(25), np.zeros((HEIGHT, WIDTH), np.uint16)]).astype(np.float32)
+    return write_nitf(folder / "SICD.nitf", bands, sicd_xml(HEIGHT, WIDTH), category="SARIQ", kinds="I,Q")
+
+
+def safe_zip(folder: Path) -> Path:
+    source = safe(folder)
+    return Path(shutil.make_archive(str(folder / f"packed_{source.name}"), "zip", folder, source.name))
+
+
+def k5_tar_gz(folder: Path) -> Path:
+    source = k5_folder(folder)
+    path = folder / f"packed_{source.name}.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(source, source.name)
+    return path
+
+
 KINDS: dict[str, Callable[[Path], Path]] = {
     "striped GeoTIFF": striped,
     "tiled GeoTIFF": tiled,
@@ -215,11 +239,16 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "TerraSAR-X": terrasarx,
     "ENVI folder": envi_folder,
     "BEAM-DIMAP": dimap_folder,
+    "Sentinel-1 SLC of stripmap": stripmap_slc,
+    "Sentinel-1 SAFE in a zip": safe_zip,
+    "KOMPSAT-5 folder in a tar.gz": k5_tar_gz,
+    "SICD": sicd,
 }
 SHADOWED = (
     "KOMPSAT-5 L1D with GIM",
     "KOMPSAT-5 folder with GIM",
     "KOMPSAT-5 folder with HDF5",
+    "KOMPSAT-5 folder in a tar.gz",
     "OPERA RTC-S1 with its mask",
 )
 
@@ -288,7 +317,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def product(folder: Path, scene: Path, suffix: str) -> Path:
-    return folder / f"{scene.stem}{suffix}"
+    return folder / f"{stem_of(scene)}{suffix}"
 
 
 @pytest.mark.timeout(600)
@@ -371,6 +400,7 @@ def test_the_daemon_kept_every_scene_whole(rooms: Rooms) -> None:
         kept = rooms.root / "state" / "done" / scene.name
         assert scene_sha256(kept) == scene_sha256(scene)
         assert len(members(kept)) == len(members(scene))
+    assert list((rooms.root / "state").glob("unpacked/*")) == []
 
 
 def trained_on(rooms: Rooms, kind: str) -> tuple[LabelledScene, ModelInput]:

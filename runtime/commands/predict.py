@@ -35,10 +35,11 @@ sarwater predict S1_RTC_VV.tif -o products --unit gamma0_linear
 sarwater predict scene.tif -o products --window 4096,8192,2048,2048 --sieve-px 25
 """
 _MORE = """
-A SCENE is a GeoTIFF, an HDF5 file, a product folder, an ENVI pair (.hdr and pixels) or BEAM-DIMAP (.dim and .data):
-docs/products.md lists the kinds. Integers are taken for amplitude. Floats are what their band's name or unit says
-(Sigma0_VV_db); what says nothing and cannot be amplitude is refused until --unit says what it is. A model of amplitudes
-takes backscatter, too: 1 (0 dB) becomes 400 DN. The products of a SCENE, beside each other in DIR:
+A SCENE is a GeoTIFF, an HDF5 or NITF file, a product folder, an ENVI pair (.hdr and pixels), BEAM-DIMAP (.dim and
+.data), or a .zip, .tar or .tar.gz of one, which is unpacked in TMPDIR while it is open: docs/products.md lists the
+kinds. Integers are taken for amplitude. Floats are what their band's name or unit says (Sigma0_VV_db); what says
+nothing and cannot be amplitude is refused until --unit says what it is. A model of amplitudes takes backscatter, too:
+1 (0 dB) becomes 400 DN. The products of a SCENE, beside each other in DIR:
 
 """ + "\n".join(f"  {product.name:<11} SCENE{product.suffix:<16} {product.help}" for product in PRODUCTS)
 

@@ -4,6 +4,7 @@
     STATE/work/<job>/input.<ext>         claimed
     STATE/done/<name>                    its mask is visible
     STATE/quarantine/<job>/<name>        with reason.json
+    STATE/unpacked/<worker>/             what a worker unpacks while it opens an archive
     STATE/ledger.sqlite, lock
 
 Every move is one rename on one file system, after which the folder that gained the file is fsynced, then the folder
@@ -111,6 +112,11 @@ class Folders:
             for path in (probe, there):
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+    def drop_unpacked(self) -> None:
+        """Remove what workers that were killed had unpacked; only for the one process that owns the folders, before it
+        has a worker."""
+        shutil.rmtree(unpacked_folder(self.state), ignore_errors=True)
 
     def drop_probes(self) -> None:
         """Remove the probes that a power cut left; only for the one process that owns the folders."""
@@ -359,6 +365,10 @@ class Folders:
             if not path.name.startswith("input"):
                 path.unlink()
         folder.rmdir()  # not synced: `recover` knows what to do with one that comes back
+
+
+def unpacked_folder(state: Path) -> Path:
+    return state / "unpacked"
 
 
 def reason_in(folder: Path) -> tuple[str, str, str]:

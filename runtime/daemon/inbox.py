@@ -43,7 +43,7 @@ CHECKSUM = ".sha256"
 _COMPANIONS = (MARKER, CHECKSUM)
 _MAX_COMPANION_BYTES = 64 << 10
 _HEAD_BYTES = 512
-_SCENE_SUFFIXES = (".tif", ".tiff", ".h5", ".hdf5", ".he5")
+_SCENE_SUFFIXES = (".tif", ".tiff", ".h5", ".hdf5", ".he5", ".ntf", ".nitf", ".zip", ".tar", ".tgz", ".gz")
 """A file so named is a scene whatever it holds: a broken one is worth an alarm."""
 _UPLOADING = re.compile(
     rf".*(?i:{'|'.join(map(re.escape, _SCENE_SUFFIXES))})\.(?!sha\d)(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{{6,8}}", re.DOTALL

@@ -128,6 +128,7 @@ class Supervisor:
         folders = Folders(config.incoming, config.outgoing, config.state, config.read_only_inbox)
         folders.prepare()
         lock = stack.enter_context(Lock(config.state, config.incoming, config.outgoing))
+        folders.drop_unpacked()
         worker = stack.enter_context(WorkerProcess(config, lock, self._worker_command))
         ledger = stack.enter_context(Ledger(config.state / FILE_NAME, while_locked=self._await_ledger))
         ledger.note_folders(incoming=config.incoming, outgoing=config.outgoing)

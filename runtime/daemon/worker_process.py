@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from runtime.daemon.config import Config
-from runtime.daemon.folders import Lock
+from runtime.daemon.folders import Lock, unpacked_folder
 from runtime.daemon.pipe import Message, Pipe, PipeClosed
 from sarwater.request import REQUEST_FIELDS
 
@@ -26,6 +28,7 @@ class WorkerProcess:
 
     def __init__(self, config: Config, lock: Lock | None, command: Sequence[str] = WORKER_COMMAND) -> None:
         """The worker holds the daemon's lock, too, as long as it lives."""
+        self._scratch = unpacked_folder(config.state) / uuid.uuid4().hex[:8]
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -37,7 +40,13 @@ class WorkerProcess:
         self.ready: Message | None = None
         self.progress_s = time.monotonic()
         """Monotonic time of the last sign of progress."""
-        self._pipe.send(op="open", model=config.model, device=config.device, request=request_of(config))
+        self._pipe.send(
+            op="open",
+            model=config.model,
+            device=config.device,
+            request=request_of(config),
+            scratch=str(self._scratch.absolute()),
+        )
 
     def fileno(self) -> int:
         return self._pipe.fileno()
@@ -70,6 +79,7 @@ class WorkerProcess:
         self._process.kill()
         code = self._process.wait()
         self._pipe.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
         return f"exit code {code}"

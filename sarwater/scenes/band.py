@@ -39,6 +39,8 @@ class Band:
     """`hh`, `hv`, `vh`, `vv`, or None where the product does not say."""
     quadrature: Band | None = None
     """The imaginary part, where it is a raster of its own."""
+    amplitudes: Float32 | None = None
+    """(256,) what each stored byte stands for, where it is a code."""
     calibration: Calibration | None = None
     wanted_unit: str | None = None
     """Convert to this unit; None leaves the pixels as they are."""
@@ -93,8 +95,13 @@ class Band:
     def dtype(self) -> np.dtype[np.generic]:
         """Of what `read` gives."""
         stored = self.stored_dtype
-        kept = stored in _KEPT_DTYPES and self.quadrature is None and not self.converted
+        kept = stored in _KEPT_DTYPES and self._plain and not self.converted
         return stored if kept else np.dtype(np.float32)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether a stored value is one that is measured."""
+        return self.quadrature is None and self.amplitudes is None
 
     @property
     def stored_dtype(self) -> np.dtype[np.generic]:
@@ -117,6 +124,8 @@ class Band:
         Raises SceneUnreadable, and UnitMismatch for pixels that cannot be in `unit`.
         """
         pixels: Pixels = self._stored(window)
+        if self.amplitudes is not None:
+            pixels = self.amplitudes[pixels.astype(np.uint8)]
         if self.quadrature is not None:
             pixels = np.hypot(pixels.astype(np.float32), self.quadrature.read(window).astype(np.float32))
         if np.iscomplexobj(pixels):
@@ -127,7 +136,7 @@ class Band:
 
     def read_into(self, out: Pixels, window: Window) -> None:
         """As `read`, into (H, W) `out`; straight from the decoder where nothing is to be done to the pixels."""
-        if out.dtype == self.stored_dtype and self.quadrature is None and not self.converted:
+        if out.dtype == self.stored_dtype and self._plain and not self.converted:
             self._stored(window, out)
             return
         for first in range(0, window.height_px, _DERIVED_ROWS):

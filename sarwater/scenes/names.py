@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
@@ -25,6 +26,11 @@ _NOT_SENSING = re.compile(
 _START = re.compile(r"start|begin|first_?line|sensing", re.IGNORECASE)
 _SENSING = re.compile(r"acqui|collect|observ|sens|scene|image_?(date|time)|datetime|idatim", re.IGNORECASE)
 
+_LONGEST_JSON = 4 << 20
+_QUALIFIED = (("image", "scale_factor"), ("amplitude_mapping", "function"))
+"""Names in JSON that mean something below this parent only."""
+_SENT = re.compile(r"^(?:transmit|tx|sent)(?:polari[sz]ation)?$|^transmitterpolari[sz]ation$")
+_RECEIVED = re.compile(r"^(?:receive|received|rcv|rx)(?:polari[sz]ation)?$|^receiverpolari[sz]ation$")
 _POLARISATION = re.compile(r"(?<![A-Za-z])([HV])[:/]?([HV])(?![A-Za-z])", re.IGNORECASE)
 _SENTINEL1_SINGLE = re.compile(r"(?<![A-Za-z0-9])[012]SS([HV])(?![A-Za-z])")
 
@@ -38,10 +44,10 @@ def time_in(text: str) -> str | None:
 def sensing_start(name: str, tags: Mapping[str, str]) -> str | None:
     """When the scene was sensed, as ISO 8601: what a tag states as the start, else what the product's name says, else
     what another tag says of the acquisition, else a time in a text of no known meaning."""
-    told = {key: value for key, value in tags.items() if not _NOT_SENSING.search(key)}
-    starts = [value for key, value in told.items() if _START.search(key)]
-    sensed = [value for key, value in told.items() if _SENSING.search(key)]
-    for text in (*starts, name, *sensed, *told.values()):
+    told = [(key, value) for key, value in statements(tags) if not _NOT_SENSING.search(key)]
+    starts = [value for key, value in told if _START.search(key)]
+    sensed = [value for key, value in told if _SENSING.search(key)]
+    for text in (*starts, name, *sensed, *(value for _, value in told)):
         if found := time_in(text):
             return found
     return None
@@ -53,6 +59,52 @@ def polarisation_in(text: str) -> str | None:
     if not found:
         found = {2 * one.lower() for one in _SENTINEL1_SINGLE.findall(text.replace("_", " "))}
     return found.pop() if len(found) == 1 else None
+
+
+def polarisation_stated(tags: Mapping[str, str]) -> str | None:
+    """What the tags about polarisation say: `POLARIZATION`, `sar:polarizations`, or what was sent and received."""
+    sent, received = "", ""
+    for key, value in statements(tags):
+        word = plain(key)
+        if _SENT.fullmatch(word):
+            sent = value.strip()[:1]
+        elif _RECEIVED.fullmatch(word):
+            received = value.strip()[:1]
+        elif "polari" in word and (found := polarisation_in(value)):
+            return found
+    return polarisation_in(sent + received)
+
+
+def statements(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Tags, and what is said in those that hold JSON, as (name, value). Names are without namespace (`iceye:`); a list
+    of texts is one value; lists of anything else say nothing of the whole."""
+    for key, value in tags.items():
+        if value[:1] == "{" and len(value) <= _LONGEST_JSON:
+            try:
+                yield from _leaves(json.loads(value.replace("&quot;", '"')))  # ICEYE escapes it twice
+            except (ValueError, RecursionError):
+                continue
+        else:
+            yield key, value
+
+
+def plain(key: str) -> str:
+    """`Calibration_Factor` -> `calibrationfactor`."""
+    return re.sub(r"[^a-z0-9]", "", key.lower())
+
+
+def _leaves(item: object, parent: str = "") -> Iterator[tuple[str, str]]:
+    if not isinstance(item, dict):
+        return
+    for key, value in item.items():
+        name = str(key).rsplit(":", 1)[-1]
+        if isinstance(value, dict):
+            yield from _leaves(value, name)
+        elif isinstance(value, list):
+            if value and all(isinstance(part, str) for part in value):
+                yield name, ", ".join(value)
+        else:
+            yield (f"{parent}.{name}" if (parent, name) in _QUALIFIED else name), str(value)
 
 
 def _times_in(text: str) -> Iterator[str]:

@@ -16,20 +16,19 @@ SNAP band names (Sigma0_VV_db), Capella (scale_factor, radiometry in TIFFTAG_IMA
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sarwater.scenes.names import plain, statements
 from sarwater.scenes.units import unit_of
 
 JAXA_CONSTANT_DB = -83.0
 JAXA_COMPLEX_DB = -32.0
-_LONGEST_JSON = 4 << 20
 
 _QUANTITY = re.compile(r"(?:(sigma|gamma|beta)[\s-]*(?:0|zero|n[oa]ught)|([σγβ])\s*[0⁰º°])(?![0-9])", re.IGNORECASE)
 _GREEK = {"σ": "sigma", "γ": "gamma", "β": "beta"}
@@ -84,16 +83,15 @@ def radiometry_of(band: BandFacts, file_tags: Mapping[str, str], name: str) -> R
     times, by_times = _first(texts, _times_in)
     if (scale, offset) == (1.0, 0.0) and times and kind == "db":
         scale, by_kind = times, by_times
-    integers = band.dtype.kind in "iu"
-    if integers and kind != "db" and (scale, offset) == (1.0, 0.0):
-        return _calibrated(band, file_tags, name)  # DN, whatever it was made from
+    unscaled = (scale, offset) == (1.0, 0.0)
+    integers = band.dtype.kind in "iu" and unscaled and kind != "db"  # DN, whatever they were made from
+    silent = quantity is None and (kind == "amplitude" or (kind is None and (band.dtype.kind == "c" or not unscaled)))
+    if (integers or silent) and (calibrated := _calibrated(band, file_tags, name, scale, offset)):
+        return calibrated
+    if integers:
+        return Radiometry(unit_of(band.dtype))
     if kind is None and quantity is None:
-        return Radiometry(
-            unit_of(np.dtype(np.float32)) if (scale, offset) != (1.0, 0.0) else unit_of(band.dtype),
-            scale,
-            offset,
-            "the band",
-        )
+        return Radiometry(unit_of(band.dtype if unscaled else np.dtype(np.float32)), scale, offset, "the band")
     if quantity == "intensity":
         kind = "db" if kind == "db" else "linear"
     if quantity is None and kind == "amplitude":
@@ -101,21 +99,26 @@ def radiometry_of(band: BandFacts, file_tags: Mapping[str, str], name: str) -> R
     return Radiometry(f"{quantity or 'sigma0'}_{kind or 'linear'}", scale, offset, by_kind or by_quantity)
 
 
-def _calibrated(band: BandFacts, file_tags: Mapping[str, str], name: str) -> Radiometry:
-    """DN with the calibration constant that the product states, if it does."""
+def _calibrated(
+    band: BandFacts, file_tags: Mapping[str, str], name: str, scale: float, offset: float
+) -> Radiometry | None:
+    """Amplitudes `stored * scale + offset` with the calibration constant that the product states; None where it states
+    none."""
     tags = {**file_tags, **(band.tags or {})}
-    stated = {_plain(key): (key, value) for key, value in _statements(tags)}
+    stated = {plain(key): (key, value) for key, value in statements(tags)}
     quantity = _quantity_in(str(stated.get("radiometry", ""))) or "sigma0"
     calibrated = "none" not in str(stated.get("calibration", "")).lower()
-    for plain, (key, value) in stated.items():
-        factor = _amplitude_factor(plain, value)
-        if factor is not None and calibrated:
-            beta = "beta0" if plain == "calfactor" else quantity
-            return Radiometry(f"{beta}_amplitude", factor, 0.0, f"the tag {key}")
+    linear = stated.get("amplitudemappingfunction", ("", "linear"))[1] == "linear"
+    for word, (key, value) in stated.items():
+        factor = _amplitude_factor(word, value)
+        if factor is not None and calibrated and linear:
+            beta = "beta0" if word == "calfactor" else quantity
+            return Radiometry(f"{beta}_amplitude", factor * scale, factor * offset, f"the tag {key}")
     if _JAXA.search(name):
         constant = JAXA_CONSTANT_DB + (JAXA_COMPLEX_DB if band.dtype.kind == "c" else 0)
-        return Radiometry("sigma0_amplitude", 10 ** (constant / 20), 0.0, f"JAXA's constant of {constant:.0f} dB")
-    return Radiometry(unit_of(band.dtype))
+        factor = 10 ** (constant / 20)
+        return Radiometry("sigma0_amplitude", factor * scale, factor * offset, f"JAXA's constant of {constant:.0f} dB")
+    return None
 
 
 def _amplitude_factor(key: str, value: object) -> float | None:
@@ -139,32 +142,6 @@ def _amplitude_factor(key: str, value: object) -> float | None:
     if key in ("calibrationfactor", "calfactor", "sigmazerosf", "sigmazerosfpoly", "sigmazeroscalefactor"):
         return math.sqrt(number)
     return number if key == "imagescalefactor" else None
-
-
-def _statements(tags: Mapping[str, str]) -> Iterator[tuple[str, object]]:
-    """Tags, and what is said in those that hold JSON, as (name, value)."""
-    for key, value in tags.items():
-        if value[:1] == "{" and len(value) <= _LONGEST_JSON:
-            try:
-                yield from _leaves(json.loads(value))
-            except (ValueError, RecursionError):
-                continue
-        else:
-            yield key, value
-
-
-def _leaves(item: object, parent: str = "") -> Iterator[tuple[str, object]]:
-    if isinstance(item, dict):
-        for key, value in item.items():
-            name = str(key).rsplit(":", 1)[-1]
-            if isinstance(value, dict):
-                yield from _leaves(value, name)
-            elif not isinstance(value, list):
-                yield (f"image.{name}" if (parent, name) == ("image", "scale_factor") else name), value
-
-
-def _plain(key: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", key.lower())
 
 
 def _telling(tags: Mapping[str, str]) -> list[str]:
@@ -218,8 +195,8 @@ def _scale_of(band: BandFacts, file_tags: Mapping[str, str]) -> tuple[float, flo
     """GDAL's own, else the tags `scale_factor` and `add_offset` (or `scale`, `offset`) of the band or of the file."""
     if band.scale not in (None, 1.0) or band.offset not in (None, 0.0):
         return _number(band.scale, 1.0), _number(band.offset, 0.0)
-    tags = {_plain(key): value for key, value in (*file_tags.items(), *(band.tags or {}).items())}
-    prefix = _plain(band.description)
+    tags = {plain(key): value for key, value in (*file_tags.items(), *(band.tags or {}).items())}
+    prefix = plain(band.description)
     scale, offset = (
         next((tags[key] for key in (prefix + word, *words) if key in tags), None)
         for word, words in (("scalefactor", ("scalefactor", "scale")), ("addoffset", ("addoffset", "offset")))

@@ -20,14 +20,21 @@ def read_xml(path: Path, max_bytes: int = MAX_BYTES, without: tuple[str, str] | 
             text = file.read(max_bytes + 1)
     except OSError as error:
         raise SceneUnreadable(f"{path.name}: cannot be read ({error.strerror}); send the product again") from error
+    return parse_xml(text, path.name, max_bytes, without)
+
+
+def parse_xml(
+    text: bytes, name: str, max_bytes: int = MAX_BYTES, without: tuple[str, str] | None = None
+) -> ElementTree.Element:
+    """The root element of what `name` holds; `without` as in `read_xml`. Raises as that."""
     if len(text) > max_bytes or b"<!" in text.replace(b"<!--", b""):
-        raise SceneUnsafe(f"{path.name}: is larger than {max_bytes:,} bytes or defines entities; expected plain XML")
+        raise SceneUnsafe(f"{name}: is larger than {max_bytes:,} bytes or defines entities; expected plain XML")
     if without is not None:
         text = _without(text, *(part.encode() for part in without))
     try:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
-        raise SceneUnreadable(f"{path.name}: not readable XML ({error}); send the product again") from error
+        raise SceneUnreadable(f"{name}: not readable XML ({error}); send the product again") from error
 
 
 def _without(text: bytes, tag: bytes, name: bytes) -> bytes:

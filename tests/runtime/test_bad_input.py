@@ -108,11 +108,12 @@ def of_another_kind(folder: Path, rng: np.random.Generator) -> Iterator[tuple[Pa
         str(folder / "picture.png"), str(write_geotiff(folder / "p.source", lake_scene(20, 20))), format="PNG"
     )
     yield folder / "picture.png", DAMAGED
-    with zipfile.ZipFile(folder / "scene.zip", "w") as archive:
-        archive.write(folder / "p.source", "scene.tif")
-    yield folder / "scene.zip", DAMAGED
-    (folder / "scene.tif.gz").write_bytes(gzip.compress((folder / "p.source").read_bytes()))
+    packed = gzip.compress((folder / "p.source").read_bytes())
+    (folder / "scene.tif.gz").write_bytes(packed[: len(packed) // 2])
     yield folder / "scene.tif.gz", DAMAGED
+    with zipfile.ZipFile(folder / "notes.zip", "w") as archive:
+        archive.writestr("notes.txt", "no scene")
+    yield folder / "notes.zip", DAMAGED
     (folder / "empty-folder").mkdir()
     yield folder / "empty-folder", DAMAGED
     os.mkfifo(folder / "pipe.tif")
@@ -121,6 +122,9 @@ def of_another_kind(folder: Path, rng: np.random.Generator) -> Iterator[tuple[Pa
 
 
 def hostile(folder: Path, pixels: np.ndarray) -> Iterator[tuple[Path, set[str]]]:
+    with zipfile.ZipFile(folder / "climbing.zip", "w") as archive:
+        archive.writestr("../climbed.tif", "x")
+    yield folder / "climbing.zip", {"scene_unsafe"}
     bomb = ["TILED=YES", "BLOCKXSIZE=1024", "BLOCKYSIZE=1024", "COMPRESS=DEFLATE", "SPARSE_OK=TRUE", "BIGTIFF=YES"]
     gdal.GetDriverByName("GTiff").Create(str(folder / "80gb.tif"), 200_000, 200_000, 1, gdal.GDT_UInt16, bomb)
     yield folder / "80gb.tif", {"scene_unsafe"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,20 +94,28 @@ def write_k5_flat(folder: Path, name: str, gim_name: str, pixels: np.ndarray, gi
     return files
 
 
-def write_safe(folder: Path, bands: dict[str, np.ndarray], *, calibrated: bool = True) -> Path:
-    """A Sentinel-1 GRD: one GeoTIFF with control points per polarisation, with calibration vectors; its manifest lists
-    all files with their sizes."""
+def write_safe(
+    folder: Path,
+    bands: dict[str, np.ndarray],
+    *,
+    calibrated: bool = True,
+    kind: str = "s1a-iw-grd",
+    end: str = "",
+    options: Sequence[str] = (),
+) -> Path:
+    """A Sentinel-1 product, whose files' names begin with `kind` and end with `end` (`-cog`): one GeoTIFF with control
+    points per polarisation, with calibration vectors; its manifest lists all files with their sizes."""
     (folder / "measurement").mkdir(parents=True)
     (folder / "annotation" / "calibration").mkdir(parents=True)
     for number, (polarisation, pixels) in enumerate(bands.items(), 1):
-        name = f"s1a-iw-grd-{polarisation}-20240726t091530-20240726t091555-054921-06b0a4-{number:03}"
+        name = f"{kind}-{polarisation}-20240726t091530-20240726t091555-054921-06b0a4-{number:03}{end}"
         height, width = pixels.shape
         gcps = [
             gdal.GCP(127 + x * 1e-4 + y * 1e-5, 36 - y * 1e-4, 0, x, y)
             for y in (0, height / 2, height)
             for x in (0, width / 2, width)
         ]
-        write_geotiff(folder / "measurement" / f"{name}.tiff", pixels, gcps=gcps)
+        write_geotiff(folder / "measurement" / f"{name}.tiff", pixels, gcps=gcps, options=options)
         (folder / "annotation" / f"{name}.xml").write_text("<product/>")
         if calibrated:
             text = "".join(
@@ -138,3 +147,60 @@ def whole(scene: ModelInput) -> np.ndarray:
     """All pixels of an open scene, (C, H, W)."""
     rows, _ = scene.read(0, scene.height_px)
     return rows
+
+
+_ICP = {"FRFC": (36.1, 127.0), "FRLC": (36.1, 127.01), "LRLC": (36.09, 127.01), "LRFC": (36.09, 127.0)}
+
+
+def sicd_xml(
+    height: int, width: int, *, pixel_type: str = "RE32F_IM32F", factor: float | None = None, table: str = ""
+) -> str:
+    """SICD 1.2.1, as far as it concerns reading: `factor` is SigmaZeroSFPoly, `table` the entries of AmpTable."""
+    corners = "".join(
+        f"<ICP index='{number}:{name}'><Lat>{latitude}</Lat><Lon>{longitude}</Lon></ICP>"
+        for number, (name, (latitude, longitude)) in enumerate(_ICP.items(), 1)
+    )
+    coefficients = f"<Coef exponent1='0' exponent2='0'>{factor}</Coef><Coef exponent1='1' exponent2='0'>9</Coef>"
+    radiometric = f"<Radiometric><SigmaZeroSFPoly>{coefficients}</SigmaZeroSFPoly></Radiometric>" if factor else ""
+    return (
+        "<SICD xmlns='urn:SICD:1.2.1'><CollectionInfo><CoreName>20240101T000000</CoreName></CollectionInfo>"
+        "<ImageCreation><DateTime>2025-01-01T00:00:00Z</DateTime></ImageCreation>"
+        f"<ImageData><PixelType>{pixel_type}</PixelType>{f'<AmpTable>{table}</AmpTable>' if table else ''}"
+        f"<NumRows>{height}</NumRows><NumCols>{width}</NumCols><FirstRow>100</FirstRow><FirstCol>200</FirstCol>"
+        f"<SCPPixel><Row>{100 + height // 2}</Row><Col>{200 + width // 2}</Col></SCPPixel></ImageData>"
+        "<GeoData><SCP><LLH><Lat>36.095</Lat><Lon>127.005</Lon><HAE>20</HAE></LLH></SCP>"
+        f"<ImageCorners>{corners}</ImageCorners></GeoData>"
+        "<Timeline><CollectStart>2024-07-26T09:15:30.123456Z</CollectStart></Timeline>"
+        f"<ImageFormation><TxRcvPolarizationProc>V:V</TxRcvPolarizationProc></ImageFormation>{radiometric}</SICD>"
+    )
+
+
+def sidd_xml() -> str:
+    """SIDD 2.0, as far as it concerns reading."""
+    corners = "".join(
+        f"<ICP index='{number}:{name}'><Lat>{latitude}</Lat><Lon>{longitude}</Lon></ICP>"
+        for number, (name, (latitude, longitude)) in enumerate(_ICP.items(), 1)
+    )
+    return (
+        "<SIDD xmlns='urn:SIDD:2.0.0'><ProductCreation><ProcessorInformation><ProcessingDateTime>2025-01-01T00:00:00Z"
+        "</ProcessingDateTime></ProcessorInformation></ProductCreation>"
+        f"<GeoData><ImageCorners>{corners}</ImageCorners></GeoData>"
+        "<ExploitationFeatures><Collection identifier='x'><Information>"
+        "<CollectionDateTime>2024-07-26T09:15:30Z</CollectionDateTime><Polarization><TxPolarization>H</TxPolarization>"
+        "<RcvPolarization>H</RcvPolarization></Polarization></Information></Collection></ExploitationFeatures></SIDD>"
+    )
+
+
+def write_nitf(
+    path: Path, bands: np.ndarray, xml: str = "", *, category: str = "SAR", kinds: str = "", options: Sequence[str] = ()
+) -> Path:
+    """NITF 2.1 of (H, W) or (C, H, W) pixels, `xml` in a data extension segment, `kinds` of the bands (`I,Q`)."""
+    from osgeo import gdal_array
+
+    image = gdal_array.OpenArray(bands)
+    choices = [f"ICAT={category}", *options, *([f"ISUBCAT={kinds}"] if kinds else [])]
+    if xml:
+        # DESVER, classification and the fields after it, length of the user-defined subheader
+        choices.append(f"DES=XML_DATA_CONTENT=01{'U':<167}0000{xml}")
+    gdal.GetDriverByName("NITF").CreateCopy(str(path), image, options=choices)
+    return path

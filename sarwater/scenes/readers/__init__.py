@@ -25,6 +25,7 @@ from sarwater.request import Limits, Request
 from sarwater.scenes.backscatter import refuse_what_is_no_backscatter
 from sarwater.scenes.band import Incidence
 from sarwater.scenes.model_input import ModelInput
+from sarwater.scenes.readers.archived_product import ArchivedProduct
 from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
 from sarwater.scenes.readers.beam_dimap import BeamDimap
 from sarwater.scenes.readers.envi import Envi
@@ -33,6 +34,7 @@ from sarwater.scenes.readers.hdf5_product import Hdf5Product
 from sarwater.scenes.readers.kompsat5_files import Role, is_companion, role_of
 from sarwater.scenes.readers.kompsat5_flat import Kompsat5Flat
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
+from sarwater.scenes.readers.nitf import Nitf
 from sarwater.scenes.readers.radarsat2_folder import Radarsat2Folder
 from sarwater.scenes.readers.rcm_folder import RcmFolder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
@@ -49,8 +51,10 @@ READERS: tuple[Reader, ...] = (
     TerraSarXFolder(),
     Kompsat5Folder(),
     Hdf5Product(),
+    Nitf(),
     Kompsat5Flat(),
     GeoTiff(),
+    ArchivedProduct(),
 )
 """The first that matches has it: RCM folders hold a manifest.safe, too."""
 

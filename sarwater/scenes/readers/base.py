@@ -77,7 +77,10 @@ class Reader(Kind, ABC):
 
     @abstractmethod
     def open(self, source: Source) -> Scene:
-        """Raises SceneTruncated, SceneUnreadable, SceneUnsafe, SceneIsProduct."""
+        """With every file open that it will read: those of an archive are gone afterwards.
+
+        Raises SceneTruncated, SceneUnreadable, SceneUnsafe, SceneIsProduct.
+        """
 
 
 def check_members(source: Source, members: list[Path]) -> None:

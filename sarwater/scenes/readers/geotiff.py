@@ -12,7 +12,7 @@ from sarwater.errors import SceneIsProduct, SceneUnreadable, SceneUnsafe
 from sarwater.scenes.band import Band
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.limits import check_declared, how_to_lift
-from sarwater.scenes.names import polarisation_in, sensing_start
+from sarwater.scenes.names import polarisation_in, polarisation_stated, sensing_start, statements
 from sarwater.scenes.radiometry import BandFacts, radiometry_of
 from sarwater.scenes.raster import gdal, gdal_array
 from sarwater.scenes.readers.base import Reader, Source
@@ -94,9 +94,10 @@ def scene_of(source: Source, dataset: Any) -> Scene:
     tags = dataset.GetMetadata()
     if any(tag.startswith(TAG_PREFIX) for tag in tags):
         raise SceneIsProduct(f"{source.name}: {PRODUCT_REFUSED}")
-    texts = (source.name, *tags.values())
+    texts = (polarisation_stated(tags) or "", source.name, *(value for _, value in statements(tags)))
     rasters = [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
     measured = [raster for raster in rasters if raster.GetColorInterpretation() != gdal.GCI_AlphaBand]
+    measured = [raster for raster in measured if not _is_phase(raster)] or measured
     bands = tuple(
         _band_of(dataset, raster, tags, source.name, texts if len(measured) == 1 else ()) for raster in measured
     )
@@ -139,6 +140,11 @@ def facts_of(raster: Any) -> BandFacts:
         raster.GetScale(),
         raster.GetOffset(),
     )
+
+
+def _is_phase(band: Any) -> bool:
+    """The second band of ICEYE's SLC in GeoTIFF, beside `amplitude`."""
+    return "phase" in (band.GetDescription().lower(), str(band.GetMetadataItem("NAME")).lower())
 
 
 def _polarisation_of(band: Any, texts: tuple[str, ...]) -> str | None:

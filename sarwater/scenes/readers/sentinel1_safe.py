@@ -1,4 +1,8 @@
-"""Sentinel-1 GRD products in SAFE folders: per polarisation one GeoTIFF with control points, and its calibration.
+"""Sentinel-1 products in SAFE folders: per polarisation one GeoTIFF with control points, and its calibration.
+
+GRD of all modes, as SAFE and as COG_SAFE (files are called `*-cog.tiff` there), and SLC of stripmap, whose image is one
+piece: complex, read as amplitude. The bursts of IW and EW SLC overlap and lie below each other without their place, and
+WV holds many small images: they are refused.
 
 Pixels are read by the folder's fixed layout, never by the references in `manifest.safe`, which could point anywhere;
 the manifest only tells which files have to be there.
@@ -16,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.errors import SceneError, SceneUnreadable
-from sarwater.request import Window
+from sarwater.request import Limits, Window
 from sarwater.scenes.names import time_in
 from sarwater.scenes.readers.base import Reader, Source, named
 from sarwater.scenes.readers.geotiff import open_tiff, scene_of
@@ -25,7 +29,9 @@ from sarwater.scenes.xml import read_xml
 
 Float32 = npt.NDArray[np.float32]
 
-_MEASUREMENT = re.compile(r"s1[a-d]-\w+-grd-(hh|hv|vh|vv)-.*\.tiff?", re.IGNORECASE)
+_MEASUREMENT = re.compile(r"s1[a-d]-(\w+)-(grd|slc)-(hh|hv|vh|vv)-.*\.tiff?", re.IGNORECASE)
+_STRIPMAP = re.compile(r"s[1-6]", re.IGNORECASE)
+_WAVE = re.compile(r"wv\d?", re.IGNORECASE)
 _NEEDED = ("measurement", "annotation")
 """Folders whose files are read or belong to what is read."""
 
@@ -44,6 +50,8 @@ class Sentinel1Safe(Reader):
         manifest = path / "manifest.safe"
         if not manifest.is_file():
             return ["manifest.safe"]
+        if _in_pieces(_measurements(path)):
+            return []  # whatever is still to come: `open` refuses it
         lack = [name for name, size in _listed(manifest).items() if not _is_whole(path / name, size)]
         for folder, pattern in (("measurement", "*.tif*"), ("annotation", "*.xml")):
             if not lack and not named(path / folder, pattern) and not named(path / folder / "calibration", pattern):
@@ -51,30 +59,73 @@ class Sentinel1Safe(Reader):
         return lack
 
     def open(self, source: Source) -> Scene:
-        files = [file for file in named(source.path / "measurement", "*") if _MEASUREMENT.fullmatch(file.name)]
-        if not files:
+        measurements = _measurements(source.path)
+        if not measurements:
             raise SceneUnreadable(
-                f"{source.name}: holds no GRD measurement; expected measurement/s1?-*-grd-<polarisation>-*.tiff"
+                f"{source.name}: holds no GRD or SLC measurement; expected s1?-*-grd-<polarisation>-*.tiff under "
+                "measurement, for no mask can be made of RAW, OCN and ETAD: give the GRD product"
             )
-        scenes = [scene_of(part, open_tiff(part)) for part in (Source(f, f.name, source.limits) for f in files)]
+        if why := _in_pieces(measurements):
+            raise SceneUnreadable(f"{source.name}: {why}")
+        scenes = [scene_of(part, open_tiff(part)) for part in (m.source(source.limits) for m in measurements)]
         first = scenes[0]
         if any((scene.width_px, scene.height_px) != (first.width_px, first.height_px) for scene in scenes):
             raise SceneUnreadable(f"{source.name}: its polarisations differ in size; send the product again")
-        bands = []
-        for file, scene in zip(files, scenes, strict=True):
-            found = _MEASUREMENT.fullmatch(file.name)
-            lookup = source.path / "annotation" / "calibration" / f"calibration-{file.stem}.xml"
-            bands.append(
-                replace(
-                    scene.bands[0],
-                    polarisation=found[1].lower() if found else None,
-                    calibration=_read_calibration(lookup, first.width_px) if lookup.is_file() else None,
-                )
+        first.bands = tuple(
+            replace(
+                scene.bands[0],
+                polarisation=measurement.polarisation,
+                calibration=measurement.calibration(source.path, first.width_px),
             )
-        first.bands = tuple(bands)
-        first.format = "Sentinel-1 GRD"
+            for measurement, scene in zip(measurements, scenes, strict=True)
+        )
+        first.format = f"Sentinel-1 {measurements[0].level}"
         first.acquired = time_in(source.name) or first.acquired
         return first
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """A file under measurement/, by its name."""
+
+    file: Path
+    swath: str
+    """`iw`, `ew`, `s1` to `s6` of GRD; one of several (`iw1`) of SLC."""
+    level: str
+    """`GRD` or `SLC`."""
+    polarisation: str
+
+    @classmethod
+    def of(cls, file: Path) -> _Measurement | None:
+        found = _MEASUREMENT.fullmatch(file.name)
+        return cls(file, found[1].lower(), found[2].upper(), found[3].lower()) if found else None
+
+    def source(self, limits: Limits) -> Source:
+        return Source(self.file, self.file.name, limits)
+
+    def calibration(self, product: Path, width_px: int) -> Sigma0 | None:
+        """None where the product has none of this measurement."""
+        folder = product / "annotation" / "calibration"
+        for stem in (self.file.stem, self.file.stem.removesuffix("-cog")):
+            if (lookup := folder / f"calibration-{stem}.xml").is_file():
+                return _read_calibration(lookup, width_px)
+        return None
+
+
+def _measurements(product: Path) -> list[_Measurement]:
+    return [found for file in named(product / "measurement", "*") if (found := _Measurement.of(file))]
+
+
+def _in_pieces(measurements: list[_Measurement]) -> str:
+    """Why they are no image, and what makes one of them; empty where they are."""
+    if any(_WAVE.fullmatch(measurement.swath) for measurement in measurements):
+        return "wave mode, many small images of open sea; no mask can be made of it: give a GRD product"
+    if any(one.level == "SLC" and not _STRIPMAP.fullmatch(one.swath) for one in measurements):
+        return (
+            "SLC in bursts (TOPS), which lie below each other and overlap; make one image of it with SNAP's "
+            "TOPSAR-Deburst and TOPSAR-Merge and write that as GeoTIFF, or give the GRD product of the same pass"
+        )
+    return ""
 
 
 def _listed(manifest: Path) -> dict[str, int | None]:

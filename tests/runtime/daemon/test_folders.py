@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.daemon.folders import Lock
+from runtime.daemon.folders import Folders, Lock, unpacked_folder
 from sarwater.errors import ConfigurationError
 
 
@@ -32,3 +32,13 @@ def test_a_lock_names_the_process_that_holds_it(tmp_path: Path) -> None:
         pytest.raises(ConfigurationError, match=rf"another daemon \(process {os.getpid()}\) works on it"),
     ):
         Lock(tmp_path, patience_s=0.0)
+
+
+def test_what_a_killed_worker_had_unpacked_goes(tmp_path: Path) -> None:
+    left = unpacked_folder(tmp_path) / "worker" / "sarwater-unpacked-x" / "a.tif"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"x")
+    folders = Folders(tmp_path, tmp_path, tmp_path)
+    folders.drop_unpacked()
+    assert not unpacked_folder(tmp_path).exists()
+    folders.drop_unpacked()  # nothing to do

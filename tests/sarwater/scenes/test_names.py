@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sarwater.scenes.names import polarisation_in, sensing_start, time_in
+from sarwater.scenes.names import polarisation_in, polarisation_stated, sensing_start, time_in
 
 WHEN = "2024-07-16T09:31:12Z"
 
@@ -99,3 +100,53 @@ def test_of_several_times_the_start_is_taken() -> None:
 )
 def test_polarisations(text: str, expected: str | None) -> None:
     assert polarisation_in(text) == expected
+
+
+CAPELLA = {
+    "software_version": "2.60.0",
+    "processing_time": "2024-07-17T02:00:00Z",
+    "product_type": "GEO",
+    "collect": {
+        "local_datetime": "2024-07-16T18:31:12+0900",
+        "start_timestamp": "2024-07-16T09:31:12.250000Z",
+        "stop_timestamp": "2024-07-16T09:31:20.250000Z",
+        "radar": {
+            "transmit_polarization": "V",
+            "receive_polarization": "V",
+            "time_varying_parameters": [{"start_timestamps": ["2024-07-16T09:31:10Z"], "prf": 5000.0}],
+        },
+        "state": {"state_vectors": [{"time": "2024-07-16T09:30:00Z"}]},
+        "image": {"scale_factor": 0.001, "radiometry": "sigma_nought", "calibration": "full"},
+    },
+}
+ICEYE = {
+    "iceye:processing_end_datetime": "2024-07-17T02:00:00.5Z",
+    "sar:polarizations": ["VV"],
+    "iceye:orbit_states": [{"time": "2024-07-16T09:30:00Z"}],
+    "iceye:zero_doppler_end_datetime": "2024-07-16T09:31:20Z",
+    "start_datetime": "2024-07-16T09:31:12.250000Z",
+    "end_datetime": "2024-07-16T09:31:20Z",
+    "iceye:calibration_factor": 1e-6,
+}
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"TIFFTAG_IMAGEDESCRIPTION": json.dumps(CAPELLA), "TIFFTAG_DATETIME": "2024:07:17 02:00:00"},
+        {"ICEYE_PROPERTIES": json.dumps(ICEYE)},
+        {"ICEYE_PROPERTIES": json.dumps(ICEYE).replace('"', "&quot;")},
+        {"ACQUISITION_START_UTC": "2024-07-16T09:31:12.25", "POLARIZATION": "VV", "PROC_TIME": "2024-07-17T02:00:00"},
+        {"startTimeUTC": "2024-07-16T09:31:12Z", "POLARIZATIONS": "VV"},
+        {"ACQUISITION_START_TIME": "2024-07-16T09:31:12Z", "TRANSMIT_POLARIZATION": "V", "RECEIVE_POLARIZATION": "V"},
+    ],
+)
+def test_tags_of_vendors_tell_start_and_polarisation(tags: dict[str, str]) -> None:
+    assert sensing_start("scene.tif", tags) == WHEN
+    assert polarisation_stated(tags) == "vv"
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": ' * 5000, "{]}", '{"start_datetime": 5}', '{"start_datetime": null}'])
+def test_json_that_is_none_says_nothing(text: str) -> None:
+    assert sensing_start("scene.tif", {"ICEYE_PROPERTIES": text}) is None
+    assert polarisation_stated({"ICEYE_PROPERTIES": text}) is None

@@ -149,6 +149,59 @@ def test_a_calibration_constant_in_the_tags_is_applied(tmp_path: Path, tags: dic
         assert scene.read(0, 1)[0][0, 0, 0] == 100, "who says that it is DN gets DN"
 
 
+ICEYE = {"CALIBRATION_FACTOR": "1e-6"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored", "said"),
+    [
+        (np.complex64, 60 + 80j, {}),
+        (np.float32, 100, {"name": "amplitude"}),
+        (np.float32, 100, {"band_tags": {"NAME": "amplitude"}}),
+        (np.uint16, 50, {"scale": 2.0}),
+        (np.uint16, 90, {"scale": 1.0, "offset": 10.0}),
+    ],
+)
+def test_a_calibration_constant_is_of_complex_and_of_scaled_amplitudes_too(
+    tmp_path: Path, dtype: type, stored: complex, said: dict
+) -> None:
+    """power = factor * |amplitude|^2, of an amplitude of 100: -20 dB, which is 40 DN."""
+    path = stated(tmp_path / "a.tif", np.full((8, 8), stored, dtype), tags=ICEYE, **said)
+    with open_model_input(path, SIGMA0_DB) as scene:
+        assert scene.read(0, 8)[0] == pytest.approx(-20, abs=1e-4)
+    assert amplitude(path) == pytest.approx(40, rel=1e-5)
+
+
+def test_of_amplitude_and_phase_of_iceye_the_amplitude_is_taken(tmp_path: Path) -> None:
+    bands = np.stack([np.full((8, 8), 100), np.full((8, 8), -3)]).astype(np.float32)
+    tags = {"ICEYE_PROPERTIES": json.dumps({"iceye:calibration_factor": 1e-6, "sar:polarizations": ["VV"]})}
+    path = write_geotiff(tmp_path / "ICEYE_SLC.tif", bands, metadata=tags)
+    dataset = gdal.Open(str(path), gdal.GA_Update)
+    for number, name in enumerate(("amplitude", "phase"), 1):
+        dataset.GetRasterBand(number).SetMetadata({"NAME": name})
+    dataset.FlushCache()
+    del dataset
+    with open_scene(path) as scene:
+        assert [(band.polarisation, band.unit) for band in scene.bands] == [("vv", "sigma0_amplitude")]
+    assert amplitude(path) == pytest.approx(40, rel=1e-5)
+
+
+def test_amplitudes_that_were_mapped_to_a_curve_are_not_calibrated_by_a_factor(tmp_path: Path) -> None:
+    properties = {"iceye:calibration_factor": 1e-6, "iceye:amplitude_mapping": {"function": "power"}}
+    tags = {"ICEYE_PROPERTIES": json.dumps(properties)}
+    path = write_geotiff(tmp_path / "a.tif", np.full((8, 8), 100, np.uint8), metadata=tags)
+    with open_scene(path) as scene:
+        assert scene.bands[0].unit == "amplitude_dn"
+
+
+def test_complex_dn_of_jaxa_have_minus_115_db(tmp_path: Path) -> None:
+    path = write_geotiff(
+        tmp_path / "IMG-HH-ALOS2235250730-180928-HBQR1.1.tif", np.full((8, 8), 8e4 + 6e4j, np.complex64)
+    )
+    with open_model_input(path, SIGMA0_DB) as scene:
+        assert scene.read(0, 8)[0] == pytest.approx(100 - 115, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     "name",
     ["IMG-HH-ALOS2235250730-180928-FBDR1.5RUA.tif", "N36E127_20_sl_HH_F02DAR.tif", "N36E127_2015_HH_ALOS2x.tif"],

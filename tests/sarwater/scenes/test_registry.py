@@ -31,12 +31,13 @@ from sarwater.scenes.readers.envi import Envi
 from sarwater.scenes.readers.geotiff import GeoTiff
 from sarwater.scenes.readers.hdf5_product import Hdf5Product
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
+from sarwater.scenes.readers.nitf import Nitf
 from sarwater.scenes.readers.radarsat2_folder import Radarsat2Folder
 from sarwater.scenes.readers.rcm_folder import RcmFolder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.scenes.readers.terrasarx_folder import TerraSarXFolder
 from sarwater.tags import MASK_KEY_TAG
-from tests.support.deliveries import write_hdf5, write_k5_folder, write_manifest, write_safe
+from tests.support.deliveries import sidd_xml, write_hdf5, write_k5_folder, write_manifest, write_nitf, write_safe
 from tests.support.hdf5_products import write_gcov, write_netcdf, write_opera
 from tests.support.product_folders import write_dimap, write_envi_folder, write_radarsat2, write_rcm, write_terrasarx
 from tests.support.rasters import lake_scene, write_geotiff
@@ -64,6 +65,7 @@ KINDS: dict[str, tuple[type, str, Callable[[Path], Path], int]] = {
     "netcdf": (Hdf5Product, "rtc.nc", lambda path: write_netcdf(path, {"gamma0_vv": POWER}), 1),
     "kompsat5": (Kompsat5Folder, K5, lambda path: write_k5_folder(path, PIXELS, np.full((40, 60), 190, np.uint8)), 3),
     "kompsat5 of another name": (Kompsat5Folder, "delivery", lambda path: write_k5_folder(path, PIXELS), 2),
+    "nitf": (Nitf, "a.ntf", lambda path: write_nitf(path, PIXELS, sidd_xml()), 1),
     "safe": (Sentinel1Safe, SAFE, lambda path: write_safe(path, {"vv": PIXELS, "vh": PIXELS}), 7),
     "safe of another name": (Sentinel1Safe, "input", lambda path: write_safe(path, {"vv": PIXELS}), 4),
     "radarsat-2": (Radarsat2Folder, RS2, lambda path: write_radarsat2(path, {"HH": PIXELS}, np.ones(60)), 6),

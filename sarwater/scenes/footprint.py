@@ -41,8 +41,10 @@ def footprint_of(outline: Points, tolerance_deg: float = 0.0) -> Footprint:
     whole = _polygon(np.stack([longitude, latitude], axis=1))
     if east <= 180:
         return Footprint(_geojson([whole], tolerance_deg), (west, south, east, north))
+    # Simplified before it is cut: of a narrow part, the tolerance would leave out corners.
+    whole = whole.SimplifyPreserveTopology(tolerance_deg)
     parts = [*_part(whole, -180, 180, 0), *_part(whole, 180, 540, -360)]
-    return Footprint(_geojson(parts, tolerance_deg), (west, south, east - 360, north))
+    return Footprint(_geojson(parts, 0), (west, south, east - 360, north))
 
 
 def _short_way(start: float, end: float) -> float:

@@ -36,7 +36,7 @@ _CORNERS = ("FRFC", "FRLC", "LRLC", "LRFC")
 class Nitf(Reader):
     name = "NITF"
     reads = "SICD (I and Q, amplitude and phase), SIDD of 8 and 16 bits; corners; polarisation; start of collection"
-    unit = "amplitude; sigma0 where the SICD states its scale factor as one number or polynomial"
+    unit = "amplitude; sigma0 or beta0 by the constant term of the scale factor that a SICD states"
     unused = "phase, compressed images, further images and graphics"
     looks_for = "a NITF file (SICD, SIDD)"
 

@@ -125,7 +125,7 @@ def test_a_file_in_gzip_is_the_file(tmp_path: Path, name: str) -> None:
 
 def test_files_without_a_folder_around_them_are_told_by_the_name_of_the_archive(tmp_path: Path) -> None:
     with open_scene(zipped(k5(tmp_path), tmp_path / f"{K5}.zip", None)) as scene:
-        assert (scene.format, scene.acquired) == ("KOMPSAT-5 L1D folder", TIME)
+        assert (scene.format, scene.acquired) == ("KOMPSAT-5 L1D", TIME)
     plain = write_geotiff(tmp_path / "image.tif", PIXELS)
     with open_scene(zipped(plain, tmp_path / f"{K5}.tif.zip")) as scene:
         assert (scene.acquired, scene.bands[0].polarisation) == (TIME, "hh")

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from osgeo import ogr, osr
 
@@ -89,6 +89,7 @@ def footprint(georeference: Georeference, size: int = SIZE) -> Footprint:
     south=st.floats(-89, 88),
     height_deg=st.floats(0.001, 20),
 )
+@example(west=170.5, width_deg=10.0, south=0.0, height_deg=2.0)
 def test_a_box_of_longitude_and_latitude_has_its_area_and_footprint(
     west: float, width_deg: float, south: float, height_deg: float
 ) -> None:

@@ -43,7 +43,7 @@ class Band:
     wanted_unit: str | None = None
     """Convert to this unit; None leaves the pixels as they are."""
     nodata: float | None = None
-    """Stored value that a conversion turns into NaN."""
+    """Stored value without a measurement; a conversion turns it into NaN."""
     trusted: bool = False
     """Whether somebody has looked at all of it and found its values possible for its unit; a part may look odd."""
     scene: str = ""
@@ -52,6 +52,8 @@ class Band:
     offset: float = 0.0
     stated_by: str = ""
     """Who says the unit and the scale, in plain words."""
+    fills: tuple[float, ...] = ()
+    """Further stored values without a measurement: given as NaN, and as `nodata` where pixels are not converted."""
     marks_zeros: bool = False
     """Whether a conversion gives stored zeros as -inf, so that they can be told from a level of 0."""
 
@@ -117,12 +119,13 @@ class Band:
             pixels = np.abs(pixels)
         if self.converted:
             return self._converted(pixels, window)
-        return pixels.astype(self.dtype, copy=False)
+        return self._without_fill(pixels.astype(self.dtype, copy=bool(self.fills)))
 
     def read_into(self, out: Pixels, window: Window) -> None:
         """As `read`, into (H, W) `out`; straight from the decoder where nothing is to be done to the pixels."""
         if out.dtype == self.stored_dtype and self.quadrature is None and not self.converted:
             self._stored(window, out)
+            self._without_fill(out)
             return
         for first in range(0, window.height_px, _DERIVED_ROWS):
             part = out[first : first + _DERIVED_ROWS]
@@ -136,6 +139,8 @@ class Band:
     def _converted(self, stored: Pixels, window: Window) -> Float32:
         """(H, W) stored pixels of `window` -> float32 in `wanted_unit`; NaN where `stored` is nodata."""
         missing = np.isnan(stored) if self.nodata is None else stored == self.nodata
+        for fill in self.fills:
+            missing |= stored == fill
         values: Float32 = stored.astype(np.float32)
         if self.scaled:
             values = values * np.float32(self.scale) + np.float32(self.offset)
@@ -147,6 +152,12 @@ class Band:
         if self.marks_zeros:
             result[(stored == 0) & ~missing] = -np.inf
         return result
+
+    def _without_fill(self, pixels: Pixels) -> Pixels:
+        """(H, W) `pixels` in `dtype`, changed in place."""
+        for fill in self.fills:
+            pixels[pixels == fill] = np.nan if self.nodata is None else self.nodata
+        return pixels
 
     def _in_wanted_unit(self, values: Float32, window: Window) -> Float32:
         if self.wanted_unit == self.unit or self.unit == UNKNOWN_UNIT:

@@ -20,6 +20,7 @@ from sarwater.manifest import Channel
 from sarwater.request import Request, Window
 from sarwater.scenes.band import Band
 from sarwater.scenes.channels import choose_bands
+from sarwater.scenes.fill import fills_at_corners
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.units import AMPLITUDE_UNITS, FILLED, UNKNOWN_UNIT, nodata_of, unlike_amplitude
@@ -51,6 +52,8 @@ class ModelInput:
     """Pixel value that means that nothing was measured; None where there is none, or NaN stands for it."""
     zeros_at_edges: bool = False
     """Whether stored zeros that reach in from an edge of the scene are taken for nodata."""
+    fills: tuple[float, ...] = ()
+    """Stored values other than `sar_nodata` that fill corners of the scene and were taken for nodata."""
     upsampling_factor: int = 1
     """How often `strips` gives each pixel along each axis (sarwater/upsampling.py)."""
     valid_extent: ValidExtent | None = None
@@ -69,6 +72,14 @@ class ModelInput:
         bands = choose_bands(scene, channels, request.polarisations, nodata)
         sar = tuple(number for number, channel in enumerate(channels) if channel.name != "gim")
         first = bands[sar[0]]
+        fills = ()
+        if request.nodata is None:
+            fills = fills_at_corners(first, scene.width_px, scene.height_px, nodata)
+            nodata = fills[0] if fills and nodata is None else nodata
+            bands = tuple(
+                replace(band, fills=fills, nodata=nodata) if fills and number in sar else band
+                for number, band in enumerate(bands)
+            )
         # Not where zeros are nodata anyway, and not where somebody has said what nodata is.
         zeros_at_edges = request.nodata is None and nodata != 0
         if zeros_at_edges:
@@ -83,6 +94,7 @@ class ModelInput:
             sar_channels=sar,
             sar_nodata=None if first.converted else nodata,
             zeros_at_edges=zeros_at_edges,
+            fills=fills,
         )
 
     @property
@@ -137,6 +149,8 @@ class ModelInput:
                 )
             if band.converted and band.unit != band.delivered_unit:
                 notes.append(f"{band.label}: {band.unit} was converted to {band.delivered_unit}")
+        for fill in self.fills:
+            notes.append(f"{fill:g} fills a corner of the scene and was taken for nodata; --nodata says otherwise")
         if self._cleared:
             notes.append("zeros that reach in from an edge were taken for nodata; --nodata says otherwise")
         return tuple(notes)

@@ -54,6 +54,8 @@ class Band:
     """Who says the unit and the scale, in plain words."""
     fills: tuple[float, ...] = ()
     """Further stored values without a measurement: given as NaN, and as `nodata` where pixels are not converted."""
+    gain_db: float = 0.0
+    """What a conversion brightens by."""
     marks_zeros: bool = False
     """Whether a conversion gives stored zeros as -inf, so that they can be told from a level of 0."""
 
@@ -96,6 +98,12 @@ class Band:
     def stored_dtype(self) -> np.dtype[np.generic]:
         stored: np.dtype[np.generic] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType))
         return stored
+
+    @property
+    def block_px(self) -> tuple[int, int]:
+        """Columns and rows that are decoded at once."""
+        columns, rows = self._raster.GetBlockSize()
+        return int(columns), int(rows)
 
     def in_unit(self, unit: str, nodata: float | None) -> Band | None:
         """This band as a model's `unit`, or None where there is no way there."""
@@ -147,7 +155,7 @@ class Band:
         if self.unit in CALIBRATED_UNITS and not self.trusted:
             self._refuse_other_units(values, np.isfinite(values) & ~missing & (stored != 0))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            result = self._in_wanted_unit(values, window)
+            result = self._brightened(self._in_wanted_unit(values, window))
         result[missing] = np.nan
         if self.marks_zeros:
             result[(stored == 0) & ~missing] = -np.inf
@@ -174,6 +182,16 @@ class Band:
             return self._amplitude(linear)
         decibels: Float32 = 10 * np.log10(linear)
         return decibels if self.wanted_unit == "sigma0_db" else linear
+
+    def _brightened(self, values: Float32) -> Float32:
+        if not self.gain_db:
+            return values
+        if self.delivered_unit.endswith("_db"):
+            brightened: Float32 = values + np.float32(self.gain_db)
+        else:
+            per_factor_10_db = 10 if self.delivered_unit.endswith("_linear") else 20
+            brightened = values * np.float32(10 ** (self.gain_db / per_factor_10_db))
+        return brightened
 
     def _refuse_other_units(self, values: Float32, measured: npt.NDArray[np.bool_]) -> None:
         """Said to be backscatter, by the product or with --unit, and none: the mask would be all water, or all land."""

@@ -96,7 +96,7 @@ def _stands_out(value: float, count: int, measured: npt.NDArray[np.float64], ban
     levels_db, (level_db,) = _levels_db(measured, band), _levels_db(np.array([value]), band)
     near = np.abs(levels_db - level_db) < _APART_DB
     if band.stored_dtype.kind in "iu":
-        solid = count >= _SOLID_PX and value == np.iinfo(band.stored_dtype).max
+        solid = count >= _SOLID_PX and value == np.iinfo(band.stored_dtype).max  # type: ignore[type-var]
         if not band.scaled:
             near |= np.abs(measured - value) < _APART_DN
         return solid or not near.any()

@@ -22,6 +22,7 @@ from sarwater.scenes.band import Band
 from sarwater.scenes.channels import choose_bands
 from sarwater.scenes.fill import fills_at_corners
 from sarwater.scenes.georeference import Georeference
+from sarwater.scenes.level import Level
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.units import AMPLITUDE_UNITS, FILLED, UNKNOWN_UNIT, nodata_of, unlike_amplitude
 from sarwater.scenes.valid_extent import Columns, ValidExtent, is_empty, measured_columns, outside
@@ -54,6 +55,8 @@ class ModelInput:
     """Whether stored zeros that reach in from an edge of the scene are taken for nodata."""
     fills: tuple[float, ...] = ()
     """Stored values other than `sar_nodata` that fill corners of the scene and were taken for nodata."""
+    level: Level | None = None
+    """How bright the scene is, once somebody has looked (sarwater/scenes/level.py)."""
     upsampling_factor: int = 1
     """How often `strips` gives each pixel along each axis (sarwater/upsampling.py)."""
     valid_extent: ValidExtent | None = None
@@ -72,7 +75,7 @@ class ModelInput:
         bands = choose_bands(scene, channels, request.polarisations, nodata)
         sar = tuple(number for number, channel in enumerate(channels) if channel.name != "gim")
         first = bands[sar[0]]
-        fills = ()
+        fills: tuple[float, ...] = ()
         if request.nodata is None:
             fills = fills_at_corners(first, scene.width_px, scene.height_px, nodata)
             nodata = fills[0] if fills and nodata is None else nodata
@@ -105,6 +108,12 @@ class ModelInput:
     def nodata(self) -> float | None:
         """What a backend may compare every channel with; None where `strips` yields a validity mask instead."""
         return self.sar_nodata if len(self.sar_channels) == len(self.bands) else None
+
+    @property
+    def sar_unit(self) -> str:
+        """Of the channels of backscatter, as `read` gives them."""
+        unit = self.bands[self.sar_channels[0]].delivered_unit
+        return "amplitude_dn" if unit == UNKNOWN_UNIT else unit
 
     @property
     def height_px(self) -> int:
@@ -147,8 +156,12 @@ class ModelInput:
                 notes.append(
                     f"{band.label}: stored values were multiplied by {band.scale:.6g}{plus} to be {band.unit}{by}"
                 )
-            if band.converted and band.unit != band.delivered_unit:
+            if band.converted and band.unit not in (band.delivered_unit, UNKNOWN_UNIT):
                 notes.append(f"{band.label}: {band.unit} was converted to {band.delivered_unit}")
+        if gain_db := self.bands[self.sar_channels[0]].gain_db:
+            notes.append(f"its level was changed by {gain_db:+.1f} dB to the usual one, as --level says")
+        elif self.level and not self.level.known:
+            notes.append(self.level.said(self.sar_unit))
         for fill in self.fills:
             notes.append(f"{fill:g} fills a corner of the scene and was taken for nodata; --nodata says otherwise")
         if self._cleared:
@@ -158,6 +171,20 @@ class ModelInput:
     def cropped(self, window: Window) -> ModelInput:
         """The same scene, cut to a window of scene pixels. Raises UsageError where that lies outside of it."""
         return replace(self, window=self.scene.inside(window))
+
+    def change_level(self, gain_db: float) -> None:
+        """Brighten the channels of backscatter. All of them are converted from then on."""
+        bands = list(self.bands)
+        for number in self.sar_channels:
+            band = bands[number]
+            bands[number] = replace(
+                band,
+                wanted_unit="amplitude_dn" if band.delivered_unit == UNKNOWN_UNIT else band.delivered_unit,
+                nodata=band.nodata if band.converted else self.sar_nodata,
+                marks_zeros=self.zeros_at_edges,
+                gain_db=gain_db,
+            )
+        self.bands, self.sar_nodata = tuple(bands), None
 
     def look_through(self, rows_at_a_time: int = 1024) -> None:
         """Read all of the window once: damage shows, and values that cannot be in the unit; the valid extent is noted.

@@ -19,6 +19,7 @@ from sarwater.errors import UnitMismatch, UsageError
 from sarwater.manifest import Channel
 from sarwater.request import Request, Window
 from sarwater.scenes.band import Band
+from sarwater.scenes.border_noise import extent_without_noise
 from sarwater.scenes.channels import choose_bands
 from sarwater.scenes.fill import fills_at_corners
 from sarwater.scenes.georeference import Georeference
@@ -55,6 +56,8 @@ class ModelInput:
     """Whether stored zeros that reach in from an edge of the scene are taken for nodata."""
     fills: tuple[float, ...] = ()
     """Stored values other than `sar_nodata` that fill corners of the scene and were taken for nodata."""
+    within_noise: ValidExtent | None = None
+    """What lies within the border noise of the scene, where it has some."""
     level: Level | None = None
     """How bright the scene is, once somebody has looked (sarwater/scenes/level.py)."""
     upsampling_factor: int = 1
@@ -98,6 +101,7 @@ class ModelInput:
             sar_nodata=None if first.converted else nodata,
             zeros_at_edges=zeros_at_edges,
             fills=fills,
+            within_noise=_within_noise(scene, first) if request.nodata is None else None,
         )
 
     @property
@@ -164,6 +168,8 @@ class ModelInput:
             notes.append(self.level.said(self.sar_unit))
         for fill in self.fills:
             notes.append(f"{fill:g} fills a corner of the scene and was taken for nodata; --nodata says otherwise")
+        if self.within_noise is not None:
+            notes.append("border noise of an old processor was taken for nodata; --nodata says otherwise")
         if self._cleared:
             notes.append("zeros that reach in from an edge were taken for nodata; --nodata says otherwise")
         return tuple(notes)
@@ -230,6 +236,10 @@ class ModelInput:
         if self.zeros_at_edges:
             self._clear_outside(rows, window)
             self._restore_zeros(rows)
+        if self.within_noise is not None:
+            noise = self.within_noise.outside(window)
+            for channel in self.sar_channels:
+                rows[channel][noise] = np.nan if self.sar_nodata is None else self.sar_nodata
         self._refuse_other_units(rows)
         if rows.dtype.kind == "f":
             finite: Bool = np.asarray(np.isfinite(rows).all(axis=0))
@@ -417,6 +427,13 @@ def _nodata_of(scene: Scene, request: Request) -> float | None:
         dtype = np.dtype(np.complex64) if scene.bands[0].quadrature else scene.bands[0].stored_dtype
         return nodata_of(dtype, request.unit)
     return scene.nodata
+
+
+def _within_noise(scene: Scene, band: Band) -> ValidExtent | None:
+    if not scene.border_noise or band.unit != "amplitude_dn" or band.scaled or band.stored_dtype.kind not in "iu":
+        return None
+    needs_zeros = scene.format == "GeoTIFF"
+    return extent_without_noise(band, scene.width_px, scene.height_px, needs_zeros=needs_zeros)
 
 
 def _note_rows(empty: Bool, row: int, first: Columns, end: Columns) -> None:

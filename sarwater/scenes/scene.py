@@ -34,6 +34,8 @@ class Scene:
     """Incidence angles on the same grid, where the product has them."""
     shadow: Incidence | None = None
     """The same on a handle of its own, because another thread reads it."""
+    border_noise: bool = False
+    """Whether a processor made it that left small DN at its edges, where nothing was measured."""
     acquired: str | None = None
     """UTC time of acquisition, ISO 8601, where known."""
     notes: tuple[str, ...] = ()

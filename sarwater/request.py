@@ -63,8 +63,8 @@ class Reading(Limits):
     """Calibration constant K of a product in DN, sigma0 in dB = 20 log10 DN + K, as -83 for ALOS-2; none means what the
     scene says."""
     nodata: float | None = None
-    """The one stored pixel value without a measurement; none means the scene's, else 0, and zeros that reach in from an
-    edge."""
+    """The one stored pixel value without a measurement; none means the scene's, else 0, zeros that reach in from an
+    edge, constants that fill corners, and the border noise of old Sentinel-1 products."""
 
     @field_validator("polarisations", "products", mode="before", check_fields=False)
     @classmethod

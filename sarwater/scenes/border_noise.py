@@ -13,9 +13,9 @@ Methods to Remove the Border Noise From Sentinel-1 SAR Data, IEEE JSTARS 11 (201
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -110,39 +110,40 @@ def extent_without_noise(band: Band, width_px: int, height_px: int, *, needs_zer
     return ValidExtent((first + widths[0], end - widths[1]), (from_top, height_px - from_bottom))
 
 
-class _Profiles:
-    """Sums of groups of rows at each distance from where they begin to be measured, (G, D) each: how many pixels, their
-    DN, and the squares of these."""
+class _Profiles(NamedTuple):
+    """Of groups of rows at each distance from where they begin to be measured, (G, D) each."""
 
-    def __init__(self, count: Float64, total: Float64, squares: Float64) -> None:
-        self.count, self.total, self.squares = count, total, squares
+    pixels: Float64
+    total: Float64
+    squares: Float64
 
 
 def _profiles(pixels: npt.NDArray[Any], first: Columns) -> _Profiles:
-    """Of (H, W) `pixels` whose rows begin at `first` (H,)."""
+    """Of (H, W) `pixels` whose rows begin at `first` (H,); a part of them at a time."""
+    parts = (slice(row, row + _CHUNK_ROWS) for row in range(0, len(pixels), _CHUNK_ROWS))
+    return _joined([_sums(pixels[part], first[part]) for part in parts])
+
+
+def _sums(pixels: npt.NDArray[Any], first: Columns) -> _Profiles:
     height, width = pixels.shape
     columns = first[:, None] + np.arange(min(_WIDEST_PX, width))
     aligned = np.take_along_axis(pixels, np.minimum(columns, width - 1), axis=1).astype(np.float64)
     aligned[columns >= width] = 0
     starts = np.arange(0, height, _ROWS)
-    count, total, squares = (
-        np.add.reduceat(plane, starts, axis=0) for plane in ((aligned > 0).astype(np.float64), aligned, aligned**2)
-    )
-    return _Profiles(count, total, squares)
+    planes = ((aligned > 0).astype(np.float64), aligned, aligned**2)
+    return _Profiles(*(np.add.reduceat(plane, starts, axis=0) for plane in planes))
 
 
-def _joined(parts: tuple[_Profiles, ...]) -> _Profiles:
-    return _Profiles(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("count", "total", "squares"))
-    )
+def _joined(parts: Sequence[_Profiles]) -> _Profiles:
+    return _Profiles(*(np.concatenate(planes) for planes in zip(*parts, strict=True)))
 
 
 def _widths(profiles: _Profiles, length: int, land_dn: float) -> Columns:
     """How wide the noise is at each of `length` rows, (length,)."""
-    count = np.maximum(profiles.count, 1)
+    count = np.maximum(profiles.pixels, 1)
     mean = profiles.total / count
     spread = np.sqrt(np.maximum(profiles.squares / count - mean**2, 0)) / np.maximum(mean, 1)
-    known = profiles.count >= _ROWS / 2
+    known = profiles.pixels >= _ROWS / 2
     mean, spread = (_medians(np.where(known, plane, np.nan)) for plane in (mean, spread))
     spread = _smooth(spread)
     scattered = (mean < _BELOW_NOISE_DN) | (mean < _BRIGHTEST_DN) & (

@@ -36,6 +36,7 @@ from sarwater.errors import OutputError
 from sarwater.identity import input_sha256, mask_key, mask_name, name_of, stem_of
 from sarwater.manifest import ModelManifest, sha256_of
 from sarwater.request import Request
+from sarwater.scenes.level import check_level
 from sarwater.scenes.model_input import Bool, ModelInput, Pixels, See
 from sarwater.scenes.readers import members, open_model_input
 from sarwater.tags import (
@@ -281,12 +282,20 @@ def _finish(
 
 
 def open_for(backend: Backend, path: Path, request: Request, name: str | None = None) -> ModelInput:
-    """Open a scene for the backend's model, upsampled to what it knows; raises as open_model_input does."""
-    return upsampled_for(backend, open_model_input(path, backend.manifest.channels, request, name), request)
+    """Open a scene as the backend's model is to see it. Raises as `open_model_input` and `shown_to`."""
+    return shown_to(backend, open_model_input(path, backend.manifest.channels, request, name), request)
 
 
-def upsampled_for(backend: Backend, scene: ModelInput, request: Request) -> ModelInput:
-    """The same scene, upsampled to the pixel spacing that the backend's model knows."""
+def shown_to(backend: Backend, scene: ModelInput, request: Request) -> ModelInput:
+    """The same scene, upsampled to the pixel spacing that the backend's model knows, its level checked.
+
+    Raises SceneOffLevel where the request says so, SceneUnreadable; the scene is closed then.
+    """
+    try:
+        check_level(scene, request)
+    except BaseException:
+        scene.close()
+        raise
     factor = upsampling_factor(scene.pixel_m, backend.manifest.coarsest_m)
     scene.upsampling_factor = request.upsampling_factor or min(factor, max(1, WIDEST_UPSAMPLED_PX // scene.width_px))
     return scene
@@ -409,6 +418,8 @@ def _tags(key: str, origin: Origin, request: Request, scene: ModelInput) -> dict
     }
     if scene.upsampling_factor > 1:
         tags[setting_tag("upsampling_factor")] = str(scene.upsampling_factor)
+    if request.level != "given":
+        tags[setting_tag("level")] = request.level
     if request.sieve_px:
         tags[setting_tag("sieve_px")] = str(request.sieve_px)
     if not scene.georeference.known:

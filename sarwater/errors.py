@@ -21,6 +21,7 @@ SarwaterError                 exit 1
 │   ├── SceneIsProduct                  one of our own products, which is never an input
 │   ├── SceneNoBackscatter              a mask, heights, angles, a picture: no SAR scene
 │   ├── SceneUnsafe                     links to other files, or declares an absurd size
+│   ├── SceneOffLevel                   brighter or darker than models know, and to be refused for it
 │   ├── ChannelMissing
 │   └── UnitMismatch
 ├── DataError                 exit 1    training or evaluation data
@@ -131,6 +132,10 @@ class SceneNoBackscatter(SceneError):
 
 class SceneUnsafe(SceneError):
     reason = "scene_unsafe"
+
+
+class SceneOffLevel(SceneError):
+    reason = "scene_off_level"
 
 
 class ChannelMissing(SceneError):

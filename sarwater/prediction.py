@@ -31,8 +31,8 @@ from runtime.pipeline import (
     open_for,
     run_network,
     scene_sha256,
+    shown_to,
     stage_products,
-    upsampled_for,
 )
 from runtime.products import PRODUCTS, chosen
 from runtime.products.base import Making
@@ -309,7 +309,7 @@ def _array_input(
 ) -> tuple[ModelInput, Callable[[], str], int]:
     name = name or "array"
     opened = scene_of_array(array, name=name, georeference=georeference, channels=channels)
-    scene = upsampled_for(backend, ModelInput.of(opened, backend.manifest.channels, request), request)
+    scene = shown_to(backend, ModelInput.of(opened, backend.manifest.channels, request), request)
     size_bytes = int(np.prod(array.shape, dtype=np.int64)) * np.dtype(array.dtype).itemsize
     return scene, lambda: array_sha256(array, georeference, tuple(channels)), size_bytes
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -63,8 +63,8 @@ class Reading(Limits):
     """Calibration constant K of a product in DN, sigma0 in dB = 20 log10 DN + K, as -83 for ALOS-2; none means what the
     scene says."""
     nodata: float | None = None
-    """The one stored pixel value without a measurement; none means the scene's, else 0, and zeros that reach in from an
-    edge."""
+    """The one stored pixel value without a measurement; none means the scene's, else 0, zeros that reach in from an
+    edge, constants that fill corners, and the border noise of old Sentinel-1 products."""
 
     @field_validator("polarisations", "products", mode="before", check_fields=False)
     @classmethod
@@ -94,6 +94,11 @@ class Request(Reading):
     """Probability from which a pixel is water; none means the model's own."""
     window: Window | None = None
     """Only this part of the scene, X,Y,WIDTH,HEIGHT in pixels; none means all of it."""
+    level: Literal["given", "usual"] = "given"
+    """`usual` multiplies an uncalibrated scene by one gain, so that its land is as bright as models know it; not for
+    scenes of water alone."""
+    off_level: Literal["note", "refuse"] = "note"
+    """What a scene gets that is brighter or darker than models know: a note, or a refusal."""
     upsampling_factor: int | None = Field(None, ge=1, le=MAX_FACTOR)
     """How often the network sees each pixel along each axis, 1 to 4; none goes by the pixel spacing."""
     sieve_px: int = Field(0, ge=0, le=MAX_SIEVE_PX)
@@ -121,6 +126,6 @@ class Request(Reading):
 
 MASK_SETTINGS = (
     *("threshold", "window", "polarisations", "unit", "scale", "calibration_constant_db", "nodata"),
-    *("upsampling_factor", "sieve_px"),
+    *("level", "upsampling_factor", "sieve_px"),
 )
 REQUEST_FIELDS = tuple(Request.model_fields)

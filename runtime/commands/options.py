@@ -17,6 +17,8 @@ SCENE_GROUPS: Mapping[str, Sequence[str]] = {
         "scale",
         "calibration_constant_db",
         "nodata",
+        "level",
+        "off_level",
         "upsampling_factor",
     ),
     "limits of a scene": tuple(Limits.model_fields),

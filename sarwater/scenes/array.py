@@ -33,6 +33,10 @@ class ArrayBand(Band):
         stored: np.dtype[np.generic] = np.dtype(self.dataset.dtype)
         return stored
 
+    @property
+    def block_px(self) -> tuple[int, int]:
+        return int(self.dataset.shape[-1]), 1
+
     def read_mask(self, window: Window) -> npt.NDArray[np.bool_]:
         return ~np.ma.getmaskarray(self._window(window))
 

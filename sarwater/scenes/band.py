@@ -45,7 +45,7 @@ class Band:
     wanted_unit: str | None = None
     """Convert to this unit; None leaves the pixels as they are."""
     nodata: float | None = None
-    """Stored value that a conversion turns into NaN."""
+    """Stored value without a measurement; a conversion turns it into NaN."""
     trusted: bool = False
     """Whether somebody has looked at all of it and found its values possible for its unit; a part may look odd."""
     scene: str = ""
@@ -56,6 +56,10 @@ class Band:
     """Who says the unit and the scale, in plain words."""
     foreign_dn: bool = False
     """Whether the DN have a scale of their own, so that amplitudes, too, are taken from `calibration`."""
+    fills: tuple[float, ...] = ()
+    """Further stored values without a measurement: given as NaN, and as `nodata` where pixels are not converted."""
+    gain_db: float = 0.0
+    """What a conversion brightens by."""
     marks_zeros: bool = False
     """Whether a conversion gives stored zeros as -inf, so that they can be told from a level of 0."""
 
@@ -108,6 +112,12 @@ class Band:
         stored: np.dtype[np.generic] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType))
         return stored
 
+    @property
+    def block_px(self) -> tuple[int, int]:
+        """Columns and rows that are decoded at once."""
+        columns, rows = self._raster.GetBlockSize()
+        return int(columns), int(rows)
+
     def in_unit(self, unit: str, nodata: float | None) -> Band | None:
         """This band as a model's `unit`, or None where there is no way there."""
         if self.unit == unit or (self.unit == UNKNOWN_UNIT and unit == "amplitude_dn"):
@@ -132,12 +142,13 @@ class Band:
             pixels = np.abs(pixels)
         if self.converted:
             return self._converted(pixels, window)
-        return pixels.astype(self.dtype, copy=False)
+        return self._without_fill(pixels.astype(self.dtype, copy=bool(self.fills)))
 
     def read_into(self, out: Pixels, window: Window) -> None:
         """As `read`, into (H, W) `out`; straight from the decoder where nothing is to be done to the pixels."""
         if out.dtype == self.stored_dtype and self._plain and not self.converted:
             self._stored(window, out)
+            self._without_fill(out)
             return
         for first in range(0, window.height_px, _DERIVED_ROWS):
             part = out[first : first + _DERIVED_ROWS]
@@ -151,17 +162,25 @@ class Band:
     def _converted(self, stored: Pixels, window: Window) -> Float32:
         """(H, W) stored pixels of `window` -> float32 in `wanted_unit`; NaN where `stored` is nodata."""
         missing = np.isnan(stored) if self.nodata is None else stored == self.nodata
+        for fill in self.fills:
+            missing |= stored == fill
         values: Float32 = stored.astype(np.float32)
         if self.scaled:
             values = values * np.float32(self.scale) + np.float32(self.offset)
         if self.unit in CALIBRATED_UNITS and not self.trusted:
             self._refuse_other_units(values, np.isfinite(values) & ~missing & (stored != 0))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            result = self._in_wanted_unit(values, window)
+            result = self._brightened(self._in_wanted_unit(values, window))
         result[missing] = np.nan
         if self.marks_zeros:
             result[(stored == 0) & ~missing] = -np.inf
         return result
+
+    def _without_fill(self, pixels: Pixels) -> Pixels:
+        """(H, W) `pixels` in `dtype`, changed in place."""
+        for fill in self.fills:
+            pixels[pixels == fill] = np.nan if self.nodata is None else self.nodata
+        return pixels
 
     def _in_wanted_unit(self, values: Float32, window: Window) -> Float32:
         if (self.wanted_unit == self.unit and not self._foreign) or self.unit == UNKNOWN_UNIT:
@@ -178,6 +197,16 @@ class Band:
             return self._amplitude(linear)
         decibels: Float32 = 10 * np.log10(linear)
         return decibels if self.wanted_unit == "sigma0_db" else linear
+
+    def _brightened(self, values: Float32) -> Float32:
+        if not self.gain_db:
+            return values
+        if self.delivered_unit.endswith("_db"):
+            brightened: Float32 = values + np.float32(self.gain_db)
+        else:
+            per_factor_10_db = 10 if self.delivered_unit.endswith("_linear") else 20
+            brightened = values * np.float32(10 ** (self.gain_db / per_factor_10_db))
+        return brightened
 
     def _refuse_other_units(self, values: Float32, measured: npt.NDArray[np.bool_]) -> None:
         """Said to be backscatter, by the product or with --unit, and none: the mask would be all water, or all land."""

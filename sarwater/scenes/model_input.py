@@ -19,8 +19,11 @@ from sarwater.errors import UnitMismatch, UsageError
 from sarwater.manifest import Channel
 from sarwater.request import Request, Window
 from sarwater.scenes.band import Band
+from sarwater.scenes.border_noise import extent_without_noise
 from sarwater.scenes.channels import choose_bands
+from sarwater.scenes.fill import fills_at_corners
 from sarwater.scenes.georeference import Georeference
+from sarwater.scenes.level import Level
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.units import AMPLITUDE_UNITS, FILLED, UNKNOWN_UNIT, nodata_of, unlike_amplitude
 from sarwater.scenes.valid_extent import Columns, ValidExtent, is_empty, measured_columns, outside
@@ -51,6 +54,12 @@ class ModelInput:
     """Pixel value that means that nothing was measured; None where there is none, or NaN stands for it."""
     zeros_at_edges: bool = False
     """Whether stored zeros that reach in from an edge of the scene are taken for nodata."""
+    fills: tuple[float, ...] = ()
+    """Stored values other than `sar_nodata` that fill corners of the scene and were taken for nodata."""
+    within_noise: ValidExtent | None = None
+    """What lies within the border noise of the scene, where it has some."""
+    level: Level | None = None
+    """How bright the scene is, once somebody has looked (sarwater/scenes/level.py)."""
     upsampling_factor: int = 1
     """How often `strips` gives each pixel along each axis (sarwater/upsampling.py)."""
     valid_extent: ValidExtent | None = None
@@ -69,6 +78,14 @@ class ModelInput:
         bands = choose_bands(scene, channels, request.polarisations, nodata)
         sar = tuple(number for number, channel in enumerate(channels) if channel.name != "gim")
         first = bands[sar[0]]
+        fills: tuple[float, ...] = ()
+        if request.nodata is None:
+            fills = fills_at_corners(first, scene.width_px, scene.height_px, nodata)
+            nodata = fills[0] if fills and nodata is None else nodata
+            bands = tuple(
+                replace(band, fills=fills, nodata=nodata) if fills and number in sar else band
+                for number, band in enumerate(bands)
+            )
         # Not where zeros are nodata anyway, and not where somebody has said what nodata is.
         zeros_at_edges = request.nodata is None and nodata != 0
         if zeros_at_edges:
@@ -83,6 +100,8 @@ class ModelInput:
             sar_channels=sar,
             sar_nodata=None if first.converted else nodata,
             zeros_at_edges=zeros_at_edges,
+            fills=fills,
+            within_noise=_within_noise(scene, first) if request.nodata is None else None,
         )
 
     @property
@@ -93,6 +112,12 @@ class ModelInput:
     def nodata(self) -> float | None:
         """What a backend may compare every channel with; None where `strips` yields a validity mask instead."""
         return self.sar_nodata if len(self.sar_channels) == len(self.bands) else None
+
+    @property
+    def sar_unit(self) -> str:
+        """Of the channels of backscatter, as `read` gives them."""
+        unit = self.bands[self.sar_channels[0]].delivered_unit
+        return "amplitude_dn" if unit == UNKNOWN_UNIT else unit
 
     @property
     def height_px(self) -> int:
@@ -139,8 +164,16 @@ class ModelInput:
                 notes.append(
                     f"{band.label}: DN were calibrated to sigma0{f' with {by}' if (by := band.stated_by) else ''}"
                 )
-            elif band.converted and band.unit != band.delivered_unit:
+            elif band.converted and band.unit not in (band.delivered_unit, UNKNOWN_UNIT):
                 notes.append(f"{band.label}: {band.unit} was converted to {band.delivered_unit}")
+        if gain_db := self.bands[self.sar_channels[0]].gain_db:
+            notes.append(f"its level was changed by {gain_db:+.1f} dB to the usual one, as --level says")
+        elif self.level and not self.level.known:
+            notes.append(self.level.said(self.sar_unit))
+        for fill in self.fills:
+            notes.append(f"{fill:g} fills a corner of the scene and was taken for nodata; --nodata says otherwise")
+        if self.within_noise is not None:
+            notes.append("border noise of an old processor was taken for nodata; --nodata says otherwise")
         if self._cleared:
             notes.append("zeros that reach in from an edge were taken for nodata; --nodata says otherwise")
         return tuple(notes)
@@ -148,6 +181,20 @@ class ModelInput:
     def cropped(self, window: Window) -> ModelInput:
         """The same scene, cut to a window of scene pixels. Raises UsageError where that lies outside of it."""
         return replace(self, window=self.scene.inside(window))
+
+    def change_level(self, gain_db: float) -> None:
+        """Brighten the channels of backscatter. All of them are converted from then on."""
+        bands = list(self.bands)
+        for number in self.sar_channels:
+            band = bands[number]
+            bands[number] = replace(
+                band,
+                wanted_unit="amplitude_dn" if band.delivered_unit == UNKNOWN_UNIT else band.delivered_unit,
+                nodata=band.nodata if band.converted else self.sar_nodata,
+                marks_zeros=self.zeros_at_edges,
+                gain_db=gain_db,
+            )
+        self.bands, self.sar_nodata = tuple(bands), None
 
     def look_through(self, rows_at_a_time: int = 1024) -> None:
         """Read all of the window once: damage shows, and values that cannot be in the unit; the valid extent is noted.
@@ -193,6 +240,10 @@ class ModelInput:
         if self.zeros_at_edges:
             self._clear_outside(rows, window)
             self._restore_zeros(rows)
+        if self.within_noise is not None:
+            noise = self.within_noise.outside(window)
+            for channel in self.sar_channels:
+                rows[channel][noise] = np.nan if self.sar_nodata is None else self.sar_nodata
         self._refuse_other_units(rows)
         if rows.dtype.kind == "f":
             finite: Bool = np.asarray(np.isfinite(rows).all(axis=0))
@@ -380,6 +431,13 @@ def _nodata_of(scene: Scene, request: Request) -> float | None:
         dtype = np.dtype(np.complex64) if scene.bands[0].quadrature else scene.bands[0].stored_dtype
         return nodata_of(dtype, request.unit)
     return scene.nodata
+
+
+def _within_noise(scene: Scene, band: Band) -> ValidExtent | None:
+    if not scene.border_noise or band.unit != "amplitude_dn" or band.scaled or band.stored_dtype.kind not in "iu":
+        return None
+    needs_zeros = scene.format == "GeoTIFF"
+    return extent_without_noise(band, scene.width_px, scene.height_px, needs_zeros=needs_zeros)
 
 
 def _note_rows(empty: Bool, row: int, first: Columns, end: Columns) -> None:

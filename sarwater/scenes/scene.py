@@ -35,6 +35,8 @@ class Scene:
     shadow: Shadow | None = None
     """Tells radar shadow and layover, from the same or a mask; on a handle of its own, because another thread reads
     it."""
+    border_noise: bool = False
+    """Whether a processor made it that left small DN at its edges, where nothing was measured."""
     acquired: str | None = None
     """UTC time of acquisition, ISO 8601, where known."""
     notes: tuple[str, ...] = ()

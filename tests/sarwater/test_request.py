@@ -24,6 +24,8 @@ REQUESTS = st.fixed_dictionaries(
         "polarisations": POLARISATIONS,
         "unit": st.sampled_from(SCENE_UNITS),
         "nodata": st.floats(-1e6, 1e6),
+        "level": st.sampled_from(["given", "usual"]),
+        "off_level": st.sampled_from(["note", "refuse"]),
         "upsampling_factor": st.integers(1, 4),
         "sieve_px": st.integers(0, 2000),
         "minimum_area_m2": st.floats(0, 1e6),

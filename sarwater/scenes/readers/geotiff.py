@@ -10,6 +10,7 @@ import numpy as np
 
 from sarwater.errors import SceneIsProduct, SceneUnreadable, SceneUnsafe
 from sarwater.scenes.band import Band
+from sarwater.scenes.border_noise import may_have_border_noise
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.limits import check_declared, how_to_lift
 from sarwater.scenes.names import polarisation_in, polarisation_stated, sensing_start, statements
@@ -110,6 +111,7 @@ def scene_of(source: Source, dataset: Any) -> Scene:
         declared_nodata=measured[0].GetNoDataValue(),
         nodata=_nodata_of(measured[0], bands[0].unit),
         masked=bool(measured[0].GetMaskFlags() & (gdal.GMF_PER_DATASET | gdal.GMF_ALPHA)),
+        border_noise=may_have_border_noise(source.name, tags),
         acquired=sensing_start(source.name, dataset.GetMetadata()),
         name=source.name,
     )

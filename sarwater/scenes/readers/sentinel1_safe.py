@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from sarwater.errors import SceneError, SceneUnreadable
 from sarwater.request import Limits, Window
+from sarwater.scenes.border_noise import is_old_processor, may_have_border_noise
 from sarwater.scenes.names import time_in
 from sarwater.scenes.readers.base import Reader, Source, named
 from sarwater.scenes.readers.geotiff import open_tiff, scene_of
@@ -80,6 +81,8 @@ class Sentinel1Safe(Reader):
             for measurement, scene in zip(measurements, scenes, strict=True)
         )
         first.format = f"Sentinel-1 {measurements[0].level}"
+        grd = measurements[0].level == "GRD"
+        first.border_noise = grd and _has_border_noise(source, first.border_noise)
         first.acquired = time_in(source.name) or first.acquired
         return first
 
@@ -126,6 +129,16 @@ def _in_pieces(measurements: list[_Measurement]) -> str:
             "TOPSAR-Deburst and TOPSAR-Merge and write that as GeoTIFF, or give the GRD product of the same pass"
         )
     return ""
+
+
+def _has_border_noise(source: Source, otherwise: bool) -> bool:
+    """By the processor that the manifest names, else as the rasters and the product's name tell."""
+    for software in read_xml(source.path / "manifest.safe").iter():
+        if software.tag.endswith("}software") or software.tag == "software":
+            said = is_old_processor(f"{software.get('name', '')} {software.get('version', '')}")
+            if said is not None:
+                return said
+    return otherwise or may_have_border_noise(source.name, {})
 
 
 def _listed(manifest: Path) -> dict[str, int | None]:

@@ -216,6 +216,26 @@ def test_zeros_taken_for_nodata_are_said(
     assert any("zeros that reach in" in note for note in outcome["notes"])
 
 
+def test_a_scene_of_another_constant_gets_a_note_a_refusal_or_the_usual_level(
+    tmp_path: Path, out: Path, model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = write_geotiff(tmp_path / "a.tif", lake_scene(100, 120) * 16)
+    noted = outcome_of(capsys, scene, "-o", out, "--model", model.path)
+    item = json.loads((out / "a_water.json").read_text())
+    told = [note for note in noted["notes"] if note.startswith("too bright for what the model knows")]
+    assert len(told) == 1
+    assert told[0] in item["properties"]["sarwater:notes"]
+    assert predict(scene, "-o", out, "--model", model.path) == 0
+    assert told[0] in capsys.readouterr().out
+    assert predict(scene, "-o", tmp_path / "no", "--model", model.path, "--off-level", "refuse") == 1
+    assert "too bright" in capsys.readouterr().err
+    refusing = outcome_of(capsys, scene, "-o", out, "--model", model.path, "--off-level", "refuse")
+    assert refusing["outcome"] == "adopted", "it changes no pixel, so the mask is the same"
+    usual = outcome_of(capsys, scene, "-o", tmp_path / "usual", "--model", model.path, "--level", "usual")
+    assert not any("the model knows" in note for note in usual["notes"])
+    assert usual["latency"]["key"] != noted["latency"]["key"]
+
+
 def test_nothing_of_ours_is_an_input(
     scene: Path, out: Path, model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,148 @@
+"""The level of a scene: how bright its land is, and whether models know scenes of that brightness.
+
+A network tells water by how dark it is, so an uncalibrated product of another sensor, whose DN have another constant,
+may be all land or all water to it. The level is the upper quartile of means of 9 x 9 amplitudes, which is land wherever
+a quarter of the scene is land, in decibels above sigma0 of 1 (400 DN, `AMPLITUDE_DN_AT_0_DB`).
+
+What models know is what 364 simulated scenes of all types have (`sarwater simulate`, seeds 21 and 99, 256 and 384 px),
+among them open water and bare plains: -25.7 to -6.9 dB in single looks, -20.1 to -0.7 dB in several, half of them below
+-13.8 and -8.3 dB. The four KOMPSAT-5 tiles lie at -16.0 to -14.1 dB, Sentinel-1 scenes in dB at -18.1 to -8.0 dB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sarwater.errors import SceneOffLevel
+from sarwater.request import Request, Window
+from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB
+
+if TYPE_CHECKING:
+    from sarwater.scenes.model_input import ModelInput
+
+CELL_PX = 9
+SINGLE_LOOK = 0.42
+"""Standard deviation over mean in cells, lower quartile: the simulated scenes have 0.47 and more in single looks, where
+speckle alone has 0.52, and 0.41 and less in several."""
+KNOWN_DB = {True: (-27.0, -5.0), False: (-21.0, 0.0)}
+"""Lowest and highest level that models know, of single looks and of several."""
+USUAL_DB = {True: -16.0, False: -8.0}
+_LEAST_CELLS = 64
+_WHOLE_PX = 1 << 20
+"""Scenes up to so many pixels are read whole."""
+_MOST, _FEWEST, _DECODED_PX = 8, 3, 6_000_000
+"""Bands of rows across the scene, as many as some 50 ms decode; of tiles, as many in all."""
+_WINDOW_PX, _BAND_ROWS = 14 * CELL_PX, 2 * CELL_PX
+
+
+@dataclass(frozen=True)
+class Level:
+    """How bright a scene is, in decibels above sigma0 of 1, and whether its speckle is that of a single look."""
+
+    level_db: float
+    single_look: bool
+
+    @property
+    def known(self) -> bool:
+        lowest_db, highest_db = KNOWN_DB[self.single_look]
+        return lowest_db <= self.level_db <= highest_db
+
+    @property
+    def off_usual_db(self) -> float:
+        return self.level_db - USUAL_DB[self.single_look]
+
+    def said(self, unit: str) -> str:
+        """Found, expected and what helps, in the `unit` that the model takes."""
+        found, lowest, highest = (_shown(level_db, unit) for level_db in (self.level_db, *KNOWN_DB[self.single_look]))
+        dark = "dark" if self.off_usual_db < 0 else "bright"
+        return (
+            f"too {dark} for what the model knows: land at {found}, expected {lowest} to {highest}; state the "
+            "product's constant with --calibration-constant-db or its unit with --unit, or try --level usual"
+        )
+
+
+def check_level(scene: ModelInput, request: Request) -> None:
+    """Note the level of `scene`, and bring it to the usual one where the `request` says so. A few windows are read.
+
+    Raises SceneOffLevel for a level that models do not know, where the request says so; SceneUnreadable, UnitMismatch.
+    """
+    scene.level = level_of(scene)
+    if scene.level is None:
+        return
+    if request.level == "usual":
+        scene.change_level(-scene.level.off_usual_db)
+    elif request.off_level == "refuse" and not scene.level.known:
+        raise SceneOffLevel(f"{scene.name}: {scene.level.said(scene.sar_unit)}, or take --off-level note")
+
+
+def level_of(scene: ModelInput) -> Level | None:
+    """Of all of the scene, whatever its window; None where hardly anything was measured."""
+    band = replace(scene.bands[scene.sar_channels[0]], trusted=True, marks_zeros=False)
+    means, spreads = [], []
+    for window in _windows(scene.scene.width_px, scene.scene.height_px, *band.block_px):
+        pixels = band.read(window)
+        measured = np.isfinite(pixels) & (pixels != 0 if scene.sar_nodata is None else pixels != scene.sar_nodata)
+        mask = scene.scene.read_mask(window)
+        amplitude = _amplitude(pixels, scene.sar_unit)
+        cells = _cells(amplitude)[_cells(measured if mask is None else measured & mask).all(axis=1)]
+        mean = cells.mean(axis=1)
+        means.append(mean[mean > 0])
+        spreads.append(cells.std(axis=1)[mean > 0] / mean[mean > 0])
+    mean, spread = np.concatenate(means), np.concatenate(spreads)
+    if mean.size < _LEAST_CELLS:
+        return None
+    return Level(20 * float(np.log10(np.percentile(mean, 75))), bool(np.percentile(spread, 25) > SINGLE_LOOK))
+
+
+def _windows(width_px: int, height_px: int, block_columns: int, block_rows: int) -> Iterator[Window]:
+    """Spread over the scene, and cheap to decode: bands of rows where blocks are strips, parts of tiles where they are
+    tiles."""
+    if width_px * height_px <= _WHOLE_PX:
+        yield Window(0, 0, width_px, height_px)
+    elif 2 * block_columns > width_px:
+        count = _count(_DECODED_PX // (width_px * max(block_rows, _BAND_ROWS)))
+        for row in _starts(height_px, _BAND_ROWS, block_rows, count):
+            yield Window(0, row, width_px, min(_BAND_ROWS, height_px - row))
+    else:
+        count = _count(math.isqrt(_DECODED_PX // max(block_columns * block_rows, _WINDOW_PX**2)))
+        for row in _starts(height_px, _WINDOW_PX, block_rows, count):
+            for column in _starts(width_px, _WINDOW_PX, block_columns, count):
+                yield Window(column, row, min(_WINDOW_PX, width_px - column), min(_WINDOW_PX, height_px - row))
+
+
+def _count(affordable: int) -> int:
+    return min(_MOST, max(_FEWEST, affordable))
+
+
+def _starts(length_px: int, part_px: int, block_px: int, count: int) -> list[int]:
+    """Starts of `count` parts, spread over the length, each at the start of a block where it lies in one."""
+    spread = ((length_px - part_px) * (2 * number + 1) // (2 * count) for number in range(count))
+    return sorted({max(0, start) // block_px * block_px if block_px > part_px else max(0, start) for start in spread})
+
+
+def _cells(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(H, W) -> (cells, CELL_PX * CELL_PX) of the whole cells."""
+    rows, columns = (size // CELL_PX for size in plane.shape)
+    whole = plane[: rows * CELL_PX, : columns * CELL_PX].reshape(rows, CELL_PX, columns, CELL_PX)
+    cells: npt.NDArray[Any] = whole.swapaxes(1, 2).reshape(rows * columns, CELL_PX * CELL_PX)
+    return cells
+
+
+def _amplitude(pixels: npt.NDArray[Any], unit: str) -> npt.NDArray[np.float64]:
+    """Of `pixels` in the unit that a model takes, 1 at 0 dB; NaN stays NaN."""
+    values = pixels.astype(np.float64)
+    if unit.endswith("_db"):
+        return np.asarray(10 ** (values / 20))
+    return np.sqrt(np.maximum(values, 0)) if unit.endswith("_linear") else values / AMPLITUDE_DN_AT_0_DB
+
+
+def _shown(level_db: float, unit: str) -> str:
+    if unit == "amplitude_dn":
+        return f"{AMPLITUDE_DN_AT_0_DB * 10 ** (level_db / 20):.3g} DN"
+    return f"{level_db:.1f} dB"

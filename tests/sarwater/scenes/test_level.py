@@ -1,0 +1,146 @@
+"""How bright scenes are, on real files: which level gets a word, and what the usual one is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sarwater.errors import SceneOffLevel
+from sarwater.manifest import Channel
+from sarwater.request import Request, Window
+from sarwater.scenes.level import USUAL_DB, Level, check_level, level_of
+from sarwater.scenes.model_input import ModelInput
+from sarwater.scenes.readers import open_model_input
+from tests.support.rasters import write_geotiff
+
+SAR = (Channel("sar", "amplitude_dn"),)
+NOTE = "for what the model knows"
+
+
+def amplitude(land_db: float, looks: float = 4.4, height: int = 240, width: int = 300) -> np.ndarray:
+    """(H, W) float64 amplitude in DN of speckled land, with a lake of a third of it that is 12 dB darker."""
+    power = np.full((height, width), 400.0**2 * 10 ** (land_db / 10))
+    power[height // 3 : 2 * height // 3] /= 16
+    return np.sqrt(power * np.random.default_rng(1).gamma(looks, 1 / looks, power.shape))
+
+
+def checked(path: Path, channels: tuple[Channel, ...] = SAR, **request: object) -> ModelInput:
+    asked = Request(**request)  # type: ignore[arg-type]
+    scene = open_model_input(path, channels, asked)
+    check_level(scene, asked)
+    return scene
+
+
+def written(folder: Path, pixels: np.ndarray, **about: object) -> Path:
+    return write_geotiff(folder / "a.tif", pixels, **about)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("looks", "single_look"), [(1.0, True), (4.4, False)])
+def test_the_level_is_that_of_land_and_speckle_tells_the_looks(tmp_path: Path, looks: float, single_look: bool) -> None:
+    with checked(written(tmp_path, amplitude(-10, looks).round().astype(np.uint16))) as scene:
+        level = scene.level
+    assert level is not None
+    assert level.level_db == pytest.approx(-10, abs=1)
+    assert level.single_look == single_look
+
+
+@pytest.mark.parametrize(
+    ("factor", "looks", "word"),
+    [
+        *((1, looks, None) for looks in (1.0, 4.4)),
+        *((16, looks, "too bright") for looks in (1.0, 4.4)),
+        *((4, looks, "too bright") for looks in (1.0, 4.4)),
+        *((1 / 16, looks, "too dark") for looks in (1.0, 4.4)),
+    ],
+)
+def test_a_scene_of_another_constant_is_told_with_what_was_found_expected_and_helps(
+    tmp_path: Path, factor: float, looks: float, word: str | None
+) -> None:
+    pixels = np.clip(np.round(amplitude(-10, looks) * factor), 1, 65535).astype(np.uint16)
+    with checked(written(tmp_path, pixels)) as scene:
+        notes = " ".join(scene.notes)
+    assert (NOTE in notes) == (word is not None)
+    if word:
+        for part in (word, "DN, expected", "--calibration-constant-db", "--unit", "--level usual"):
+            assert part in notes
+
+
+@pytest.mark.parametrize("unit", ["sigma0_db", "sigma0_linear", "sigma0_amplitude", "amplitude_dn"])
+def test_the_level_is_the_same_in_every_unit(tmp_path: Path, unit: str) -> None:
+    relative = amplitude(-10) / 400
+    values = {
+        "sigma0_db": 20 * np.log10(relative),
+        "sigma0_linear": relative**2,
+        "sigma0_amplitude": relative,
+        "amplitude_dn": relative * 400,
+    }
+    with checked(written(tmp_path, values[unit].astype(np.float32)), unit=unit) as scene:
+        level = scene.level
+    assert level is not None
+    assert level.level_db == pytest.approx(-10.2, abs=0.02)
+
+
+def test_a_model_of_decibels_is_told_in_decibels(tmp_path: Path) -> None:
+    pixels = (20 * np.log10(amplitude(-10) / 400) + 24).astype(np.float32)
+    with checked(written(tmp_path, pixels), (Channel("vv", "sigma0_db"),), unit="sigma0_db", polarisations="1") as one:
+        assert "expected -21.0 dB to 0.0 dB" in " ".join(one.notes)
+
+
+def test_what_is_off_level_can_be_refused_and_what_is_not_is_none_the_worse(tmp_path: Path) -> None:
+    pixels = amplitude(-10)
+    checked(written(tmp_path, pixels.round().astype(np.uint16)), off_level="refuse").close()
+    with pytest.raises(SceneOffLevel, match=r"a\.tif: too bright .*--off-level note"):
+        checked(written(tmp_path, (16 * pixels).round().astype(np.uint16)), off_level="refuse")
+
+
+@pytest.mark.parametrize("looks", [1.0, 4.4])
+@pytest.mark.parametrize("factor", [16, 1 / 4])
+def test_the_usual_level_is_reached_by_one_gain_and_nodata_stays(tmp_path: Path, factor: float, looks: float) -> None:
+    plain = np.clip(np.round(amplitude(-10, looks) * factor), 1, 65535).astype(np.uint16)
+    plain[:, :20] = 0
+    with checked(written(tmp_path, plain), level="usual", off_level="refuse") as scene:
+        rows, valid = scene.read_valid(0, 240)
+        levelled = level_of(scene)
+        notes = " ".join(scene.notes)
+    assert levelled is not None
+    assert levelled.level_db == pytest.approx(USUAL_DB[looks == 1.0], abs=0.01)
+    assert np.array_equal(valid, plain != 0)
+    ratio = rows[0][valid] / plain[valid]
+    assert ratio.std() / ratio.mean() < 1e-5
+    assert "to the usual one, as --level says" in notes
+    assert NOTE not in notes
+
+
+def test_decibels_are_brought_to_the_usual_level_too_and_zeros_inside_stay_levels(tmp_path: Path) -> None:
+    pixels = (20 * np.log10(amplitude(-10) / 400) + 20).astype(np.float32)
+    pixels[:, :20] = 0
+    pixels[100, 100] = 0
+    with checked(written(tmp_path, pixels), unit="sigma0_db", level="usual") as scene:
+        rows, valid = scene.read_valid(0, 240)
+        gain_db = scene.bands[0].gain_db
+    assert np.array_equal(valid, np.tile(np.arange(300) >= 20, (240, 1)))
+    assert rows[0, 100, 100] == pytest.approx(400 * 10 ** (gain_db / 20), rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [["TILED=YES", "BLOCKXSIZE=256", "BLOCKYSIZE=256"], ["BLOCKYSIZE=1"], []])
+def test_a_window_has_the_level_of_its_scene_however_that_is_stored(tmp_path: Path, options: list[str]) -> None:
+    pixels = amplitude(-10, height=1400, width=1300).round().astype(np.uint16)
+    pixels[:, 1200:] = 0
+    path = written(tmp_path, pixels, options=options)
+    with checked(path) as whole, checked(path, window=Window(900, 500, 100, 100)) as part:
+        assert whole.level == part.level
+        assert whole.level is not None
+        assert whole.level.level_db == pytest.approx(-9.5, abs=1)
+
+
+def test_a_scene_without_measurements_has_no_level(tmp_path: Path) -> None:
+    with checked(written(tmp_path, np.zeros((50, 60), np.uint16)), level="usual", off_level="refuse") as scene:
+        assert scene.level is None
+        assert NOTE not in " ".join(scene.notes)
+
+
+@pytest.mark.parametrize("single_look", [True, False])
+def test_the_usual_level_is_known(single_look: bool) -> None:
+    assert Level(USUAL_DB[single_look], single_look).known

@@ -289,9 +289,10 @@ class _Target:
 
     def check_name(self, name: str) -> tuple[str, ...]:
         """The parts of a member's name. Raises SceneUnsafe for one that leads elsewhere, or nowhere."""
-        slashed = name.replace("\\", "/")  # as archives of Windows have it
+        readable = name.encode(errors="replace").decode()  # GDAL takes no bytes that are no UTF-8
+        slashed = readable.replace("\\", "/")  # as archives of Windows have it
         parts = tuple(part for part in slashed.split("/") if part not in ("", "."))
-        encoded = [part.encode(errors="surrogateescape") for part in parts]
+        encoded = [part.encode() for part in parts]
         if (
             not parts
             or slashed.startswith("/")

@@ -141,6 +141,18 @@ def test_a_product_may_lie_in_folders(tmp_path: Path) -> None:
         assert np.array_equal(scene.read(), PIXELS)
 
 
+def test_names_may_be_in_any_encoding(tmp_path: Path) -> None:
+    data = geotiff(tmp_path).read_bytes()
+    name = os.fsdecode(f"한강_{K5}.tif".encode("cp949"))
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        file.addfile(_member(name, len(data)), io.BytesIO(data))
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(data))
+    for path in (tmp_path / "a.tar", tmp_path / f"{name}.gz"):
+        with open_scene(path) as scene:
+            assert np.array_equal(scene.read(), PIXELS)
+            assert scene.acquired == TIME
+
+
 @pytest.mark.parametrize("product", [safe, k5])
 def test_a_product_may_lie_beside_other_files_in_an_archive_of_its_name(
     tmp_path: Path, product: Callable[[Path], Path]

@@ -16,14 +16,15 @@ What the values of a label mean is settled once for all labels of one data set, 
     0, 1           land, water; 255 or -1 beside them is not known, and left out
     others         refused, until a coding says what they are: `land=1,water=2,ignore=0`
 
-Declared nodata is always left out.
+Declared nodata is left out. Where that leaves no land, or no water, it is refused until a coding says what the value
+is, which then counts: many programs declare 0 whatever it means.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ class Coding:
     land: tuple[float, ...] = (0,)
     water: tuple[float, ...] = (255,)
     ignore: tuple[float, ...] = ()
+    stated: bool = field(default=False, compare=False)
+    """Whether somebody said so: that wins over nodata that a file declares."""
 
     @classmethod
     def parse(cls, text: str) -> Coding:
@@ -85,7 +88,7 @@ class Coding:
         given = [value for meaning in values.values() for value in meaning]
         if len(set(given)) < len(given):
             raise UsageError(f"--labels {text}: a value has two meanings")
-        return cls(*(tuple(meaning) for meaning in values.values()))
+        return cls(tuple(values["land"]), tuple(values["water"]), tuple(values["ignore"]), stated=True)
 
     @classmethod
     def of(cls, values: set[float]) -> Coding | None:
@@ -105,7 +108,7 @@ class Coding:
         truth = np.full(values.shape, NODATA, np.uint8)
         truth[np.isin(values, self.land)] = LAND
         truth[np.isin(values, self.water)] = WATER
-        if nodata is not None:
+        if nodata is not None and not (self.stated and nodata in (*self.land, *self.water)):
             truth[np.isnan(values) if np.isnan(nodata) else values == nodata] = NODATA
         return truth
 
@@ -153,33 +156,78 @@ class Label:
             yield y, self.read(0, y, self.width_px, min(BLOCK_ROWS, self.height_px - y))
 
     def values(self) -> set[float]:
-        """All that occur, but for declared nodata."""
+        """All that occur, but for NaN."""
         found: set[float] = set()
         for _, block in self.blocks():
             # Counting is many times quicker than sorting, and labels are uint8 nearly always.
             unique = np.flatnonzero(np.bincount(block.ravel())) if block.dtype == np.uint8 else np.unique(block)
             found |= {value for value in unique.tolist() if value == value}
-        return found - {self.nodata}
+        return found
+
+    def paints_black(self, value: float) -> bool | None:
+        """Whether the colour table shows `value` as black; None where there is no table."""
+        table = self._band.GetColorTable()
+        if table is None or not 0 <= value < table.GetCount():
+            return None
+        return bool(tuple(table.GetColorEntry(int(value))[:3]) == (0, 0, 0))
 
 
 def settle_coding(labels: Iterable[Path], given: Coding | None = None, limits: Limits | None = None) -> Coding:
     """What the values of these labels, all of one data set, mean. Raises DataError with the values that nobody
     declared, and the option that does."""
-    found = {path: Label(path, limits).values() for path in labels}
-    occurring: set[float] = set().union(*found.values())
+    seen = {path: _Seen.of(Label(path, limits)) for path in labels}
+    left = {path: label.values - ({label.nodata} - (given.values if given else set())) for path, label in seen.items()}
+    occurring: set[float] = set().union(*left.values())
     coding = given or Coding.of(occurring)
     known = coding.values if coding else {0.0, 1.0, 255.0, -1.0}
-    for path, values in found.items():
+    for path, values in left.items():
         if odd := sorted(values - known)[:5]:
             expected = f"{coding} as declared" if given else "0 and 255, or 0, 1 and 255"
             listed = ", ".join(f"{value:g}" for value in sorted(values)[:8])
             raise DataError(
                 f"{path}: label values {listed}, of which {', '.join(f'{value:g}' for value in odd)} "
-                f"{'is' if len(odd) == 1 else 'are'} not declared; expected {expected}; say what each value is with "
-                "--labels land=VALUE,water=VALUE,ignore=VALUE"
+                f"{'is' if len(odd) == 1 else 'are'} not declared; expected {expected}; {_SAY}"
             )
     assert coding is not None
+    if given is None:
+        _refuse_what_is_half(seen, occurring)
     return coding
+
+
+_SAY = "say what each value is with --labels land=VALUE,water=VALUE,ignore=VALUE"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was found in one label."""
+
+    values: set[float]
+    nodata: float | None
+    black: float | None
+    """The value of water that the colour table shows as black, while 0 is a colour."""
+
+    @classmethod
+    def of(cls, label: Label) -> _Seen:
+        values = label.values()
+        black = [value for value in (1.0, 255.0) if value in values and label.paints_black(value)]
+        return cls(values, label.nodata, black[0] if black and label.paints_black(0) is False else None)
+
+
+def _refuse_what_is_half(seen: Mapping[Path, _Seen], occurring: set[float]) -> None:
+    """Declared nodata without which all of the data set has no land, or no water; a palette whose background is not 0.
+    Raises DataError."""
+    for path, label in seen.items():
+        if label.black is not None:
+            raise DataError(
+                f"{path}: its colour table shows {label.black:g} as black and 0 as a colour, so that which is water "
+                f"cannot be told; {_SAY}"
+            )
+        for kind, meant in (("land", {0.0}), ("water", {1.0, 255.0})):
+            if not occurring & meant and label.nodata in label.values & meant:
+                raise DataError(
+                    f"{path}: declares {label.nodata:g} as nodata, and no label has {kind} without it; {_SAY}, which "
+                    "wins over what is declared"
+                )
 
 
 def find_files(data: str, with_gim: bool = False) -> list[LabelledFiles]:

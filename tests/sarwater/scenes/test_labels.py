@@ -71,6 +71,53 @@ def test_a_declared_coding_is_taken(tmp_path: Path) -> None:
         truth_of(path, "land=1,water=2")
 
 
+@pytest.mark.parametrize(
+    ("values", "nodata", "lack"),
+    [([0, 1], 0, "land"), ([0, 255], 255, "water"), ([0, 255], 0, "land"), ([0], 0, "land")],
+)
+def test_nodata_that_is_a_class_is_refused_until_it_is_said(
+    tmp_path: Path, values: list[int], nodata: int, lack: str
+) -> None:
+    """GDAL's rasterizer declares 0, whatever that means."""
+    path = label(tmp_path / "a.tif", values, nodata=nodata)
+    with pytest.raises(DataError, match=rf"declares {nodata} as nodata, and no label has {lack}.*--labels land=VALUE"):
+        truth_of(path)
+    expected = [LAND if value == 0 else WATER for value in values]
+    assert truth_of(path, f"land=0,water={max(values) or 1}") == expected
+
+
+def test_nodata_that_is_declared_beside_land_and_water_is_left_out(tmp_path: Path) -> None:
+    assert truth_of(label(tmp_path / "a.tif", [0, 1, 255], nodata=255)) == [LAND, WATER, NODATA]
+    assert truth_of(label(tmp_path / "b.tif", [1, 2, 0], nodata=0), "land=1,water=2") == [LAND, WATER, NODATA]
+    dry = [label(tmp_path / "c.tif", [0, 0], nodata=255), label(tmp_path / "d.tif", [0, 1], nodata=255)]
+    assert settle_coding(dry).water == (1,)
+
+
+def painted(path: Path, values: list[int], colours: list[tuple[int, int, int]], driver: str) -> Path:
+    source = gdal.GetDriverByName("MEM").Create("", len(values), 1, 1, gdal.GDT_Byte)
+    table = gdal.ColorTable()
+    for index, colour in enumerate(colours):
+        table.SetColorEntry(index, colour)
+    source.GetRasterBand(1).SetColorTable(table)
+    source.GetRasterBand(1).WriteArray(np.array([values], np.uint8))
+    gdal.GetDriverByName(driver).CreateCopy(str(path), source)
+    return path
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "PNG"])
+def test_a_palette_counts_by_its_indices_unless_its_background_is_another(tmp_path: Path, driver: str) -> None:
+    black, blue, green = (0, 0, 0), (0, 0, 255), (0, 255, 0)
+    suffix = {"GTiff": ".tif", "PNG": ".png"}[driver]
+    assert truth_of(painted(tmp_path / f"a{suffix}", [0, 1], [black, blue], driver)) == [LAND, WATER]
+    assert truth_of(painted(tmp_path / f"b{suffix}", [0, 1], [green, blue], driver)) == [LAND, WATER]
+    three = painted(tmp_path / f"c{suffix}", [0, 1, 2], [black, green, blue], driver)
+    assert truth_of(three, "land=1,water=2,ignore=0") == [NODATA, LAND, WATER]
+    swapped = painted(tmp_path / f"d{suffix}", [0, 1], [blue, black], driver)
+    with pytest.raises(DataError, match=r"shows 1 as black and 0 as a colour.*--labels"):
+        truth_of(swapped)
+    assert truth_of(swapped, "land=1,water=0") == [WATER, LAND]
+
+
 def test_one_coding_is_settled_for_all_labels_of_a_data_set(tmp_path: Path) -> None:
     """A tile without water does not tell by itself."""
     first, second = label(tmp_path / "a.tif", [0, 255]), label(tmp_path / "b.tif", [0, 1])

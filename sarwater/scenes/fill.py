@@ -34,6 +34,8 @@ _BEYOND_PX = 8
 """Pixels beyond a level at which nothing was clipped."""
 _ENOUGH_PX = 256
 """Others to compare with."""
+_FEWEST_VALUES = 8
+"""That they have, if they are backscatter: a drawing of two levels has no fill."""
 
 
 def fills_at_corners(band: Band, width_px: int, height_px: int, nodata: float | None) -> tuple[float, ...]:
@@ -91,7 +93,7 @@ def _is_no_level(value: float, band: Band) -> bool:
 def _stands_out(value: float, count: int, measured: npt.NDArray[np.float64], band: Band) -> bool:
     """Whether the constant `value` of `count` neighbours is apart from what was `measured`; or solid and the
     largest that there is; or in the midst of it, where nothing is clipped and no two floats are equal."""
-    if measured.size < _ENOUGH_PX:
+    if measured.size < _ENOUGH_PX or np.unique(measured).size < _FEWEST_VALUES:
         return False
     levels_db, (level_db,) = _levels_db(measured, band), _levels_db(np.array([value]), band)
     near = np.abs(levels_db - level_db) < _APART_DB

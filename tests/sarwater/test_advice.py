@@ -41,12 +41,6 @@ def decibels() -> np.ndarray:
     return (20 * np.log10(amplitude() / np.float32(400))).astype(np.float32)
 
 
-def filled() -> np.ndarray:
-    pixels = amplitude().astype(np.float32)
-    pixels[:20] = -9999
-    return pixels
-
-
 def many_bands(folder: Path) -> Path:
     return write_geotiff(folder / "many.tif", np.stack([amplitude()] * 17))
 
@@ -99,7 +93,6 @@ REFUSALS = {
         as_float(np.round(decibels() * 100).astype(np.int16), "Sigma0_VV_db"), same_as=None
     ),
     "amplitude called backscatter": Refusal(as_float(amplitude().astype(np.float32), "Sigma0_VV")),
-    "nodata that nobody declared": Refusal(as_float(filled()), same_as=None),
     "floats for a model of sigma0": Refusal(as_float(decibels()), same_as=None, model_unit="sigma0_db"),
 }
 

@@ -164,8 +164,7 @@ class Folders:
             except OSError:
                 self._scatter(hidden)
                 raise
-            fsync_folder(self.incoming)
-        return there
+        return there  # the claim that follows syncs the inbox
 
     def scatter(self, name: str) -> None:
         """Undo `gather`: the files lie loose again."""

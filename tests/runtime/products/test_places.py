@@ -51,7 +51,7 @@ def test_every_product_is_made_and_the_item_is_valid(tmp_path: Path, out: Path, 
     path = write_geotiff(tmp_path / "a.tif", lake_scene(SIZE, SIZE), **places()[name])
     item, _ = products_of(path, out)
     validate_dict({**item, "stac_extensions": []})
-    assert len([asset for asset in item["assets"].values() if asset["href"].startswith("./")]) == 4
+    assert len([asset for asset in item["assets"].values() if asset["href"].startswith("./")]) == 6
     assert min(Image.open(out / "a_quicklook.png").size) >= SIZE
     if name in ("utm", "beyond 180", "control points"):
         assert item["geometry"]["type"] == "MultiPolygon"
@@ -101,7 +101,7 @@ def test_a_side_product_that_fails_costs_a_note(
     assert item["properties"]["sarwater:notes"] == notes
     assert "quicklook" not in item["assets"]
     assert sorted(path.name for path in out.iterdir()) == [
-        "a_confidence.tif", "a_water.gpkg", "a_water.json", "a_water.tif",
+        "a_confidence.qml", "a_confidence.tif", "a_water.gpkg", "a_water.json", "a_water.qml", "a_water.tif",
     ]  # fmt: skip
 
 

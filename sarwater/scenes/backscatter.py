@@ -107,7 +107,8 @@ def _said(raster: Any, band: Band) -> str | None:
         return "its values are indices of a colour table: a map of classes"
     if raster.GetCategoryNames() or any(key in tags for key in _FLAGS):
         return "its values have names, as flags and classes have: a mask or a map of classes"
-    unit = raster.GetUnitType() or tags.get("units", "") or tags.get("unit", "")
+    # GDAL gives the unit of heights in a compound CRS to every band.
+    unit = ("" if _has_heights(band.dataset) else raster.GetUnitType()) or tags.get("units", "") or tags.get("unit", "")
     names = (raster.GetDescription(), tags.get("long_name", ""), tags.get("standard_name", ""))
     return beside_backscatter(names, "" if _says_backscatter(raster) else unit)
 
@@ -120,6 +121,11 @@ def beside_backscatter(names: Iterable[str], unit: str) -> str | None:
     if _UNITS.fullmatch(unit.strip()):
         return f"its values are in {unit.strip()}: heights, angles or distances"
     return None
+
+
+def _has_heights(dataset: Any) -> bool:
+    reference = dataset.GetSpatialRef()
+    return reference is not None and bool(reference.IsCompound())
 
 
 def _is_coloured(raster: Any) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,8 @@ def scene_of(source: Source, dataset: Any) -> Scene:
     bands = tuple(
         _band_of(dataset, raster, tags, source.name, texts if len(measured) == 1 else ()) for raster in measured
     )
+    if len(bands) == 2 and _GAOFEN3_L1A.match(source.name) and measured[0].DataType == gdal.GDT_Int16:
+        bands = (replace(bands[0], polarisation=polarisation_in(source.name), quadrature=bands[1]),)
     return Scene(
         width_px=dataset.RasterXSize,
         height_px=dataset.RasterYSize,
@@ -142,6 +146,10 @@ def facts_of(raster: Any) -> BandFacts:
         raster.GetScale(),
         raster.GetOffset(),
     )
+
+
+_GAOFEN3_L1A = re.compile(r"GF3\w?_.*_L1A_", re.IGNORECASE)
+"""GaoFen-3 single-look complex: in phase and in quadrature are two bands that say nothing of themselves."""
 
 
 def _is_phase(band: Any) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from osgeo import gdal
+from osgeo import gdal, osr
 
 from sarwater.errors import SceneError, SceneIsProduct, SceneNoBackscatter
 from sarwater.scenes.readers import open_scene
@@ -124,3 +124,16 @@ def test_dark_water_in_bytes_is_no_map_of_classes(tmp_path: Path) -> None:
 
 def test_the_refusal_is_an_error_of_the_scene() -> None:
     assert issubclass(SceneNoBackscatter, SceneError)
+
+
+def test_a_compound_crs_is_about_heights_and_the_bands_are_not(tmp_path: Path) -> None:
+    """GDAL calls the unit of the vertical axis that of every band."""
+    path = write_geotiff(tmp_path / "a.tif", lake_scene(90, 110))
+    dataset = gdal.Open(str(path), gdal.GA_Update)
+    compound = osr.SpatialReference()
+    compound.SetFromUserInput("EPSG:32652+5773")
+    dataset.SetProjection(compound.ExportToWkt())
+    del dataset
+    assert gdal.Open(str(path)).GetRasterBand(1).GetUnitType() == "metre"
+    with open_scene(path) as scene:
+        assert scene.bands[0].unit == "amplitude_dn"

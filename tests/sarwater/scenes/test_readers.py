@@ -14,7 +14,7 @@ from runtime.products.publish import publish
 from sarwater.errors import ChannelMissing, SceneTruncated, SceneUnreadable, SceneUnsafe
 from sarwater.manifest import Channel
 from sarwater.request import Request
-from sarwater.scenes.readers import open_model_input
+from sarwater.scenes.readers import open_model_input, open_scene
 from tests.support.deliveries import CORNERS, whole, write_hdf5, write_k5_folder, write_safe
 from tests.support.models import box_model
 from tests.support.rasters import lake_scene, read_raster, write_geotiff
@@ -246,3 +246,12 @@ def test_what_is_not_read_of_a_kompsat5_folder_is_no_part_of_its_identity(tmp_pa
     (folder / "MD5SUM").write_text("x")
     (folder / "K5_20240726091530_000000_12345_D_ES19_HH_GTC_B_L1D_QL.png").unlink()
     assert scene_sha256(folder) == first
+
+
+def test_two_bands_of_gaofen3_l1a_are_one_complex_image(tmp_path: Path) -> None:
+    parts = np.random.default_rng(3).integers(-900, 900, (2, 90, 110)).astype(np.int16)
+    path = write_geotiff(tmp_path / "GF3_MYN_FSI_012345_E130.1_N37.4_20240716_L1A_HH_L10001234567.tiff", parts)
+    with open_scene(path) as scene:
+        (band,) = scene.bands
+        assert (band.polarisation, band.unit) == ("hh", "amplitude_dn")
+        assert np.allclose(scene.read(), np.hypot(*parts.astype(np.float32)))

@@ -38,7 +38,7 @@ from sarwater.identity import input_sha256, mask_key, mask_name, name_of, stem_o
 from sarwater.manifest import ModelManifest, sha256_of
 from sarwater.request import Request
 from sarwater.scenes.model_input import Bool, ModelInput, Pixels, See
-from sarwater.scenes.readers import members, open_model_input
+from sarwater.scenes.readers import members, open_model_input, try_to_open
 from sarwater.tags import (
     GEOREFERENCE_TAG,
     INPUT_TAG,
@@ -282,7 +282,9 @@ def _finish(
 
 
 def open_for(backend: Backend, path: Path, request: Request, name: str | None = None) -> ModelInput:
-    """Open a scene for the backend's model, upsampled to what it knows; raises as open_model_input does."""
+    """Open a scene for the backend's model, upsampled to what it knows: on trial first, in a process that it cannot
+    harm. Raises as open_model_input does."""
+    try_to_open(path, request, name)
     return upsampled_for(backend, open_model_input(path, backend.manifest.channels, request, name), request)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sarwater.dependencies import lazy_import, require
 
-__all__ = ["CACHE_BYTES", "close_dataset", "gdal", "gdal_array", "h5py", "ogr", "osr"]
+__all__ = ["CACHE_BYTES", "close_dataset", "gdal", "gdal_array", "h5py", "load", "ogr", "osr"]
 
 CACHE_BYTES = 96 << 20
 """GDAL's block cache: a few block rows of the widest scene; its default of 5 % of memory is no bound at all."""
@@ -54,6 +54,11 @@ gdal_array = lazy_import("osgeo.gdal_array", _PURPOSE, _INSTALL, _prepare)
 ogr = lazy_import("osgeo.ogr", _PURPOSE, _INSTALL, _prepare)
 osr = lazy_import("osgeo.osr", _PURPOSE, _INSTALL, _prepare)
 h5py = lazy_import("h5py", "checking HDF5 products", prepare=_forbid_plugins)
+
+
+def load() -> None:
+    """Import GDAL now, for one who is about to fork: each child would do it again."""
+    _ = gdal.OF_RASTER, gdal_array.codes, osr.SRS_WKT_WGS84_LAT_LONG
 
 
 def close_dataset(dataset: Any) -> None:

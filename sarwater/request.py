@@ -48,7 +48,7 @@ class Limits(Record):
     max_expansion: int = Field(200, gt=0)
     """Largest ratio of decoded to stored bytes, against decompression bombs: a scene of which all but 1 % is nodata
     has some 150. Blocks that are absent do not count. Not applied below 256 MiB."""
-    max_open_s: float = Field(4.0, gt=0)
+    max_open_s: float = Field(5.0, gt=0)
     """Most processor time until a scene is open, before the first pixels are read."""
     max_open_bytes: int = Field(768 << 20, gt=0)
     """Most memory that opening a scene may take."""

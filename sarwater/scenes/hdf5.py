@@ -6,6 +6,7 @@ all of them. Source: HDF5 user guide, https://support.hdfgroup.org/documentation
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from sarwater.request import Limits
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.raster import h5py
 
+MAX_ITEMS = 20_000
+MAX_DEPTH = 32
+MAX_ATTRIBUTE_BYTES = 4 << 20
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -28,6 +33,14 @@ class Dataset:
     shape: tuple[int, ...]
     attributes: dict[str, Any]
     """By attribute name without spaces; numbers as float or tuple of float, texts as str."""
+    decoded_bytes: int = 0
+    stored_bytes: int = 0
+
+    def check_expansion(self, scene: str, limits: Limits) -> None:
+        """For what is read as an image: layers that nobody reads may be as empty as they like. Raises SceneUnsafe."""
+        check_declared(
+            f"{scene}: {self.path}", limits, decoded_bytes=self.decoded_bytes, stored_bytes=self.stored_bytes
+        )
 
 
 @dataclass(frozen=True)
@@ -47,31 +60,54 @@ def is_hdf5(path: Path) -> bool:
 def read_structure(path: Path, limits: Limits, name: str | None = None) -> Hdf5File:
     """Raises SceneTruncated, SceneUnreadable, and SceneUnsafe for links to other files or absurd sizes."""
     scene = name or path.name
-    # Errors are raised outside the library's callbacks, through which they do not pass unharmed.
-    links: list[tuple[str, str]] = []
-    items: list[tuple[str, Any]] = []
     with _opened(path, scene) as file:
-
-        def note_link(name: str, link: Any) -> None:
-            if isinstance(link, h5py.ExternalLink):
-                links.append((name, link.filename))
-
-        file.visititems_links(note_link)
-        if links:
-            name, elsewhere = links[0]
-            raise SceneUnsafe(
-                f"{scene}: {name} is a link to another file ({elsewhere}); expected a product in one file"
-            )
-        file.visititems(lambda name, item: items.append((f"/{name}", item)))
-        groups = {"/": _attributes(file)}
+        groups = {"/": _attributes(scene, file)}
         datasets: dict[str, Dataset] = {}
-        for name, item in items:
+        for name, item in _items(scene, file):
             if isinstance(item, h5py.Dataset):
                 _check_dataset(scene, item, limits)
-                datasets[name] = Dataset(name, item.shape or (), _attributes(item))
+                shape = item.shape or ()
+                decoded_bytes = math.prod(map(int, shape)) * item.dtype.itemsize
+                datasets[name] = Dataset(
+                    name, shape, _attributes(scene, item), decoded_bytes, item.id.get_storage_size()
+                )
             else:
-                groups[name] = _attributes(item)
+                groups[name] = _attributes(scene, item)
     return Hdf5File(groups, datasets)
+
+
+def _items(scene: str, file: Any) -> Iterator[tuple[str, Any]]:
+    """Every group, type and dataset with its full name, each once. Not with the library's own visitors: through their
+    callbacks no error passes unharmed, and nothing bounds them. Raises SceneUnsafe."""
+    waiting, seen = [("", file)], {_address(file)}
+    while waiting:
+        above, group = waiting.pop()
+        for key in group:
+            name = f"{above}/{key}"
+            link = group.get(key, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                raise SceneUnsafe(
+                    f"{scene}: {name} is a link to another file ({link.filename}); expected a product in one file"
+                )
+            if isinstance(link, h5py.SoftLink):
+                continue  # to what is found by itself
+            item = group[key]
+            if (address := _address(item)) in seen:
+                continue
+            seen.add(address)
+            if len(seen) > MAX_ITEMS or name.count("/") > MAX_DEPTH:
+                raise SceneUnsafe(
+                    f"{scene}: holds more than {MAX_ITEMS:,} groups and arrays, or some more than {MAX_DEPTH} deep; "
+                    "expected one product"
+                )
+            yield name, item
+            if isinstance(item, h5py.Group):
+                waiting.append((name, item))
+
+
+def _address(item: Any) -> tuple[int, int]:
+    info = h5py.h5o.get_info(item.id)
+    return info.fileno, info.addr
 
 
 @contextmanager
@@ -79,7 +115,7 @@ def _opened(path: Path, scene: str) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, SystemError) as error:
         if "truncated" in str(error):
             raise SceneTruncated(f"{scene}: the HDF5 file is cut short ({error}); send it again") from error
         raise SceneUnreadable(
@@ -95,15 +131,26 @@ def _check_dataset(scene: str, dataset: Any, limits: Limits) -> None:
     check_declared(
         f"{scene}: {dataset.name}",
         limits,
-        pixels=int(np.prod(dataset.shape[:2], dtype=np.float64)) if dataset.shape else 0,
-        block_bytes=int(np.prod(dataset.chunks)) * dataset.dtype.itemsize if dataset.chunks else 0,
-        decoded_bytes=dataset.nbytes if dataset.chunks else 0,
-        stored_bytes=dataset.id.get_storage_size(),
+        pixels=math.prod(map(int, dataset.shape[:2])) if dataset.shape else 0,
+        block_bytes=math.prod(map(int, dataset.chunks)) * dataset.dtype.itemsize if dataset.chunks else 0,
     )
 
 
-def _attributes(item: Any) -> dict[str, Any]:
-    return {name.replace(" ", ""): _plain(value) for name, value in item.attrs.items()}
+def _attributes(scene: str, item: Any) -> dict[str, Any]:
+    """Raises SceneUnsafe for a large one, or for very many."""
+    found: dict[str, Any] = {}
+    for name in item.attrs:
+        size = item.attrs.get_id(name).get_storage_size()
+        value = item.attrs[name] if size <= MAX_ATTRIBUTE_BYTES else None
+        if isinstance(value, str | bytes):
+            size = len(value)  # texts of any length are stored elsewhere
+        if size > MAX_ATTRIBUTE_BYTES or len(found) > MAX_ITEMS:
+            raise SceneUnsafe(
+                f"{scene}: {item.name} has an attribute of {size:,} bytes, or more than {MAX_ITEMS:,}; expected "
+                f"{MAX_ATTRIBUTE_BYTES:,} bytes at most"
+            )
+        found[name.replace(" ", "")] = _plain(value)
+    return found
 
 
 def _plain(value: Any) -> Any:

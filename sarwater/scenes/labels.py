@@ -33,6 +33,7 @@ import numpy.typing as npt
 from sarwater.classes import LAND, NODATA, WATER
 from sarwater.errors import DataError, SceneError, UsageError
 from sarwater.request import Limits
+from sarwater.scenes.limits import check_declared
 from sarwater.scenes.readers import find_reader
 from sarwater.scenes.readers.base import Source, check_members
 from sarwater.scenes.readers.geotiff import open_raster, open_tiff
@@ -43,6 +44,8 @@ LABEL_SUFFIXES = (".tif", ".tiff", ".png")
 HELD_OUT_LISTS = ("val.txt", "valid.txt", "test.txt")
 LABEL_WORDS = ("label", "labels", "mask", "truth", "gt", "gim")
 BLOCK_ROWS = 1024
+_LIMITS = Limits(max_expansion=2000)
+"""Classes compress like nothing else; Deflate at its best reaches 1032."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,11 @@ class Label:
 
     def __init__(self, path: Path) -> None:
         """Raises DataError for a file that is missing, damaged or has several bands."""
-        source = Source(path, path.name, Limits())
+        source = Source(path, path.name, _LIMITS)
         try:
             check_members(source, [path])
             self._dataset = open_tiff(source) if is_tiff(path) else open_raster(source, ["PNG"])
+            check_declared(source.name, _LIMITS, pixels=self._dataset.RasterXSize * self._dataset.RasterYSize)
         except SceneError as error:
             raise DataError(f"{path}: not a readable label ({error}); expected a GeoTIFF or PNG of classes") from error
         self.path = path

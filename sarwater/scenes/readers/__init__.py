@@ -116,6 +116,7 @@ def _opened(path: str | Path, limits: Limits | None = None, name: str | None = N
     check_members(source, reader.members(path))
     scene = reader.open(source)
     scene.name = source.name
+    scene.georeference.refuse_nonsense(source.name)
     return scene
 
 

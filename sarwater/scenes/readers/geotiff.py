@@ -14,7 +14,7 @@ from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.names import polarisation_in, sensing_start
 from sarwater.scenes.radiometry import BandFacts, radiometry_of
-from sarwater.scenes.raster import gdal, gdal_array
+from sarwater.scenes.raster import gdal, gdal_array, tags_of, text_of
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.tiff import check_structure, is_tiff
@@ -39,6 +39,7 @@ def open_tiff(source: Source) -> Any:
     Raises SceneTruncated, SceneUnreadable, SceneUnsafe.
     """
     structure = check_structure(source.path, source.name)
+    _check_bands(source, structure.bands)
     check_declared(
         source.name,
         source.limits,
@@ -64,17 +65,21 @@ def open_raster(source: Source, drivers: list[str], part: str | None = None) -> 
         raise SceneUnreadable(
             f"{source.name}: GDAL cannot read it ({error}); expected a SAR raster: send it again"
         ) from error
-    if not 1 <= dataset.RasterCount <= source.limits.max_bands:
-        raise SceneUnsafe(
-            f"{source.name}: has {dataset.RasterCount} bands, more than the limit of {source.limits.max_bands} or "
-            "none; take the SAR bands out of it (gdal_translate -b), or raise the limit with --max-bands"
-        )
+    _check_bands(source, dataset.RasterCount)
     return dataset
+
+
+def _check_bands(source: Source, bands: int) -> None:
+    if not 1 <= bands <= source.limits.max_bands:
+        raise SceneUnsafe(
+            f"{source.name}: has {bands} bands, more than the limit of {source.limits.max_bands} or none; take the SAR "
+            "bands out of it (gdal_translate -b), or raise the limit with --max-bands"
+        )
 
 
 def scene_of(source: Source, dataset: Any) -> Scene:
     """A Scene of every band of `dataset` that holds measurements. Raises SceneIsProduct for what we made."""
-    tags = dataset.GetMetadata()
+    tags = tags_of(dataset)
     if any(tag.startswith(TAG_PREFIX) for tag in tags):
         raise SceneIsProduct(f"{source.name}: {PRODUCT_REFUSED}")
     texts = (source.name, *tags.values())
@@ -92,7 +97,7 @@ def scene_of(source: Source, dataset: Any) -> Scene:
         declared_nodata=measured[0].GetNoDataValue(),
         nodata=_nodata_of(measured[0], bands[0].unit),
         masked=bool(measured[0].GetMaskFlags() & (gdal.GMF_PER_DATASET | gdal.GMF_ALPHA)),
-        acquired=sensing_start(source.name, dataset.GetMetadata()),
+        acquired=sensing_start(source.name, tags),
         name=source.name,
     )
 
@@ -101,9 +106,9 @@ def _band_of(dataset: Any, raster: Any, tags: Mapping[str, str], name: str, text
     """`texts` are what tells the polarisation where the band itself does not."""
     facts = BandFacts(
         _dtype_of(raster),
-        raster.GetUnitType(),
-        raster.GetDescription(),
-        raster.GetMetadata(),
+        text_of(raster.GetUnitType()),
+        text_of(raster.GetDescription()),
+        tags_of(raster),
         raster.GetScale(),
         raster.GetOffset(),
     )
@@ -122,8 +127,8 @@ def _band_of(dataset: Any, raster: Any, tags: Mapping[str, str], name: str, text
 
 def _polarisation_of(band: Any, texts: tuple[str, ...]) -> str | None:
     """What the band says of itself, else what the file's name and tags say (for a file of one band)."""
-    metadata = band.GetMetadata()
-    for text in (metadata.get("POLARISATION"), metadata.get("POLARIZATION"), band.GetDescription(), *texts):
+    metadata = tags_of(band)
+    for text in (metadata.get("POLARISATION"), metadata.get("POLARIZATION"), text_of(band.GetDescription()), *texts):
         if found := polarisation_in(text or ""):
             return found
     return None
@@ -138,5 +143,5 @@ def _nodata_of(band: Any, unit: str) -> float | None:
     """The declared value, else that of the pixels' type."""
     declared = band.GetNoDataValue()
     if declared is not None:
-        return None if np.isnan(declared) else float(declared)
+        return float(declared) if np.isfinite(declared) else None
     return nodata_of(_dtype_of(band), unit)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sarwater.errors import SceneUnreadable
+from sarwater.errors import SceneEmpty, SceneUnreadable
 from sarwater.scenes.band import Band
 from sarwater.scenes.georeference import Georeference, GroundControlPoint
 from sarwater.scenes.hdf5 import is_hdf5, read_structure
@@ -35,7 +35,7 @@ class Hdf5Product(Reader):
 
 
 def open_hdf5_product(source: Source) -> Scene:
-    """Raises SceneTruncated, SceneUnreadable, SceneUnsafe."""
+    """Raises SceneTruncated, SceneUnreadable, SceneUnsafe, SceneEmpty."""
     path = source.path
     file = read_structure(path, source.limits, source.name)
     root = file.attributes["/"]
@@ -49,6 +49,14 @@ def open_hdf5_product(source: Source) -> Scene:
         )
     if any(image.shape[:2] != images[0].shape[:2] for image in images):
         raise SceneUnreadable(f"{source.name}: its images differ in size; process the subswaths as scenes of their own")
+    if any(len(image.shape) not in (2, 3) for image in images):
+        raise SceneUnreadable(
+            f"{source.name}: {images[0].path} has the shape {images[0].shape}, expected (H, W[, 2]); damaged"
+        )
+    if 0 in images[0].shape:
+        raise SceneEmpty(f"{source.name}: {images[0].path} holds no pixel; send the product again")
+    for image in images:
+        image.check_expansion(source.name, source.limits)
     gim = next((dataset for name, dataset in file.datasets.items() if name.endswith("/GIM")), None)
     bands, incidence, shadow = [], None, None
     if gim is not None and gim.shape[:2] == images[0].shape[:2]:

@@ -48,6 +48,7 @@ class Sentinel1Safe(Reader):
         return lack
 
     def open(self, source: Source) -> Scene:
+        read_xml(source.path / "manifest.safe")  # what it lists was looked for, where it could be read
         files = [file for file in named(source.path / "measurement", "*") if _MEASUREMENT.fullmatch(file.name)]
         if not files:
             raise SceneUnreadable(

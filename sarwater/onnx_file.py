@@ -28,19 +28,20 @@ _FIELDS: dict[str, dict[int, str]] = {
 """Message -> field -> the message that it holds."""
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_MAX_DEPTH = 32
+_MAX_DEPTH = 100
+"""Of messages within one another, as in Protocol Buffers' own libraries."""
 
 
 def refuse_external_data(path: Path) -> None:
     """Raises ManifestInvalid for a graph that takes data from another file, or is none."""
     with path.open("rb") as file:
         if not path.stat().st_size:
-            raise ManifestInvalid(f"{path}: an empty file, expected an ONNX graph; copy it again")
+            raise ManifestInvalid(f"{path}: an empty file, cannot read it as an ONNX graph; copy it again")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             try:
                 external = _takes_external_data(content, "model", 0, len(content), 0)
             except (ValueError, IndexError) as error:
-                raise ManifestInvalid(f"{path}: not readable as an ONNX graph ({error}); export it again") from error
+                raise ManifestInvalid(f"{path}: cannot read it as an ONNX graph ({error}); export it again") from error
     if external:
         raise ManifestInvalid(
             f"{path}: takes weights from another file, which its manifest does not hash; expected one file with all of "

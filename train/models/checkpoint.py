@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from sarwater.atomic import replacing
-from sarwater.errors import CheckpointInvalid, OutputError
-from train.models import Architecture, Segmenter
+from sarwater.errors import CheckpointInvalid, OutputError, SarwaterError
+from sarwater.families import parse_model
+from train.models import MAX_CHANNELS, Architecture, Segmenter
 
 FORMAT = "sarwater-checkpoint/1"
 
@@ -35,10 +36,9 @@ class Checkpoint:
         segmenter = Segmenter(self.architecture)
         try:
             segmenter.net.load_state_dict(self.state_dict)
-        except RuntimeError as error:
-            raise CheckpointInvalid(
-                f"the tensors are not those of {self.architecture.name}: {str(error).splitlines()[1].strip()}"
-            ) from error
+        except (RuntimeError, TypeError, AttributeError) as error:
+            found = (str(error).splitlines() or [""])[:2][-1].strip()
+            raise CheckpointInvalid(f"the tensors are not those of {self.architecture.name}: {found}") from error
         return segmenter.eval()
 
 
@@ -79,17 +79,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: an ONNX file, expected a checkpoint (.pt); to score it: `sarwater evaluate DIR --model {path}`"
         )
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        document = load_tensors(path)
     except FileNotFoundError:
         raise CheckpointInvalid(f"{path}: no such checkpoint; train one: `sarwater fit FAMILY --data DIR`") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise CheckpointInvalid(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    except ValueError as error:
+        raise CheckpointInvalid(f"{path}: not a readable checkpoint ({error}); copy it again") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CheckpointInvalid(
             f"{path}: expected a checkpoint of sarwater ({FORMAT}); weights of other programs go in with --init"
         )
     try:
-        return Checkpoint(
+        checkpoint = Checkpoint(
             Architecture.from_dict(document["architecture"]),
             document["state_dict"],
             document["threshold"],
@@ -97,5 +97,34 @@ def load_checkpoint(path: Path) -> Checkpoint:
             document["resume"],
             document.get("coarsest_m"),
         )
-    except (KeyError, TypeError) as error:
+        _check(checkpoint)
+    except (KeyError, TypeError, ValueError, AttributeError, SarwaterError) as error:
         raise CheckpointInvalid(f"{path}: field {error} is missing or wrong; train again with this version") from error
+    return checkpoint
+
+
+def load_tensors(path: Path) -> Any:
+    """What `torch.load` finds in a file that may hold tensors and plain values, but no code. Raises FileNotFoundError,
+    and ValueError with one line on whatever else is wrong."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zip, pickle and PyTorch each have their own for a damaged file
+        raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from error
+
+
+def _check(checkpoint: Checkpoint) -> None:
+    """Raises ValueError, UsageError for what no checkpoint of ours can hold."""
+    arch, weights = checkpoint.architecture, checkpoint.state_dict
+    family, _ = parse_model(arch.name)
+    if family.name != arch.family or not 1 <= len(arch.channels) == len(arch.normalisation) <= MAX_CHANNELS:
+        raise ValueError("architecture")
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise ValueError("state_dict")
+    if not isinstance(checkpoint.threshold, float) or not 0 < checkpoint.threshold < 1:
+        raise ValueError("threshold")
+    if not isinstance(checkpoint.training, dict) or not isinstance(checkpoint.resume, dict | None):
+        raise ValueError("training, resume")
+    if checkpoint.coarsest_m is not None and not 0 < float(checkpoint.coarsest_m) < math.inf:
+        raise ValueError("coarsest_m")

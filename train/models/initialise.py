@@ -10,7 +10,6 @@ Files are data here, never code: `torch.load` reads tensors only, and an ONNX fi
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from torch import Tensor
 from sarwater.errors import CheckpointInvalid, DependencyMissing
 from sarwater.manifest import ARCHITECTURE_KEY, MANIFEST_KEY, THRESHOLD_KEY
 from train.models import Architecture, Segmenter
-from train.models.checkpoint import FORMAT, load_checkpoint
+from train.models.checkpoint import FORMAT, load_checkpoint, load_tensors
 
 PREFIXES = re.compile(r"^(module\.|model\.|net\.)+")
 OWN_FILTERS = ("gim", "contrast")
@@ -112,10 +111,10 @@ def read_weights(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        document = load_tensors(path)
+    except ValueError as error:
         raise CheckpointInvalid(
-            f"{path}: not a file of tensors alone ({str(error).splitlines()[0]}); if you trust its origin, load it "
+            f"{path}: not a file of tensors alone ({error}); if you trust its origin, load it "
             "where it was made and save `model.state_dict()` by itself"
         ) from error
     if isinstance(document, dict) and document.get("format") == FORMAT:

@@ -114,7 +114,10 @@ def _opened(path: str | Path, limits: Limits | None = None, name: str | None = N
         check_members(source, [path])  # before a byte of it is read: a pipe would be waited for
     reader = reader_of(path, source.name)
     check_members(source, reader.members(path))
-    scene = reader.open(source)
+    try:
+        scene = reader.open(source)
+    except RuntimeError as error:  # GDAL's: it reads some parts of a header late
+        raise SceneUnreadable(f"{source.name}: GDAL cannot read it ({error}); send it again") from error
     scene.name = source.name
     scene.georeference.refuse_nonsense(source.name)
     return scene

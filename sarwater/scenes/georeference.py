@@ -179,8 +179,8 @@ class Georeference:
         )
 
     def refuse_nonsense(self, name: str) -> None:
-        """What says nothing costs a scene its place; what cannot have been written on purpose says that the header of
-        the scene called `name` is damaged. Raises SceneUnreadable."""
+        """A georeference that leads nowhere costs a scene its place. One that nobody can have written on purpose says
+        that the header of the scene called `name` is damaged: raises SceneUnreadable."""
         if why := self._nonsense():
             raise SceneUnreadable(f"{name}: {why}; its header is damaged: send it again")
 
@@ -194,8 +194,6 @@ class Georeference:
             crs = osr.SpatialReference(text)
         except RuntimeError:
             return ""
-        if crs.IsGeocentric():
-            return "its pixels lie in a geocentric coordinate reference system, where no raster can"
         sizes = (crs.GetLinearUnits(), crs.GetAngularUnits(), crs.GetProjParm(osr.SRS_PP_SCALE_FACTOR, 1.0))
         if not all(1e-6 < size < 1e6 for size in sizes):
             return "the units of its coordinate reference system are beyond all bounds"

@@ -55,6 +55,7 @@ def test_each_is_one_line_within_the_budget_and_the_good_scene_runs(
         assert "made sense of" not in outcome["error"], outcome
     lines = [line for line in errors.splitlines() if line.startswith("sarwater predict: ")]
     assert len(lines) == sum(outcome["outcome"] == "failed" for outcome in outcomes.values())
+    assert all(Path(outcome["scene"]).name in outcome["error"] for outcome in refused)
     assert [line for line in lines if not (line.isprintable() and ";" in line)] == []
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < MOST_BYTES
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sarwater.errors import SceneEmpty, SceneIncomplete, SceneIsProduct, SceneMissing, SceneUnreadable
+from sarwater.errors import SceneEmpty, SceneError, SceneIncomplete, SceneIsProduct, SceneMissing, SceneUnreadable
 from sarwater.identity import name_of
 from sarwater.manifest import Channel
 from sarwater.request import Limits, Request
@@ -118,6 +118,10 @@ def _opened(path: str | Path, limits: Limits | None = None, name: str | None = N
         scene = reader.open(source)
     except RuntimeError as error:  # GDAL's: it reads some parts of a header late
         raise SceneUnreadable(f"{source.name}: GDAL cannot read it ({error}); send it again") from error
+    except SceneError as error:
+        if source.name in str(error):
+            raise
+        raise type(error)(f"{source.name}/{error}") from error  # of a file of the folder
     scene.name = source.name
     scene.georeference.refuse_nonsense(source.name)
     return scene

@@ -27,7 +27,7 @@ from sarwater.errors import SarwaterError
 from tests.torture.seeds import KINDS
 
 FINDINGS = Path(__file__).parent / "findings"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 MOST_BYTES = 1500 * 10**6
 """Address space beyond what the child begins with."""
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

@@ -57,8 +57,9 @@ h5py = lazy_import("h5py", "checking HDF5 products", prepare=_forbid_plugins)
 
 
 def load() -> None:
-    """Import GDAL now, for one who is about to fork: each child would do it again."""
-    _ = gdal.OF_RASTER, gdal_array.codes, osr.SRS_WKT_WGS84_LAT_LONG
+    """Import GDAL and wake PROJ now, for one who is about to fork: each child would do it again."""
+    _ = gdal.OF_RASTER, gdal_array.codes
+    osr.SpatialReference().ImportFromEPSG(4326)
 
 
 def text_of(value: str | bytes | None) -> str:

@@ -123,9 +123,9 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, pages * resource.getpagesize() + limits.max_open_bytes),
     ):
-        allowed = resource.getrlimit(kind)[1]
-        most = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
-        resource.setrlimit(kind, (most, allowed))
+        soft, hard = resource.getrlimit(kind)
+        most = min([most, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)])
+        resource.setrlimit(kind, (most, hard))
 
 
 def _answer(look: Callable[[], object]) -> dict[str, Any]:

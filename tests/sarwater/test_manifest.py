@@ -84,6 +84,7 @@ def test_a_missing_manifest_says_that_model_and_manifest_travel_together(tmp_pat
         ModelManifest.read(tmp_path / "none.json")
 
 
+@settings(deadline=None)
 @given(
     st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5),
     st.sampled_from(list(document())),

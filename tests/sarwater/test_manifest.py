@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sarwater.errors import HashMismatch, ManifestInvalid
@@ -84,6 +84,7 @@ def test_a_missing_manifest_says_that_model_and_manifest_travel_together(tmp_pat
         ModelManifest.read(tmp_path / "none.json")
 
 
+@settings(deadline=None)
 @given(
     st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5),
     st.sampled_from(list(document())),
@@ -147,6 +148,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(document())), JSON, min_size=1, max_size=3))
 def test_whatever_a_field_holds_it_is_taken_or_refused(changes: dict[str, object]) -> None:
     with contextlib.suppress(ManifestInvalid):

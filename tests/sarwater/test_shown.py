@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sarwater.errors import SarwaterError
 from sarwater.shown import shown
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_leaves_its_line(text: str) -> None:
     assert "\n" not in shown(text)
@@ -14,6 +15,7 @@ def test_no_text_leaves_its_line(text: str) -> None:
     assert len(shown(text).splitlines()) <= 1
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
 def test_readable_text_stays_as_it_is(text: str) -> None:
     assert shown(text) == text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from osgeo import gdal
 
@@ -272,6 +272,7 @@ TAGS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(TAGS, TAGS, st.sampled_from(["u1", "u2", "i2", "f4", "f8", "c8"]), st.text(max_size=20), st.text(max_size=20))
 def test_whatever_a_product_says_its_scale_is_a_number(
     tags: dict[str, str], file_tags: dict[str, str], dtype: str, description: str, name: str

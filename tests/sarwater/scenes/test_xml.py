@@ -37,6 +37,7 @@ def element(tree: tuple[str, object]) -> ElementTree.Element:
     return found
 
 
+@settings(deadline=None)
 @given(TREES, st.sampled_from(["utf-8", "utf-16"]))
 def test_plain_xml_is_read_as_it_is(tree: tuple[str, object], encoding: str) -> None:
     wanted = element(tree)
@@ -48,7 +49,7 @@ def test_text_may_be_quoted_whole() -> None:
     assert read(b"<!-- of a mission --><a><![CDATA[1 < 2]]></a>").text == "1 < 2"
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300) | st.text("<>&;!/[]ab \"'=?", max_size=60).map(str.encode))
 def test_nothing_else_ever_comes_of_it(content: bytes) -> None:
     with contextlib.suppress(SceneError):

@@ -88,7 +88,9 @@ def predict(
     found = find_model(model)
     print(f"model {found.title}", file=sys.stderr)
     from runtime.backends import open_backend
+    from sarwater.scenes import trial
 
+    trial.warm()
     with Progress("opening the model"):
         backend = open_backend(found, device)
     with backend:

@@ -57,8 +57,8 @@ h5py = lazy_import("h5py", "checking HDF5 products", prepare=_forbid_plugins)
 
 
 def load() -> None:
-    """Import GDAL and wake PROJ now, for one who is about to fork: each child would do it again."""
-    _ = gdal.OF_RASTER, gdal_array.codes
+    """Import GDAL and HDF5 and wake PROJ now, for one who is about to fork: each child would do it again."""
+    _ = gdal.OF_RASTER, gdal_array.codes, h5py.File
     osr.SpatialReference().ImportFromEPSG(4326)
 
 

@@ -1,70 +1,71 @@
-"""A scene is opened on trial first: in a child process, under a budget that the operating system enforces.
+"""A scene is opened on trial first: in another process, under a budget that the operating system enforces.
 
 Headers are decoded by large libraries (libtiff, HDF5, PROJ), which a hostile file can send into hours of work, into
-more memory than there is, or into a segmentation fault. In the child that costs the file alone, in a one-shot command
-as in the daemon's worker. The child is a fork: it has everything imported, and costs a few hundredths of a second.
+more memory than there is, or into a segmentation fault. On trial that costs the file alone, in a one-shot command as in
+the daemon's worker.
 
-    processor    RLIMIT_CPU    `max_open_s`
-    memory       RLIMIT_AS     `max_open_bytes` beyond what this process has
-    core dumps   RLIMIT_CORE   none
+    this process            trial_server.py, started once          its child, one per scene
+    path, name, limits ──▶  has GDAL and HDF5 loaded, forks   ──▶  limits itself, opens the scene
+    raises, or goes on ◀──  waits, says how the child ended   ◀──  says what went wrong
 
-A child that waits without computing (a disk that spins up; a lock that another thread held in the moment of the fork)
-proves nothing against the file: after `_PATIENCE_S` it is let go, and the scene is opened the plain way. So it is where
-processes do not fork, or not safely: everywhere but on Linux. Source: getrlimit(2), fork(2), prctl(2).
+This process is never forked: a fork of one that has threads may wait forever for a lock that one of them held.
+
+A trial that waits without computing (a disk that spins up) proves nothing against the file: after `PATIENCE_S` it is
+let go, and the scene is opened the plain way. So it is where the server cannot be started, or dies: a machine that is
+short of something must not cost a scene. The next scene gets a new server. Elsewhere than on Linux there is none.
 """
 
 from __future__ import annotations
 
-import ctypes
-import faulthandler
-import gc
+import atexit
+import contextlib
 import json
-import math
 import os
-import resource
 import select
 import signal
+import subprocess
 import sys
+import threading
 import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sarwater import errors
-from sarwater.errors import SarwaterError, SceneUnreadable, SceneUnsafe
+from sarwater.errors import SceneUnreadable, SceneUnsafe
 from sarwater.request import Limits
-from sarwater.shown import shown
 
-_PATIENCE_S = 20.0
-_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
-_LONGEST_BUG = 300
+PATIENCE_S = 20.0
+_START_S = 10.0
+"""Beyond the patience: loading the libraries, on a machine that is busy."""
+_STOP_S = 2.0
+_SERVE = "from sarwater.scenes.trial_server import main; main()"
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "GDAL_NUM_THREADS"), "1")
+"""The server forks, so its libraries must not have threads."""
 
 
-def open_on_trial(name: str, limits: Limits, look: Callable[[], object]) -> None:
-    """Run `look`, which opens the scene called `name` and closes nothing, in a child process.
+def open_on_trial(path: Path, name: str, limits: Limits) -> None:
+    """Let the scene at `path`, called `name`, be opened in a process of its own.
 
-    Raises what it raises of `sarwater.errors`; SceneUnsafe where it needs more time or memory than the limits allow;
+    Raises what that raises of `sarwater.errors`; SceneUnsafe where it needs more time or memory than the limits allow;
     SceneUnreadable where it ends the process or fails in another way.
     """
-    if sys.platform != "linux":
-        return
-    answer, signal_number = _in_child(limits, look)
+    answer = _ask(path, name, limits)
+    ended_by = answer.get("signal", 0)
     if kind := answer.get("error"):
         raise getattr(errors, kind)(answer["message"])
-    if answer.get("memory") or signal_number == signal.SIGKILL:
+    if answer.get("memory") or ended_by == signal.SIGKILL:
         raise SceneUnsafe(
             f"{name}: needs more than {limits.max_open_bytes:,} bytes of memory to be opened; it is damaged, or "
             "hostile; raise the limit with --max-open-bytes if that is right"
         )
-    if signal_number == signal.SIGXCPU:
+    if ended_by == signal.SIGXCPU:
         raise SceneUnsafe(
             f"{name}: takes more than {limits.max_open_s:g} s to be opened; it is damaged, or hostile; raise the limit "
             "with --max-open-s if that is right"
         )
-    if signal_number:
+    if ended_by:
         raise SceneUnreadable(
-            f"{name}: the library that decodes it crashed ({signal.Signals(signal_number).name}); the file is damaged: "
+            f"{name}: the library that decodes it crashed ({signal.Signals(ended_by).name}); the file is damaged: "
             "send it again"
         )
     if why := answer.get("bug"):
@@ -73,85 +74,128 @@ def open_on_trial(name: str, limits: Limits, look: Callable[[], object]) -> None
         )
 
 
-def _in_child(limits: Limits, look: Callable[[], object]) -> tuple[dict[str, Any], int]:
-    """(what it answered, the signal that ended it or 0)."""
-    libc = ctypes.CDLL(None)
-    parent = os.getpid()
-    ours, theirs = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: see above
-        child = os.fork()
-    if child == 0:
+def warm() -> None:
+    """Start the server now, and do not wait for it: for whoever has something else to do before the first scene."""
+    with _lock, contextlib.suppress(OSError):
+        _running()
+
+
+def _ask(path: Path, name: str, limits: Limits) -> dict[str, Any]:
+    """What became of the trial; {} where it proves nothing."""
+    with _lock:
+        server = None
         try:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() == parent:
-                _be_quiet()
-                _limit(limits)
-                os.write(theirs, json.dumps(_answer(look)).encode())
-        finally:
-            os._exit(0)
-    os.close(theirs)
-    answer = None
-    try:
-        answer = _heard(ours)
-    finally:
-        os.close(ours)
-        if answer is None:  # not in time, or this process is interrupted
-            os.kill(child, signal.SIGKILL)
-        _, status, used = os.wait4(child, 0)
-    if answer is None:
-        return {}, signal.SIGXCPU if used.ru_utime + used.ru_stime > limits.max_open_s / 4 else 0
-    return answer, os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-
-
-def _be_quiet() -> None:
-    """What libraries print about a damaged file is no output of ours; nor is their crash a report of one."""
-    gc.disable()
-    faulthandler.disable()
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU):
-        signal.signal(number, signal.SIG_DFL)
-
-
-def _limit(limits: Limits) -> None:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    seconds = math.ceil(limits.max_open_s)
-    for kind, most in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_AS, pages * resource.getpagesize() + limits.max_open_bytes),
-    ):
-        soft, hard = resource.getrlimit(kind)
-        most = min([most, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)])
-        resource.setrlimit(kind, (most, hard))
-
-
-def _answer(look: Callable[[], object]) -> dict[str, Any]:
-    try:
-        look()
-    except SarwaterError as error:
-        kind = next(kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
-        return {"error": kind, "message": str(error)}
-    except MemoryError:
-        return {"memory": True}
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno:
-            return {}  # of the disk: the scene is opened the plain way, and meets it again
-        return {"bug": shown(f"{type(error).__name__}: {error}")[:_LONGEST_BUG]}
+            if server := _running():
+                asked = {field: getattr(limits, field) for field in Limits.model_fields}
+                where = os.fsencode(path.absolute()).decode("latin-1")  # bytes of any encoding, one character each
+                return server.ask({"path": where, "name": name, "limits": asked, "patience_s": PATIENCE_S})
+        except (OSError, EOFError, TimeoutError, ValueError):
+            _stop()
+        except BaseException:  # its answer would be taken for that to the next question
+            _stop()
+            raise
     return {}
 
 
-def _heard(pipe: int) -> dict[str, Any] | None:
-    """What the child writes until it ends; None where it does not end in time."""
-    content, deadline_s = b"", time.monotonic() + _PATIENCE_S
-    while True:
-        if not select.select([pipe], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
-            return None
-        part = os.read(pipe, 1 << 16)
-        if not part:
-            break
-        content += part
-    answer: dict[str, Any] = json.loads(content) if content else {}
-    return answer
+class _Server:
+    """The process, with pipes to it. It ends when they close: nothing survives this process."""
+
+    def __init__(self) -> None:
+        """Packages are found as they are here. Raises OSError."""
+        path = [os.path.abspath(entry) for entry in sys.path]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {_SERVE}", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **_ONE_THREAD},
+            cwd="/",
+            start_new_session=True,  # Ctrl-C is for this process
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Raises OSError, EOFError where it is gone, TimeoutError, ValueError."""
+        os.write(self._requests.fileno(), json.dumps(request).encode() + b"\n")
+        deadline_s = time.monotonic() + PATIENCE_S + _START_S
+        poll = select.poll()  # `select` knows descriptors below 1024 only
+        poll.register(self._answers.fileno(), select.POLLIN)
+        content = b""
+        while not content.endswith(b"\n"):
+            if not poll.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
+                raise TimeoutError
+            part = os.read(self._answers.fileno(), 1 << 16)
+            if not part:
+                raise EOFError
+            content += part
+        answer: dict[str, Any] = json.loads(content)
+        return answer
+
+    def stop(self) -> None:
+        self._process.kill()
+        self.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_S)
+
+    def close(self) -> None:
+        for pipe in (self._requests, self._answers):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+    def disown(self) -> None:
+        """In a fork of the process that started it, whose it is."""
+        self.close()
+        self._process.returncode = 0
+
+
+_lock = threading.Lock()
+"""One trial at a time."""
+_server: _Server | None = None
+_is_used = sys.platform == "linux"
+
+
+def use_none() -> None:
+    """In the server itself: what it opens is on trial already."""
+    global _is_used
+    _is_used = False
+
+
+def _running() -> _Server | None:
+    """Raises OSError."""
+    global _server
+    if not _is_used:
+        return None
+    if _server is not None and not _server.is_alive:
+        _stop()
+    if _server is None:
+        _server = _Server()
+    return _server
+
+
+def _stop() -> None:
+    global _server
+    server, _server = _server, None
+    if server is not None:
+        server.stop()
+
+
+def _begin_anew() -> None:
+    """In a fork: the server is the parent's, and the lock may be held by a thread that was not copied."""
+    global _lock, _server
+    server, _server, _lock = _server, None, threading.Lock()
+    if server is not None:
+        server.disown()
+
+
+atexit.register(_stop)
+os.register_at_fork(after_in_child=_begin_anew)

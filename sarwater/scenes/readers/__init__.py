@@ -23,7 +23,6 @@ from sarwater.errors import (
 from sarwater.identity import name_of
 from sarwater.manifest import Channel
 from sarwater.request import Limits, Request
-from sarwater.scenes import raster
 from sarwater.scenes.backscatter import refuse_what_is_no_backscatter
 from sarwater.scenes.band import Incidence
 from sarwater.scenes.model_input import ModelInput
@@ -130,19 +129,24 @@ def open_scene(path: str | Path, limits: Limits | None = None, name: str | None 
     SceneNoBackscatter.
     """
     try_to_open(path, limits, name)
-    return _of_backscatter(path, limits, name)
+    return open_here(path, limits, name)
 
 
 def try_to_open(path: str | Path, limits: Limits | None = None, name: str | None = None) -> None:
-    """Open the scene at `path` in a child process under the budget of `limits`, and let it go again (trial.py). For
-    whoever meets files of unknown origin. Raises as `open_scene`."""
-    name = name or name_of(Path(path))
-    raster.load()  # here, and not in each child
-    open_on_trial(name, limits or Limits(), lambda: _of_backscatter(path, limits, name).pixel_m)
+    """Open the scene at `path` in another process under the budget of `limits`, and let it go again (trial.py). For
+    whoever meets files of unknown origin. Raises as `open_scene`.
+
+    An archive is unpacked once only, by code of our own under bounds of its own, which may take long; what was in it
+    goes on trial then, by itself.
+    """
+    path = Path(path)
+    name = name or name_of(path)
+    if not isinstance(find_reader(_followed(path), name), ArchivedProduct):
+        open_on_trial(path, name, limits or Limits())
 
 
-def _of_backscatter(path: str | Path, limits: Limits | None, name: str | None) -> Scene:
-    """As `open_scene`, in this process."""
+def open_here(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Scene:
+    """As `open_scene`, in this process, and not on trial first."""
     scene = _opened(path, limits, name)
     try:
         if role_of(scene.name) is Role.INCIDENCE and is_companion(scene.name):
@@ -190,7 +194,7 @@ def open_model_input(
     UsageError for a window outside the scene.
     """
     request = request or Request()
-    scene = _of_backscatter(path, request, name)
+    scene = open_here(path, request, name)
     try:
         if gim is not None:
             scene.incidence = _incidence_in(gim, scene, request)

@@ -30,6 +30,7 @@ from sarwater.manifest import (
     ModelManifest,
     manifest_path,
 )
+from sarwater.onnx_file import refuse_external_data
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 20
 """Per-channel Q/DQ came with 13; 20 is the newest that the ONNX parser of TensorRT 10.3 (JetPack 6) reads.
@@ -84,6 +85,7 @@ def read_graph(path: Path) -> Graph:
         onnx.checker.check_model(proto)
     except Exception as error:  # protobuf, onnx and the operating system each have their own
         raise ExportError(f"{path}: not a valid ONNX file ({_first_line(error)}); export it again") from error
+    refuse_external_data(path)
     tile_px, channels = check_contract(proto, str(path))
     manifest = manifest or manifest_in(proto, str(path), {path.name: digest})
     if (manifest.tile_px, len(manifest.channels)) != (tile_px, channels):

@@ -38,7 +38,7 @@ from sarwater.manifest import ModelManifest, sha256_of
 from sarwater.request import Request
 from sarwater.scenes.level import check_level
 from sarwater.scenes.model_input import Bool, ModelInput, Pixels, See
-from sarwater.scenes.readers import members, open_model_input
+from sarwater.scenes.readers import members, open_model_input, try_to_open
 from sarwater.tags import (
     GEOREFERENCE_TAG,
     INPUT_TAG,
@@ -282,7 +282,11 @@ def _finish(
 
 
 def open_for(backend: Backend, path: Path, request: Request, name: str | None = None) -> ModelInput:
-    """Open a scene as the backend's model is to see it. Raises as `open_model_input` and `shown_to`."""
+    """Open a scene as the backend's model is to see it: on trial first, in a process that it cannot harm.
+
+    Raises as `open_model_input` and `shown_to`.
+    """
+    try_to_open(path, request, name)
     return shown_to(backend, open_model_input(path, backend.manifest.channels, request, name), request)
 
 

@@ -30,7 +30,8 @@ SarwaterError                 exit 1
 ├── OutputError               exit 1    products cannot be written: full disk, read-only folder
 └── ExportError               exit 1    a graph or engine cannot be made, or failed its accuracy gate
 
-A message says what was found (value, path), what was expected, and what to do.
+A message says what was found (value, path), what was expected, and what to do. It is one line, whatever the file at
+fault put into it: as text, an error has control characters escaped, and is no longer than a screen.
 """
 
 from __future__ import annotations
@@ -38,12 +39,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from sarwater.shown import shown
+
+_LONGEST = 2000
+"""Characters of a message."""
+
 
 class SarwaterError(Exception):
     """Base of the tree. `exit_code` is what a command returns; `reason` labels metrics and reason.json."""
 
     exit_code = 1
     reason = "error"
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > _LONGEST:
+            half = _LONGEST // 2  # what was found stands first, what to do last
+            text = f"{text[:half]} … {text[-half:]}"
+        return shown(text)
 
 
 class UsageError(SarwaterError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 import types
@@ -33,6 +34,8 @@ ARCHITECTURE_KEY = "sarwater_architecture"
 THRESHOLD_KEY = "seg_thresh"
 """The one that holds the threshold, under the name that QGIS' Deepness plugin gives it."""
 
+LARGEST_TILE_PX = 1 << 14
+_MAX_BYTES = 16 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -103,6 +106,8 @@ class ModelManifest:
             raise ManifestInvalid(f"coarsest_m is {self.coarsest_m}, expected metres above 0, or null")
         if self.tile_px < 32 or self.tile_px % 32:
             raise ManifestInvalid(f"tile_px is {self.tile_px}, expected a multiple of 32")
+        if self.tile_px > LARGEST_TILE_PX:
+            raise ManifestInvalid(f"tile_px is {self.tile_px}, expected {LARGEST_TILE_PX} at most")
         if self.overlap_px < 0 or self.overlap_px % 2 or self.overlap_px * 3 > self.tile_px:
             raise ManifestInvalid(f"overlap_px is {self.overlap_px}, expected an even number up to a third of tile_px")
         for name, digest in self.files.items():
@@ -125,13 +130,17 @@ class ModelManifest:
     def read(cls, path: Path) -> ModelManifest:
         """Read the manifest at `path` (the `.json` itself)."""
         try:
+            if path.stat().st_size > _MAX_BYTES:
+                raise ManifestInvalid(f"{path}: larger than {_MAX_BYTES:,} bytes, expected the manifest of one model")
             document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ManifestInvalid(
                 f"{path}: no such manifest; a model file needs its JSON manifest beside it: copy both, or export again"
             ) from None
-        except (OSError, ValueError) as error:
-            raise ManifestInvalid(f"{path}: not a readable JSON manifest ({error})") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise ManifestInvalid(
+                f"{path}: not a readable JSON manifest ({error}); copy it again with its model"
+            ) from error
         try:
             return cls.from_document(document)
         except ManifestInvalid as error:
@@ -225,7 +234,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return _build(typing.cast(type, hint), value, where + ".")
     expected = Mapping if origin is not None else hint
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 1 << 1000 else math.inf
     if not isinstance(value, expected) or isinstance(value, bool):
         raise ManifestInvalid(f"{where} is {value!r}, expected {getattr(expected, '__name__', expected)}")
     if origin is not None and (item := typing.get_args(hint)[1]) is not Any:

@@ -45,9 +45,13 @@ class Limits(Record):
     """Most bands of one file."""
     max_block_bytes: int = Field(512 << 20, gt=0)
     """Largest decoded strip, tile or chunk, which is the least that can be read at once."""
-    max_expansion: int = Field(2000, gt=0)
-    """Largest ratio of decoded to stored bytes, against decompression bombs; Deflate at its best reaches 1032. Not
-    applied below 256 MiB."""
+    max_expansion: int = Field(200, gt=0)
+    """Largest ratio of decoded to stored bytes, against decompression bombs: a scene of which all but 1 % is nodata
+    has some 150. Blocks that are absent do not count. Not applied below 256 MiB."""
+    max_open_s: float = Field(5.0, gt=0)
+    """Most processor time until a scene is open, before the first pixels are read."""
+    max_open_bytes: int = Field(768 << 20, gt=0)
+    """Most memory that opening a scene may take."""
 
 
 class Reading(Limits):

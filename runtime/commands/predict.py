@@ -23,6 +23,7 @@ from sarwater.identity import mask_key, mask_name, name_of, stem_of
 from sarwater.models import find_model
 from sarwater.progress import Progress
 from sarwater.request import Request
+from sarwater.shown import shown
 
 if TYPE_CHECKING:
     from runtime.backends import Backend
@@ -87,7 +88,9 @@ def predict(
     found = find_model(model)
     print(f"model {found.title}", file=sys.stderr)
     from runtime.backends import open_backend
+    from sarwater.scenes import trial
 
+    trial.warm()
     with Progress("opening the model"):
         backend = open_backend(found, device)
     with backend:
@@ -129,7 +132,7 @@ def _products_of(path: Path, task: _Task) -> dict[str, Any]:
     name = name_of(path)
     request, mask = task.request, task.output / mask_name(stem_of(name))
     input_sha256 = None
-    with Progress(name, "tiles") as progress:
+    with Progress(shown(name), "tiles") as progress:
         if mask.exists() and not task.overwrite:
             input_sha256 = scene_sha256(path)
             key = mask_key(input_sha256, task.backend.model_sha256, request)

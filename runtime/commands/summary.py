@@ -13,6 +13,7 @@ from runtime.products import chosen
 from sarwater.errors import OutputError
 from sarwater.identity import mask_name
 from sarwater.request import Request
+from sarwater.shown import shown
 
 if TYPE_CHECKING:
     from runtime.latency import LatencyRecord
@@ -52,7 +53,7 @@ def facts_of(output: Path, stem: str, request: Request, record: LatencyRecord | 
 def print_summary(outcomes: Sequence[dict[str, Any]], model: str) -> None:
     """Plain lines of any width: nothing is cut, on a terminal or in a pipe."""
     for outcome in outcomes:
-        print("\n".join(_lines(outcome)))
+        print("\n".join(map(shown, _lines(outcome))))
     print(f"model: {model}")
     timed = [outcome for outcome in outcomes if "stages_s" in outcome]
     if timed:

@@ -127,7 +127,7 @@ class Config(Request):
         if value.lstrip().startswith("["):
             try:
                 return json.loads(value)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"not valid JSON ({error})") from None
         if info.field_name not in ("ignore", "accept"):
             return value  # a Request splits its own
@@ -197,5 +197,5 @@ def _read_toml(file: Path) -> dict[str, Any]:
         return document
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read ({error.strerror}); expected a TOML file") from None
-    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError; brackets without end
         raise ConfigurationError(f"{file}: not valid TOML: {error}") from None

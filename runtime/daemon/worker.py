@@ -100,11 +100,12 @@ def _open(message: Message) -> tuple[Backend, Request]:
     from runtime.backends import open_backend
     from sarwater.models import find_model
     from sarwater.request import Request
-    from sarwater.scenes import archive
+    from sarwater.scenes import archive, trial
     from sarwater.scenes.raster import gdal
 
     gdal.VersionInfo()  # a library that cannot be loaded is the machine's fault, not that of the first scene
     archive.unpack_below(Path(message["scratch"]))
+    trial.warm()
     model = find_model(message["model"])
     request = Request(**message["request"])
     backend = open_backend(model, message["device"])

@@ -63,7 +63,7 @@ def read_item(path: Path) -> dict[str, Any]:
     """The item at `path`; empty where there is none."""
     try:
         item = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return item if isinstance(item, dict) else {}
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sarwater.errors import SceneNoBackscatter
 from sarwater.scenes.band import Band
-from sarwater.scenes.raster import gdal
+from sarwater.scenes.raster import gdal, tags_of, text_of
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.units import UNKNOWN_UNIT
 
@@ -102,14 +102,15 @@ def _is_picture(rasters: list[Any]) -> bool:
 
 def _said(raster: Any, band: Band) -> str | None:
     """Why a band is none by what it says of itself."""
-    tags = {key.lower(): value for key, value in raster.GetMetadata().items()}
+    tags = {key.lower(): value for key, value in tags_of(raster).items()}
     if _is_coloured(raster):
         return "its values are indices of a colour table: a map of classes"
     if raster.GetCategoryNames() or any(key in tags for key in _FLAGS):
         return "its values have names, as flags and classes have: a mask or a map of classes"
     # GDAL gives the unit of heights in a compound CRS to every band.
-    unit = ("" if _has_heights(band.dataset) else raster.GetUnitType()) or tags.get("units", "") or tags.get("unit", "")
-    names = (raster.GetDescription(), tags.get("long_name", ""), tags.get("standard_name", ""))
+    said = "" if _has_heights(band.dataset) else text_of(raster.GetUnitType())
+    unit = said or tags.get("units", "") or tags.get("unit", "")
+    names = (text_of(raster.GetDescription()), tags.get("long_name", ""), tags.get("standard_name", ""))
     return beside_backscatter(names, "" if _says_backscatter(raster) else unit)
 
 
@@ -138,7 +139,7 @@ def _is_coloured(raster: Any) -> bool:
 
 
 def _says_backscatter(raster: Any) -> bool:
-    text = " ".join((raster.GetDescription(), *raster.GetMetadata().values())).replace("_", " ")
+    text = " ".join((text_of(raster.GetDescription()), *tags_of(raster).values())).replace("_", " ")
     return bool(
         re.search(
             r"(?<![a-z])(?:[hv]{2}|(?:sigma|gamma|beta)[ -]?(?:0|n[oa]ught)|amplitude|intensity)(?![a-z])", text, re.I

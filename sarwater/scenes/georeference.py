@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from sarwater.errors import UsageError
+from sarwater.errors import SceneUnreadable, UsageError
 from sarwater.scenes.footprint import Footprint, footprint_of
 from sarwater.scenes.ground import Ground, ground_of, outline, wgs84
-from sarwater.scenes.raster import gdal, osr
+from sarwater.scenes.raster import gdal, osr, tags_of, text_of
 from sarwater.upsampling import METRES_PER_DEGREE
 
 _WGS84_MEASURES = (6378137.0, 298.257223563, math.radians(1), 0.0)
 """Semi-major axis in m, inverse flattening, radians in a unit of angle, prime meridian."""
+_LONGEST_WKT = 1 << 16
+"""Characters; the longest in the EPSG registry, of compound systems with their usage, have some ten thousand."""
 
 
 @dataclass(frozen=True)
@@ -167,17 +169,38 @@ class Georeference:
             if tuple(transform) in identities or not np.isfinite(transform).all() or area == 0:
                 transform = None
         gcps = tuple(
-            GroundControlPoint(gcp.GCPPixel, gcp.GCPLine, gcp.GCPX, gcp.GCPY, gcp.GCPZ, gcp.Id)
+            GroundControlPoint(gcp.GCPPixel, gcp.GCPLine, gcp.GCPX, gcp.GCPY, gcp.GCPZ, text_of(gcp.Id))
             for gcp in dataset.GetGCPs()
         )
         return cls(
-            crs_wkt=dataset.GetProjection() if transform is not None else "",
+            crs_wkt=text_of(dataset.GetProjection()) if transform is not None else "",
             geotransform=tuple(transform) if transform is not None else None,
             gcps=gcps,
-            gcp_crs_wkt=dataset.GetGCPProjection() if gcps else "",
-            area_or_point=dataset.GetMetadataItem("AREA_OR_POINT") or "Area",
-            rpc=tuple((dataset.GetMetadata("RPC") or {}).items()),
+            gcp_crs_wkt=text_of(dataset.GetGCPProjection()) if gcps else "",
+            area_or_point=text_of(dataset.GetMetadataItem("AREA_OR_POINT")) or "Area",
+            rpc=tuple(tags_of(dataset, "RPC").items()),
         )
+
+    def refuse_nonsense(self, name: str) -> None:
+        """A georeference that leads nowhere costs a scene its place. One that nobody can have written on purpose says
+        that the header of the scene called `name` is damaged: raises SceneUnreadable."""
+        if why := self._nonsense():
+            raise SceneUnreadable(f"{name}: {why}; its header is damaged: send it again")
+
+    def _nonsense(self) -> str:
+        text = self.crs_wkt or self.gcp_crs_wkt
+        if len(text) > _LONGEST_WKT:
+            return f"its coordinate reference system is described in {len(text):,} characters"
+        if not np.isfinite([(gcp.pixel, gcp.line, gcp.x, gcp.y) for gcp in self.gcps]).all():
+            return "some of its control points are no numbers"
+        try:
+            crs = osr.SpatialReference(text)
+        except RuntimeError:
+            return ""
+        sizes = (crs.GetLinearUnits(), crs.GetAngularUnits(), crs.GetProjParm(osr.SRS_PP_SCALE_FACTOR, 1.0))
+        if not all(1e-6 < size < 1e6 for size in sizes):
+            return "the units of its coordinate reference system are beyond all bounds"
+        return ""
 
     def apply(self, dataset: Any) -> None:
         """Write to a GDAL dataset, exactly as it was read."""

@@ -83,7 +83,8 @@ def outline(width_px: int, height_px: int, steps: int = 128) -> Points:
 def affine(transform: tuple[float, ...], points: Points) -> Points:
     x, x_by_column, x_by_row, y, y_by_column, y_by_row = transform
     column, row = points.T
-    return np.stack([x + column * x_by_column + row * x_by_row, y + column * y_by_column + row * y_by_row], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # nonsense leads nowhere, which whoever uses it finds out
+        return np.stack([x + column * x_by_column + row * x_by_row, y + column * y_by_column + row * y_by_row], axis=1)
 
 
 def spline(gcps: tuple[GroundControlPoint, ...], places: Points) -> Mapping:

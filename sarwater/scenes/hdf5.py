@@ -21,6 +21,9 @@ from sarwater.request import Limits
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.raster import h5py
 
+MAX_ITEMS = 20_000
+MAX_DEPTH = 32
+MAX_ATTRIBUTE_BYTES = 4 << 20
 _MOST_VALUES = 1 << 20
 """Of a dataset that is no raster: a coordinate for each row or column."""
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, SystemError, OverflowError)
@@ -51,15 +54,30 @@ class Hdf5File:
 
     def attributes(self, path: str) -> dict[str, Any]:
         """Of a group or a dataset, by name without spaces: numbers as float or tuple of float, texts as str or tuple
-        of str. {} where there is nothing at `path`. Raises SceneUnreadable."""
+        of str. {} where there is nothing at `path`. Raises SceneUnreadable, SceneUnsafe where they are large."""
         if path not in self.datasets and path not in self.groups:
             return {}
         with _damage(self._scene):
             attributes = self._file[path].attrs
+            if len(attributes) > MAX_ITEMS:
+                raise SceneUnsafe(f"{self._scene}: {path} has {len(attributes):,} attributes; expected one product")
             names = [name for name in attributes if isinstance(name, str)]  # one that is no text comes as bytes
-        return {
-            name.replace(" ", ""): _plain(value) for name in names if (value := _read(attributes, name)) is not None
-        }
+        known: dict[str, Any] = {}
+        for name in names:
+            self._check_attribute(path, name, _stored_bytes(attributes, name))
+            value = _read(attributes, name)
+            if isinstance(value, str | bytes):
+                self._check_attribute(path, name, len(value))  # texts of any length are stored elsewhere
+            if value is not None:
+                known[name.replace(" ", "")] = _plain(value)
+        return known
+
+    def _check_attribute(self, path: str, name: str, size: int) -> None:
+        if size > MAX_ATTRIBUTE_BYTES:
+            raise SceneUnsafe(
+                f"{self._scene}: {path} has an attribute {name} of {size:,} bytes; expected {MAX_ATTRIBUTE_BYTES:,} "
+                "bytes at most"
+            )
 
     def value(self, path: str) -> Any:
         """Of a dataset that holds no raster, as that of an attribute; None where it is missing, or something else.
@@ -135,8 +153,17 @@ def _contents(file: Any, scene: str) -> tuple[dict[str, tuple[int, ...]], frozen
     """Shape of each dataset, and the groups, by path. h5py's lower level, as a file may hold hundreds of them, and be
     looked at again and again."""
     links: list[tuple[bytes, int]] = []
-    # Errors are raised outside the library's callbacks, through which they do not pass unharmed.
-    file.id.links.visit(lambda name, link: links.append((name, link.type)), info=True)
+
+    def note(name: bytes, link: Any) -> bool | None:
+        """True ends the visit: errors do not pass unharmed through the library's callbacks."""
+        links.append((name, link.type))
+        return True if len(links) > MAX_ITEMS or name.count(b"/") >= MAX_DEPTH else None
+
+    if file.id.links.visit(note, info=True):
+        raise SceneUnsafe(
+            f"{scene}: holds more than {MAX_ITEMS:,} groups and arrays, or some more than {MAX_DEPTH} deep; expected "
+            "one product"
+        )
     datasets: dict[str, tuple[int, ...]] = {}
     groups = {"/"}
     for name, link in links:
@@ -171,6 +198,14 @@ def _damage(scene: str) -> Iterator[None]:
         raise SceneUnreadable(
             f"{scene}: not a readable HDF5 file ({error}); the file is damaged: send it again"
         ) from error
+
+
+def _stored_bytes(attributes: Any, name: str) -> int:
+    """0 where it cannot be told, nor read."""
+    try:
+        return int(attributes.get_id(name).get_storage_size())
+    except _DAMAGE:
+        return 0
 
 
 def _read(holder: Any, name: Any) -> Any:

@@ -34,6 +34,7 @@ import numpy.typing as npt
 from sarwater.classes import LAND, NODATA, WATER
 from sarwater.errors import DataError, SceneError, UsageError
 from sarwater.request import Limits
+from sarwater.scenes.limits import check_declared
 from sarwater.scenes.readers import find_reader
 from sarwater.scenes.readers.base import Source, check_members
 from sarwater.scenes.readers.geotiff import open_raster, open_tiff
@@ -44,6 +45,8 @@ LABEL_SUFFIXES = (".tif", ".tiff", ".png")
 HELD_OUT_LISTS = ("val.txt", "valid.txt", "test.txt")
 LABEL_WORDS = ("label", "labels", "mask", "truth", "gt", "gim")
 BLOCK_ROWS = 1024
+_MAX_EXPANSION = 2000
+"""At least: classes compress like nothing else; Deflate at its best reaches 1032."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,11 @@ class Label:
 
     def __init__(self, path: Path, limits: Limits | None = None) -> None:
         """Raises DataError for a file that is missing, damaged or has several bands."""
-        source = Source(path, path.name, limits or Limits())
+        source = Source(path, path.name, _limits(limits))
         try:
             check_members(source, [path])
             self._dataset = open_tiff(source) if is_tiff(path) else open_raster(source, ["PNG"])
+            check_declared(source.name, source.limits, pixels=self._dataset.RasterXSize * self._dataset.RasterYSize)
         except SceneError as error:
             raise DataError(f"{path}: not a readable label ({error}); expected a GeoTIFF or PNG of classes") from error
         self.path = path
@@ -170,6 +174,11 @@ class Label:
         if table is None or not 0 <= value < table.GetCount():
             return None
         return bool(tuple(table.GetColorEntry(int(value))[:3]) == (0, 0, 0))
+
+
+def _limits(limits: Limits | None) -> Limits:
+    limits = limits or Limits()
+    return limits.model_copy(update={"max_expansion": max(limits.max_expansion, _MAX_EXPANSION)})
 
 
 def settle_coding(labels: Iterable[Path], given: Coding | None = None, limits: Limits | None = None) -> Coding:

@@ -10,7 +10,13 @@ SMALL_BYTES = 256 << 20
 
 
 def check_declared(
-    name: str, limits: Limits, *, pixels: int, block_bytes: int, decoded_bytes: int, stored_bytes: int
+    name: str,
+    limits: Limits,
+    *,
+    pixels: int = 0,
+    block_bytes: int = 0,
+    decoded_bytes: int = 0,
+    stored_bytes: int = 0,
 ) -> None:
     """Raises SceneUnsafe, with the option that lifts the limit (`how_to_lift`)."""
     expansion = decoded_bytes // max(stored_bytes, 1) if decoded_bytes > SMALL_BYTES else 0

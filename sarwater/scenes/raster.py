@@ -11,7 +11,7 @@ from typing import Any
 
 from sarwater.dependencies import lazy_import, require
 
-__all__ = ["CACHE_BYTES", "close_dataset", "gdal", "gdal_array", "h5py", "ogr", "osr"]
+__all__ = ["CACHE_BYTES", "close_dataset", "gdal", "gdal_array", "h5py", "load", "ogr", "osr", "tags_of", "text_of"]
 
 CACHE_BYTES = 96 << 20
 """GDAL's block cache: a few block rows of the widest scene; its default of 5 % of memory is no bound at all."""
@@ -54,6 +54,22 @@ gdal_array = lazy_import("osgeo.gdal_array", _PURPOSE, _INSTALL, _prepare)
 ogr = lazy_import("osgeo.ogr", _PURPOSE, _INSTALL, _prepare)
 osr = lazy_import("osgeo.osr", _PURPOSE, _INSTALL, _prepare)
 h5py = lazy_import("h5py", "checking HDF5 products", prepare=_forbid_plugins)
+
+
+def load() -> None:
+    """Import GDAL and HDF5 and wake PROJ now, for one who is about to fork: each child would do it again."""
+    _ = gdal.OF_RASTER, gdal_array.codes, h5py.File
+    osr.SpatialReference().ImportFromEPSG(4326)
+
+
+def text_of(value: str | bytes | None) -> str:
+    """What GDAL gives as text, which is bytes where a file does not hold UTF-8."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+
+
+def tags_of(item: Any, domain: str = "") -> dict[str, str]:
+    """The metadata of a GDAL dataset or band."""
+    return {text_of(key): text_of(value) for key, value in (item.GetMetadata(domain) or {}).items()}
 
 
 def close_dataset(dataset: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -191,7 +192,8 @@ def test_every_broken_input_is_one_clear_line_and_the_good_scene_still_runs(
         outcome = outcomes[path.name]
         assert outcome["outcome"] == "failed", path.name
         assert outcome["reason"] in reasons, (path.name, outcome)
-    lines = [line for line in errors.splitlines() if not line.startswith("model ")]
+    slow = re.compile(r".*: \d+ s so far")  # progress, on a machine that is busy
+    lines = [line for line in errors.splitlines() if not (line.startswith("model ") or slow.fullmatch(line))]
     assert len(lines) == len(cases), "one line each, and nothing from the libraries below"
     for (path, _), line in zip(cases, lines, strict=True):
         assert path.name in line or path.parent.name in line

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sarwater.errors import HashMismatch, ManifestInvalid
@@ -84,6 +84,7 @@ def test_a_missing_manifest_says_that_model_and_manifest_travel_together(tmp_pat
         ModelManifest.read(tmp_path / "none.json")
 
 
+@settings(deadline=None)
 @given(
     st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5),
     st.sampled_from(list(document())),
@@ -116,3 +117,39 @@ def test_a_file_that_the_manifest_does_not_name_is_refused(tmp_path: Path) -> No
 
 def test_the_manifest_lies_beside_the_model() -> None:
     assert manifest_path(Path("engines/x.engine")) == Path("engines/x.json")
+
+
+DAMAGED = {
+    "empty": b"",
+    "brackets": b"[" * 100_000,
+    "objects": b'{"a":' * 100_000,
+    "no utf-8": b"\xff\xfe{}",
+    "a number": b"1" * 5000,
+    "a wrong type": b'{"files": 3}',
+    "null": b"null",
+    "a list": b"[]",
+    "17 MB": bytes(17 << 20),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_manifest_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "m.json"
+    path.write_bytes(content)
+    with pytest.raises(ManifestInvalid, match=r"m\.json: ") as caught:
+        ModelManifest.read(path)
+    assert str(caught.value).isprintable()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(document())), JSON, min_size=1, max_size=3))
+def test_whatever_a_field_holds_it_is_taken_or_refused(changes: dict[str, object]) -> None:
+    with contextlib.suppress(ManifestInvalid):
+        ModelManifest.from_document({**document(), **changes})

@@ -1,4 +1,5 @@
-"""Broken and hostile files, made from one sound GeoTIFF: what a downlink, a bad disk or an enemy would deliver."""
+"""Broken and hostile files: of one sound GeoTIFF, what a downlink, a bad disk or an enemy would deliver; and those that
+are crafted for one weakness each (crafted.py)."""
 
 from __future__ import annotations
 
@@ -13,12 +14,15 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+from tests.torture import crafted
+
 _WIDTH, _HEIGHT, _COMPRESSION, _STRIP_OFFSETS, _STRIP_BYTES = 256, 257, 259, 273, 279
 
 
 def hostile_files(sound: bytes, count: int, rng: random.Random) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of `count` files: each kind at least once, then random damage."""
-    kinds = [*_handmade(sound), *_hdf5()]
+    """(name, content) of `count` files: kinds in a random order, each once, then random damage."""
+    kinds = [*_handmade(sound), *_hdf5(), *_crafted()]
+    rng.shuffle(kinds)
     yield from itertools.islice(
         ((f"h{number:04d}-{name}", content) for number, (name, content) in enumerate(kinds)), count
     )
@@ -107,6 +111,13 @@ def _looping_directory(sound: bytes) -> bytes:
     entries = struct.unpack_from("<H", sound, start)[0]
     struct.pack_into("<I", damaged, start + 2 + 12 * entries, start)
     return bytes(damaged)
+
+
+def _crafted() -> Iterator[tuple[str, bytes]]:
+    for name, content in crafted.hostile_tiffs():
+        yield f"{name}.tif", content
+    for name, content in crafted.hostile_hdf5():
+        yield f"{name}.h5", content
 
 
 def _zipped(sound: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,7 +45,7 @@ class Checkpoint:
         segmenter = Segmenter(self.architecture)
         try:
             segmenter.net.load_state_dict(self.state_dict)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, AttributeError) as error:
             what = str(error).splitlines()[1:2] or [first_line(error)]
             raise CheckpointInvalid(
                 f"the tensors are not those of {self.architecture.name}: {what[0].strip()[:200]}"
@@ -112,15 +113,19 @@ def checkpoint_in(document: Any, path: Path) -> Checkpoint | None:
         arch = Architecture.from_dict(ours["architecture"])
         architecture(arch.name, arch.channels)  # a family, a variant and channels that there are
         tensors = unwrapped(ours["state_dict"])
-        if tensors is None or not isinstance(ours["training"], Mapping) or not 0 < float(ours["threshold"]) < 1:
-            raise TypeError("state_dict, training or threshold")
+        threshold, coarsest_m = ours["threshold"], ours.get("coarsest_m")
+        for name, sound in {
+            "architecture": len(arch.normalisation) == len(arch.channels),
+            "state_dict": tensors is not None,
+            "threshold": isinstance(threshold, float) and 0 < threshold < 1,
+            "training": isinstance(ours["training"], Mapping),
+            "resume": isinstance(ours["resume"], dict | None),
+            "coarsest_m": coarsest_m is None or 0 < float(coarsest_m) < math.inf,
+        }.items():
+            if not sound:
+                raise ValueError(name)
         return Checkpoint(
-            arch,
-            without_prefixes(tensors),
-            float(ours["threshold"]),
-            dict(ours["training"]),
-            ours["resume"],
-            ours.get("coarsest_m"),
+            arch, without_prefixes(tensors or {}), threshold, dict(ours["training"]), ours["resume"], coarsest_m
         )
     except (KeyError, TypeError, ValueError, AttributeError, SarwaterError) as error:
         raise CheckpointInvalid(

@@ -22,6 +22,7 @@ from sarwater.dependencies import require
 from sarwater.errors import ConfigurationError, ManifestInvalid, UsageError
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest
 from sarwater.models import Model
+from sarwater.onnx_file import refuse_external_data
 from sarwater.tiling import TILE_STEP_PX, TilePlan
 
 Float32 = npt.NDArray[np.float32]
@@ -131,6 +132,7 @@ class _Requests:
 
 def _read_graph(openvino: Any, core: Any, path: Path, manifest: ModelManifest) -> Any:
     """The graph, fixed to one tile. Raises ManifestInvalid unless it is the graph that the manifest describes."""
+    refuse_external_data(path)
     tile_px = manifest.tile_px
     shapes = {INPUT_NAME: [1, len(manifest.channels), tile_px, tile_px], OUTPUT_NAME: [1, 1, tile_px, tile_px]}
     try:
@@ -141,8 +143,8 @@ def _read_graph(openvino: Any, core: Any, path: Path, manifest: ModelManifest) -
         )
         if described:
             model.reshape({INPUT_NAME: shapes[INPUT_NAME]})
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+    except (RuntimeError, ValueError, TypeError, MemoryError) as error:  # ValueError: its own message is no UTF-8
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise ManifestInvalid(
             f"{path}: OpenVINO cannot read it as an ONNX graph ({reason}); export it again"
         ) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sarwater.errors import (
     SceneEmpty,
+    SceneError,
     SceneIncomplete,
     SceneIsProduct,
     SceneMissing,
@@ -40,6 +41,7 @@ from sarwater.scenes.readers.rcm_folder import RcmFolder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.scenes.readers.terrasarx_folder import TerraSarXFolder
 from sarwater.scenes.scene import Scene
+from sarwater.scenes.trial import open_on_trial
 from sarwater.tags import PRODUCT_REFUSED, is_product
 
 READERS: tuple[Reader, ...] = (
@@ -58,7 +60,7 @@ READERS: tuple[Reader, ...] = (
 )
 """The first that matches has it: RCM folders hold a manifest.safe, too."""
 
-__all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "open_scene", "reader_of"]
+__all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "open_scene", "reader_of", "try_to_open"]
 
 
 def find_reader(path: Path, name: str | None = None) -> Reader | None:
@@ -126,6 +128,25 @@ def open_scene(path: str | Path, limits: Limits | None = None, name: str | None 
     Raises SceneMissing, SceneEmpty, SceneTruncated, SceneUnreadable, SceneIncomplete, SceneUnsafe, SceneIsProduct,
     SceneNoBackscatter.
     """
+    try_to_open(path, limits, name)
+    return open_here(path, limits, name)
+
+
+def try_to_open(path: str | Path, limits: Limits | None = None, name: str | None = None) -> None:
+    """Open the scene at `path` in another process under the budget of `limits`, and let it go again (trial.py). For
+    whoever meets files of unknown origin. Raises as `open_scene`.
+
+    An archive is unpacked once only, by code of our own under bounds of its own, which may take long; what was in it
+    goes on trial then, by itself.
+    """
+    path = Path(path)
+    name = name or name_of(path)
+    if not isinstance(find_reader(_followed(path), name), ArchivedProduct):
+        open_on_trial(path, name, limits or Limits())
+
+
+def open_here(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Scene:
+    """As `open_scene`, in this process, and not on trial first."""
     scene = _opened(path, limits, name)
     try:
         if role_of(scene.name) is Role.INCIDENCE and is_companion(scene.name):
@@ -146,8 +167,16 @@ def _opened(path: str | Path, limits: Limits | None = None, name: str | None = N
         check_members(source, [path])  # before a byte of it is read: a pipe would be waited for
     reader = reader_of(path, source.name)
     check_members(source, reader.members(path))
-    scene = reader.open(source)
+    try:
+        scene = reader.open(source)
+    except RuntimeError as error:  # GDAL's: it reads some parts of a header late
+        raise SceneUnreadable(f"{source.name}: GDAL cannot read it ({error}); send it again") from error
+    except SceneError as error:
+        if source.name in str(error):
+            raise
+        raise type(error)(f"{source.name}/{error}") from error  # of a file of the folder
     scene.name = source.name
+    scene.georeference.refuse_nonsense(source.name)
     return scene
 
 
@@ -161,10 +190,11 @@ def open_model_input(
     """Open the scene at `path` as a model with these `channels` sees it. `gim` is its incidence-angle mask, where that
     is no part of the product.
 
-    Raises as `open_scene`; ChannelMissing, UnitMismatch; UsageError for a window outside the scene.
+    Files of unknown origin go through `try_to_open` first. Raises as `open_scene`; ChannelMissing, UnitMismatch;
+    UsageError for a window outside the scene.
     """
     request = request or Request()
-    scene = open_scene(path, request, name)
+    scene = open_here(path, request, name)
     try:
         if gim is not None:
             scene.incidence = _incidence_in(gim, scene, request)

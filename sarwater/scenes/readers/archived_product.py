@@ -6,6 +6,7 @@ The input's hash and the mask's key are those of the archive's own bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sarwater.scenes.backscatter import no_backscatter
 from sarwater.scenes.names import polarisation_in, time_in
 from sarwater.scenes.readers.base import Reader, Source, named
 from sarwater.scenes.scene import Scene
+from sarwater.scenes.trial import open_on_trial
 
 _SHOWN = 4
 """Names in a message."""
@@ -54,6 +56,8 @@ def _scene_in(folder: Path, source: Source) -> Scene:
         scenes = []
         for path, name in products:
             try:
+                with suppress(SceneNoBackscatter):  # it is left out below
+                    open_on_trial(path, name, source.limits)
                 scene = _opened(path, source.limits, name)
             except SceneIsProduct:
                 left_out.append(f"{name} (one of our own products)")

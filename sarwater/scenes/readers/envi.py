@@ -21,6 +21,7 @@ from sarwater.scenes.hdf5 import is_hdf5
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.names import polarisation_in, time_in
 from sarwater.scenes.radiometry import radiometry_of
+from sarwater.scenes.raster import text_of
 from sarwater.scenes.readers.base import Reader, Source, named
 from sarwater.scenes.readers.geotiff import facts_of, open_raster, scene_of
 from sarwater.scenes.readers.polarisations import SAME_SIZE
@@ -249,7 +250,7 @@ def open_pair(source: Source, pair: Pair) -> Scene:
         (band,), raster = scene.bands, dataset.GetRasterBand(1)
         said = radiometry_of(replace(facts_of(raster), unit_type=unit[1].strip()), {}, source.name)
         scene.bands = (replace(band, unit=said.unit, scale=said.scale, offset=said.offset, stated_by=said.source),)
-    names = (dataset.GetRasterBand(band.number).GetDescription() for band in scene.bands)
+    names = (text_of(dataset.GetRasterBand(band.number).GetDescription()) for band in scene.bands)
     backscatter = [band for band, name in zip(scene.bands, names, strict=True) if not beside_backscatter((name,), "")]
     scene.bands = tuple(backscatter) or scene.bands
     if len(scene.bands) == 1 and scene.bands[0].polarisation is None:

@@ -17,7 +17,7 @@ from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.limits import check_declared, how_to_lift
 from sarwater.scenes.names import polarisation_in, polarisation_stated, sensing_start, statements
 from sarwater.scenes.radiometry import BandFacts, radiometry_of
-from sarwater.scenes.raster import gdal, gdal_array
+from sarwater.scenes.raster import gdal, gdal_array, tags_of, text_of
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.sidecars import left_out
@@ -52,6 +52,7 @@ def open_tiff(source: Source) -> Any:
     Raises SceneTruncated, SceneUnreadable, SceneUnsafe.
     """
     structure = check_structure(source.path, source.name)
+    _check_bands(source, structure.bands)
     check_declared(
         source.name,
         source.limits,
@@ -81,20 +82,23 @@ def open_raster(source: Source, drivers: list[str], part: str | None = None, bes
         raise SceneUnreadable(
             f"{source.name}: GDAL cannot read it ({error}); expected a SAR raster: send it again"
         ) from error
-    if not dataset.RasterCount:
-        raise SceneUnreadable(f"{source.name}: has no band; expected a SAR raster: produce it again")
-    if dataset.RasterCount > source.limits.max_bands:
-        raise SceneUnsafe(
-            f"{source.name}: has {dataset.RasterCount} bands, more than the limit of {source.limits.max_bands}; take "
-            f"the SAR bands out of it (gdal_translate -b 1 IN.tif OUT.tif); "
-            + how_to_lift("max_bands", dataset.RasterCount)
-        )
+    _check_bands(source, dataset.RasterCount)
     return dataset
+
+
+def _check_bands(source: Source, bands: int) -> None:
+    if not bands:
+        raise SceneUnreadable(f"{source.name}: has no band; expected a SAR raster: produce it again")
+    if bands > source.limits.max_bands:
+        raise SceneUnsafe(
+            f"{source.name}: has {bands} bands, more than the limit of {source.limits.max_bands}; take the SAR bands "
+            "out of it (gdal_translate -b 1 IN.tif OUT.tif); " + how_to_lift("max_bands", bands)
+        )
 
 
 def scene_of(source: Source, dataset: Any) -> Scene:
     """A Scene of every band of `dataset` that holds measurements. Raises SceneIsProduct for what we made."""
-    tags = dataset.GetMetadata()
+    tags = tags_of(dataset)
     if any(tag.startswith(TAG_PREFIX) for tag in tags):
         raise SceneIsProduct(f"{source.name}: {PRODUCT_REFUSED}")
     texts = (polarisation_stated(tags) or "", source.name, *(value for _, value in statements(tags)))
@@ -116,7 +120,7 @@ def scene_of(source: Source, dataset: Any) -> Scene:
         nodata=_nodata_of(measured[0], bands[0].unit),
         masked=bool(measured[0].GetMaskFlags() & (gdal.GMF_PER_DATASET | gdal.GMF_ALPHA)),
         border_noise=may_have_border_noise(source.name, tags),
-        acquired=sensing_start(source.name, dataset.GetMetadata()),
+        acquired=sensing_start(source.name, tags),
         name=source.name,
     )
 
@@ -140,9 +144,9 @@ def facts_of(raster: Any) -> BandFacts:
     """What GDAL tells of a band."""
     return BandFacts(
         _dtype_of(raster),
-        raster.GetUnitType(),
-        raster.GetDescription(),
-        raster.GetMetadata(),
+        text_of(raster.GetUnitType()),
+        text_of(raster.GetDescription()),
+        tags_of(raster),
         raster.GetScale(),
         raster.GetOffset(),
     )
@@ -154,13 +158,13 @@ _GAOFEN3_L1A = re.compile(r"GF3\w?_.*_L1A_", re.IGNORECASE)
 
 def _is_phase(band: Any) -> bool:
     """The second band of ICEYE's SLC in GeoTIFF, beside `amplitude`."""
-    return "phase" in (band.GetDescription().lower(), str(band.GetMetadataItem("NAME")).lower())
+    return "phase" in (text_of(band.GetDescription()).lower(), text_of(band.GetMetadataItem("NAME")).lower())
 
 
 def _polarisation_of(band: Any, texts: tuple[str, ...]) -> str | None:
     """What the band says of itself, else what the file's name and tags say (for a file of one band)."""
-    metadata = band.GetMetadata()
-    for text in (metadata.get("POLARISATION"), metadata.get("POLARIZATION"), band.GetDescription(), *texts):
+    metadata = tags_of(band)
+    for text in (metadata.get("POLARISATION"), metadata.get("POLARIZATION"), text_of(band.GetDescription()), *texts):
         if found := polarisation_in(text or ""):
             return found
     return None
@@ -175,5 +179,5 @@ def _nodata_of(band: Any, unit: str) -> float | None:
     """The declared value, else that of the pixels' type."""
     declared = band.GetNoDataValue()
     if declared is not None:
-        return None if np.isnan(declared) else float(declared)
+        return float(declared) if np.isfinite(declared) else None
     return nodata_of(_dtype_of(band), unit)

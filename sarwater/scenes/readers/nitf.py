@@ -22,6 +22,7 @@ from sarwater.scenes.georeference import Georeference, GroundControlPoint
 from sarwater.scenes.ground import wgs84
 from sarwater.scenes.names import polarisation_in, time_in
 from sarwater.scenes.nitf import NitfFile, NitfImage, is_nitf, read_structure
+from sarwater.scenes.raster import tags_of
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.readers.geotiff import open_raster
 from sarwater.scenes.scene import Scene
@@ -52,7 +53,7 @@ class Nitf(Reader):
         if (dataset.RasterXSize, dataset.RasterYSize) != (image.width_px, image.height_px):
             raise SceneUnreadable(f"{source.name}: its headers contradict each other; send it again")
         first = dataset.GetRasterBand(1)
-        tags = dataset.GetMetadata()
+        tags = tags_of(dataset)
         return Scene(
             width_px=image.width_px,
             height_px=image.height_px,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ Float32 = npt.NDArray[np.float32]
 _MEASUREMENT = re.compile(r"s1[a-d]-(\w+)-(grd|slc)-(hh|hv|vh|vv)-.*\.tiff?", re.IGNORECASE)
 _STRIPMAP = re.compile(r"s[1-6]", re.IGNORECASE)
 _WAVE = re.compile(r"wv\d?", re.IGNORECASE)
+_MANIFEST = "manifest.safe"
 _NEEDED = ("measurement", "annotation")
 """Folders whose files are read or belong to what is read."""
 
@@ -45,12 +47,12 @@ class Sentinel1Safe(Reader):
     unused = "thermal noise, orbits, previews"
 
     def matches(self, path: Path, name: str) -> bool:
-        return path.is_dir() and (name.lower().endswith(".safe") or (path / "manifest.safe").is_file())
+        return path.is_dir() and (name.lower().endswith(".safe") or (path / _MANIFEST).is_file())
 
     def missing(self, path: Path) -> list[str]:
-        manifest = path / "manifest.safe"
+        manifest = path / _MANIFEST
         if not manifest.is_file():
-            return ["manifest.safe"]
+            return [_MANIFEST]
         if _in_pieces(_measurements(path)):
             return []  # whatever is still to come: `open` refuses it
         lack = [name for name, size in _listed(manifest).items() if not _is_whole(path / name, size)]
@@ -60,6 +62,7 @@ class Sentinel1Safe(Reader):
         return lack
 
     def open(self, source: Source) -> Scene:
+        manifest = read_xml(source.path / _MANIFEST)  # what it lists was looked for, where it could be read
         measurements = _measurements(source.path)
         if not measurements:
             raise SceneUnreadable(
@@ -82,7 +85,7 @@ class Sentinel1Safe(Reader):
         )
         first.format = f"Sentinel-1 {measurements[0].level}"
         grd = measurements[0].level == "GRD"
-        first.border_noise = grd and _has_border_noise(source, first.border_noise)
+        first.border_noise = grd and _has_border_noise(manifest, source.name, first.border_noise)
         first.acquired = time_in(source.name) or first.acquired
         return first
 
@@ -131,14 +134,14 @@ def _in_pieces(measurements: list[_Measurement]) -> str:
     return ""
 
 
-def _has_border_noise(source: Source, otherwise: bool) -> bool:
+def _has_border_noise(manifest: Element, name: str, otherwise: bool) -> bool:
     """By the processor that the manifest names, else as the rasters and the product's name tell."""
-    for software in read_xml(source.path / "manifest.safe").iter():
+    for software in manifest.iter():
         if software.tag.endswith("}software") or software.tag == "software":
             said = is_old_processor(f"{software.get('name', '')} {software.get('version', '')}")
             if said is not None:
                 return said
-    return otherwise or may_have_border_noise(source.name, {})
+    return otherwise or may_have_border_noise(name, {})
 
 
 def _listed(manifest: Path) -> dict[str, int | None]:

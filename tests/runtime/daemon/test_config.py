@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from runtime.daemon.config import Config, load
 from runtime.daemon.worker_process import request_of
@@ -123,3 +126,27 @@ def test_lists_can_be_given_with_commas_and_rules_as_json() -> None:
 
 def test_every_setting_explains_itself() -> None:
     assert [key for key, field in Config.model_fields.items() if not field.description] == []
+
+
+VALUES = st.sampled_from(["1", "-1", "1e999", "nan", "inf", "true", '""', '"x"', "[]", "[[1]]", "{}", "1979-05-27"])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from([*Config.model_fields, "x", "a.b", '""']), VALUES), max_size=5))
+def test_whatever_a_file_says_ends_in_settings_or_one_line(tmp_path: Path, lines: list[tuple[str, str]]) -> None:
+    file = written(tmp_path, "".join(f"{key} = {value}\n" for key, value in lines))
+    with contextlib.suppress(ConfigurationError):
+        load(file, FOLDERS, {})
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200) | st.text("[]{}=\"'.,#ab1\n\\", max_size=60).map(str.encode))
+def test_a_file_that_is_no_toml_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.toml").write_bytes(content)
+    with contextlib.suppress(ConfigurationError):
+        load(tmp_path / "x.toml", FOLDERS, {})
+
+
+def test_brackets_without_end_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        load(written(tmp_path, "x = " + "[" * 100_000), FOLDERS, {})

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from osgeo import gdal
 
 from sarwater.errors import UnitMismatch, UsageError
 from sarwater.manifest import Channel
 from sarwater.request import MASK_SETTINGS, Request
+from sarwater.scenes.radiometry import BandFacts, radiometry_of
 from sarwater.scenes.readers import open_model_input, open_scene
+from sarwater.scenes.units import SCENE_UNITS, UNKNOWN_UNIT
 from tests.support.rasters import write_geotiff
 
 SAR = (Channel("sar", "amplitude_dn"),)
@@ -256,3 +261,24 @@ def test_the_advice_of_a_refusal_works(
     with open_model_input(path, SAR, Request(**follow)) as scene:
         rows, _ = scene.read(0, 60)
     assert rows[0] == pytest.approx(400 * 10 ** (expected_db / 20), rel=1e-3)
+
+
+TAGS = st.dictionaries(
+    st.sampled_from(["scale_factor", "add_offset", "units", "CALIBRATION_FACTOR", "TIFFTAG_IMAGEDESCRIPTION", "image"])
+    | st.text(max_size=9),
+    st.text(max_size=30)
+    | st.sampled_from(["{" * 5000, '{"a":' * 5000, "1e999", "nan", "-0", "1" * 400, "sigma0 dB x 100"]),
+    max_size=4,
+)
+
+
+@settings(deadline=None)
+@given(TAGS, TAGS, st.sampled_from(["u1", "u2", "i2", "f4", "f8", "c8"]), st.text(max_size=20), st.text(max_size=20))
+def test_whatever_a_product_says_its_scale_is_a_number(
+    tags: dict[str, str], file_tags: dict[str, str], dtype: str, description: str, name: str
+) -> None:
+    said = radiometry_of(BandFacts(np.dtype(dtype), description, description, tags), file_tags, name)
+    assert said.unit in (*SCENE_UNITS, UNKNOWN_UNIT)
+    assert math.isfinite(said.scale)
+    assert said.scale != 0
+    assert math.isfinite(said.offset)

@@ -60,7 +60,7 @@ FAULTS = (
     Fault(7, burst_while_stopped, 20_000, 500),
     Fault(8, folder_without_events, 50, 4),
     Fault(9, slow_writers, 60, 4),
-    Fault(10, broken_and_hostile_files, 600, 30),
+    Fault(10, broken_and_hostile_files, 600, 60),
     Fault(11, deadly_inputs, 10, 2),
     Fault(12, jump_clock, 20, 2),
     Fault(13, same_and_different, 10, 1),

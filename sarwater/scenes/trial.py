@@ -1,0 +1,201 @@
+"""A scene is opened on trial first: in another process, under a budget that the operating system enforces.
+
+Headers are decoded by large libraries (libtiff, HDF5, PROJ), which a hostile file can send into hours of work, into
+more memory than there is, or into a segmentation fault. On trial that costs the file alone, in a one-shot command as in
+the daemon's worker.
+
+    this process            trial_server.py, started once          its child, one per scene
+    path, name, limits ──▶  has GDAL and HDF5 loaded, forks   ──▶  limits itself, opens the scene
+    raises, or goes on ◀──  waits, says how the child ended   ◀──  says what went wrong
+
+This process is never forked: a fork of one that has threads may wait forever for a lock that one of them held.
+
+A trial that waits without computing (a disk that spins up) proves nothing against the file: after `PATIENCE_S` it is
+let go, and the scene is opened the plain way. So it is where the server cannot be started, or dies: a machine that is
+short of something must not cost a scene. The next scene gets a new server. Elsewhere than on Linux there is none.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from sarwater import errors
+from sarwater.errors import SceneUnreadable, SceneUnsafe
+from sarwater.request import Limits
+
+PATIENCE_S = 20.0
+_START_S = 10.0
+"""Beyond the patience: loading the libraries, on a machine that is busy."""
+_STOP_S = 2.0
+_SERVE = "from sarwater.scenes.trial_server import main; main()"
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "GDAL_NUM_THREADS"), "1")
+"""The server forks, so its libraries must not have threads."""
+
+
+def open_on_trial(path: Path, name: str, limits: Limits) -> None:
+    """Let the scene at `path`, called `name`, be opened in a process of its own.
+
+    Raises what that raises of `sarwater.errors`; SceneUnsafe where it needs more time or memory than the limits allow;
+    SceneUnreadable where it ends the process or fails in another way.
+    """
+    answer = _ask(path, name, limits)
+    ended_by = answer.get("signal", 0)
+    if kind := answer.get("error"):
+        raise getattr(errors, kind)(answer["message"])
+    if answer.get("memory") or ended_by == signal.SIGKILL:
+        raise SceneUnsafe(
+            f"{name}: needs more than {limits.max_open_bytes:,} bytes of memory to be opened; it is damaged, or "
+            "hostile; raise the limit with --max-open-bytes if that is right"
+        )
+    if ended_by == signal.SIGXCPU:
+        raise SceneUnsafe(
+            f"{name}: takes more than {limits.max_open_s:g} s to be opened; it is damaged, or hostile; raise the limit "
+            "with --max-open-s if that is right"
+        )
+    if ended_by:
+        raise SceneUnreadable(
+            f"{name}: the library that decodes it crashed ({signal.Signals(ended_by).name}); the file is damaged: "
+            "send it again"
+        )
+    if why := answer.get("bug"):
+        raise SceneUnreadable(
+            f"{name}: cannot be made sense of ({why}); the file is damaged: send it again; if it is sound, report it"
+        )
+
+
+def warm() -> None:
+    """Start the server now, and do not wait for it: for whoever has something else to do before the first scene."""
+    with _lock, contextlib.suppress(OSError):
+        _running()
+
+
+def _ask(path: Path, name: str, limits: Limits) -> dict[str, Any]:
+    """What became of the trial; {} where it proves nothing."""
+    with _lock:
+        server = None
+        try:
+            if server := _running():
+                asked = {field: getattr(limits, field) for field in Limits.model_fields}
+                where = os.fsencode(path.absolute()).decode("latin-1")  # bytes of any encoding, one character each
+                return server.ask({"path": where, "name": name, "limits": asked, "patience_s": PATIENCE_S})
+        except (OSError, EOFError, TimeoutError, ValueError):
+            _stop()
+        except BaseException:  # its answer would be taken for that to the next question
+            _stop()
+            raise
+    return {}
+
+
+class _Server:
+    """The process, with pipes to it. It ends when they close: nothing survives this process."""
+
+    def __init__(self) -> None:
+        """Packages are found as they are here. Raises OSError."""
+        path = [os.path.abspath(entry) for entry in sys.path]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {_SERVE}", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **_ONE_THREAD},
+            cwd="/",
+            start_new_session=True,  # Ctrl-C is for this process
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Raises OSError, EOFError where it is gone, TimeoutError, ValueError."""
+        os.write(self._requests.fileno(), json.dumps(request).encode() + b"\n")
+        deadline_s = time.monotonic() + PATIENCE_S + _START_S
+        poll = select.poll()  # `select` knows descriptors below 1024 only
+        poll.register(self._answers.fileno(), select.POLLIN)
+        content = b""
+        while not content.endswith(b"\n"):
+            if not poll.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
+                raise TimeoutError
+            part = os.read(self._answers.fileno(), 1 << 16)
+            if not part:
+                raise EOFError
+            content += part
+        answer: dict[str, Any] = json.loads(content)
+        return answer
+
+    def stop(self) -> None:
+        self._process.kill()
+        self.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_S)
+
+    def close(self) -> None:
+        for pipe in (self._requests, self._answers):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+    def disown(self) -> None:
+        """In a fork of the process that started it, whose it is."""
+        self.close()
+        self._process.returncode = 0
+
+
+_lock = threading.Lock()
+"""One trial at a time."""
+_server: _Server | None = None
+_is_used = sys.platform == "linux"
+
+
+def use_none() -> None:
+    """In the server itself: what it opens is on trial already."""
+    global _is_used
+    _is_used = False
+
+
+def _running() -> _Server | None:
+    """Raises OSError."""
+    global _server
+    if not _is_used:
+        return None
+    if _server is not None and not _server.is_alive:
+        _stop()
+    if _server is None:
+        _server = _Server()
+    return _server
+
+
+def _stop() -> None:
+    global _server
+    server, _server = _server, None
+    if server is not None:
+        server.stop()
+
+
+def _begin_anew() -> None:
+    """In a fork: the server is the parent's, and the lock may be held by a thread that was not copied."""
+    global _lock, _server
+    server, _server, _lock = _server, None, threading.Lock()
+    if server is not None:
+        server.disown()
+
+
+atexit.register(_stop)
+os.register_at_fork(after_in_child=_begin_anew)

@@ -1,0 +1,209 @@
+"""The server of trial.py: it forks a child for each scene, which opens it, and says what became of that.
+
+    processor    RLIMIT_CPU    `max_open_s`
+    memory       RLIMIT_AS     `max_open_bytes` beyond what this process has
+    core dumps   RLIMIT_CORE   none
+
+It has one thread, so that a fork is a whole process, and has everything imported, so that a child costs little. One
+request and one answer is a line of JSON. It ends when its requests end, or the process that started it does: that is
+looked at from time to time, for PR_SET_PDEATHSIG would also act when the one thread ends that started it.
+Source: getrlimit(2), fork(2), prctl(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import json
+import math
+import os
+import resource
+import select
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sarwater import errors
+from sarwater.errors import SarwaterError
+from sarwater.request import Limits
+from sarwater.scenes import trial
+from sarwater.shown import shown
+
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+_LOOK_S = 1.0
+_REAP_S = 5.0
+_LONGEST_BUG = 300
+
+Look = Callable[[Path, str, Limits], object]
+
+
+def main() -> None:
+    """`python -c ... PARENT`, requests on the standard input, answers on the standard output."""
+    from sarwater.scenes.readers import open_here
+
+    trial.use_none()
+    with contextlib.suppress(OSError, RuntimeError, SarwaterError):  # it is quicker afterwards, and no more than that
+        _rehearse()
+    serve(lambda path, name, limits: open_here(path, limits, name).pixel_m)
+
+
+def _rehearse() -> None:
+    """Open a small scene: what libraries do at their first use, every child would do again."""
+    from sarwater.scenes import raster
+    from sarwater.scenes.readers import open_here
+
+    raster.load()
+    with tempfile.TemporaryDirectory(prefix="sarwater-") as folder:
+        path = Path(folder, "scene.tif")
+        dataset = raster.gdal.GetDriverByName("GTiff").Create(str(path), 64, 64, 1, raster.gdal.GDT_UInt16)
+        dataset.SetProjection("EPSG:32652")
+        dataset.SetGeoTransform((300_000, 10, 0, 4_000_000, 0, -10))
+        dataset.GetRasterBand(1).WriteRaster(0, 0, 64, 64, bytes(range(1, 129)) * 64)
+        raster.close_dataset(dataset)
+        with open_here(path) as scene:
+            _ = scene.pixel_m
+
+
+def serve(look: Look) -> None:
+    """`look` opens a scene and closes nothing."""
+    trial.use_none()
+    server = _Server(int(sys.argv[1]), look)
+    gc.freeze()
+    while request := server.next_request():
+        server.answer(request)
+
+
+class _Server:
+    def __init__(self, parent: int, look: Look) -> None:
+        self._parent, self._look = parent, look
+        self._requests, self._answers = os.dup(0), os.dup(1)
+        _be_quiet()
+        self._libc = ctypes.CDLL(None)
+
+    def next_request(self) -> dict[str, Any] | None:
+        """None where there are no more."""
+        content = b""
+        while not content.endswith(b"\n"):
+            part = b""
+            if self._wait(self._requests, None):
+                part = os.read(self._requests, 1 << 16)
+            if not part:
+                return None
+            content += part
+        request: dict[str, Any] = json.loads(content)
+        return request
+
+    def answer(self, request: dict[str, Any]) -> None:
+        limits = Limits(**request["limits"])
+        path = Path(os.fsdecode(request["path"].encode("latin-1")))
+        ours, theirs = os.pipe()
+        server = os.getpid()
+        child = os.fork()
+        if child == 0:
+            try:
+                self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() == server:
+                    for descriptor in (self._requests, self._answers, ours):
+                        os.close(descriptor)
+                    _limit(limits)
+                    os.write(theirs, json.dumps(_answer(self._look, path, request["name"], limits)).encode())
+            finally:
+                os._exit(0)
+        os.close(theirs)
+        answer = self._heard(ours, request["patience_s"])
+        os.close(ours)
+        if answer is None:
+            os.kill(child, signal.SIGKILL)
+        status, used_s = _ended(child)
+        if answer is None:  # waiting proves nothing; computing all the while does, on a busy machine
+            answer = {"signal": signal.SIGXCPU} if used_s > limits.max_open_s / 4 else {}
+        elif os.WIFSIGNALED(status):
+            answer["signal"] = os.WTERMSIG(status)
+        os.write(self._answers, json.dumps(answer).encode() + b"\n")
+
+    def _heard(self, pipe: int, patience_s: float) -> dict[str, Any] | None:
+        """What the child writes until it ends; None where it does not end in time."""
+        content, deadline_s = b"", time.monotonic() + patience_s
+        while True:
+            if not self._wait(pipe, deadline_s):
+                return None
+            part = os.read(pipe, 1 << 16)
+            if not part:
+                break
+            content += part
+        answer: dict[str, Any] = json.loads(content) if content else {}
+        return answer
+
+    def _wait(self, pipe: int, deadline_s: float | None) -> bool:
+        """Whether there is something to read in time. Ends this process, and so the child, when the parent is gone."""
+        poll = select.poll()
+        poll.register(self._requests, 0)  # a hang-up is always told
+        poll.register(pipe, select.POLLIN)
+        while os.getppid() == self._parent and (deadline_s is None or time.monotonic() < deadline_s):
+            left_s = _LOOK_S if deadline_s is None else min(_LOOK_S, max(0.0, deadline_s - time.monotonic()))
+            found = dict(poll.poll(left_s * 1000))
+            if pipe in found:
+                return True
+            if found:
+                sys.exit()
+        if os.getppid() != self._parent:
+            sys.exit()
+        return False
+
+
+def _be_quiet() -> None:
+    """What libraries print about a damaged file is no output of ours; nor is their crash a report of one."""
+    gc.disable()
+    faulthandler.disable()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _limit(limits: Limits) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    seconds = math.ceil(limits.max_open_s)
+    for kind, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_AS, pages * resource.getpagesize() + limits.max_open_bytes),
+    ):
+        soft, hard = resource.getrlimit(kind)
+        most = min([most, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)])
+        resource.setrlimit(kind, (most, hard))
+
+
+def _answer(look: Look, path: Path, name: str, limits: Limits) -> dict[str, Any]:
+    try:
+        look(path, name, limits)
+    except SarwaterError as error:
+        kind = next(kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
+        return {"error": kind, "message": str(error)}
+    except MemoryError:
+        return {"memory": True}
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            return {}  # of the disk: the scene is opened the plain way, and meets it again
+        return {"bug": shown(f"{type(error).__name__}: {error}")[:_LONGEST_BUG]}
+    return {}
+
+
+def _ended(child: int) -> tuple[int, float]:
+    """(status, processor time in s). A child that cannot even be killed waits for a disk: this process then ends, which
+    proves nothing."""
+    deadline_s = time.monotonic() + _REAP_S
+    while time.monotonic() < deadline_s:
+        found, status, used = os.wait4(child, os.WNOHANG)
+        if found:
+            return status, used.ru_utime + used.ru_stime
+        time.sleep(0.001)
+    sys.exit()

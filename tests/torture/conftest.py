@@ -1,0 +1,3 @@
+from tests.support.fixtures import backend, model, out
+
+__all__ = ["backend", "model", "out"]

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 _DATE = r"(?<!\d)(?P<year>\d{4})(?P<d>[-/.:]?)(?P<month>\d{2})(?P=d)(?P<day>\d{2})"
 _SNAP_DATE = r"(?<!\d)(?P<snap_day>\d{1,2})-(?P<name>[A-Za-z]{3})-(?P<snap_year>\d{4})"
 _CLOCK = r"[T_ :-]?(?P<hour>\d{2})(?P<t>[-:.]?)(?P<minute>\d{2})(?P=t)(?P<second>\d{2})"
-_REST = r"(?:[.,]\d+)?(?!\d)\s?(?P<zone>[+-](?:0\d|1[0-4]):?(?:00|15|30|45)(?!\d))?"
+_REST = r"(?:[.,]\d+)?(?!\d)\s?(?P<zone>[+-](?:0\d|1[0-4]):?(?:00|15|30|45)(?!\d)|(?:KST|JST)\b)?"
 _TIME = re.compile(f"(?:{_DATE}|{_SNAP_DATE}){_CLOCK}{_REST}", re.IGNORECASE)
 """20240716T093112, 2024-07-16-09-31-12, 20240716_093112, 2024-07-16T18:31:12.5+09:00, 16-JUL-2024 09:31:12.5."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -29,7 +29,7 @@ _SENSING = re.compile(r"acqui|collect|observ|sens|scene|image_?(date|time)|datet
 _LONGEST_JSON = 4 << 20
 _QUALIFIED = (("image", "scale_factor"), ("amplitude_mapping", "function"))
 """Names in JSON that mean something below this parent only."""
-_SENT = re.compile(r"^(?:transmit|tx|sent)(?:polari[sz]ation)?$|^transmitterpolari[sz]ation$")
+_SENT = re.compile(r"^(?:transmit|transmitted|tx|sent)(?:polari[sz]ation)?$|^transmitterpolari[sz]ation$")
 _RECEIVED = re.compile(r"^(?:receive|received|rcv|rx)(?:polari[sz]ation)?$|^receiverpolari[sz]ation$")
 _POLARISATION = re.compile(r"(?<![A-Za-z])([HV])[:/]?([HV])(?![A-Za-z])", re.IGNORECASE)
 _SENTINEL1_SINGLE = re.compile(r"(?<![A-Za-z0-9])[012]SS([HV])(?![A-Za-z])")
@@ -134,6 +134,8 @@ def _zone(text: str | None, separator: str) -> timezone:
     """UTC where none is stated; what follows a dash in a name without colons is no zone."""
     if not text or (text[0] == "-" and separator != ":"):
         return timezone.utc
+    if text[0].isalpha():
+        return timezone(timedelta(hours=9))  # of Korea and Japan, which their products spell so
     digits = text[1:].replace(":", "")
     offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
     return timezone(-offset if text[0] == "-" else offset)

@@ -12,7 +12,7 @@ import numpy as np
 from osgeo import gdal
 
 from sarwater.manifest import ModelManifest, manifest_path
-from sarwater.scenes.readers import _of_backscatter
+from sarwater.scenes.readers import open_here
 from tests.support.deliveries import write_hdf5, write_k5_folder, write_safe
 from tests.support.models import box_model
 from tests.support.rasters import lake_scene, write_geotiff
@@ -108,7 +108,7 @@ def settings() -> tuple[bytes, ...]:
 
 def read_scene(path: Path) -> None:
     """All of it, in this process, where every error shows as what it is."""
-    scene = _of_backscatter(path, None, None)
+    scene = open_here(path)
     with scene:
         if scene.width_px * scene.height_px <= 1 << 22:
             for number in range(1, len(scene.bands) + 1):

@@ -9,6 +9,7 @@ compiled for the tile that fits a scene best (`TilePlan.fitted`); the next scene
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class OpenVinoBackend(Backend):
         openvino = require("openvino", "inference on the CPU")
         self.manifest = manifest if tile_px is None else manifest.with_tile(tile_px)
         self.model_sha256 = model_sha256
-        core = openvino.Core()
+        core = _core()
         self.device = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
         self._graph = _read_graph(openvino, core, path, manifest)
         self._fits = tile_px is None and _takes_other_tiles(self._graph, manifest)
@@ -105,6 +106,17 @@ class OpenVinoBackend(Backend):
 
     def close(self) -> None:
         del self._networks, self._core, self._graph
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO, once per process and never let go.
+
+    Its CPU plugin gives the thread that loads it an alternate signal stack, and frees that with the last Core, in
+    whichever thread. Python handles signals on that stack: the next Ctrl-C, SIGTERM or end of a child would be a
+    segmentation fault without a word (seen in OpenVINO 2026.4; SigAltStackSetup of its plugin.cpp).
+    """
+    return require("openvino", "inference on the CPU").Core()
 
 
 class _Requests:

@@ -29,6 +29,8 @@ from sarwater.scenes.scene import Scene
 from sarwater.scenes.xml import parse_xml
 
 _PRODUCTS = ("SICD", "SIDD")
+_NO_TIME = "20021216151629"
+"""GDAL's, for want of any: NITFCreate."""
 _SCALE_FACTORS = {"SigmaZeroSFPoly": "sigma0_amplitude", "BetaZeroSFPoly": "beta0_amplitude"}
 _CORNERS = ("FRFC", "FRLC", "LRLC", "LRFC")
 """First row and column, clockwise; in the attribute `index` as `1:FRFC`."""
@@ -157,7 +159,8 @@ def _acquired(known: Element | None, name: str, tags: Mapping[str, str]) -> str 
         "" if known is None else known.findtext(path, "")
         for path in ("{*}Timeline/{*}CollectStart", ".//{*}CollectionDateTime")
     )
-    return next(filter(None, map(time_in, (*stated, name, str(tags.get("NITF_IDATIM", ""))))), None)
+    said = str(tags.get("NITF_IDATIM", ""))
+    return next(filter(None, map(time_in, (*stated, name, "" if said == _NO_TIME else said))), None)
 
 
 def _georeference(known: Element | None, image: NitfImage) -> Georeference | None:

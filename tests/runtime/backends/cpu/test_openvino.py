@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +96,27 @@ def test_a_scene_takes_the_tile_that_fits_it_and_its_answers_are_that_tiles(tmp_
 def _confidence(backend: Backend, plan: TilePlan, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     run = backend.begin(plan, nodata=None)
     return np.concatenate([run.push(rows[:, span.start : span.start + plan.tile_px]).confidence for span in plan.rows])
+
+
+LET_GO_IN_A_THREAD = """
+import os, signal, sys, threading
+import subprocess
+import sys
+from pathlib import Path
+from runtime.backends import open_backend
+from sarwater.models import find_model
+
+backends = [open_backend(find_model(Path(sys.argv[1])))]
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+thread = threading.Thread(target=lambda: backends.pop().close())
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_signal_is_survived_once_a_model_was_closed_in_another_thread(model: Model) -> None:
+    """It was a segmentation fault: OpenVINO frees the signal stack of the thread that loaded it."""
+    command = [sys.executable, "-c", LET_GO_IN_A_THREAD, str(model.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

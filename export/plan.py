@@ -49,7 +49,7 @@ class PlanOptions:
 
 def choose_library(flavor: str = "auto", compute_capabilities: Sequence[str] = ()) -> Library:
     """The library of `flavor` (`tensorrt`, `rtx` or `auto`: TensorRT where there is one and a GPU, else TensorRT-RTX).
-    With `compute_capabilities` it builds for those, whatever GPU is here; its `gpu` is one that runs the engine, or None.
+    With `compute_capabilities` it builds for those, whatever GPU is here. Its `gpu` runs the engine, or is None.
 
     Raises DependencyMissing with the install command, DeviceUnavailable for TensorRT without a GPU and for a GPU that
     TensorRT-RTX does not serve.

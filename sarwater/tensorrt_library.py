@@ -84,7 +84,7 @@ class Library:
 
 
 def is_for(engine_capability: str, gpu_capability: str) -> bool:
-    """Whether an engine for `engine_capability` (`8.7`; `8.6, 8.9`; PORTABLE) is for such a GPU, where the library is."""
+    """Whether an engine for `engine_capability` (`8.7`; `8.6, 8.9`; PORTABLE) is for a GPU that the library serves."""
     if engine_capability == PORTABLE:
         return tuple(map(int, gpu_capability.split("."))) >= _AMPERE
     return gpu_capability in engine_capability.split(", ")

@@ -82,6 +82,11 @@ for module in {modules(runtime)!r}:
     assert done.returncode == 0, done.stderr
 
 
+def test_one_backend_alone_of_the_runtime_names_pytorch_and_onnx() -> None:
+    named = {module for module in modules(runtime) if imports(module) & {"torch", "onnx"}}
+    assert {module.rpartition(".")[0] for module in named} <= {"runtime.backends.pytorch"}
+
+
 MORE_THAN_NUMPY = {
     "sarwater.cli": {"click"},
     "sarwater.command": {"click"},

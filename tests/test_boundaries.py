@@ -109,6 +109,7 @@ def test_training_knows_neither_export_nor_runtime(module: str) -> None:
 
 
 EXPORT_REACHES = {
+    "export.from_onnx": {"torch", "train"},
     "export.to_onnx": {"torch", "train"},
     "export.samples": {"train", "runtime"},  # the simulator, which needs no torch, and the reader of scenes
     "export.runners": {"runtime"},
@@ -116,7 +117,7 @@ EXPORT_REACHES = {
 
 
 @pytest.mark.parametrize("module", modules(export))
-def test_only_three_files_of_export_reach_into_training_and_runtime(module: str) -> None:
+def test_only_four_files_of_export_reach_into_training_and_runtime(module: str) -> None:
     assert imports(module) & {"torch", "train", "runtime"} <= EXPORT_REACHES.get(module, set())
 
 

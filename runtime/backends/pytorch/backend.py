@@ -70,43 +70,43 @@ class TorchBackend(Backend):
         if precision == "fp16":
             self.manifest = dataclasses.replace(self.manifest, precision="fp16")
         self._gpu: CudaDevice | None = None
-        self._network: TorchNetwork | HostNetwork
+        self.network: TorchNetwork | HostNetwork
         channels, half = len(manifest.channels), _HALVES.get(precision)
         if gpu is None:
             self.device = "CPU"
-            self._network = HostNetwork(TorchGraph(content, str(path), "cpu", half), channels, self.manifest.tile_px)
+            self.network = HostNetwork(TorchGraph(content, str(path), "cpu", half), channels, self.manifest.tile_px)
             return
         self.device = gpu.name
         cuda = TorchCuda()
         self._gpu = CudaDevice()
         try:
             graph = TorchGraph(content, str(path), "cuda", half)
-            self._network = TorchNetwork(self._gpu, cuda, graph, channels, self.manifest.tile_px, batch)
+            self.network = TorchNetwork(self._gpu, cuda, graph, channels, self.manifest.tile_px, batch)
         except BaseException:
             self._gpu.close()
             raise
 
     def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
         threshold = self.manifest.threshold if threshold is None else threshold
-        if isinstance(self._network, HostNetwork):
-            return HostRun(plan, self._network, nodata, threshold)
+        if isinstance(self.network, HostNetwork):
+            return HostRun(plan, self.network, nodata, threshold)
         assert self._gpu is not None
-        return GpuRun(plan, self._gpu, self._network, len(self.manifest.channels), nodata, threshold)
+        return GpuRun(plan, self._gpu, self.network, len(self.manifest.channels), nodata, threshold)
 
     def infer(self, tiles: Float32) -> Float32:
         """Raises DeviceOutOfMemory, DeviceLost."""
-        if not isinstance(self._network, HostNetwork):
+        if not isinstance(self.network, HostNetwork):
             assert self._gpu is not None
-            return infer(self._gpu, self._network, tiles)
+            return infer(self._gpu, self.network, tiles)
         answers = np.empty((len(tiles), 1, *tiles.shape[2:]), np.float32)
         for tile, answer in zip(tiles, answers, strict=True):
-            self._network.input(0)[...] = tile
-            answer[0] = self._network.result(0)
+            self.network.input(0)[...] = tile
+            answer[0] = self.network.result(0)
         return answers
 
     def close(self) -> None:
         if self._gpu is not None:
-            if isinstance(self._network, TorchNetwork):
+            if isinstance(self.network, TorchNetwork):
                 with contextlib.suppress(DeviceLost):
-                    self._network.close()
+                    self.network.close()
             self._gpu.close()

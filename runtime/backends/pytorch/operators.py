@@ -130,7 +130,7 @@ def _binary(name: str) -> Callable[[Any, Node, Constant], Run]:
 
 
 def _unary(name: str) -> Callable[[Any, Node, Constant], Run]:
-    return lambda torch, node, constant: getattr(torch, name)  # type: ignore[no-any-return]
+    return lambda torch, node, constant: getattr(torch, name)
 
 
 def _cast(torch: Any, node: Node, constant: Constant) -> Run:

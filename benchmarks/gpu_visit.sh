@@ -62,7 +62,7 @@ step machine 30 bash -c machine
 step carried 60 bash -c carried
 step open 60 bash -c open_device || echo 'the GPU does not open: the steps that need it will say the same' >>"$out/visit.txt"
 step kernels 90 "$python" -m tests.gpu.random_scenes 60
-step scenes 150 "$python" -m pytest -q -p no:cacheprovider -m gpu tests/gpu
+step scenes 150 "$python" -m pytest -v --tb=short -p no:cacheprovider -m gpu tests/gpu
 step bandwidth 60 "$python" -m benchmarks.gpu_kernels --size "${KERNEL_SIZE:-27000x6000}" --json "$work/steps/bandwidth.json"
 step pipeline 90 "$python" -m benchmarks.gpu_pipeline --tile "${TILE_PX:-1024}" --size "${SCENE_SIZE:-27000x27000}" \
     --json "$work/steps/pipeline.json"
@@ -81,7 +81,7 @@ if [ -e "$store/rtx.part0" ] && [ -e "$store/rtx.part1" ]; then
     unpacked() { cat "$store"/rtx.part? | tar x -C "$work" && "$python" -m pip install --quiet --no-index --no-deps --target "$site" "$work"/rtx/*.whl; }
     export -f unpacked && export store work
     step rtx 90 bash -c unpacked &&
-        step rtx-scenes 120 "$python" -m pytest -q -p no:cacheprovider -m gpu tests/gpu -k engine
+        step rtx-scenes 120 "$python" -m pytest -v --tb=short -p no:cacheprovider -m gpu tests/gpu -k engine
 fi
 if [ "$asked" = recipe ]; then
     end=$((SECONDS + 660))

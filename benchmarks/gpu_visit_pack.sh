@@ -49,6 +49,7 @@ fetch .visit "pydantic-core==$(unzip -p .visit/pydantic-2*.whl '*/METADATA' | se
 
 if [ "${1:-}" = rtx ]; then
     mkdir -p .visit-next "$work/rtx"
+    "$python" -m pip wheel --quiet --no-deps --wheel-dir "$work/rtx" tensorrt-rtx-cu13
     fetch "$work/rtx" tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
     tar c -C "$work" rtx | split --number=2 --numeric-suffixes=0 --suffix-length=1 - "$work/rtx.part"
     mv "$work/rtx.part0" .visit/

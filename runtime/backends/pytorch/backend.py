@@ -37,7 +37,8 @@ class TorchBackend(Backend):
 
     precision: None computes an fp32 graph in fp16 on a GPU and as it is on the CPU; an fp16 graph always as it is.
     Raises DependencyMissing (torch, onnx; on a GPU PyCUDA and a compiler), DeviceUnavailable (a GPU that PyTorch cannot
-    use, or without room), ManifestInvalid (an operator that is not among ours), UsageError for an INT8 graph.
+    use, or without room), ManifestInvalid (an operator that is not among ours), UsageError (an int8 graph, a tile that
+    does not suit).
     """
 
     name = "torch"
@@ -74,13 +75,18 @@ class TorchBackend(Backend):
         channels, half = len(manifest.channels), _HALVES.get(precision)
         if gpu is None:
             self.device = "CPU"
-            self.network = HostNetwork(TorchGraph(content, str(path), "cpu", half), channels, self.manifest.tile_px)
+            graph = TorchGraph(content, str(path), "cpu", half)
+            if tile_px is not None:
+                graph.check_tile(channels, tile_px)
+            self.network = HostNetwork(graph, channels, self.manifest.tile_px)
             return
         self.device = gpu.name
         cuda = TorchCuda()
         self._gpu = CudaDevice()
         try:
             graph = TorchGraph(content, str(path), "cuda", half)
+            if tile_px is not None:
+                graph.check_tile(channels, tile_px)
             self.network = TorchNetwork(self._gpu, cuda, graph, channels, self.manifest.tile_px, batch)
         except BaseException:
             self._gpu.close()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from runtime.backends.pytorch.operators import OPERATORS, Constant, Node, Unsupported
 from sarwater.dependencies import require
-from sarwater.errors import ManifestInvalid
+from sarwater.errors import ManifestInvalid, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +52,7 @@ class TorchGraph:
         except Exception as error:  # protobuf's own DecodeError, whose module moves between its versions
             raise ManifestInvalid(f"{title}: cannot be read as an ONNX graph ({error}); export it again") from error
         constants = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+        self._title = title
         self._device = torch.device(device)
         nodes = [_node(onnx, node, constants) for node in graph.node]
         nodes = _without_batch_norms(nodes)
@@ -66,6 +67,20 @@ class TorchGraph:
                 for name in step.done_with:
                     del values[name]
             return values[self._answer].float()
+
+    def check_tile(self, channels: int, tile_px: int) -> None:
+        """Raises UsageError where the graph does not answer for every pixel of such a tile."""
+        try:
+            shape = tuple(self(self._torch.zeros((1, channels, tile_px, tile_px), device=self._device)).shape)
+        except RuntimeError as error:
+            shape, reason = (), (str(error).strip().splitlines() or [type(error).__name__])[0]
+        else:
+            reason = f"its answer has the shape {shape}"
+        if shape != (1, 1, tile_px, tile_px):
+            raise UsageError(
+                f"{self._title}: cannot be run at a tile of {tile_px} px ({reason}); take a larger one, or export it "
+                "for that size: `sarwater export MODEL --tile-px PX`"
+            )
 
     def _compiled(self, nodes: list[Node], title: str, half: Any) -> list[_Step]:
         last_use = {name: number for number, node in enumerate(nodes) for name in node.tensors}

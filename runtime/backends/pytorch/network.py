@@ -54,35 +54,44 @@ class TorchNetwork:
         self._device, self._cuda, self._graph = device, cuda, graph
         self._tile_shape = (channels, tile_px, tile_px)
         self._replays: dict[int, Replay] = {}
-        while True:
-            try:
-                self._use(batch)
-                return
-            except DeviceOutOfMemory as error:
-                if batch == 1:
-                    raise DeviceUnavailable(
-                        f"too little GPU memory for one tile of {tile_px} px; close other programs on the GPU"
-                    ) from error
-                batch //= 2
+        try:
+            self._use_most(batch)
+        except DeviceOutOfMemory as error:
+            raise DeviceUnavailable(
+                f"too little GPU memory for one tile of {tile_px} px; close other programs on the GPU"
+            ) from error
 
     def enqueue(self, count: int, stream: Stream) -> None:
         with _told():
             self._replays[count](stream)
 
     def halve(self) -> None:
-        """At a batch of one, memory for it is there again before DeviceOutOfMemory is raised."""
+        """Raises DeviceOutOfMemory at a batch of one, which stays; DeviceLost where even that has no room any more."""
         smaller = self.batch // 2
-        self._use(max(1, smaller))
+        try:
+            self._use_most(max(1, smaller))
+        except DeviceOutOfMemory as error:
+            raise DeviceLost(f"no GPU memory is left for one tile ({error}); start again") from error
         if not smaller:
             raise DeviceOutOfMemory(
                 "too little GPU memory for this scene, even one tile at a time; close other programs on the GPU"
             )
-        log.warning("GPU memory is short: %d tiles at a time from now on", smaller)
+        log.warning("GPU memory is short: %d tiles at a time from now on", self.batch)
 
     def close(self) -> None:
         self._device.wait_for_all()
         self._replays.clear()
         self._cuda.forget()
+
+    def _use_most(self, batch: int) -> None:
+        """The largest of batch, batch / 2, ... 1 that has room. Raises DeviceOutOfMemory."""
+        while True:
+            try:
+                return self._use(batch)
+            except DeviceOutOfMemory:
+                if batch == 1:
+                    raise
+                batch //= 2
 
     def _use(self, batch: int) -> None:
         """Memory and records for a batch, and nothing of another's. Raises DeviceOutOfMemory."""

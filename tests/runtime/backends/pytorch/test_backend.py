@@ -15,7 +15,14 @@ from runtime.backends.gpu.inference import infer
 from runtime.backends.gpu.scene_run import GpuRun
 from runtime.backends.pytorch.graph import TorchGraph
 from runtime.backends.pytorch.network import HostNetwork, TorchNetwork
-from sarwater.errors import DependencyMissing, DeviceOutOfMemory, DeviceUnavailable, HashMismatch, UsageError
+from sarwater.errors import (
+    DependencyMissing,
+    DeviceLost,
+    DeviceOutOfMemory,
+    DeviceUnavailable,
+    HashMismatch,
+    UsageError,
+)
 from sarwater.gpu import Gpu
 from sarwater.models import Model, shipped_model
 from sarwater.tiling import TilePlan
@@ -108,6 +115,20 @@ def test_half_the_batch_has_records_of_its_own(graph: TorchGraph, kernels: HostK
     with pytest.raises(DeviceOutOfMemory, match="one tile at a time"):
         network.halve()
     assert network.batch == 1
+
+
+def test_without_room_for_one_tile_the_process_ends(graph: TorchGraph, kernels: HostKernels) -> None:
+    device = HostDevice(kernels)
+    network = TorchNetwork(device, HostCuda(), graph, 1, TILE_PX, 2)
+    device.release()
+    device.limit_bytes = 0
+    with pytest.raises(DeviceLost, match="no GPU memory is left for one tile"):
+        network.halve()
+
+
+def test_a_tile_that_does_not_suit_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"hrnet-w18-small\.onnx: cannot be run at a tile of 32 px"):
+        open_backend(shipped_model(), "torch", 32)
 
 
 def test_an_int8_graph_is_refused() -> None:

@@ -5,7 +5,8 @@
 #
 # Wanted there: python3 with torch and numpy, pytest, click, nvcc or NVRTC. No GDAL, OpenVINO or TensorRT.
 # Each step has its limit and its file; OUT/visit.txt says how each ended, and OUT/visit.tgz, with every file so far, is
-# made anew after each step: what is done is there whatever happens later. BUDGET_S (540) ends the whole.
+# made anew after each step: what is done is there whatever happens later. BUDGET_S (540) ends the whole, SLOWER=3 triples
+# the limits of the steps, MODEL, TILE_PX, SCENE_SIZE and KERNEL_SIZE make them smaller.
 # `recipe` trains for ten minutes more, where GDAL is there. TensorRT-RTX (`gpu_visit_pack.sh rtx`) is too large for one
 # journey of 64 MiB: each call puts its piece into $RTX_STORE, and the one that has both installs and proves it.
 set -u
@@ -22,7 +23,7 @@ mkdir -p "$out" "$work/steps" "$site"
 trap 'rm -rf "$work"' EXIT
 
 step() { # NAME LIMIT_S COMMAND...
-    local name=$1 limit_s=$2 left_s=$((end - SECONDS)) started=$SECONDS code=0
+    local name=$1 limit_s=$(($2 * ${SLOWER:-1})) left_s=$((end - SECONDS)) started=$SECONDS code=0
     shift 2
     if [ "$left_s" -lt 5 ]; then
         printf '%-12s not begun: no time left\n' "$name" | tee -a "$out/visit.txt"
@@ -64,10 +65,10 @@ step open 60 bash -c open_device || echo 'the GPU does not open: the steps that 
 step kernels 90 "$python" -m tests.gpu.random_scenes 60
 step scenes 150 "$python" -m pytest -v --tb=short -p no:cacheprovider -m gpu tests/gpu
 step bandwidth 60 "$python" -m benchmarks.gpu_kernels --size "${KERNEL_SIZE:-27000x6000}" --json "$work/steps/bandwidth.json"
-step pipeline 90 "$python" -m benchmarks.gpu_pipeline --tile "${TILE_PX:-1024}" --size "${SCENE_SIZE:-27000x27000}" \
-    --json "$work/steps/pipeline.json"
+step pipeline 90 "$python" -m benchmarks.gpu_pipeline --model "${MODEL:-hrnet}" --tile "${TILE_PX:-1024}" \
+    --size "${SCENE_SIZE:-27000x27000}" --json "$work/steps/pipeline.json"
 step peers 180 "$python" -m benchmarks.gpu_peers --peers torch,eager,compile --batch 1,8 --rounds 3 --limit 90 \
-    --tile "${TILE_PX:-1024}" --json "$work/steps/peers.json" --markdown "$work/steps/peers.md"
+    --model "${MODEL:-hrnet}" --tile "${TILE_PX:-1024}" --json "$work/steps/peers.json" --markdown "$work/steps/peers.md"
 if with compute-sanitizer; then
     step memcheck 90 compute-sanitizer --tool memcheck --error-exitcode 9 "$python" -m tests.gpu.random_scenes 3
     step racecheck 90 compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -m tests.gpu.random_scenes 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from runtime.backends.gpu.inference import infer
 from runtime.backends.gpu.scene_run import GpuRun
 from runtime.backends.pytorch.graph import TorchGraph
 from runtime.backends.pytorch.network import HostNetwork, TorchNetwork
+from runtime.commands.predict import predict
+from sarwater.command import run
 from sarwater.errors import (
     DependencyMissing,
     DeviceLost,
@@ -30,6 +33,7 @@ from tests.runtime.backends.gpu.test_scene_run import push_all
 from tests.support.host_device import HostDevice
 from tests.support.host_kernels import HostKernels, compile_for_host
 from tests.support.models import box_model
+from tests.support.rasters import write_geotiff
 from tests.support.scenes import lake_scene
 from tests.support.torch_host import HostCuda
 
@@ -159,3 +163,14 @@ def test_a_changed_file_is_refused(tmp_path: Path, model: Model) -> None:
     changed.write_bytes(model.path.read_bytes() + b"x")
     with pytest.raises(HashMismatch):
         open_backend(Model(changed, model.manifest), "torch")
+
+
+def test_a_scene_becomes_a_mask_through_pytorch(
+    tmp_path: Path, model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene_path = write_geotiff(tmp_path / "a.tif", lake_scene(100, 120))
+    asked = [str(scene_path), "-o", str(tmp_path / "out"), "--model", str(model.path), "--json"]
+    assert run(predict, [*asked, "--backend", "torch"]) == 0
+    (outcome,) = json.loads(capsys.readouterr().out)
+    assert (outcome["latency"]["backend"], outcome["latency"]["device"]) == ("torch", "CPU")
+    assert (tmp_path / "out" / "a_water.tif").is_file()

@@ -3,7 +3,7 @@
 #
 #     benchmarks/gpu_visit.sh OUT [recipe]        # after benchmarks/gpu_visit_pack.sh, which fills .visit/
 #
-# Wanted there: python3 with torch and numpy, pytest, click, nvcc or NVRTC. No GDAL, OpenVINO or TensorRT.
+# Wanted there: python3 with torch, numpy, onnx and pytest; nvcc or NVRTC. No GDAL, OpenVINO or TensorRT.
 # Each step has its limit and its file; OUT/visit.txt says how each ended, and OUT/visit.tgz, with every file so far, is
 # made anew after each step: what is done is there whatever happens later. BUDGET_S (540) ends the whole, SLOWER=3 triples
 # the limits of the steps, MODEL, TILE_PX, SCENE_SIZE and KERNEL_SIZE make them smaller.

@@ -39,18 +39,17 @@ fi
 fetch() { # FOLDER NAME...
     local folder=$1
     shift
-    "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version "$version" --implementation cp \
+    "$python" -m pip download --quiet --only-binary=:all: --python-version "$version" --implementation cp \
         --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_17_x86_64 \
         --platform manylinux2014_x86_64 --dest "$folder" "$@"
 }
-# What PyCUDA imports, and what the settings of scenes and training are made of.
-fetch .visit pytools platformdirs siphash24 mako markupsafe typing-extensions pydantic annotated-types typing-inspection
-fetch .visit "pydantic-core==$(unzip -p .visit/pydantic-2*.whl '*/METADATA' | sed -n 's/^Requires-Dist: pydantic-core==//p')"
+# What PyCUDA imports, what the settings of scenes and training are made of, and what tests and commands use.
+fetch .visit pytools mako pydantic pytest pytest-timeout hypothesis click
 
 if [ "${1:-}" = rtx ]; then
     mkdir -p .visit-next "$work/rtx"
     "$python" -m pip wheel --quiet --no-deps --wheel-dir "$work/rtx" tensorrt-rtx-cu13
-    fetch "$work/rtx" tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
+    fetch "$work/rtx" --no-deps tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
     tar c -C "$work" rtx | split --number=2 --numeric-suffixes=0 --suffix-length=1 - "$work/rtx.part"
     mv "$work/rtx.part0" .visit/
     mv "$work/rtx.part1" .visit-next/

@@ -87,6 +87,15 @@ def test_one_backend_alone_of_the_runtime_names_pytorch_and_onnx() -> None:
     assert {module.rpartition(".")[0] for module in named} <= {"runtime.backends.pytorch"}
 
 
+def test_what_a_gpu_machine_is_visited_with_needs_neither_gdal_nor_openvino_nor_an_exporter() -> None:
+    """Such a machine has torch, numpy, onnx and pytest."""
+    code = "import benchmarks.gpu_kernels, benchmarks.gpu_peers, benchmarks.gpu_pipeline, benchmarks.gpu_training\n"
+    code += "import export.from_onnx, tests.gpu.random_scenes, tests.gpu.test_scene, tests.gpu.test_kernels"
+    absent = ["osgeo", "h5py", "openvino", "pydantic", "polygraphy", "modelopt", "onnxslim", "lief", "scipy", "rich"]
+    done = run_blocked(code, [*absent, "tensorrt", "tensorrt_rtx", "pycuda"])
+    assert done.returncode == 0, done.stderr
+
+
 MORE_THAN_NUMPY = {
     "sarwater.cli": {"click"},
     "sarwater.command": {"click"},

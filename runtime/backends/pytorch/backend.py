@@ -111,8 +111,11 @@ class TorchBackend(Backend):
         return answers
 
     def close(self) -> None:
-        if self._gpu is not None:
+        if self._gpu is None:
+            return
+        try:
             if isinstance(self.network, TorchNetwork):
                 with contextlib.suppress(DeviceLost):
                     self.network.close()
+        finally:
             self._gpu.close()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from runtime.backends.base import Backend
 from sarwater.errors import DependencyMissing, DeviceUnavailable, SarwaterError
 from sarwater.tiling import TilePlan
 
@@ -91,28 +92,45 @@ def sarwater(network: Network, device: str) -> Iterator[Peer]:
 
     model = open_model(network.engine or network.onnx)
     with open_backend(model, "auto" if network.engine else "cpu") as backend:
-        manifest = backend.manifest
-
-        def on_device(tiles: Float32) -> Callable[[], float]:
-            """A scene of 16 batches; the backend's own device clock tells what the network took."""
-            tile_px = manifest.tile_px
-            plan = TilePlan(tile_px * 16, tile_px * len(tiles), tile_px, 0)
-            band = np.concatenate(list(tiles), axis=-1).astype(np.uint16)
-
-            def run() -> float:
-                scene = backend.begin(plan, None)
-                for _ in plan.rows:
-                    scene.push(band)
-                return scene.counters.seconds["infer"] / scene.counters.tiles * len(tiles)
-
-            return run
-
         yield Peer(
             f"{backend.name} {_version(backend.name)}",
-            manifest.precision,
+            backend.manifest.precision,
             backend.infer,
-            on_device if network.engine else None,
+            _in_a_scene(backend) if network.engine else None,
         )
+
+
+def _in_a_scene(backend: Backend) -> Callable[[Float32], Callable[[], float]]:
+    """Of scenes of 16 batches: the backend's own device clock tells what the network took."""
+
+    def on_device(tiles: Float32) -> Callable[[], float]:
+        tile_px = backend.manifest.tile_px
+        plan = TilePlan(tile_px * 16, tile_px * len(tiles), tile_px, 0)
+        band = np.concatenate(list(tiles), axis=-1).astype(np.uint16)
+
+        def run() -> float:
+            scene = backend.begin(plan, None)
+            for _ in plan.rows:
+                scene.push(band)
+            return scene.counters.seconds["infer"] / scene.counters.tiles * len(tiles)
+
+        return run
+
+    return on_device
+
+
+@contextmanager
+def pytorch(network: Network, device: str) -> Iterator[Peer]:
+    """Our backend without TensorRT: PyTorch on our memory and streams, as in a scene."""
+    from runtime.backends import open_backend
+    from sarwater.models import open_model
+
+    with open_backend(open_model(network.onnx), "torch") as backend:
+        on_cpu = backend.device == "CPU"
+        if on_cpu != (device == "cpu"):
+            raise DeviceUnavailable(f"PyTorch opens {backend.device} here; CUDA_VISIBLE_DEVICES= hides a GPU")
+        on_device = None if on_cpu else _in_a_scene(backend)
+        yield Peer(f"{backend.name} {_version('torch')}", backend.manifest.precision, backend.infer, on_device)
 
 
 @contextmanager
@@ -153,7 +171,7 @@ def onnxruntime(network: Network, device: str) -> Iterator[Peer]:
 
 @contextmanager
 def eager(network: Network, device: str) -> Iterator[Peer]:
-    """PyTorch, op by op, in fp32: what most people start with, and the reference of the answers."""
+    """PyTorch, op by op, in float32: what most people start with, and the reference of the answers."""
     yield _torch_peer(network, device, half=False, mode=None)
 
 
@@ -167,7 +185,7 @@ def _torch_peer(network: Network, device: str, *, half: bool, mode: str | None) 
     try:
         import torch
 
-        from export.to_onnx import segmenter_from_onnx
+        from export.from_onnx import segmenter_from_onnx
     except ImportError as error:
         raise DependencyMissing(f"PyTorch is not installed ({error}): pip install torch") from error
     segmenter = segmenter_from_onnx(network.onnx)
@@ -230,6 +248,7 @@ def _version(library: str) -> str:
 
 PEERS: dict[str, Callable[[Network, str], Any]] = {
     "sarwater": sarwater,
+    "torch": pytorch,
     "eager": eager,
     "compile": compiled,
     "onnxruntime": onnxruntime,

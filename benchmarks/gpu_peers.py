@@ -5,6 +5,8 @@
 Every peer runs in a process of its own with the same weights, and all take turns in short bursts, so that whatever else
 the machine does, and however its clocks wander, meets all of them alike. On a GPU ours is an fp16 TensorRT engine,
 built first unless --engine names one; torch.compile runs in fp16 with channels-last, ONNX Runtime the same fp16 graph.
+A peer that cannot run, or answers nothing for --limit seconds, is left out with the reason, an engine that cannot be
+built likewise; no peer needs more than it runs with (GDAL, OpenVINO and a network are not among that for PyTorch's).
 Without a GPU this exits with 78; `--device cpu` compares the CPU peers instead, in fp32, with OpenVINO as ours.
 """
 
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.gpu_peer import PEERS, Network, serve
-from runtime.commands.benchmark import whole_numbers
+from runtime.benchmarking.numbers import whole_numbers
 from sarwater.atomic import replacing
 from sarwater.command import run_command
 from sarwater.errors import DeviceUnavailable, SarwaterError, UsageError
@@ -37,6 +39,8 @@ from sarwater.models import Model, find_model, open_model
 Float32 = npt.NDArray[np.float32]
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+LIMIT_S = 300.0
+"""Opening, compiling and the first run are one answer; `max-autotune` may want more."""
 PAUSE_S = 0.05
 """Between bursts: the threads of the one before go to sleep."""
 
@@ -52,8 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.device == "cuda":
         _check_gpu()
     with tempfile.TemporaryDirectory(prefix="sarwater-peers-") as folder:
-        network, title = _network(arguments, Path(folder), max(batches))
-        report = compare(network, peers, batches, arguments.rounds, arguments.device)
+        network, title, absent = _network(arguments, Path(folder), max(batches))
+        limit_s = arguments.limit
+        report = compare(network, peers, batches, arguments.rounds, arguments.device, limit_s, absent)
     report["model"], report["tile_px"] = title, arguments.tile
     report["command"] = _command(arguments)
     print(markdown(report))
@@ -64,8 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if report["figures"] else 1
 
 
-def compare(network: Network, names: Sequence[str], batches: Sequence[int], rounds: int, device: str) -> dict[str, Any]:
-    """Plain JSON values: what each peer took for each batch, or why it did not run."""
+def compare(
+    network: Network,
+    names: Sequence[str],
+    batches: Sequence[int],
+    rounds: int,
+    device: str,
+    limit_s: float,
+    absent: Mapping[str, str],
+) -> dict[str, Any]:
+    """Plain JSON values: what each peer took for each batch, or why it did not run. `absent`: why some will not."""
     from runtime.benchmarking.device_state import Sensors
     from runtime.benchmarking.nvml import Nvml
 
@@ -77,7 +90,8 @@ def compare(network: Network, names: Sequence[str], batches: Sequence[int], roun
         "settings": asdict(sensors.settings()),
     }
     manifest = open_model(network.onnx).manifest
-    peers = [PeerProcess(name, network, device) for name in names]
+    absent = {name: reason for name, reason in absent.items() if name in names}
+    peers = [PeerProcess(name, network, device, limit_s) for name in names if name not in absent]
     try:
         figures = []
         for batch in batches:
@@ -87,15 +101,16 @@ def compare(network: Network, names: Sequence[str], batches: Sequence[int], roun
         for peer in peers:
             peer.close()
     report["figures"] = figures
-    report["did_not_run"] = {peer.name: peer.failure for peer in peers if peer.failure}
+    report["did_not_run"] = {**absent, **{peer.name: peer.failure for peer in peers if peer.failure}}
     return report
 
 
 class PeerProcess:
-    """The parent's end of a peer. After a failure it stays silent, and `failure` says why."""
+    """The parent's end of a peer. After a failure it stays silent, and `failure` says why; `limit_s` for an answer."""
 
-    def __init__(self, name: str, network: Network, device: str) -> None:
+    def __init__(self, name: str, network: Network, device: str, limit_s: float = LIMIT_S) -> None:
         self.name = name
+        self.limit_s = limit_s
         self.failure: str | None = None
         self.version = self.precision = ""
         self._pipe, theirs = multiprocessing.Pipe()
@@ -131,6 +146,10 @@ class PeerProcess:
 
     def _receive(self) -> Any:
         try:
+            if not self._pipe.poll(self.limit_s):
+                self.failure = f"no answer within {self.limit_s:g} s"
+                self._process.kill()
+                return None
             reply = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join()
@@ -220,34 +239,44 @@ def markdown(report: dict[str, Any]) -> str:
     )
 
 
-def _network(arguments: argparse.Namespace, folder: Path, max_batch: int) -> tuple[Network, str]:
-    """The files of the network at the wanted tile, made in `folder`, and its name."""
-    from export.artefacts import Workshop, at_tile, written
-    from export.graph import read_graph
+def _network(arguments: argparse.Namespace, folder: Path, max_batch: int) -> tuple[Network, str, dict[str, str]]:
+    """The files of the network at the wanted tile, made in `folder`, its name, and why a peer has none of its own."""
+    from export.graph import read_graph, with_tile, write_graph
 
     if arguments.untrained:
         source = _untrained(arguments.untrained, folder / "untrained.onnx", arguments.tile)
     else:
         source = find_model(arguments.model)
-    engines = folder / "engines"
-    workshop = Workshop(engines, arguments.tile)
-    network = Network(
-        cast(Path, written(at_tile(read_graph(source.path), workshop), workshop).path),
-        compile_mode=arguments.compile_mode or ("max-autotune" if arguments.device == "cuda" else "default"),
-    )
+    graph = read_graph(source.path)
+    if graph.manifest.tile_px != arguments.tile:
+        graph = with_tile(graph, arguments.tile)
+    graph = write_graph(graph, folder / f"{source.manifest.name}-{arguments.tile}.onnx")
+    network = Network(cast(Path, graph.path), compile_mode=arguments.compile_mode)
+    absent = {}
     if arguments.device == "cuda" and "sarwater" in arguments.peers.split(","):
-        engine = arguments.engine or _build(network.onnx, folder, arguments.tile, max_batch)
-        network = replace(network, engine=engine, half_onnx=next(engines.glob("*-fp16-*.onnx"), None))
-    return network, source.manifest.name + (", untrained" if arguments.untrained else "")
+        try:
+            engine = arguments.engine or _build(network.onnx, folder, arguments.tile, max_batch, arguments.limit)
+            half = next((folder / "engines").glob("*-fp16-*.onnx"), None)
+            network = replace(network, engine=engine, half_onnx=half)
+        except SarwaterError as error:
+            absent["sarwater"] = str(error)
+    return network, source.manifest.name + (", untrained" if arguments.untrained else ""), absent
 
 
-def _build(onnx: Path, folder: Path, tile_px: int, max_batch: int) -> Path:
-    """An fp16 engine, by the command that users have; in a process of its own, which gives its memory back."""
+def _build(onnx: Path, folder: Path, tile_px: int, max_batch: int, limit_s: float) -> Path:
+    """An fp16 engine, by the command that users have; in a process of its own, which gives its memory back.
+
+    Raises SarwaterError.
+    """
     command = [sys.executable, "-m", "export.build_engine", "--from-onnx", str(onnx), "--no-gates"]
     command += ["--precision", "fp16", "--tile", str(tile_px), "--max-batch", str(max_batch)]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    if subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr).returncode:
-        raise SarwaterError("the engine could not be built (see above); fix that, or give one with --engine")
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr, timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        raise SarwaterError(f"its engine was not built within {limit_s:g} s; raise --limit, or give --engine") from None
+    if done.returncode:
+        raise SarwaterError("its engine could not be built (see above); fix that, or give one with --engine")
     return next((folder / "engines").glob("*.engine"))
 
 
@@ -293,7 +322,7 @@ def _check_gpu() -> None:
 
 def _command(arguments: argparse.Namespace) -> str:
     words = ["python -m benchmarks.gpu_peers"]
-    for name in ("model", "untrained", "device", "tile", "batch", "rounds", "peers", "compile_mode"):
+    for name in ("model", "untrained", "device", "tile", "batch", "rounds", "peers", "compile_mode", "limit"):
         value = getattr(arguments, name)
         if value != _parser().get_default(name):
             words.append(f"--{name.replace('_', '-')} {value}")
@@ -315,7 +344,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch", default="1,4", metavar="LIST", help="default: %(default)s")
     add("--rounds", type=int, default=20, metavar="N", help="bursts of each peer, half a second each (default: 20)")
     add("--peers", default=",".join(PEERS), metavar="LIST", help="default: %(default)s")
-    add("--compile-mode", metavar="MODE", help="of torch.compile (default: max-autotune on a GPU, default on a CPU)")
+    add("--compile-mode", default="default", metavar="MODE", help="of torch.compile (default: %(default)s)")
+    add("--limit", type=float, default=LIMIT_S, metavar="S", help="for each answer of a peer (default: %(default)g)")
     add("--json", type=Path, metavar="F")
     add("--markdown", type=Path, metavar="F")
     return parser

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from export.to_onnx import segmenter_from_onnx
+from export.from_onnx import segmenter_from_onnx
 
 
 def main() -> None:

@@ -32,14 +32,14 @@ from export.artefacts import (
     written,
 )
 from export.options import CONVERSION, MODELS, workshop_of, workshop_options
-from export.plan import FLAVOR_CHOICES, PORTABLE, PlanOptions, build_plan, choose_library
+from export.plan import FLAVOR_CHOICES, PlanOptions, build_plan, choose_library
 from sarwater.atomic import replacing
 from sarwater.command import command, invoke, option, run
 from sarwater.errors import OutputError, UsageError
 from sarwater.manifest import PRECISIONS, Engine, ModelManifest, manifest_path
 from sarwater.models import ENGINES, Model
 from sarwater.progress import Progress as Display
-from sarwater.tensorrt_library import FLAVOURS, Library
+from sarwater.tensorrt_library import FLAVOURS, PORTABLE, Library, is_for
 
 if TYPE_CHECKING:
     from export.accuracy import Accuracy
@@ -130,7 +130,7 @@ class BuildOptions:
     multiple=True,
     metavar="X.Y",
     group=ENGINE_GROUP,
-    help="rtx: only these GPUs, several by commas or spaces [default: from 8.0 on]",
+    help="rtx: only these GPUs, several by commas or spaces [default: all that it serves, from 8.0 on]",
 )
 @option(
     "--dla",
@@ -212,7 +212,7 @@ def build_engine(options: BuildOptions, progress: Progress = lambda *event: None
     workshop = options.workshop
     progress("reading the model", 0, 1)
     source = at_tile(find_source(options.model, workshop, from_onnx=options.from_onnx), workshop)
-    library = choose_library(options.flavor)
+    library = choose_library(options.flavor, options.compute_capabilities)
     workshop.say(f"{library.flavor} {library.version}, {library.gpu.name if library.gpu else 'no GPU here'}")
     source = written(source, workshop)
     already = source.manifest.precision
@@ -305,7 +305,8 @@ def _describe(library: Library, options: BuildOptions) -> Engine:
         gpu_name, capability = library.gpu.name, library.gpu.compute_capability
     else:
         capability = ", ".join(options.compute_capabilities) or PORTABLE
-        gpu_name = "RTX GPUs of compute capability " + (capability if options.compute_capabilities else "8.0 and up")
+        served = options.compute_capabilities or [it for it in library.compute_capabilities if is_for(PORTABLE, it)]
+        gpu_name = "RTX GPUs of compute capability " + ", ".join(served)
     return Engine(library.flavor, library.version, gpu_name, capability, options.max_batch, options.opt_batch)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from sarwater.atomic import replacing
 from sarwater.errors import DeviceUnavailable, ExportError, UsageError
-from sarwater.gpu import first_gpu
+from sarwater.gpu import Gpu, first_gpu
 from sarwater.manifest import INPUT_NAME
-from sarwater.tensorrt_library import TENSORRT, TENSORRT_RTX, Library, builder, missing
+from sarwater.tensorrt_library import PORTABLE, TENSORRT, TENSORRT_RTX, Library, builder, is_for, missing
 
 if TYPE_CHECKING:
     import tensorrt
 
 FLAVOR_CHOICES = {"auto": (TENSORRT, TENSORRT_RTX), "tensorrt": (TENSORRT,), "rtx": (TENSORRT_RTX,)}
-PORTABLE = "portable"
 
 Progress = Callable[[str, int, int], None]
 """Called with (phase, steps done, steps) while a plan is built."""
@@ -40,30 +39,46 @@ class PlanOptions:
     workspace_bytes: int | None = None
     """Scratch memory a layer may use on the device; None leaves it to TensorRT (all there is)."""
     compute_capabilities: tuple[str, ...] = ()
-    """TensorRT-RTX only: the GPUs the plan is for, `8.6` and the like; none means every RTX GPU from Ampere on."""
+    """TensorRT-RTX only: the GPUs the plan is for, `8.6` and the like; none means every one that it serves, from
+    Ampere on."""
     dla_core: int | None = None
     version_compatible: bool = False
     timing_cache: Path | None = None
     """Folder that keeps TensorRT's kernel timings, one file per device and version: the next build is quicker."""
 
 
-def choose_library(flavor: str = "auto") -> Library:
+def choose_library(flavor: str = "auto", compute_capabilities: Sequence[str] = ()) -> Library:
     """The library of `flavor` (`tensorrt`, `rtx` or `auto`: TensorRT where there is one and a GPU, else TensorRT-RTX).
+    With `compute_capabilities` it builds for those, whatever GPU is here. Its `gpu` runs the engine, or is None.
 
-    Raises DependencyMissing with the install command, DeviceUnavailable for TensorRT without a GPU.
+    Raises DependencyMissing with the install command, DeviceUnavailable for TensorRT without a GPU and for a GPU that
+    TensorRT-RTX does not serve.
     """
     gpu, wanted = first_gpu(), FLAVOR_CHOICES[flavor]
     found = {flavour: module for flavour in wanted if (module := builder(flavour)) is not None}
     if TENSORRT in found and gpu is not None:
         return Library(TENSORRT.name, found[TENSORRT], gpu)
     if TENSORRT_RTX in found:
-        return Library(TENSORRT_RTX.name, found[TENSORRT_RTX], gpu)
+        return _rtx(found[TENSORRT_RTX], gpu, compute_capabilities)
     if TENSORRT in found:
         raise DeviceUnavailable(
             "tensorrt is installed, but no NVIDIA GPU answers; it times its kernels on the GPU it builds for: build on "
             f"the machine that will run the engine, or without a GPU with --flavor rtx, {TENSORRT_RTX.install}"
         )
     raise missing(wanted, f"no {' or '.join(flavour.module for flavour in wanted)} in this Python; install")
+
+
+def _rtx(module: ModuleType, gpu: Gpu | None, compute_capabilities: Sequence[str]) -> Library:
+    if gpu is None or (compute_capabilities and gpu.compute_capability not in compute_capabilities):
+        return Library(TENSORRT_RTX.name, module)
+    library = Library(TENSORRT_RTX.name, module, gpu)
+    library.check_serves(gpu)
+    if not compute_capabilities and not is_for(PORTABLE, gpu.compute_capability):
+        raise DeviceUnavailable(
+            f"{gpu.name}: portable engines are for newer GPUs than compute capability {gpu.compute_capability}; build "
+            f"one for this: `sarwater build-engine MODEL --compute-capability {gpu.compute_capability}`"
+        )
+    return library
 
 
 def build_plan(
@@ -144,17 +159,16 @@ def _target(library: Library, config: Any, capabilities: tuple[str, ...]) -> Non
         raise UsageError(
             "--compute-capability: TensorRT builds for the GPU of this machine; only --flavor rtx can choose"
         )
-    known = library.module.ComputeCapability
     config.num_compute_capabilities = len(capabilities)
     for index, capability in enumerate(capabilities):
-        name = "SM" + capability.replace(".", "")
-        if not hasattr(known, name):
-            choices = sorted(item.removeprefix("SM") for item in dir(known) if item.startswith("SM"))
+        if capability not in library.compute_capabilities:
             raise UsageError(
                 f"--compute-capability {capability}: TensorRT-RTX {library.version} builds for "
-                + ", ".join(f"{item[:-1]}.{item[-1]}" for item in choices)
+                + ", ".join(library.compute_capabilities)
             )
-        config.set_compute_capability(getattr(known, name), index)
+        config.set_compute_capability(
+            getattr(library.module.ComputeCapability, "SM" + capability.replace(".", "")), index
+        )
 
 
 class _Messages:

@@ -1,7 +1,7 @@
 """Checkpoint -> fp32 ONNX, preprocessing inside the graph: `python -m export.to_onnx hrnet` or a checkpoint file.
 
-The only file of export that imports torch. The initialisers keep the official tensor names and BatchNorm is not
-folded, so that the ONNX file is a checkpoint too: `segmenter_from_onnx` gives back exactly what went in.
+The initialisers keep the official tensor names and BatchNorm is not
+folded, so that the ONNX file is a checkpoint too: `export.from_onnx` gives back exactly what went in.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.artefacts import TILE_PX, at_precision, at_tile, find_source, written
+from export.from_onnx import segmenter_of
 from export.options import CONVERSION, MODELS, workshop_of, workshop_options
 from sarwater.command import command as declare
 from sarwater.command import invoke, option, run
@@ -155,44 +156,6 @@ def to_graph(checkpoint: Checkpoint, tile_px: int, overlap_px: int, recipe: dict
     graph = with_tile(Graph(proto, manifest), tile_px)
     check_contract(graph.proto, architecture.name)
     return described(Graph(graph.proto, replace(graph.manifest, overlap_px=overlap_px)))
-
-
-def segmenter_from_onnx(path: Path) -> Segmenter:
-    """As `segmenter_of`, of a file. Raises as `export.graph.read_graph`, too."""
-    from export.graph import read_graph
-
-    return segmenter_of(read_graph(path))
-
-
-def segmenter_of(graph: Graph) -> Segmenter:
-    """The network of an fp32 graph of ours, in evaluation mode, its tensors bit for bit as in the checkpoint.
-
-    BatchNorm's step counters, which no graph has, are 0. Raises ExportError for a graph whose BatchNorm is folded or
-    that is not fp32, DependencyMissing without torch.
-    """
-    torch = require("torch", "a network of PyTorch", EXPORT_INSTALL)
-    import onnx
-
-    from export.graph import architecture_in
-    from train.models import Architecture, Segmenter
-
-    path, manifest = graph.path or "the graph", graph.manifest
-    document = architecture_in(graph.proto)
-    if not document:
-        raise ExportError(f"{path}: does not say which network it holds; export it again with this version")
-    segmenter = Segmenter(Architecture.from_dict(document))
-    stored = {item.name: onnx.numpy_helper.to_array(item) for item in graph.proto.graph.initializer}
-    expected = segmenter.net.state_dict()
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    missing = sorted(expected.keys() - stored.keys() - counters)
-    if manifest.precision != "fp32" or missing:
-        raise ExportError(
-            f"{path}: {manifest.precision}, without the tensor {missing[0] if missing else '?'} of {manifest.name}; "
-            "weights come back only from an fp32 file that export.to_onnx wrote"
-        )
-    tensors = {name: torch.tensor(stored.get(name, np.zeros((), np.int64))) for name in expected}
-    segmenter.net.load_state_dict(tensors)
-    return segmenter.eval()
 
 
 def torch_network(graph: Graph) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:

@@ -80,7 +80,7 @@ def predict(
 
     scene         a path, or (H, W) or (C, H, W) numbers; rows are taken in strips
     model         a model that ships, by name; a file; or what `open_model` gives, which is quicker for many scenes
-    device        auto, cpu, gpu or fake; only where `model` is not open yet
+    device        auto, cpu, gpu, torch or fake; only where `model` is not open yet
     threshold     probability from which a pixel is water, by default the model's
     name          what the scene is called, which products are named after; by default its file's name, or `array`
     georeference  of an array: a Georeference, or (transform, crs) as `Georeference.of_affine` takes them

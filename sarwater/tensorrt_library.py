@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from sarwater.errors import DependencyMissing
+from sarwater.errors import DependencyMissing, DeviceUnavailable
 from sarwater.gpu import Gpu
 
 
@@ -39,6 +39,12 @@ TENSORRT_RTX = Flavour(
 FLAVOURS = {flavour.name: flavour for flavour in (TENSORRT, TENSORRT_RTX)}
 
 
+PORTABLE = "portable"
+"""The compute capability of a TensorRT-RTX engine that is bound to none: it runs wherever the library does, Ampere and
+newer."""
+_AMPERE = (8, 0)
+
+
 @dataclass(frozen=True)
 class Library:
     """A TensorRT that was imported, and the GPU that it would build for (TensorRT-RTX can do without)."""
@@ -58,6 +64,30 @@ class Library:
     @property
     def is_rtx(self) -> bool:
         return self.flavor == TENSORRT_RTX.name
+
+    @property
+    def compute_capabilities(self) -> tuple[str, ...]:
+        """Those that TensorRT-RTX serves, by its own list (`8.6` and the like, oldest first): RTX cards, but neither
+        Jetsons nor Hopper. Empty for TensorRT, which has no such list."""
+        listed = getattr(self.module, "ComputeCapability", None) if self.is_rtx else None
+        digits = [name.removeprefix("SM") for name in dir(listed) if name.startswith("SM")]
+        return tuple(f"{item[:-1]}.{item[-1]}" for item in sorted(digits, key=int))
+
+    def check_serves(self, gpu: Gpu) -> None:
+        """Raises DeviceUnavailable where this is TensorRT-RTX and the GPU none of its own."""
+        served = self.compute_capabilities
+        if served and gpu.compute_capability not in served:
+            raise DeviceUnavailable(
+                f"{gpu.name} has compute capability {gpu.compute_capability}, and {self.name} {self.version} serves "
+                f"{', '.join(served)}: it wants TensorRT, not RTX: {TENSORRT.install}"
+            )
+
+
+def is_for(engine_capability: str, gpu_capability: str) -> bool:
+    """Whether an engine for `engine_capability` (`8.7`; `8.6, 8.9`; PORTABLE) is for a GPU that the library serves."""
+    if engine_capability == PORTABLE:
+        return tuple(map(int, gpu_capability.split("."))) >= _AMPERE
+    return gpu_capability in engine_capability.split(", ")
 
 
 def builder(flavour: Flavour) -> ModuleType | None:

@@ -82,6 +82,20 @@ for module in {modules(runtime)!r}:
     assert done.returncode == 0, done.stderr
 
 
+def test_one_backend_alone_of_the_runtime_names_pytorch_and_onnx() -> None:
+    named = {module for module in modules(runtime) if imports(module) & {"torch", "onnx"}}
+    assert {module.rpartition(".")[0] for module in named} <= {"runtime.backends.pytorch"}
+
+
+def test_what_a_gpu_machine_is_visited_with_needs_neither_gdal_nor_openvino_nor_an_exporter() -> None:
+    """Such a machine has torch, numpy, onnx and pytest."""
+    code = "import benchmarks.gpu_kernels, benchmarks.gpu_peers, benchmarks.gpu_pipeline, benchmarks.gpu_training\n"
+    code += "import export.from_onnx, tests.gpu.random_scenes, tests.gpu.test_scene, tests.gpu.test_kernels"
+    absent = ["osgeo", "h5py", "openvino", "pydantic", "polygraphy", "modelopt", "onnxslim", "lief", "scipy", "rich"]
+    done = run_blocked(code, [*absent, "tensorrt", "tensorrt_rtx", "pycuda"])
+    assert done.returncode == 0, done.stderr
+
+
 MORE_THAN_NUMPY = {
     "sarwater.cli": {"click"},
     "sarwater.command": {"click"},
@@ -104,6 +118,7 @@ def test_training_knows_neither_export_nor_runtime(module: str) -> None:
 
 
 EXPORT_REACHES = {
+    "export.from_onnx": {"torch", "train"},
     "export.to_onnx": {"torch", "train"},
     "export.samples": {"train", "runtime"},  # the simulator, which needs no torch, and the reader of scenes
     "export.runners": {"runtime"},
@@ -111,7 +126,7 @@ EXPORT_REACHES = {
 
 
 @pytest.mark.parametrize("module", modules(export))
-def test_only_three_files_of_export_reach_into_training_and_runtime(module: str) -> None:
+def test_only_four_files_of_export_reach_into_training_and_runtime(module: str) -> None:
     assert imports(module) & {"torch", "train", "runtime"} <= EXPORT_REACHES.get(module, set())
 
 

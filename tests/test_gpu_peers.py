@@ -14,6 +14,7 @@ from benchmarks import gpu_peers
 from benchmarks.gpu_peer import Network
 from benchmarks.gpu_peers import PeerProcess
 from sarwater.command import run_command
+from sarwater.errors import SarwaterError
 from sarwater.gpu import first_gpu
 from tests.support.models import box_model
 
@@ -54,7 +55,7 @@ def agreeing(report: dict[str, Any], peers: str) -> None:
 
 def test_the_cpu_peers_run_and_agree_with_each_other(tmp_path: Path) -> None:
     files = {name: tmp_path / f"peers.{name}" for name in ("json", "md")}
-    peers = "sarwater,eager,onnxruntime"
+    peers = "sarwater,torch,eager,onnxruntime"
     assert run(*SMALL, "--peers", peers, "--json", files["json"], "--markdown", files["md"]) == 0
     agreeing(json.loads(files["json"].read_text()), peers)
     text = files["md"].read_text()
@@ -97,6 +98,32 @@ def test_a_peer_whose_process_is_killed_is_reported(peer: PeerProcess) -> None:
     peer._process.kill()
     assert peer.burst() == ([], [])
     assert peer.failure == "its process ended with -9"
+
+
+def test_a_peer_that_does_not_answer_in_time_is_left_out(box: Network) -> None:
+    silent = PeerProcess("sarwater", box, "cpu", limit_s=0.0)
+    assert silent.failure == "no answer within 0 s"
+    assert silent.burst() == ([], [])
+    silent.close()
+
+
+def test_an_engine_that_cannot_be_built_does_not_end_the_other_peers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with a GPU: the report has the reason, and PyTorch's own figures."""
+
+    def fails(*arguments: object) -> Path:
+        raise SarwaterError("its engine could not be built (see above)")
+
+    monkeypatch.setattr(gpu_peers, "_build", fails)
+    model = box_model(tmp_path / "hrnet.onnx").path
+    arguments = gpu_peers._parser().parse_args(["--model", str(model), "--tile", "64", "--peers", "sarwater,eager"])
+    network, _, absent = gpu_peers._network(arguments, tmp_path, 1)
+    assert network.engine is None
+    assert "could not be built" in absent["sarwater"]
+    report = gpu_peers.compare(network, ["sarwater", "onnxruntime"], [1], 1, "cpu", 300.0, absent)
+    assert [entry["peer"] for entry in report["figures"]] == ["onnxruntime"]
+    assert report["did_not_run"] == absent
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ BACKENDS = (
         "runtime.backends.gpu.tensorrt:TensorRtBackend",
         "build one on this machine, `sarwater build-engine MODEL`, and give it as --model engines/NAME.engine",
     ),
+    Entry("torch", ".onnx", "runtime.backends.pytorch.backend:TorchBackend", "give the one that it was built from"),
     Entry("fake", "", "runtime.backends.fake:FakeBackend", "any will do"),
 )
 DEVICES = ("auto", *(entry.device for entry in BACKENDS))

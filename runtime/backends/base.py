@@ -73,7 +73,7 @@ class Backend(ABC):
     manifest: ModelManifest
     model_sha256: str
     name: str
-    """`openvino`, `tensorrt`, `tensorrt-rtx` or `fake`: a label in records and metrics."""
+    """`openvino`, `tensorrt`, `tensorrt-rtx`, `torch` or `fake`: a label in records and metrics."""
     device: str
     """What a person would call it: `AMD EPYC 9755`, `NVIDIA Jetson AGX Orin`."""
 

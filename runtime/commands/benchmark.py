@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.benchmarking.numbers import whole_numbers
 from runtime.benchmarking.regression import FORMAT, check_same_machine, compare, differences, read_report
 from runtime.commands.options import device_option
 from runtime.commands.output import check_writable, write_report
@@ -236,16 +237,6 @@ def _warn_if_busy(report: dict[str, Any]) -> None:
             f"sarwater benchmark: other processes kept {others:.1f} CPUs busy meanwhile: these figures are too slow",
             file=sys.stderr,
         )
-
-
-def whole_numbers(flag: str, text: str, step: int) -> tuple[int, ...]:
-    """`1,2,4` -> (1, 2, 4), each once and a multiple of `step` above 0."""
-    parts = [part.strip() for part in text.split(",")]
-    for part in parts:
-        if not (part.isascii() and part.isdigit()) or not int(part) or int(part) % step:
-            expected = "whole numbers from 1" if step == 1 else f"multiples of {step}"
-            raise UsageError(f"{flag} {text}: {part!r} is not possible; expected {expected}, separated by commas")
-    return tuple(dict.fromkeys(int(part) for part in parts))
 
 
 def _size(text: str) -> tuple[int, int] | None:

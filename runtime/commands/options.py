@@ -39,10 +39,11 @@ ALIASES: Mapping[str, Sequence[str]] = {
 def device_option(group: str = MODEL_AND_PIXELS) -> Decorator:
     return option(
         "--device",
+        "--backend",
         group=group,
         default="auto",
         type=OneOf(DEVICES),
         metavar="DEVICE",
-        help=f"Where inference runs: {', '.join(DEVICES)}; auto decides by the model file, and nothing falls back from "
-        "GPU to CPU. [default: auto]",
+        help=f"Where inference runs: {', '.join(DEVICES)}; auto decides by the model file, torch (PyTorch, on the GPU "
+        "or the CPU that is there) only when named, and nothing falls back from GPU to CPU. [default: auto]",
     )

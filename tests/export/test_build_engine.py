@@ -368,7 +368,7 @@ def machine_with_gpu(built: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> Bu
     monkeypatch.setattr("export.build_engine.ENGINE_SAMPLES", 1)
     fp16 = built.workshop.folder / FP16
     gpu = Gpu("Test GPU", "8.6")
-    monkeypatch.setattr("export.build_engine.choose_library", lambda flavor: Library("tensorrt-rtx", rtx, gpu))
+    monkeypatch.setattr("export.build_engine.choose_library", lambda *asked: Library("tensorrt-rtx", rtx, gpu))
     monkeypatch.setattr("export.runners.plan_network", lambda plan, manifest: backend_runner(fp16).open())
     return dataclasses.replace(built, max_batch=3)
 

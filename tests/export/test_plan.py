@@ -15,6 +15,7 @@ from sarwater.errors import DependencyMissing, DeviceUnavailable, ExportError, U
 from sarwater.gpu import Gpu
 from sarwater.tensorrt_library import Library
 from tests.export.conftest import TILE_PX, speckle
+from tests.support.models import box_model
 
 rtx = pytest.importorskip("tensorrt_rtx")
 
@@ -97,7 +98,9 @@ def test_a_plan_can_be_bound_to_some_gpus(small_graph: Graph) -> None:
 
 
 def test_an_unknown_gpu_is_refused_with_the_choices(small_graph: Graph) -> None:
-    with pytest.raises(UsageError, match=r"--compute-capability 9\.0: TensorRT-RTX .* builds for 12\.0, .*8\.6"):
+    with pytest.raises(
+        UsageError, match=r"--compute-capability 9\.0: TensorRT-RTX .* builds for 7\.5, .*8\.6, .*12\.1"
+    ):
         build(small_graph, compute_capabilities=("9.0",))
 
 
@@ -149,6 +152,40 @@ def test_auto_takes_tensorrt_rtx_where_there_is_no_gpu(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "tensorrt", rtx)
     monkeypatch.setattr("export.plan.first_gpu", lambda: None)
     assert choose_library("auto").flavor == "tensorrt-rtx"
+
+
+@pytest.mark.parametrize(
+    ("name", "capability"), [("Orin", "8.7"), ("NVIDIA H200", "9.0"), ("NVIDIA B200", "10.0"), ("Thor", "11.0")]
+)
+def test_a_gpu_that_rtx_does_not_serve_is_told_before_building(
+    monkeypatch: pytest.MonkeyPatch, name: str, capability: str
+) -> None:
+    without_tensorrt(monkeypatch, "tensorrt")
+    monkeypatch.setattr("export.plan.first_gpu", lambda: Gpu(name, capability))
+    with pytest.raises(DeviceUnavailable, match=rf"{name} has .* {capability}, .*8\.6.*TensorRT, not RTX") as caught:
+        choose_library("auto")
+    assert caught.value.exit_code == 78
+
+
+def test_a_turing_gpu_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.plan.first_gpu", lambda: Gpu("Tesla T4", "7.5"))
+    with pytest.raises(DeviceUnavailable, match=r"--compute-capability 7\.5"):
+        choose_library("rtx")
+    assert choose_library("rtx", ("7.5", "8.6")).gpu == Gpu("Tesla T4", "7.5")
+
+
+def test_an_engine_for_other_gpus_is_built_on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.plan.first_gpu", lambda: Gpu("NVIDIA H200", "9.0"))
+    assert choose_library("rtx", ("8.9",)).gpu is None
+
+
+def test_every_gpu_on_the_librarys_list_is_built_for(tmp_path: Path) -> None:
+    listed = library().compute_capabilities
+    assert {"7.5", "8.6", "8.9"} <= set(listed)
+    assert list(listed) == sorted(listed, key=float)
+    onnx_bytes = box_model(tmp_path / "box.onnx", tile_px=TILE_PX).path.read_bytes()
+    plan, _ = build_plan(library(), onnx_bytes, options(compute_capabilities=listed), ignore)
+    assert plan
 
 
 def test_tensorrt_without_a_gpu_says_where_to_build(monkeypatch: pytest.MonkeyPatch) -> None:

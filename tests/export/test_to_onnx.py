@@ -11,10 +11,11 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from export.from_onnx import segmenter_from_onnx
 from export.graph import read_graph, with_tile
 from export.runners import backend_runner, onnxruntime_runner
 from export.samples import labelled_samples
-from export.to_onnx import export_checkpoint, main, segmenter_from_onnx, to_graph, torch_network
+from export.to_onnx import export_checkpoint, main, to_graph, torch_network
 from sarwater.errors import CheckpointInvalid, ExportError, ModelNotFound, UsageError
 from sarwater.manifest import Channel, ModelManifest, sha256_of
 from sarwater.models import shipped_model

@@ -1,4 +1,7 @@
-"""Everything here needs an NVIDIA GPU with its driver, PyCUDA, a TensorRT and a compiler for the kernels."""
+"""Everything here needs an NVIDIA GPU with its driver, PyCUDA and a compiler for the kernels; no GDAL, no OpenVINO.
+
+Networks come from whatever is installed and serves the GPU: TensorRT, TensorRT-RTX, PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.backends.gpu.cuda import CudaDevice
 from runtime.backends.gpu.tensorrt import TensorRtBackend
+from runtime.backends.pytorch.backend import TorchBackend
 from sarwater.errors import DependencyMissing, DeviceUnavailable
 from sarwater.gpu import require_gpu
 from sarwater.manifest import Engine, sha256_of
@@ -33,15 +38,18 @@ def missing() -> str:
     try:
         require_gpu()
         import pycuda.driver  # noqa: F401
-
-        from export.plan import choose_library
-
-        choose_library("auto")
-    except (DependencyMissing, DeviceUnavailable) as error:
+    except DeviceUnavailable as error:
         return str(error)
     except ImportError as error:
         return f"PyCUDA is not usable ({error}): pip install 'sarwater[cuda]'"
     return ""
+
+
+@pytest.fixture
+def device() -> Iterator[CudaDevice]:
+    device = CudaDevice()
+    yield device
+    device.close()
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +61,13 @@ def onnx_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 @pytest.fixture(scope="session")
 def engine_model(onnx_model: Model) -> Model:
     """Its engine: of TensorRT where it is installed, else of TensorRT-RTX."""
-    from export.plan import PORTABLE, PlanOptions, build_plan, choose_library
+    from export.plan import PlanOptions, build_plan, choose_library
+    from sarwater.tensorrt_library import PORTABLE
 
-    library, manifest = choose_library("auto"), onnx_model.manifest
+    try:
+        library, manifest = choose_library("auto"), onnx_model.manifest
+    except (DependencyMissing, DeviceUnavailable) as error:
+        pytest.skip(str(error))
     assert library.gpu is not None
     options = PlanOptions(tile_px=manifest.tile_px, channels=1, max_batch=8, opt_batch=4)
     plan, _ = build_plan(library, onnx_model.path.read_bytes(), options, lambda *event: None)
@@ -68,15 +80,45 @@ def engine_model(onnx_model: Model) -> Model:
     return open_model(path)
 
 
-Opened = Callable[..., TensorRtBackend]
+Opened = Callable[[], TensorRtBackend | TorchBackend]
+
+
+@pytest.fixture(params=["engine", "torch"])
+def gpu_model(request: pytest.FixtureRequest, onnx_model: Model) -> tuple[Model, str]:
+    """A model and the device that runs it; skipped where nothing here does."""
+    if request.param == "torch":
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip(f"PyTorch {torch.__version__} uses no GPU here")
+        return onnx_model, "torch"
+    return request.getfixturevalue("engine_model"), "gpu"
 
 
 @pytest.fixture
-def open_gpu(engine_model: Model) -> Iterator[Opened]:
-    """Open the engine; it is closed at the test's end, whatever happened."""
+def open_gpu(gpu_model: tuple[Model, str]) -> Iterator[Opened]:
+    """Open the network, in float32; it is closed at the test's end, whatever happened."""
+    opened: list[TensorRtBackend | TorchBackend] = []
+    model, device = gpu_model
+
+    def open_backend() -> TensorRtBackend | TorchBackend:
+        content, digest = model.manifest.read_verified(model.path)
+        if device == "torch":
+            opened.append(TorchBackend(model.path, model.manifest, content, digest, precision="fp32"))
+        else:
+            opened.append(TensorRtBackend(model.path, model.manifest, content, digest))
+        return opened[-1]
+
+    yield open_backend
+    for backend in opened:
+        backend.close()
+
+
+@pytest.fixture
+def open_engine(engine_model: Model) -> Iterator[Callable[[bool], TensorRtBackend]]:
+    """Open the engine with CUDA graphs or without."""
     opened: list[TensorRtBackend] = []
 
-    def open_backend(graphs: bool = True) -> TensorRtBackend:
+    def open_backend(graphs: bool) -> TensorRtBackend:
         plan, digest = engine_model.manifest.read_verified(engine_model.path)
         opened.append(TensorRtBackend(engine_model.path, engine_model.manifest, plan, digest, graphs))
         return opened[-1]

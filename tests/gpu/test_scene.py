@@ -1,4 +1,4 @@
-"""Whole scenes on a real GPU."""
+"""Whole scenes on a real GPU, through every network that serves it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import dataclasses
 import gc
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from runtime.backends import Backend, open_backend
-from runtime.backends.base import FinishedRows
+from runtime.backends import open_backend
+from runtime.backends.base import Backend, FinishedRows, SceneRun
+from runtime.backends.cpu.host import HostRun
 from runtime.backends.gpu.scene_run import GpuRun
 from runtime.backends.gpu.tensorrt import TensorRtBackend
 from sarwater.classes import NODATA
@@ -21,7 +23,8 @@ from sarwater.models import Model
 from sarwater.tiling import TilePlan
 from tests.conftest import CHECKOUT
 from tests.gpu.conftest import OVERLAP_PX, TILE_PX, Opened
-from tests.support.rasters import lake_scene
+from tests.support.models import box_probability
+from tests.support.scenes import lake_scene
 
 SCENES = 1000
 
@@ -36,23 +39,41 @@ def pixels_of(height: int, width: int, dtype: type = np.uint16) -> np.ndarray:
 def run_scene(backend: Backend, pixels: np.ndarray, nodata: float | None = 0) -> tuple[FinishedRows, GpuRun]:
     plan = TilePlan(pixels.shape[1], pixels.shape[2], TILE_PX, OVERLAP_PX)
     run = backend.begin(plan, nodata)
+    return pushed(run, plan, pixels), run  # type: ignore[return-value]
+
+
+def pushed(run: SceneRun, plan: TilePlan, pixels: np.ndarray) -> FinishedRows:
     parts = [run.push(pixels[:, span.start : span.start + TILE_PX]) for span in plan.rows]
     parts = [part for part in parts if part.mask.size]
-    rows = FinishedRows(
+    return FinishedRows(
         0, np.concatenate([part.mask for part in parts]), np.concatenate([part.confidence for part in parts])
     )
-    return rows, run  # type: ignore[return-value]
+
+
+class BoxNetwork:
+    """The network of `box_model` in numpy, a TileNetwork."""
+
+    depth = 1
+
+    def __init__(self) -> None:
+        self._tile = np.zeros((1, TILE_PX, TILE_PX), np.float32)
+
+    def input(self, slot: int) -> np.ndarray:
+        return self._tile
+
+    def start(self, slot: int) -> None: ...
+
+    def result(self, slot: int) -> np.ndarray:
+        return box_probability(self._tile[0]).astype(np.float32)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
 @pytest.mark.parametrize("shape", [(700, 900), (100, 60), (1, 1), (1000, 128)])
-def test_a_scene_is_the_same_on_cpu_and_gpu(
-    open_gpu: Opened, onnx_model: Model, dtype: type, shape: tuple[int, int]
-) -> None:
+def test_a_scene_is_the_same_on_cpu_and_gpu(open_gpu: Opened, dtype: type, shape: tuple[int, int]) -> None:
     pixels = pixels_of(*shape, dtype)
     found, _ = run_scene(open_gpu(), pixels)
-    with open_backend(onnx_model) as cpu:
-        expected, _ = run_scene(cpu, pixels)
+    plan = TilePlan(*shape, TILE_PX, OVERLAP_PX)
+    expected = pushed(HostRun(plan, BoxNetwork(), 0, 0.5), plan, pixels)
     assert np.array_equal(found.mask == NODATA, expected.mask == NODATA)
     off = np.abs(found.confidence.astype(int) - expected.confidence.astype(int))
     assert off.max() <= 1
@@ -70,9 +91,9 @@ def test_one_scene_gives_the_same_bytes_every_time(open_gpu: Opened) -> None:
         assert again.confidence.tobytes() == first.confidence.tobytes()
 
 
-def test_a_graph_gives_what_single_launches_give(open_gpu: Opened) -> None:
+def test_a_graph_gives_what_single_launches_give(open_engine: Callable[[bool], TensorRtBackend]) -> None:
     pixels = pixels_of(700, 900)
-    with_graphs, without = open_gpu(graphs=True), open_gpu(graphs=False)
+    with_graphs, without = open_engine(True), open_engine(False)
     assert not without.network.has_graphs
     assert run_scene(with_graphs, pixels)[0].confidence.tobytes() == run_scene(without, pixels)[0].confidence.tobytes()
 
@@ -147,8 +168,9 @@ def test_nan_from_the_network_is_an_error(open_gpu: Opened) -> None:
         run_scene(open_gpu(), np.full((1, 300, 300), np.nan, np.float32), None)
 
 
-def test_a_lost_gpu_ends_the_process_with_one_line(engine_model: Model) -> None:
+def test_a_lost_gpu_ends_the_process_with_one_line(gpu_model: tuple[Model, str]) -> None:
     """An address that nobody allocated poisons the context, so this happens in a process of its own."""
+    model, device = gpu_model
     code = f"""
 import sys
 from pathlib import Path
@@ -158,7 +180,7 @@ from sarwater.command import run_command
 from sarwater.models import open_model
 
 def main(argv=None):
-    with open_backend(open_model(Path({str(engine_model.path)!r}))) as backend:
+    with open_backend(open_model(Path({str(model.path)!r})), {device!r}) as backend:
         gpu = backend._gpu
         none = np.uint64(0)
         sizes = [np.int32(n) for n in (1, {TILE_PX}, 0, 1, {TILE_PX}, {TILE_PX}, {TILE_PX}, 0)]

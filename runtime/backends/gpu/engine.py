@@ -15,16 +15,14 @@ from runtime.backends.gpu.cuda_graph import CaptureRefused, CudaGraph
 from runtime.backends.gpu.device import Stream
 from runtime.cache import keep, recall
 from sarwater.errors import DeviceLost, DeviceOutOfMemory, DeviceUnavailable, ManifestInvalid
+from sarwater.gpu import Gpu
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, Engine, ModelManifest
-from sarwater.tensorrt_library import Library
+from sarwater.tensorrt_library import Library, is_for
 
 if TYPE_CHECKING:
     import tensorrt
 
 log = logging.getLogger("sarwater.gpu")
-
-_OLDEST_RTX = (8, 0)
-"""TensorRT-RTX's portable plans want a GPU of this compute capability, or newer."""
 
 
 def check_engine(wanted: Engine, version_compatible: bool, library: Library, gpu: str, compute_capability: str) -> None:
@@ -35,11 +33,8 @@ def check_engine(wanted: Engine, version_compatible: bool, library: Library, gpu
             f"the engine was built by {wanted.flavor} {wanted.library_version}, here is {library.name} "
             f"{library.version}; build it again on this machine (`sarwater build-engine`)"
         )
-    capability = tuple(map(int, compute_capability.split(".")))
-    if wanted.compute_capability == "portable":
-        fits = capability >= _OLDEST_RTX
-    else:
-        fits = compute_capability in wanted.compute_capability.split(", ")
+    library.check_serves(Gpu(gpu, compute_capability))
+    fits = is_for(wanted.compute_capability, compute_capability)
     if wanted.flavor == "tensorrt":
         fits = fits and wanted.gpu_name == gpu
     if not fits:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from runtime.backends.base import Backend, SceneRun
 from runtime.backends.gpu.cuda import CudaDevice
 from runtime.backends.gpu.engine import EngineNetwork, check_engine
+from runtime.backends.gpu.inference import infer
 from runtime.backends.gpu.scene_run import GpuRun
 from sarwater.errors import DeviceLost, ManifestInvalid, UsageError
 from sarwater.gpu import require_gpu
@@ -69,19 +70,7 @@ class TensorRtBackend(Backend):
 
     def infer(self, tiles: Float32) -> Float32:
         """Raises DeviceOutOfMemory, DeviceLost."""
-        gpu, network, size = self._gpu, self.network, self.manifest.tile_px
-        answers = np.empty((len(tiles), 1, size, size), np.float32)
-        for first in range(0, len(tiles), network.batch):
-            part = tiles[first : first + network.batch]
-            host_input = gpu.pinned("infer input", part.shape, np.float32)
-            host_output = gpu.pinned("infer output", (len(part), 1, size, size), np.float32)
-            host_input[...] = part
-            gpu.upload(network.input, host_input, gpu.compute)
-            network.enqueue(len(part), gpu.compute)
-            gpu.download(host_output, network.output, gpu.compute)
-            gpu.wait(gpu.record(gpu.compute))
-            answers[first : first + len(part)] = host_output
-        return answers
+        return infer(self._gpu, self.network, tiles)
 
     def close(self) -> None:
         with contextlib.suppress(DeviceLost):

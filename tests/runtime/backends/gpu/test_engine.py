@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from enum import IntEnum
 from pathlib import Path
 from types import ModuleType
 
@@ -25,13 +26,15 @@ from tests.conftest import CHECKOUT
 from tests.support.rasters import lake_scene, write_geotiff
 
 ORIN = Engine("tensorrt", "10.3.0", "Orin", "8.7", 8, 4)
-PORTABLE = Engine("tensorrt-rtx", "1.7.1.116", "RTX GPUs of compute capability 8.0 and up", "portable", 8, 4)
+PORTABLE = Engine("tensorrt-rtx", "1.7.1.116", "RTX GPUs of compute capability 8.0, 8.6", "portable", 8, 4)
 
 
 def library(name: str, version: str) -> Library:
     module = ModuleType(name)
     module.__version__ = version  # type: ignore[attr-defined]
     module.Runtime = object  # type: ignore[attr-defined]
+    if name == "tensorrt_rtx":
+        module.ComputeCapability = IntEnum("ComputeCapability", {"NONE": 0, "SM75": 75, "SM89": 89, "SM120": 120})  # type: ignore[attr-defined]
     return Library("tensorrt-rtx" if name == "tensorrt_rtx" else "tensorrt", module)
 
 
@@ -72,6 +75,14 @@ def test_an_engine_of_another_gpu_is_refused(gpu: str, capability: str) -> None:
 def test_a_portable_engine_is_refused_on_a_gpu_that_is_too_old() -> None:
     with pytest.raises(DeviceUnavailable, match=r"Tesla T4 \(7\.5\)"):
         check_engine(PORTABLE, False, library("tensorrt_rtx", "1.7.1.116"), "Tesla T4", "7.5")
+
+
+@pytest.mark.parametrize(("gpu", "capability"), [("Orin", "8.7"), ("NVIDIA H200", "9.0")])
+def test_a_gpu_that_rtx_does_not_serve_is_told_to_take_tensorrt(gpu: str, capability: str) -> None:
+    with pytest.raises(
+        DeviceUnavailable, match=rf"{gpu} has .* {capability}, .*7\.5, 8\.9, 12\.0: it wants TensorRT, not"
+    ):
+        check_engine(PORTABLE, False, library("tensorrt_rtx", "1.7.1.116"), gpu, capability)
 
 
 def test_an_engine_bound_to_some_gpus_is_refused_on_others() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import logging
 import random
 import time
 from collections import Counter, deque
@@ -23,17 +24,16 @@ from typing import Any
 
 from runtime.archive.executors import Executor, Here, OnDask
 from runtime.archive.items import write_collection
+from runtime.archive.patience import PATIENCE_S, Patience
 from runtime.archive.plan import Plan, Scene
 from runtime.archive.store import Store, open_store
 from runtime.archive.work import DONE, FAILED, ITEMS, PROBES, Head, Job, SceneResult
 from sarwater.errors import UsageError
 
-MAX_TRIES = 3
-"""Failures of one scene that may be its own fault before it is set aside, as in the daemon."""
-_MAX_LATER = 8
-"""Tries of one scene that the place failed; it waits for another run then."""
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
+log = logging.getLogger("sarwater.archive")
+
 _TURN_S = 5.0
+_TOLD_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,13 @@ class Status:
 class Archive:
     """A plan and the store where it is carried out. Raises StoreError and StoreRefused of `runtime.archive.store`."""
 
-    def __init__(self, plan: Plan, scratch: Path | None = None) -> None:
-        """`scratch` is a folder on every worker for the scenes in work; none means the system's for temporary files."""
+    def __init__(self, plan: Plan, scratch: Path | None = None, patience_s: float = PATIENCE_S) -> None:
+        """`scratch` is a folder on every worker for the scenes in work; none means the system's for temporary files.
+        `patience_s` is how long a run waits while the store fails every scene."""
         self.plan = plan
         self._head = Head.of(plan, scratch)
-        self._lately: Counter[str] = Counter()
+        self._patience_s = patience_s
+        self._told_s = float("-inf")
 
     @cached_property
     def store(self) -> Store:
@@ -121,36 +123,30 @@ class Archive:
     def _work_off(self, pending: Sequence[str], executor: Executor) -> Iterator[SceneResult]:
         waiting = deque(pending)
         waiting.rotate(-random.randrange(len(waiting)))  # of two drivers on one plan, each begins elsewhere
+        patience = Patience(self._patience_s)
         again: list[tuple[float, str]] = []
-        left = len(waiting)
-        while left:
+        at_work = 0
+        while waiting or again or at_work:
             while again and again[0][0] <= time.monotonic():
                 waiting.append(heapq.heappop(again)[1])
-            for _ in range(min(len(waiting), executor.room())):
+            room = 1 - at_work if patience.in_trouble else executor.room()
+            for _ in range(min(len(waiting), room)):
                 executor.submit(self._job(waiting.popleft()))
-            wait_s = max(0.0, min(_TURN_S, again[0][0] - time.monotonic())) if again else _TURN_S
-            found = executor.results(wait_s)
-            if not found and not waiting and isinstance(executor, Here):
-                time.sleep(wait_s)
-            for result in found:
-                settled = self._settled(result)
-                if settled is None:
-                    tries = self._lately[result.token]
-                    pause_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (tries - 1)) * random.uniform(0.5, 1)
-                    heapq.heappush(again, (time.monotonic() + pause_s, result.token))
+                at_work += 1
+            if not at_work:
+                time.sleep(max(0.0, min(_TURN_S, again[0][0] - time.monotonic())))
+                continue
+            for result in executor.results(_TURN_S):
+                at_work -= 1
+                if patience.is_over(result):
+                    yield self._settled(result, patience.tries(result.token))
                 else:
-                    left -= 1
-                    yield settled
+                    self._tell(result)
+                    heapq.heappush(again, (time.monotonic() + patience.wait_s(result.token), result.token))
 
-    def _settled(self, result: SceneResult) -> SceneResult | None:
-        """The result that stands; None where the scene is to be tried again."""
-        if result.outcome == "later":
-            self._lately[result.token] += 1
-            tries = self._lately[result.token]
-            if not result.blamed:
-                return result if tries >= _MAX_LATER else None
-            if tries < MAX_TRIES:
-                return None
+    def _settled(self, result: SceneResult, tries: int) -> SceneResult:
+        """The result that stands; the store is told of a scene that is set aside."""
+        if result.outcome == "later" and result.blamed:
             result = replace(result, outcome="failed", message=f"{result.message} (tried {tries} times)")
         if result.outcome == "failed":
             record = {
@@ -161,6 +157,12 @@ class Archive:
             }
             self.store.write(f"{FAILED}/{result.token}", json.dumps(record).encode())
         return result
+
+    def _tell(self, result: SceneResult) -> None:
+        """Why scenes wait, now and then: a store that is down for an hour is no reason for a thousand lines."""
+        if time.monotonic() >= self._told_s + _TOLD_EVERY_S:
+            self._told_s = time.monotonic()
+            log.warning("%s: %s: %s; it is tried again", result.scene, result.reason, result.message)
 
     def _job(self, token: str) -> Job:
         return Job.of(self.plan, self._head, self.tokens[token])

@@ -72,9 +72,12 @@ class OnDask(Executor):
         return max(1, round(1.5 * self._workers())) - len(self._jobs)
 
     def _workers(self) -> int:
-        if self._client.status != "running":
-            raise SchedulerLost(f"{self._address()}: the Dask scheduler is gone; run again, what is done stays done")
-        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+        try:
+            return len(self._client.nthreads())
+        except OSError as error:
+            raise SchedulerLost(
+                f"{self._address()}: the Dask scheduler is gone; run again, what is done stays done"
+            ) from error
 
     def _address(self) -> str:
         return str(getattr(self._client.scheduler, "address", None) or "dask")

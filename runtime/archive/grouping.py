@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from runtime.archive.store import Entry
+from sarwater.scenes.names import polarisation_in
 from sarwater.scenes.readers.kompsat5_files import Role, is_companion, product_of, role_of
 
 _FOLDER = re.compile(r".+\.SAFE|RCM[123]_.*|RS2_.*|(?:TSX|TDX|PAZ)1_SAR__.*|K5_.*|KMPS5_.*", re.IGNORECASE)
@@ -41,7 +42,7 @@ def scenes_among(entries: Iterable[Entry]) -> list[Group]:
     """The scenes in a listing, in the order of their paths; what is none is left out."""
     listed = list(entries)
     tops = {found[1] or "" for entry in listed if (found := _MARKER.fullmatch(entry.key))} - {""}
-    tops |= {_parent(top) for top in tops if top.lower().endswith("/metadata")}  # product.xml of an RCM
+    tops |= _polarisation_folders(entry.key for entry in listed)
     folders: dict[str, list[Entry]] = {}
     loose: dict[str, Entry] = {}
     for entry in listed:
@@ -52,6 +53,20 @@ def scenes_among(entries: Iterable[Entry]) -> list[Group]:
             folders.setdefault(top, []).append(entry)
     groups = [Group(path, tuple(members)) for path, members in folders.items()]
     return sorted([*groups, *_loose_scenes(loose)], key=lambda group: group.path)
+
+
+def _polarisation_folders(keys: Iterable[str]) -> set[str]:
+    """Folders of ENVI pairs that are the polarisations of one product, each in a pair of its own."""
+    headers: dict[str, list[str]] = {}
+    for key in keys:
+        if key.lower().endswith(".hdr") and ".data/" not in key:
+            headers.setdefault(_parent(key), []).append(key.rpartition("/")[2])
+    found = set()
+    for folder, names in headers.items():
+        told = {polarisation_in(name) for name in names} - {None}
+        if folder and len(names) > 1 and len(told) == len(names):
+            found.add(folder)
+    return found
 
 
 def _top(key: str, tops: set[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -76,7 +77,7 @@ def _of_list(text: str, store: Store, filters: Filters) -> Iterator[Scene]:
     if filters.box is not None:
         raise UsageError("a text list says nothing of places; --box is for a STAC collection or items (.json)")
     lines = [line.strip() for line in text.splitlines()]
-    places = [line for line in lines if line and not line.startswith("#")]
+    places = [_joined(store.root, store.root, line) for line in lines if line and not line.startswith("#")]
     yield from _located([(place, None) for place in places if _kept(place, filters)], store)
 
 
@@ -91,16 +92,19 @@ def _of_stac(text: str, name: str, store: Store, filters: Filters) -> Iterator[S
         asset = _scene_asset(item)
         if asset is None:
             continue
-        place = _joined(home, asset)
+        place = _joined(store.root, home, asset)
         when = item.get("properties", {}).get("datetime") or item.get("properties", {}).get("start_datetime")
         if filters.keep(place.rpartition("/")[2], when, item.get("bbox")):
             wanted.append((place, said))
     yield from _located(wanted, store)
 
 
-def _items(text: str, name: str, store: Store) -> Iterator[tuple[dict[str, Any], str, str | None]]:
+def _items(
+    text: str, name: str, store: Store, seen: set[str] | None = None
+) -> Iterator[tuple[dict[str, Any], str, str | None]]:
     """(item, the folder that its hrefs count from, its own address) of a STAC document and the catalogues below it."""
-    home = name.rpartition("/")[0]
+    seen = {store.url(name)} if seen is None else seen
+    home = split(store.url(name))[0]
     try:
         document = json.loads(text)
         kind = document["type"]
@@ -114,10 +118,12 @@ def _items(text: str, name: str, store: Store) -> Iterator[tuple[dict[str, Any],
     else:
         for link in document.get("links", ()):
             if link.get("rel") in ("item", "child", "items"):
-                place = _joined(home, link["href"])
+                place = _joined(store.root, home, link["href"])
                 root, key = split(place) if is_absolute(place) else (store.root, place)
                 below = store if root == store.root else open_store(root)
-                yield from _items(_text(below, key, place), key, below)
+                if below.url(key) not in seen:
+                    seen.add(below.url(key))
+                    yield from _items(_text(below, key, place), key, below, seen)
 
 
 def _self_of(item: Mapping[str, Any]) -> str | None:
@@ -158,16 +164,13 @@ def _listing(folder: str, store: Store) -> dict[str, Scene]:
     return {group.path: Scene.of(group) for group in scenes_among(entries)}
 
 
-def _joined(home: str, href: str) -> str:
-    if is_absolute(href):
-        return href.removeprefix("file://")
-    parts = [part for part in home.split("/") if part]
-    for part in href.split("/"):
-        if part == ".." and parts:
-            parts.pop()
-        elif part not in (".", "", ".."):
-            parts.append(part)
-    return "/".join(parts)
+def _joined(root: str, home: str, href: str) -> str:
+    """`href` in a document that lies in the folder `home`: relative to `root` where it lies below, else absolute."""
+    place = href.removeprefix("file://")
+    if not is_absolute(place):
+        scheme, mark, path = home.rpartition("://")
+        place = scheme + mark + posixpath.normpath(posixpath.join(path, place))
+    return place.removeprefix(f"{root}/")
 
 
 def _day(name: str, filters: Filters) -> str | None:

@@ -22,6 +22,7 @@ _INSTALL = "`pip install 'sarwater[archive]'`"
 boto3 = lazy_import("boto3", "a bucket", install=_INSTALL)
 _config = lazy_import("botocore.config", "a bucket", install=_INSTALL)
 _errors = lazy_import("botocore.exceptions", "a bucket", install=_INSTALL)
+_parsers = lazy_import("botocore.parsers", "a bucket", install=_INSTALL)
 
 TRIES = 6
 """Of one request, with 1, 2, 4, 8, 16 seconds between them at most; a scene has more tries than one."""
@@ -161,7 +162,7 @@ class S3Store(Store):
     def _telling(self, key: str) -> Iterator[None]:
         try:
             yield
-        except (_errors.ClientError, _errors.BotoCoreError, _errors.HTTPClientError) as error:
+        except (_errors.ClientError, _errors.BotoCoreError, _parsers.ResponseParserError) as error:
             code, where = _code(error), self.url(key).rstrip("/")
             if code in _REFUSED:
                 raise StoreRefused(f"{where}: {_REFUSED[code]}") from error

@@ -109,7 +109,8 @@ def collect_garbage(store: Store, older_than_s: float = DEAD_AFTER_S) -> list[st
 
 def _attempts(store: Store) -> Iterator[tuple[str, dict[str, tuple[list[str], float]]]]:
     """(mask key, attempt -> its objects and the time of the newest) of all that lies below `items/KEY/`."""
-    last, attempts = "", {}
+    last = ""
+    attempts: dict[str, tuple[list[str], float]] = {}
     for entry in store.list(ITEMS):
         parts = entry.key.split("/")
         if len(parts) < 4:

@@ -22,7 +22,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,11 @@ from runtime.daemon.dispatcher import as_error
 from runtime.daemon.fingerprint import Fingerprint
 from runtime.daemon.pipe import Message, PipeClosed
 from runtime.daemon.scene import ClaimedScene
-from runtime.daemon.worker_process import WorkerProcess
+from runtime.daemon.worker_process import WORKER_COMMAND, WorkerProcess
 from runtime.products import chosen
 from runtime.products.publish import StagedProducts, discard, drop_leftovers, make_staging_folder
-from sarwater.errors import DeviceUnavailable, OutputError
+from sarwater import __version__
+from sarwater.errors import DeviceUnavailable, HashMismatch, OutputError
 
 DONE, FAILED, ITEMS, PROBES = ".sarwater/done", ".sarwater/failed", "items", ".sarwater/probe"
 MAX_DEATHS = 2
@@ -54,8 +55,10 @@ class Head:
 
     target: str
     model: str
+    model_sha256: str
     device: str
     request: dict[str, Any]
+    software: str
     scratch: str | None = None
     """Folder for scenes in work; none means the system's for temporary files."""
 
@@ -63,7 +66,10 @@ class Head:
     def of(cls, plan: Plan, scratch: Path | None = None) -> Head:
         products = [product.name for product in chosen(plan.asked.products)]
         request = plan.request | {"products": [*products, *({"stac"} - set(products))]}
-        return cls(plan.target, plan.model, plan.device, request, str(scratch) if scratch else None)
+        return cls(
+            *(plan.target, plan.model, plan.model_sha256, plan.device, request, plan.software),
+            str(scratch) if scratch else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,8 @@ class _Died(Exception):
 class SceneWorker:
     """A worker process and its scratch, for scenes of one plan, one at a time. A context manager."""
 
-    def __init__(self, head: Head) -> None:
-        self._head = head
+    def __init__(self, head: Head, command: Sequence[str] = WORKER_COMMAND) -> None:
+        self._head, self._command = head, command
         base = Path(head.scratch or Path(tempfile.gettempdir(), f"sarwater-archive-{os.getuid()}"))
         try:
             base.mkdir(parents=True, exist_ok=True)
@@ -265,12 +271,13 @@ class SceneWorker:
     def _ready_worker(self) -> WorkerProcess:
         while self._worker is None or self._worker.ready is None:
             if self._worker is None:
-                self._worker = WorkerProcess(self._config, None)
+                self._worker = WorkerProcess(self._config, None, self._command)
             try:
                 for message in self._heard(self._worker, self._config.start_s, float("inf")):
                     if message["event"] == "refused":
                         self._end_worker()
                         raise as_error(message)
+                    self._check(message["model_sha256"])
                     self._worker.ready = message
             except (PipeClosed, _Died) as error:
                 self._end_worker()
@@ -281,6 +288,19 @@ class SceneWorker:
                     ) from None
         self._failed_starts = 0
         return self._worker
+
+    def _check(self, model_sha256: str) -> None:
+        """That what is installed here makes the masks of the plan."""
+        for what, found, planned in (
+            ("sarwater", __version__, self._head.software),
+            (self._head.model, model_sha256, self._head.model_sha256),
+        ):
+            if found != planned:
+                self._end_worker()
+                raise HashMismatch(
+                    f"{socket.gethostname()}: {what} is {found[:12]} here, the plan was made with {planned[:12]}; "
+                    "install the same on every worker"
+                )
 
     def _heard(self, worker: WorkerProcess, stall_s: float, until_s: float) -> list[Message]:
         """What it says next. Raises PipeClosed; _Died where it says nothing for too long."""

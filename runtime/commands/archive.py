@@ -112,10 +112,11 @@ def plan_command(
         raise UsageError(f"{source}: no scenes there that are meant; expected .tif, .h5, .SAFE and the like")
     plan = made(scenes, source=root, target=open_store(target).root, model=model, device=device, request=request)
     plan.write(output)
+    size_bytes = sum(scene.size_bytes for scene in scenes)
     facts = {
         "plan": str(output),
         "scenes": len(scenes),
-        "bytes": sum(scene.size_bytes for scene in scenes),
+        "bytes": size_bytes,
         "source": plan.source,
         "target": plan.target,
         "model": plan.model,
@@ -124,7 +125,7 @@ def plan_command(
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
-        print(f"{output}: {len(scenes):,} scenes, {facts['bytes'] / 1e9:,.2f} GB, from {plan.source} to {plan.target}")
+        print(f"{output}: {len(scenes):,} scenes, {size_bytes / 1e9:,.2f} GB, from {plan.source} to {plan.target}")
     return 0
 
 
@@ -152,9 +153,10 @@ def run_command(
     for result in _results(work, scheduler, part, _resources(resources)):
         results.append(result)
     seconds = time.monotonic() - began_s
-    items = work.write_collection()
     status = work.status()
-    summary = _summary(results, status, seconds, items)
+    if part == ALL or not status.pending:  # else each of forty shards would read all items
+        work.write_collection()
+    summary = _summary(results, status, seconds)
     if as_json:
         print(json.dumps(summary, indent=2))
     else:
@@ -199,7 +201,7 @@ def _with_progress(
             yield result
 
 
-def _summary(results: Sequence[SceneResult], status: Status, seconds: float, items: int) -> dict[str, Any]:
+def _summary(results: Sequence[SceneResult], status: Status, seconds: float) -> dict[str, Any]:
     requests: Counter[str] = Counter()
     for result in results:
         requests.update(result.requests)
@@ -212,7 +214,6 @@ def _summary(results: Sequence[SceneResult], status: Status, seconds: float, ite
         "requests": dict(requests),
         "unsettled": [result.to_dict() for result in unsettled],
         "plan": {**dataclasses.asdict(status), "pending": status.pending},
-        "items": items,
     }
 
 

@@ -24,7 +24,7 @@ CREDENTIALS = {
 }
 Fault = Callable[[int, dict[str, Any]], str | None]
 """Called with a request's number and environment: `503`, `500`, `cut` (before anything is done), `lost` (done, but the
-answer is cut off), or None."""
+answer is cut off), `half` (cut off within), or None."""
 
 
 class ObjectStore:
@@ -60,7 +60,9 @@ class ObjectStore:
                 start(f"{fault} {name}", [("Content-Type", "application/xml")])
                 return [f"<Error><Code>{name}</Code><Message>by a test</Message></Error>".encode()]
             body = b"".join(self._app(environ, start))
-            return _cut(environ, lambda *_: None) if fault == "lost" else [body]
+            if fault == "half" and len(body) > 1:
+                return _half(environ, body)
+            return _cut(environ, lambda *_: None) if fault in ("lost", "half") else [body]
 
     def keys(self, bucket: str) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
@@ -69,6 +71,11 @@ class ObjectStore:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def _half(environ: dict[str, Any], body: bytes) -> Iterator[bytes]:
+    yield body[: len(body) // 2]
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
 
 
 def _cut(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:

@@ -20,16 +20,15 @@ MakePlan = Callable[..., Plan]
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[ObjectStore]:
-    with object_store() as store:
+    """In the usual chain of credentials and endpoint, for this process and the workers that it starts."""
+    with object_store() as store, pytest.MonkeyPatch.context() as patch:
+        for name, value in (CREDENTIALS | {"AWS_ENDPOINT_URL": store.endpoint}).items():
+            patch.setenv(name, value)
         yield store
 
 
 @pytest.fixture(autouse=True)
-def chain(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The usual chain of credentials and endpoint, for this process and the workers that it starts."""
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+def no_faults(s3: ObjectStore) -> Iterator[None]:
     yield
     s3.fault = None
 
@@ -58,6 +57,11 @@ def in_bucket(s3: ObjectStore, bucket: str, scenes: Path) -> str:
     for path in scenes.rglob("*.tif"):
         s3.client.upload_file(str(path), bucket, f"in/{path.relative_to(scenes)}")
     return f"s3://{bucket}/in"
+
+
+@pytest.fixture
+def model_path(model: Model) -> str:
+    return str(model.path)
 
 
 @pytest.fixture

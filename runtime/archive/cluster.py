@@ -30,10 +30,15 @@ _ADDRESSES = ("tcp://", "tls://", "ucx://")
 THREADS_VARIABLE = "SARWATER_THREADS"
 
 
+class SchedulerSilent(ConfigurationError):
+    """Nothing answers at its address."""
+
+    reason = "scheduler_silent"
+
+
 @contextlib.contextmanager
 def open_client(scheduler: str) -> Iterator[Any]:
-    """A `distributed.Client`. Raises UsageError for a scheduler of another kind, ConfigurationError where it does not
-    answer, DependencyMissing."""
+    """A `distributed.Client`. Raises UsageError for a scheduler of another kind, SchedulerSilent, DependencyMissing."""
     kind, _, rest = scheduler.partition(":")
     with contextlib.ExitStack() as stack:
         if scheduler.startswith(_ADDRESSES):
@@ -47,7 +52,7 @@ def open_client(scheduler: str) -> Iterator[Any]:
         try:
             client = distributed.Client(address, timeout=_CONNECT_S, set_as_default=False)
         except (OSError, TimeoutError) as error:
-            raise ConfigurationError(
+            raise SchedulerSilent(
                 f"{scheduler}: no Dask scheduler answers within {_CONNECT_S} s ({error}); start one, `dask scheduler`"
             ) from error
         yield stack.enter_context(client)

@@ -30,6 +30,8 @@ class Patience:
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self._patience_s = patience_s
         self._tries: Counter[str] = Counter()
+        self._since_s: dict[str, float] = {}
+        """When the trouble of a scene began."""
         self._in_a_row = 0
         self._sound_s = time.monotonic()
         """When the last scene was settled, or the run began."""
@@ -50,9 +52,10 @@ class Patience:
         refused = result.reason == StoreRefused.reason
         if refused and self._in_a_row >= _TROUBLE:
             raise StoreRefused(result.message)
-        waited_s = time.monotonic() - self._sound_s
-        alone = refused or not self.in_trouble
-        return waited_s > self._patience_s or (alone and self._tries[result.token] >= _MAX_LATER)
+        now_s = time.monotonic()
+        others_do = self._sound_s > self._since_s.setdefault(result.token, now_s)
+        tried = self._tries[result.token] >= _MAX_LATER and (others_do or refused)
+        return tried or now_s - self._sound_s > self._patience_s
 
     @property
     def in_trouble(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import random
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -46,8 +47,9 @@ _REFUSED = {
 class S3Store(Store):
     def __init__(self, url: str) -> None:
         super().__init__()
-        self.root = url.rstrip("/")
-        self._bucket, _, self._prefix = self.root.removeprefix(S3).partition("/")
+        place = url.removeprefix(S3).strip("/")
+        self.root = S3 + place
+        self._bucket, _, self._prefix = place.partition("/")
         if not self._bucket:
             raise UsageError(f"{url}: names no bucket; expected s3://BUCKET/PREFIX")
         with self._telling(""):
@@ -78,30 +80,33 @@ class S3Store(Store):
                 raise
 
     def download(self, key: str, path: Path, version: str | None = None) -> None:
-        condition = {} if version is None else {"IfMatch": version}
-        for again in range(TRIES, -1, -1):  # a connection that is cut within the body is ours to try again
+        for left in range(TRIES - 1, -1, -1):
+            answer = self._opened(key, version)
             try:
-                return self._download(key, path, condition)
-            except StoreError:
-                if not again:
+                with self._telling(key):
+                    return self._save(answer, path, key)
+            except StoreError:  # cut off within the body, which boto3 leaves to us
+                if not left:
                     raise
-                time.sleep(0.2 * (TRIES - again))
+                time.sleep(random.uniform(0, 0.5 * 2 ** (TRIES - left)))
         return None
 
-    def _download(self, key: str, path: Path, condition: dict[str, str]) -> None:
+    def _opened(self, key: str, version: str | None) -> Any:
         with self._telling(key):
             try:
-                answer = self._client.get_object(**self._at(key), **condition)
+                return self._client.get_object(**self._at(key), **({} if version is None else {"IfMatch": version}))
             except _errors.ClientError as error:
-                if _code(error) in (*_MISSING, *_TAKEN):
-                    what = "is gone" if _code(error) in _MISSING else "was changed"
-                    raise SceneChanged(f"{self.url(key)}: {what} since the plan was made; plan again") from None
-                raise
-            with path.open("wb") as file, contextlib.closing(answer["Body"]) as body:
-                for chunk in body.iter_chunks(4 << 20):
-                    file.write(chunk)
-                if file.tell() != answer["ContentLength"]:
-                    raise StoreError(f"{self.url(key)}: {file.tell():,} of {answer['ContentLength']:,} bytes came")
+                if _code(error) not in (*_MISSING, *_TAKEN):
+                    raise
+                what = "is gone" if _code(error) in _MISSING else "was changed"
+                raise SceneChanged(f"{self.url(key)}: {what} since the plan was made; plan again") from None
+
+    def _save(self, answer: Any, path: Path, key: str) -> None:
+        with path.open("wb") as file, contextlib.closing(answer["Body"]) as body:
+            for chunk in body.iter_chunks(4 << 20):
+                file.write(chunk)
+            if file.tell() != answer["ContentLength"]:
+                raise StoreError(f"{self.url(key)}: {file.tell():,} of {answer['ContentLength']:,} bytes came")
 
     def upload(self, path: Path, key: str) -> None:
         with self._telling(key):
@@ -112,7 +117,7 @@ class S3Store(Store):
                 self._client.upload_file(str(path), self._bucket, self._key(key))
 
     def create(self, key: str, body: bytes) -> bool:
-        for again in range(TRIES, -1, -1):
+        for left in range(TRIES - 1, -1, -1):
             try:
                 with self._telling(key):
                     self._client.put_object(**self._at(key), Body=body, ContentMD5=_md5(body), IfNoneMatch="*")
@@ -121,7 +126,7 @@ class S3Store(Store):
                 code = _code(error.__cause__)
                 if code in _TAKEN:
                     return False
-                if code not in _CONFLICT or not again:
+                if code not in _CONFLICT or not left:
                     raise
                 time.sleep(0.2)
         return False
@@ -166,6 +171,8 @@ class S3Store(Store):
             code, where = _code(error), self.url(key).rstrip("/")
             if code in _REFUSED:
                 raise StoreRefused(f"{where}: {_REFUSED[code]}") from error
+            if isinstance(error, _errors.ParamValidationError):
+                raise StoreRefused(f"{where}: {_REFUSED['InvalidBucketName']}") from error
             if isinstance(error, (_errors.NoCredentialsError, _errors.PartialCredentialsError)):
                 raise StoreRefused(
                     f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"

@@ -107,13 +107,12 @@ class Store(ABC):
             raise StoreRefused(
                 f"{self.root}: this store lets a conditional write (PutObject with If-None-Match: *) replace what is "
                 "there, so no scene could be committed exactly once; expected a store that honours it, such as Amazon "
-                "S3, MinIO or Ceph of 2025, or a folder"
+                "S3 or MinIO, or a folder"
             )
 
 
 def open_store(url: str) -> Store:
     """Raises UsageError for a URL of another kind; DependencyMissing where boto3 is not installed."""
-    url = url.rstrip("/") or "/"
     if url.startswith(S3):
         from runtime.archive.s3 import S3Store
 

@@ -169,20 +169,23 @@ def _results(
     work: Archive, scheduler: str | None, part: Shard, resources: dict[str, float] | None
 ) -> Iterator[SceneResult]:
     """Of a whole run, however often its scheduler goes and comes back."""
-    from runtime.archive.cluster import dashboard, open_client
+    from runtime.archive.cluster import SchedulerSilent, dashboard, open_client
     from runtime.archive.executors import SchedulerLost
 
-    patient_until_s = None
+    began, lost_s = False, None
     while True:
         try:
             with open_client(scheduler) if scheduler else contextlib.nullcontext() as client:
                 if client is not None and (address := dashboard(client)):
                     print(f"dashboard {address}", file=sys.stderr)
-                yield from _with_progress(work, client, part, resources)
+                began = True
+                for result in _with_progress(work, client, part, resources):
+                    lost_s = None
+                    yield result
             return
-        except SchedulerLost as error:
-            patient_until_s = patient_until_s or time.monotonic() + _PATIENCE_S
-            if time.monotonic() > patient_until_s or not str(scheduler).startswith("tcp"):
+        except (SchedulerLost, SchedulerSilent) as error:
+            lost_s = lost_s or time.monotonic()
+            if not began or time.monotonic() - lost_s > _PATIENCE_S or not str(scheduler).startswith("tcp"):
                 raise
             print(f"sarwater archive: {error}; connecting again", file=sys.stderr)
             time.sleep(_RECONNECT_S)

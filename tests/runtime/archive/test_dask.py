@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +69,48 @@ def test_a_worker_that_is_configured_wrong_ends_the_run(
 ) -> None:
     with pytest.raises(ConfigurationError):
         list(Archive(plan_of(scenes, tmp_path / "out", device="gpu")).run(client))
+
+
+def dask(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]])
+
+
+@contextmanager
+def cluster(port: int) -> Iterator[None]:
+    """A scheduler and a worker, which are killed at the end."""
+    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    worker = dask("worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-nanny", "--no-dashboard")
+    try:
+        yield
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.slow
+def test_a_driver_and_a_scheduler_that_are_killed_cost_no_scene(
+    many: str, bucket: str, plan_of: MakePlan, tmp_path: Path
+) -> None:
+    archive = Archive(plan_of(many, f"s3://{bucket}/out"))
+    archive.plan.write(tmp_path / "run.json")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "sarwater", "archive", "run", str(tmp_path / "run.json")]
+    run = [*command, "--scheduler", f"tcp://127.0.0.1:{port}"]
+
+    def committed(count: int) -> None:
+        while len(item_keys(archive.store)) < count:
+            time.sleep(0.2)
+
+    with cluster(port):
+        first = subprocess.Popen(run)
+        committed(1)
+        first.kill()  # a driver
+        first.wait()
+        second = subprocess.Popen(run)
+        committed(len(item_keys(archive.store)) + 1)  # and now the scheduler and its worker
+    with cluster(port):
+        assert second.wait() == 0
+    assert archive.status().done == len(item_keys(archive.store)) == SCENES
+    assert list(verify(archive)) == []

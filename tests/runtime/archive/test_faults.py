@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from runtime.archive.archive import Archive, item_keys
+from runtime.archive.patience import Patience
 from runtime.archive.store import StoreRefused, open_store
 from runtime.archive.upkeep import collect_garbage, verify
-from runtime.archive.work import Head, Job, SceneWorker
+from runtime.archive.work import Head, Job, SceneResult, SceneWorker
 from runtime.commands.archive import main
 from tests.conftest import CHECKOUT
 from tests.runtime.archive.conftest import MakePlan
@@ -64,15 +65,40 @@ def test_a_fault_at_any_request_of_a_scene_costs_time_alone(
 
 
 def test_a_store_that_is_down_leaves_the_scene_for_later(
-    archive: Archive, job: Job, worker: SceneWorker, s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, job: Job, s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.archive.s3.TRIES", 0)
-    monkeypatch.setattr(worker._target._client.meta.config, "retries", {"total_max_attempts": 1})
-    s3.fault = lambda *_: "503"
-    result = worker.process(job)
-    s3.fault = None
-    assert (result.outcome, result.reason, result.blamed) == ("later", "store", False)
+    monkeypatch.setattr("runtime.archive.s3.TRIES", 1)
+    with SceneWorker(job.head) as worker:
+        s3.fault = lambda *_: "503"
+        result = worker.process(job)
+        s3.fault = None
+        assert (result.outcome, result.reason, result.blamed) == ("later", "store", False)
+        assert worker.process(job).outcome == "published"
     assert archive.status().failed == 0
+
+
+def settled(outcome: str, reason: str = "", blamed: bool = False) -> SceneResult:
+    return SceneResult("token", "scene", outcome, reason, "said", blamed=blamed)
+
+
+def test_a_scene_is_tried_thrice_for_what_may_be_its_own_fault() -> None:
+    patience = Patience()
+    assert [patience.is_over(settled("later", "out_of_memory", blamed=True)) for _ in range(3)] == [False, False, True]
+
+
+def test_an_outage_is_waited_out_and_a_refusal_of_everything_is_not() -> None:
+    outage = Patience()
+    assert not any(outage.is_over(settled("later", "store")) for _ in range(19))
+    patient = [outage.is_over(settled("later", "store")) for _ in range(200)]
+    assert outage.in_trouble
+    assert not any(patient)
+    assert outage.is_over(settled("published"))
+    assert not outage.in_trouble
+    assert outage.is_over(settled("later", "store"))  # of this scene alone, so it seems
+    assert Patience(patience_s=-1).is_over(settled("later", "store"))
+    refused = Patience()
+    with pytest.raises(StoreRefused, match="said"):
+        _ = [refused.is_over(settled("later", "store_refused")) for _ in range(20)]
 
 
 def test_a_store_without_conditional_writes_is_refused_at_the_start(archive: Archive, s3: ObjectStore) -> None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": ("runtime.commands.predict:predict", "SAR scenes -> water masks, now"),
     "watch": ("runtime.commands.watch:watch", "watch a folder, day and night: each scene that arrives becomes a mask"),
     "queue": ("runtime.commands.queue:queue", "look into the daemon's ledger, requeue or drop scenes"),
+    "archive": ("runtime.commands.archive:archive", "an archive of scenes -> masks, exactly once, on many machines"),
     "evaluate": ("runtime.commands.evaluate:evaluate", "score a model on labelled scenes, as it runs"),
     "benchmark": ("runtime.commands.benchmark:benchmark", "latency, throughput and start-up on this machine"),
     "fit": ("train.fit:fit_command", "train a network on labelled scenes"),

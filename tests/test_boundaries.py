@@ -25,11 +25,11 @@ else:
     import tomli as tomllib
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-CONVERTED = ("predict", "watch", "queue", "evaluate", "benchmark")
+CONVERTED = ("predict", "watch", "queue", "archive", "evaluate", "benchmark")
 MODULES = ("runtime.predict", "runtime.watch", "runtime.evaluate")
 HEAVY = (
     *("torch", "onnx", "onnxruntime", "openvino", "osgeo", "h5py", "tensorrt", "tensorrt_lean", "tensorrt_rtx"),
-    *("pycuda", "modelopt", "scipy", "PIL", "matplotlib", "rich"),
+    *("pycuda", "modelopt", "scipy", "PIL", "matplotlib", "rich", "boto3", "distributed"),
 )
 
 

@@ -1,0 +1,186 @@
+"""What stores and workers do wrong costs time, not scenes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.archive.archive import Archive, item_keys
+from runtime.archive.patience import Patience
+from runtime.archive.store import StoreRefused, open_store
+from runtime.archive.upkeep import collect_garbage, verify
+from runtime.archive.work import Head, Job, SceneResult, SceneWorker
+from runtime.commands.archive import main
+from tests.conftest import CHECKOUT
+from tests.runtime.archive.conftest import MakePlan
+from tests.support.object_store import ObjectStore
+
+FAULTY_WORKER = (sys.executable, str(CHECKOUT / "tests" / "torture" / "faulty_worker.py"))
+
+
+@pytest.fixture
+def archive(in_bucket: str, bucket: str, plan_of: MakePlan) -> Archive:
+    return Archive(plan_of(in_bucket, f"s3://{bucket}/out"))
+
+
+@pytest.fixture
+def job(archive: Archive, tmp_path: Path) -> Job:
+    return Job.of(archive.plan, Head.of(archive.plan, tmp_path / "scratch"), archive.plan.scenes[0])
+
+
+@pytest.fixture
+def worker(job: Job) -> Iterator[SceneWorker]:
+    with SceneWorker(job.head) as opened:
+        yield opened
+
+
+def clear(s3: ObjectStore, bucket: str) -> None:
+    for key in s3.keys(bucket):
+        if key.startswith("out/"):
+            s3.client.delete_object(Bucket=bucket, Key=key)
+    s3.seen.clear()
+
+
+def test_a_fault_at_any_request_of_a_scene_costs_time_alone(
+    archive: Archive, job: Job, worker: SceneWorker, s3: ObjectStore, bucket: str
+) -> None:
+    clear(s3, bucket)
+    sound = worker.process(job)
+    assert (sound.outcome, sum(sound.requests.values())) == ("published", len(s3.seen))
+    requests = len(s3.seen)
+    assert requests == 5  # the scene, its item (not yet there), the mask, the item, the record
+    for number in range(requests):
+        for fault in ("500", "503", "cut", "lost", "half"):
+            clear(s3, bucket)
+            s3.fault = lambda seen, _, at=number, kind=fault: kind if seen == at else None
+            result = worker.process(job)
+            s3.fault = None
+            assert (result.outcome, result.message) == ("published", ""), (number, fault)
+            assert len(item_keys(archive.store)) == 1
+            assert list(verify(archive)) == []
+
+
+def test_a_store_that_is_down_leaves_the_scene_for_later(
+    archive: Archive, job: Job, s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.archive.s3.TRIES", 1)
+    with SceneWorker(job.head) as worker:
+        s3.fault = lambda *_: "503"
+        result = worker.process(job)
+        s3.fault = None
+        assert (result.outcome, result.reason, result.blamed) == ("later", "store", False)
+        assert worker.process(job).outcome == "published"
+    assert archive.status().failed == 0
+
+
+def settled(outcome: str, reason: str = "", blamed: bool = False) -> SceneResult:
+    return SceneResult("token", "scene", outcome, reason, "said", blamed=blamed)
+
+
+def test_a_scene_is_tried_thrice_for_what_may_be_its_own_fault() -> None:
+    patience = Patience()
+    assert [patience.is_over(settled("later", "out_of_memory", blamed=True)) for _ in range(3)] == [False, False, True]
+
+
+def test_an_outage_is_waited_out_and_a_refusal_of_everything_is_not() -> None:
+    outage = Patience()
+    assert not any(outage.is_over(settled("later", "store")) for _ in range(19))
+    patient = [outage.is_over(settled("later", "store")) for _ in range(200)]
+    assert outage.in_trouble
+    assert not any(patient)
+    assert outage.is_over(settled("published"))
+    assert not outage.in_trouble
+    assert outage.is_over(settled("later", "store"))  # of this scene alone, so it seems
+    assert Patience(patience_s=-1).is_over(settled("later", "store"))
+    refused = Patience()
+    with pytest.raises(StoreRefused, match="said"):
+        _ = [refused.is_over(settled("later", "store_refused")) for _ in range(20)]
+
+
+def test_a_store_without_conditional_writes_is_refused_at_the_start(archive: Archive, s3: ObjectStore) -> None:
+    def forget(_: int, environ: dict[str, Any]) -> None:
+        environ.pop("HTTP_IF_NONE_MATCH", None)
+
+    s3.fault = forget
+    with pytest.raises(StoreRefused, match="conditional write"):
+        list(archive.run())
+    s3.fault = None
+    assert list(archive.store.list(".sarwater/probe")) == []
+
+
+def test_a_scene_that_ends_two_workers_is_set_aside_and_the_next_one_succeeds(
+    scenes: Path, tmp_path: Path, plan_of: MakePlan
+) -> None:
+    first = next(scenes.rglob("*.tif"))
+    (scenes / "segfault.tif").write_bytes(first.read_bytes())
+    plan = plan_of(scenes, tmp_path / "out")
+    head = Head.of(plan, tmp_path / "scratch")
+    jobs = [Job.of(plan, head, scene) for scene in sorted(plan.scenes, key=lambda scene: scene.name, reverse=True)]
+    with SceneWorker(head, FAULTY_WORKER) as worker:
+        results = [worker.process(job) for job in jobs[:2]]
+    assert [result.outcome for result in results] == ["failed", "published"]
+    assert results[0].reason == "worker_died"
+    assert "SIGSEGV" in results[0].message
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == []
+
+
+def test_gc_removes_what_a_dead_attempt_left_and_nothing_else(
+    archive: Archive, job: Job, worker: SceneWorker, s3: ObjectStore, bucket: str
+) -> None:
+    assert worker.process(job).outcome == "published"
+    (key,) = item_keys(archive.store)
+    before = s3.keys(bucket)
+    for orphan in (f"out/items/{key}/dead/x_water.tif", f"out/items/{'0' * 64}/dead/y_water.tif"):
+        s3.client.put_object(Bucket=bucket, Key=orphan, Body=b"half")
+    upload = s3.client.create_multipart_upload(Bucket=bucket, Key=f"out/items/{key}/dead/z.tif")
+    assert collect_garbage(archive.store) == []  # too young to be dead
+    removed = collect_garbage(archive.store, 0)
+    assert sorted(removed) == [f"items/{'0' * 64}/dead/y_water.tif", f"items/{key}/dead/x_water.tif"]
+    assert s3.keys(bucket) == before
+    left = s3.client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    assert upload["UploadId"] not in [each["UploadId"] for each in left]
+    assert list(verify(archive)) == []
+
+
+def test_verify_names_what_is_damaged_and_what_is_missing(
+    archive: Archive, job: Job, worker: SceneWorker, s3: ObjectStore, bucket: str
+) -> None:
+    assert worker.process(job).outcome == "published"
+    mask = next(key for key in s3.keys(bucket) if key.endswith("_water.tif"))
+    body = s3.client.get_object(Bucket=bucket, Key=mask)["Body"].read()
+    s3.client.put_object(Bucket=bucket, Key=mask, Body=body[:-1] + b"\1")
+    assert ["its sha256 is not the one" in fault.what for fault in verify(archive)] == [True]
+    s3.client.delete_object(Bucket=bucket, Key=mask)
+    assert ["is missing" in fault.what for fault in verify(archive)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "code", "told"),
+    [
+        ("s3://no-such-bucket/in", "OUT", 78, "no such bucket"),
+        ("IN", "s3://no-such-bucket/out", 78, "no such bucket"),
+        ("s3://", "OUT", 2, "names no bucket"),
+        ("https://example.org/in", "OUT", 2, "expected a path or s3://"),
+        ("/no/such/folder", "OUT", 78, "no such folder"),
+    ],
+)
+def test_a_place_that_is_not_there_is_told_in_one_line(
+    source: str, target: str, code: int, told: str, scenes: Path, tmp_path: Path, plan_of: MakePlan
+) -> None:
+    from sarwater.errors import SarwaterError
+
+    source, target = source.replace("IN", str(scenes)), target.replace("OUT", str(tmp_path / "out"))
+    plan = ["plan", source, "--to", target, "--device", "fake", "-o", str(tmp_path / "run.json")]
+    with pytest.raises(SarwaterError, match=told) as caught:
+        _ = main(plan) or main(["run", str(tmp_path / "run.json")])
+    assert caught.value.exit_code == code
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unfinished_upload_is_no_scene(bucket: str, s3: ObjectStore) -> None:
+    s3.client.create_multipart_upload(Bucket=bucket, Key="in/half.tif")
+    assert list(open_store(f"s3://{bucket}/in").list()) == []

@@ -132,7 +132,7 @@ class Supervisor:
         worker = stack.enter_context(WorkerProcess(config, lock, self._worker_command))
         ledger = stack.enter_context(Ledger(config.state / FILE_NAME, while_locked=self._await_ledger))
         ledger.note_folders(incoming=config.incoming, outgoing=config.outgoing)
-        drop_leftovers(config.outgoing)
+        drop_leftovers(config.outgoing, sole=True)
         recover(ledger, folders, config.after == "remove", no_space=self._was_full)
         room = Room(config.outgoing, config.state)
         self._context = Context(config, folders, ledger, room, self._metrics, lock, self._worker_command)

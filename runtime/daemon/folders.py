@@ -153,7 +153,7 @@ class Folders:
         companions = [file + suffix for file in files for suffix in _BESIDE]
         moved = [*files, *(file for file in companions if is_companion(self.incoming / file))]
         with about(name):
-            if os.path.lexists(there):
+            if name not in files and os.path.lexists(there):
                 raise FileExistsError(errno.EEXIST, f"{name} is there already", str(there))
             hidden.mkdir()
             try:

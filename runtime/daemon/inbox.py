@@ -21,7 +21,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
@@ -32,21 +32,19 @@ from runtime.daemon.config import Config
 from runtime.daemon.fingerprint import Fingerprint, fingerprint_of, fingerprint_of_status
 from runtime.daemon.inotify import Hint
 from runtime.daemon.item import ItemError, about
-from runtime.daemon.loose import LooseFiles, is_uploaded, lacking, why_no_scene
+from runtime.daemon.loose import SCENE_SUFFIXES, LooseFiles, is_uploaded, lacking, parts_of, why_no_scene
 from runtime.latency import Moment
 from sarwater.errors import SceneError
 from sarwater.scenes.readers import find_reader, reader_of
-from sarwater.scenes.sidecars import is_sidecar
+from sarwater.scenes.sidecars import image_of
 
 MARKER = ".done"
 CHECKSUM = ".sha256"
 _COMPANIONS = (MARKER, CHECKSUM)
 _MAX_COMPANION_BYTES = 64 << 10
 _HEAD_BYTES = 512
-_SCENE_SUFFIXES = (".tif", ".tiff", ".h5", ".hdf5", ".he5", ".ntf", ".nitf", ".zip", ".tar", ".tgz", ".gz")
-"""A file so named is a scene whatever it holds: a broken one is worth an alarm."""
 _UPLOADING = re.compile(
-    rf".*(?i:{'|'.join(map(re.escape, _SCENE_SUFFIXES))})\.(?!sha\d)(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{{6,8}}", re.DOTALL
+    rf".*(?i:{'|'.join(map(re.escape, SCENE_SUFFIXES))})\.(?!sha\d)(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{{6,8}}", re.DOTALL
 )
 """A scene's name, a dot and random characters: what aws, mktemp and others call a file until it is whole."""
 
@@ -55,6 +53,8 @@ class Kind(Enum):
     SCENE = "scene"
     FOLDER = "folder"
     """A folder that a reader knows, complete or not."""
+    PARTS = "parts"
+    """A header, which stands for the pixels beside it."""
     IGNORED = "ignored"
     """Nothing that a daemon should open: a link, FIFO, device, folder of no kind, text, a name outside of `accept`."""
 
@@ -194,12 +194,16 @@ class Inbox:
         self.candidates.pop(name, None)
 
     def gathered(self, candidate: Candidate, name: str, fingerprint: Fingerprint) -> None:
-        """The caller made the folder `name` of a scene and the files beside it."""
+        """The caller made the folder `name` of a scene and what is beside it."""
         self.forget(candidate.name)
         for file in (candidate.name, *candidate.beside):
             self._loose.discard(file)
         candidate.name, candidate.kind, candidate.fingerprint, candidate.beside = name, Kind.FOLDER, fingerprint, {}
         self.candidates[name] = candidate
+
+    def sidecars_of(self, candidate: Candidate) -> tuple[str, ...]:
+        """Files that would say where it lies, and are not read."""
+        return self._loose.sidecars_of(candidate.name)
 
     def verify(self, candidate: Candidate) -> bool:
         """Is it still what it was when it was found complete? Looks again if not."""
@@ -224,7 +228,7 @@ class Inbox:
             self._lose(name)
             return
         self._loose.add(name)
-        if image := self._loose.image_of(name):
+        if image := self._loose.image_of(name) or self._head_of(name):
             self._lose(name)
             if by == "event":  # a scan looks at the image itself
                 self._look(image, by, arrived=False)
@@ -245,6 +249,16 @@ class Inbox:
         """Is it the marker or the checksum of something that is here?"""
         scene = self.config.incoming / _scene_of(name)
         return name.endswith(_COMPANIONS) and os.path.lexists(scene) and is_companion(self.config.incoming / name)
+
+    def _head_of(self, name: str) -> str | None:
+        """What is here and stands for the part of a product `name`."""
+        parts = parts_of(self.config.incoming / name)
+        if parts is None or parts.head == name or self._ignored(parts.head) or not self._accepts(parts.head):
+            return None
+        return parts.head if os.path.lexists(self.config.incoming / parts.head) else None
+
+    def _accepts(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.config.accept)
 
     def _note(self, name: str, by: str, kind: Kind, fingerprint: Fingerprint, why: str) -> Candidate:
         candidate = self.candidates.get(name)
@@ -274,16 +288,23 @@ class Inbox:
     def _compare_beside(self, candidate: Candidate) -> None:
         """What belongs to a loose image settles with it."""
         beside = {}
-        for name in self._loose.companions(candidate.name) if candidate.kind is Kind.SCENE else ():
+        kinds = (stat.S_IFREG, stat.S_IFDIR) if candidate.kind is Kind.PARTS else (stat.S_IFREG,)
+        for name in self._belonging_to(candidate):
+            path = self.config.incoming / name
             with contextlib.suppress(FileNotFoundError):
-                status = (self.config.incoming / name).lstat()
-                if stat.S_ISREG(status.st_mode):
-                    beside[name] = fingerprint_of_status(status)
+                if stat.S_IFMT(path.lstat().st_mode) in kinds:
+                    beside[name] = fingerprint_of(path)
         if beside != candidate.beside:
             candidate.beside = beside
             candidate.unchanged_since_s = time.monotonic()
             candidate.looks = 1
             candidate.complete = None
+
+    def _belonging_to(self, candidate: Candidate) -> Sequence[str]:
+        if candidate.kind is Kind.SCENE:
+            return self._loose.companions(candidate.name)
+        parts = parts_of(self.config.incoming / candidate.name) if candidate.kind is Kind.PARTS else None
+        return parts.others if parts else ()
 
     def _judge(self, candidate: Candidate, arrived: bool) -> None:
         """Mark the candidate complete, or set the time of the next look."""
@@ -291,7 +312,7 @@ class Inbox:
             candidate.settling = False
             heapq.heappush(self._due, (time.monotonic() + self.config.scan_s, candidate.name))
             return
-        if candidate.kind is Kind.FOLDER and not self._members_there(candidate):
+        if candidate.kind in (Kind.FOLDER, Kind.PARTS) and not self._members_there(candidate):
             return
         if candidate.kind is Kind.SCENE and self._waits_for_companions(candidate):
             return
@@ -363,8 +384,8 @@ class Inbox:
         status = path.lstat()
         fingerprint = fingerprint_of_status(status)
         if stat.S_ISDIR(status.st_mode):
-            if torn := _torn_from(path):
-                return Kind.IGNORED, fingerprint, torn
+            if parts := parts_of(path):
+                return Kind.IGNORED, fingerprint, parts.waits
             if find_reader(path) is not None:
                 return Kind.FOLDER, fingerprint_of(path), ""
             return Kind.IGNORED, fingerprint, f"{_why_no_scene(path)}; every scan looks at it again"
@@ -372,15 +393,17 @@ class Inbox:
             why = "a link or a special file, expected a regular file or a folder"
         elif _UPLOADING.fullmatch(name):
             why = "named as an upload that is not whole yet; it is looked at again under its final name"
-        elif not any(fnmatchcase(name, pattern) for pattern in self.config.accept):
+        elif not self._accepts(name):
             why = f"its name is none that the setting `accept` takes: {', '.join(self.config.accept)}"
         elif part := why_no_scene(path):
             why = part
-        elif torn := _torn_from(path):
-            why = torn
+        elif parts := parts_of(path):
+            if parts.head == name:
+                return Kind.PARTS, fingerprint, ""
+            why = parts.waits
         elif _is_text(path):
             why = "a text file, no scene"
-            if is_sidecar(name):
+            if image_of(name):
                 why = "says where an image lies, and is not read: a GeoTIFF has to say so itself"
         else:
             return Kind.SCENE, fingerprint, ""
@@ -407,24 +430,13 @@ def _scene_of(companion: str) -> str:
 
 def _is_text(path: Path) -> bool:
     """Notes, listings, checksums: no alarm. A file that is called as scenes are, or may not be read, is none."""
-    if path.suffix.lower() in _SCENE_SUFFIXES:
+    if path.suffix.lower() in SCENE_SUFFIXES:
         return False
     try:
         head = _head(path, _HEAD_BYTES)
     except PermissionError:
         return False
     return not any(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in head) and find_reader(path) is None
-
-
-def _torn_from(path: Path) -> str:
-    """Why it is no scene by itself: a scene is claimed by one rename, and this one has several names in the inbox."""
-    if path.suffix.lower() in _SCENE_SUFFIXES:
-        return ""
-    reader = find_reader(path)
-    beside = reader.beside(path) if reader is not None else []
-    if reader is None or not beside:
-        return ""
-    return f"one part of a {reader.name}, with {', '.join(beside)}; put them into one folder, and that into the inbox"
 
 
 def _why_no_scene(folder: Path) -> str:

@@ -221,6 +221,7 @@ class _Attempt:
             name=self._name,
             stem=stem,
             record=record,
+            sidecars=[shown(name) for name in self._scene.sidecars],
         )
 
     def _ask(self, key: str, input_sha256: str, mask: str) -> None:

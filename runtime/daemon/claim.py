@@ -11,6 +11,7 @@ from pathlib import Path
 from runtime.daemon.commit import Commit
 from runtime.daemon.context import Context
 from runtime.daemon.fingerprint import Fingerprint, fingerprint_of
+from runtime.daemon.gathering import gather, scatter
 from runtime.daemon.inbox import Candidate, Inbox, Kind, now
 from runtime.daemon.inotify import Hints
 from runtime.daemon.item import ItemError
@@ -117,9 +118,9 @@ class Claims:
         """
         folders, name = self._context.folders, Path(candidate.name).stem
         seen = {candidate.name: candidate.fingerprint, **candidate.beside}
-        folder = folders.gather(job, name, list(seen))
+        folder = gather(folders.incoming, job, name, list(seen))
         if not all(_is_unchanged(folder / file, fingerprint) for file, fingerprint in seen.items()):
-            folders.scatter(name)
+            scatter(folders.incoming, name)
             return False
         found = fingerprint_of(folder)
         self._ledger.gathered(job, name, found)

@@ -23,10 +23,11 @@ from runtime.daemon.config import Config
 from runtime.daemon.context import Context
 from runtime.daemon.damage import LedgerDamaged, as_damage, is_damage
 from runtime.daemon.dispatcher import Dispatcher
-from runtime.daemon.folders import Folders, Lock
+from runtime.daemon.folders import Folders
 from runtime.daemon.inotify import Hints
 from runtime.daemon.item import shown
 from runtime.daemon.ledger import FILE_NAME, Ledger
+from runtime.daemon.lock import Lock
 from runtime.daemon.metrics import Metrics
 from runtime.daemon.notify import Systemd
 from runtime.daemon.recovery import recover

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.daemon.inbox import CHECKSUM, Checksum
+from runtime.daemon.companions import CHECKSUM, Checksum
 from runtime.daemon.item import shown
 from runtime.daemon.pipe import Message, Pipe, PipeClosed
 from runtime.daemon.scene import ClaimedScene

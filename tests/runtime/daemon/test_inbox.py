@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.daemon.companions import Checksum
 from runtime.daemon.config import Config
-from runtime.daemon.inbox import Checksum, Inbox, Kind
+from runtime.daemon.inbox import Inbox, Kind
 from runtime.daemon.inotify import Hint, Hints
 from tests.support.deliveries import write_k5_folder, write_safe
 from tests.support.product_folders import write_dimap, write_envi

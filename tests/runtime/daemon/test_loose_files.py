@@ -17,6 +17,7 @@ import pytest
 from runtime.daemon.config import Config
 from runtime.daemon.fingerprint import fingerprint_of
 from runtime.daemon.folders import Folders
+from runtime.daemon.gathering import gather
 from runtime.daemon.inbox import Inbox, Kind
 from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from runtime.pipeline import scene_sha256
@@ -313,7 +314,7 @@ class TestGathering:
         files = deliver(station.incoming)
         with Ledger(station.state / FILE_NAME) as ledger:
             job = ledger.seen(f"{NAME}.tif", Status.SEEN, 0, fingerprint_of(files[0]), "scan")
-            there = folders.gather(job, NAME, [file.name for file in files[:3]])
+            there = gather(folders.incoming, job, NAME, [file.name for file in files[:3]])
             if told:
                 ledger.gathered(job, NAME, fingerprint_of(there))
         assert station.drain().returncode == 0
@@ -333,5 +334,5 @@ class TestGathering:
         files = deliver(station.incoming)
         names = [file.name for file in files]
         with pytest.raises(FileNotFoundError):
-            folders.gather(1, NAME, [*names, "gone.tif"])
+            gather(folders.incoming, 1, NAME, [*names, "gone.tif"])
         assert sorted(path.name for path in station.incoming.iterdir()) == sorted(names)

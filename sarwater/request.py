@@ -41,6 +41,8 @@ class Limits(Record):
     """Largest input file."""
     max_pixels: int = Field(1_000_000_000, gt=0)
     """Largest scene: width times height."""
+    max_width_px: int = Field(200_000, gt=0)
+    """Widest scene: memory grows with the width."""
     max_bands: int = Field(16, gt=0)
     """Most bands of one file."""
     max_block_bytes: int = Field(512 << 20, gt=0)

@@ -27,6 +27,7 @@ from sarwater.request import Limits, Request
 from sarwater.scenes.backscatter import refuse_what_is_no_backscatter
 from sarwater.scenes.band import Incidence
 from sarwater.scenes.decoding import Decoder, rasters_through
+from sarwater.scenes.limits import check_declared
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers.archived_product import ArchivedProduct
 from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
@@ -183,6 +184,7 @@ def _opened(
             raise
         raise type(error)(f"{source.name}/{error}") from error  # of a file of the folder
     scene.name = source.name
+    check_declared(source.name, source.limits, width_px=scene.width_px)
     scene.georeference.refuse_nonsense(source.name)
     return scene
 

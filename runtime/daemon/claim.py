@@ -12,9 +12,10 @@ from runtime.daemon.commit import Commit
 from runtime.daemon.context import Context
 from runtime.daemon.fingerprint import Fingerprint, fingerprint_of
 from runtime.daemon.gathering import gather, scatter
-from runtime.daemon.inbox import Candidate, Inbox, Kind, now
+from runtime.daemon.inbox import Candidate, Inbox, now
 from runtime.daemon.inotify import Hints
 from runtime.daemon.item import ItemError
+from runtime.daemon.kinds import Kind
 from runtime.daemon.ledger import CLAIMED, WAITING, Status
 from runtime.daemon.loose import is_product
 from runtime.daemon.scene import ClaimedScene

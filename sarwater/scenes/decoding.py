@@ -55,7 +55,8 @@ def raster_of(dataset: Any) -> Any:
 
 def dtype_of(band: Any) -> np.dtype[Any]:
     """Of a GDAL band as numpy has it."""
-    return np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(band.DataType))
+    dtype: np.dtype[Any] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(band.DataType))
+    return dtype
 
 
 class Decoder:

@@ -51,6 +51,8 @@ def open_on_trial(path: Path, name: str, limits: Limits) -> Decoder | None:
     Raises what that raises of `sarwater.errors`; SceneUnsafe where it needs more time or memory than the limits allow;
     SceneUnreadable where it ends the process or fails in another way.
     """
+    if not _is_used:
+        return None
     asked = {field: getattr(limits, field) for field in Limits.model_fields}
     where = os.fsencode(path.absolute()).decode("latin-1")  # bytes of any encoding, one character each
     request = {"path": where, "name": name, "limits": asked, "patience_s": PATIENCE_S}
@@ -100,7 +102,7 @@ class _Server:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {_SERVE}", str(os.getpid())],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, **_ONE_THREAD},

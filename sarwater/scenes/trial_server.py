@@ -41,7 +41,7 @@ from sarwater.shown import shown
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _LOOK_S = 1.0
 _REAP_S = 5.0
-_LONGEST_BUG = 300
+_LONGEST_BUG, _LONGEST_ERROR = 300, 8000
 
 Look = Callable[[Path, str, Limits], Sequence[Any]]
 """Opens a scene; the GDAL datasets of it, in the order in which they were opened."""
@@ -237,7 +237,7 @@ def _answer(look: Look, path: Path, name: str, limits: Limits) -> tuple[dict[str
         return {"open": True}, look(path, name, limits)
     except SarwaterError as error:
         kind = next(kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
-        return {"error": kind, "message": str(error)}, ()
+        return {"error": kind, "message": str(error)[:_LONGEST_ERROR]}, ()
     except MemoryError:
         return {"memory": True}, ()
     except Exception as error:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from runtime.daemon.companions import Checksum
 from runtime.daemon.config import Config
-from runtime.daemon.inbox import Inbox, Kind
+from runtime.daemon.inbox import Inbox
 from runtime.daemon.inotify import Hint, Hints
+from runtime.daemon.kinds import Kind
 from tests.support.deliveries import write_k5_folder, write_safe
 from tests.support.product_folders import write_dimap, write_envi
 from tests.support.rasters import lake_scene

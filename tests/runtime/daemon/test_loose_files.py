@@ -18,7 +18,8 @@ from runtime.daemon.config import Config
 from runtime.daemon.fingerprint import fingerprint_of
 from runtime.daemon.folders import Folders
 from runtime.daemon.gathering import gather
-from runtime.daemon.inbox import Inbox, Kind
+from runtime.daemon.inbox import Inbox
+from runtime.daemon.kinds import Kind
 from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from runtime.pipeline import scene_sha256
 from runtime.products.publish import tags_of

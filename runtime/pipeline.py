@@ -39,6 +39,7 @@ from sarwater.request import Request
 from sarwater.scenes.level import check_level
 from sarwater.scenes.model_input import Bool, ModelInput, Pixels, See
 from sarwater.scenes.readers import members, open_model_input, try_to_open
+from sarwater.scenes.sidecars import left_out
 from sarwater.tags import (
     GEOREFERENCE_TAG,
     INPUT_TAG,
@@ -93,12 +94,14 @@ def process_scene(
     input_sha256: str | None = None,
     stem: str | None = None,
     record: LatencyRecord | None = None,
+    sidecars: Sequence[str] = (),
 ) -> StagedProducts:
     """Make the products of the scene at `path`: complete and durable, but in a hidden staging folder in `out_dir`.
 
     `runtime.products.publish.publish` makes them visible. On any error nothing is left behind. `name` is what the scene
     is called, where it was renamed; `input_sha256` saves hashing it again, which otherwise goes on beside the network;
-    `stem` is the products' name, by default the scene's; `record` is what is known of it already.
+    `stem` is the products' name, by default the scene's; `record` is what is known of it already; `sidecars` are names
+    of files that would say where it lies, and lay beside it before it was moved.
 
     Raises SceneError (the input is at fault), OutputError (the disk is), UsageError (a window outside the scene, an
     unknown product) and what the backend raises.
@@ -107,6 +110,8 @@ def process_scene(
     chosen(request.products)  # an unknown one is refused before anything is opened
     with open_for(backend, path, request, name) as scene:
         clock.mark("validated")
+        if sidecars and not scene.georeference.known:
+            scene.scene.notes += (left_out(sidecars, scene.name),)
         record = record or LatencyRecord(input=scene.name, input_bytes=input_bytes(path, scene.name))
         known = input_sha256
 
@@ -282,12 +287,13 @@ def _finish(
 
 
 def open_for(backend: Backend, path: Path, request: Request, name: str | None = None) -> ModelInput:
-    """Open a scene as the backend's model is to see it: on trial first, in a process that it cannot harm.
+    """Open a scene as the backend's model is to see it: on trial first, in a process that decodes its pixels, too.
 
     Raises as `open_model_input` and `shown_to`.
     """
-    try_to_open(path, request, name)
-    return shown_to(backend, open_model_input(path, backend.manifest.channels, request, name), request)
+    decoder = try_to_open(path, request, name)
+    scene = open_model_input(path, backend.manifest.channels, request, name, decoder=decoder)
+    return shown_to(backend, scene, request)
 
 
 def shown_to(backend: Backend, scene: ModelInput, request: Request) -> ModelInput:

@@ -11,12 +11,15 @@ cli() -> int         = run(predict), which prints them in one line and gives the
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
 import textwrap
+import threading
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +37,7 @@ else:
     _ParamType = click.ParamType  # no generic before click 8.3
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells report it; after SIGTERM it is 143, after SIGHUP 129."""
 EXIT_CODES = "0 done, 1 failed, 2 wrong usage, 78 settings or machine at fault, 130 interrupted"
 OTHER = "others"
 
@@ -314,18 +317,58 @@ def run_command(
     name = name or os.path.basename(sys.argv[0]).removesuffix(".py")
     _open_standard_streams()
     try:
-        return main(argv)
+        with _ended_by_signals():
+            return main(argv)
     except SarwaterError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except _Ended as end:
+        with contextlib.suppress(OSError):  # the terminal went away
+            print(f"{name}: ended by {end.signal.name}", file=sys.stderr, flush=True)
+        return 128 + end.signal
     except BrokenPipeError:
         # The reader of our output (`| head`) went away; point stdout elsewhere so that the interpreter's
         # flush at exit does not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+class _Ended(BaseException):
+    """By a signal: whatever is cleaned up after an error is cleaned up then, too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise `_Ended`, unless somebody ignores or handles them already (`nohup`)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def end(number: int, _frame: object) -> None:
+        if os.getpid() != process:  # a fork that has no clean-up of its own
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        for other in taken:
+            signal.signal(other, signal.SIG_IGN)  # the second one does not cut the clean-up short
+        raise _Ended(number)
+
+    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _open_standard_streams() -> None:

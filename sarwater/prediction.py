@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -48,6 +47,7 @@ from sarwater.request import REQUEST_FIELDS, Request
 from sarwater.scenes.array import array_sha256, is_array, scene_of_array
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.model_input import ModelInput
+from sarwater.scratch import scratch_folder
 
 UInt8 = npt.NDArray[np.uint8]
 ArrayOrPath = Any
@@ -218,8 +218,8 @@ class Prediction:
 
         geopandas.GeoDataFrame.from_features(result.polygons, crs=result.georeference.crs)
         """
-        with tempfile.TemporaryDirectory(prefix="sarwater-") as folder:
-            path = Path(folder, WaterPolygons.file_name("scene"))
+        with scratch_folder() as folder:
+            path = folder / WaterPolygons.file_name("scene")
             with closing(WaterPolygons(path, self._scene, self._request)) as product:
                 self._rows.replay([product])
                 product.finish(Making({}, self._origin.manifest, self.record, (product,)))

@@ -41,6 +41,8 @@ class Limits(Record):
     """Largest input file."""
     max_pixels: int = Field(1_000_000_000, gt=0)
     """Largest scene: width times height."""
+    max_width_px: int = Field(200_000, gt=0)
+    """Widest scene: memory grows with the width."""
     max_bands: int = Field(16, gt=0)
     """Most bands of one file."""
     max_block_bytes: int = Field(512 << 20, gt=0)
@@ -49,9 +51,9 @@ class Limits(Record):
     """Largest ratio of decoded to stored bytes, against decompression bombs: a scene of which all but 1 % is nodata
     has some 150. Blocks that are absent do not count. Not applied below 256 MiB."""
     max_open_s: float = Field(5.0, gt=0)
-    """Most processor time until a scene is open, before the first pixels are read."""
+    """Most processor time until a scene is open, and again to decode a part of it, beside 1 s for each 4 MiB."""
     max_open_bytes: int = Field(768 << 20, gt=0)
-    """Most memory that opening a scene may take."""
+    """Most memory that opening a scene may take, and decoding it, beside its pixels."""
 
 
 class Reading(Limits):

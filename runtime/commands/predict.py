@@ -60,8 +60,8 @@ class _Task:
     "Make water masks of SAR scenes.",
     examples=_EXAMPLES,
     more=_MORE,
-    exit_codes="0 every scene done, 1 some failed, 2 wrong usage, 78 settings or machine at fault, 130 interrupted "
-    "(nothing left behind)",
+    exit_codes="0 every scene done, 1 some failed, 2 wrong usage, 78 settings or machine at fault, 130 interrupted, "
+    "143 terminated (nothing left behind)",
 )
 @click.argument("scenes", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENE...")
 @option(
@@ -88,9 +88,11 @@ def predict(
     found = find_model(model)
     print(f"model {found.title}", file=sys.stderr)
     from runtime.backends import open_backend
+    from runtime.products.publish import drop_leftovers
     from sarwater.scenes import trial
 
     trial.warm()
+    drop_leftovers(output)
     with Progress("opening the model"):
         backend = open_backend(found, device)
     with backend:

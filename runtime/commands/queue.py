@@ -17,9 +17,10 @@ import click
 
 from runtime.daemon.damage import as_damage, is_damage, is_locked
 from runtime.daemon.fingerprint import fingerprint_of
-from runtime.daemon.folders import Folders, Lock
+from runtime.daemon.folders import Folders
 from runtime.daemon.item import ItemError, about, shown
 from runtime.daemon.ledger import CLAIMED, FILE_NAME, WAITING, Ledger, Row, Status
+from runtime.daemon.lock import Lock
 from runtime.daemon.rebuild import is_sound, rebuild
 from sarwater.command import Group, invoke, option, run
 from sarwater.errors import SarwaterError, UsageError, expected

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from runtime.daemon.config import Config
 from runtime.daemon.dispatcher import as_error
-from runtime.daemon.inbox import Candidate, Inbox, Kind
+from runtime.daemon.inbox import Candidate, Inbox
 from runtime.daemon.item import shown
+from runtime.daemon.kinds import Kind
 from runtime.daemon.pipe import PipeClosed
 from runtime.daemon.room import Room
 from runtime.daemon.worker_process import WorkerProcess

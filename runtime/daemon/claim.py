@@ -11,13 +11,16 @@ from pathlib import Path
 from runtime.daemon.commit import Commit
 from runtime.daemon.context import Context
 from runtime.daemon.fingerprint import Fingerprint, fingerprint_of
-from runtime.daemon.inbox import Candidate, Inbox, Kind, now
+from runtime.daemon.gathering import gather, scatter
+from runtime.daemon.inbox import Candidate, Inbox, now
 from runtime.daemon.inotify import Hints
 from runtime.daemon.item import ItemError
+from runtime.daemon.kinds import Kind
 from runtime.daemon.ledger import CLAIMED, WAITING, Status
 from runtime.daemon.loose import is_product
 from runtime.daemon.scene import ClaimedScene
 from runtime.latency import LatencyRecord
+from sarwater.scenes.sidecars import sidecars_of
 
 log = logging.getLogger("sarwater.watch")
 
@@ -87,7 +90,7 @@ class Claims:
                 self.short_of_room = short
                 continue
             try:
-                if is_product(candidate.beside) and not self._context.config.read_only_inbox:
+                if self._lies_loose(candidate):
                     if self._ledger.newest(Path(candidate.name).stem, *WAITING) is not None:
                         self._leave(entry, f"waits until the folder {Path(candidate.name).stem} was claimed")
                         continue
@@ -103,17 +106,22 @@ class Claims:
                 return self._claimed(candidate, entry[1])
         return None
 
+    def _lies_loose(self, candidate: Candidate) -> bool:
+        """Does it become a folder first?"""
+        several = candidate.kind is Kind.PARTS or is_product(candidate.beside)
+        return several and not self._context.config.read_only_inbox
+
     def _gather(self, candidate: Candidate, job: int) -> bool:
-        """Make a folder of a loose image and what is read with it, called as the image is without its suffix; False
-        where one of them changed meanwhile, and settles again.
+        """Make a folder of what lies loose and is read together, called as the name that stands for it is without its
+        suffix; False where some of it changed meanwhile, and settles again.
 
         Raises FileNotFoundError, ItemError; the files lie loose then.
         """
         folders, name = self._context.folders, Path(candidate.name).stem
         seen = {candidate.name: candidate.fingerprint, **candidate.beside}
-        folder = folders.gather(job, name, list(seen))
+        folder = gather(folders.incoming, job, name, list(seen))
         if not all(_is_unchanged(folder / file, fingerprint) for file, fingerprint in seen.items()):
-            folders.scatter(name)
+            scatter(folders.incoming, name)
             return False
         found = fingerprint_of(folder)
         self._ledger.gathered(job, name, found)
@@ -149,6 +157,7 @@ class Claims:
             found_by=candidate.found_by,
             moments={"first_seen": candidate.seen, "complete": candidate.complete, "claimed": now()},
             sha256=self._context.folders.sha256_beside(job, candidate.name),
+            sidecars=() if self._context.config.read_only_inbox else self._inbox.sidecars_of(candidate),
         )
 
     def _scan(self) -> None:
@@ -254,6 +263,7 @@ def take_over(context: Context, commit: Commit) -> list[ClaimedScene]:
             found_by=row.found_by,
             moments={"claimed": now()},
             sha256=folders.sha256_beside(row.id, row.name),
+            sidecars=() if folders.read_only_inbox else tuple(sidecars_of(folders.incoming / row.name)),
         )
         if row.interruptions >= context.config.max_interruptions:
             message = f"the daemon died {row.interruptions} times while it was worked on"

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime.daemon.config import Config
-from runtime.daemon.folders import Folders, Lock
+from runtime.daemon.folders import Folders
 from runtime.daemon.latency_log import LatencyLog
 from runtime.daemon.ledger import Ledger
+from runtime.daemon.lock import Lock
 from runtime.daemon.metrics import Metrics
 from runtime.daemon.room import Room
 

@@ -126,7 +126,7 @@ class Dispatcher:
         for message in self._worker.stop(self._context.config.stop_s):
             if message["event"] in ("staged", "skipped", "failed"):
                 self._take_in(message)
-        drop_leftovers(self._context.config.outgoing)
+        drop_leftovers(self._context.config.outgoing, sole=True)
         for scene in self.scenes.values():
             if scene.job not in self._retry_at_s:
                 self._commit.give_back(scene)
@@ -144,12 +144,13 @@ class Dispatcher:
                 self._answer(message["key"], message["sha256"], message["mask"])
             case "staged" | "skipped" | "failed":
                 scene = self._taken_back()
-                staged = message.get("staged")
-                self._committing = {staged["names"][-1]: staged["mask_key"]} if staged else {}
+                told = message.get("staged")
+                staged = StagedProducts.from_dict(told).taken_over() if told else None
+                self._committing = {staged.names[-1]: staged.mask_key} if staged else {}
                 if message.get("ends"):
                     self._renew_worker()
                 self.dispatch()  # the worker need not wait while this one is committed
-                self._keep(self._conclude(scene, message))
+                self._keep(self._conclude(scene, message, staged))
                 self._committing = {}
 
     def _answer(self, key: str, input_sha256: str, mask: str) -> None:
@@ -181,7 +182,7 @@ class Dispatcher:
             raise DeviceUnavailable(
                 f"the worker ended {_MAX_FAILED_STARTS} times before it was ready ({how}); see above"
             )
-        drop_leftovers(self._context.config.outgoing)
+        drop_leftovers(self._context.config.outgoing, sole=True)
         if self.current is not None:
             scene = self._taken_back()
             message = f"the worker died on it: {how}"
@@ -221,10 +222,10 @@ class Dispatcher:
         scene, self.current = self.current, None
         return self.scenes.pop(scene.job)
 
-    def _conclude(self, scene: ClaimedScene, message: Message) -> Retry | None:
-        if message["event"] == "staged":
+    def _conclude(self, scene: ClaimedScene, message: Message, staged: StagedProducts | None) -> Retry | None:
+        if staged is not None:
             try:
-                return self._commit.commit(scene, StagedProducts.from_dict(message["staged"]))
+                return self._commit.commit(scene, staged)
             except OutputError as error:
                 return self._not_written(scene, str(error), error.__cause__)
         if message["event"] == "skipped":

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import filecmp
 import itertools
 import json
@@ -23,14 +22,12 @@ import logging
 import os
 import re
 import shutil
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from runtime.daemon.inbox import CHECKSUM, MARKER, Checksum, is_companion
+from runtime.daemon.companions import CHECKSUM, MARKER, Checksum, is_companion
+from runtime.daemon.gathering import same_file
 from runtime.daemon.item import ItemError, about
 from sarwater.atomic import fsync_folder, make_folder, replacing
 from sarwater.errors import ConfigurationError
@@ -39,7 +36,6 @@ log = logging.getLogger("sarwater.watch")
 
 REASON = "reason.json"
 _PROBE = ".sarwater-probe-"
-_GATHERING = ".sarwater-gathering-"
 _BESIDE = {MARKER: "marker", CHECKSUM: "manifest"}
 """What may lie beside a scene in the inbox, and its name beside the claimed one (of every version of `work`)."""
 
@@ -142,63 +138,6 @@ class Folders:
         checksum = Checksum.read(path)
         return checksum.sha256 if checksum else None
 
-    def gather(self, job: int, name: str, files: Sequence[str]) -> Path:
-        """Make the loose `files` of one product, and the marker and checksum of each, the folder `name` in the inbox,
-        which is then claimed as any other. Seen from outside it appears whole.
-
-        All or nothing: raises FileNotFoundError where one is gone, ItemError where one may not be moved or `name` is
-        taken; those that were moved before are back then. A crash leaves a hidden folder for `return_gathered`.
-        """
-        hidden, there = self.incoming / f"{_GATHERING}{job:08d}", self.incoming / name
-        companions = [file + suffix for file in files for suffix in _BESIDE]
-        moved = [*files, *(file for file in companions if is_companion(self.incoming / file))]
-        with about(name):
-            if os.path.lexists(there):
-                raise FileExistsError(errno.EEXIST, f"{name} is there already", str(there))
-            hidden.mkdir()
-            try:
-                for file in moved:
-                    os.rename(self.incoming / file, hidden / file)
-                fsync_folder(hidden)
-                os.rename(hidden, there)
-            except OSError:
-                self._scatter(hidden)
-                raise
-        return there  # the claim that follows syncs the inbox
-
-    def scatter(self, name: str) -> None:
-        """Undo `gather`: the files lie loose again."""
-        self._scatter(self.incoming / name)
-
-    def return_gathered(self) -> None:
-        """Put back what a `gather` that was cut short moved; only for the one process that owns the folders."""
-        if self.read_only_inbox:
-            return
-        for hidden in self.incoming.glob(f"{_GATHERING}*"):
-            if not hidden.is_symlink() and hidden.is_dir():
-                try:
-                    with about(hidden.name):
-                        self._scatter(hidden)
-                except ItemError as error:
-                    log.error(
-                        "%s: cannot be put back (%s); left as it is, for the next start or for you", hidden, error
-                    )
-
-    def _scatter(self, folder: Path) -> None:
-        for path in sorted(folder.iterdir()):
-            there = self.incoming / path.name
-            if not os.path.lexists(there):
-                os.rename(path, there)
-            elif _same_file(path, there):
-                path.unlink()  # a power cut left it under both names
-        fsync_folder(self.incoming)
-        if any(folder.iterdir()):  # other files have the names by now: these stay together, in sight
-            aside = next(p for n in itertools.count(1) if not os.path.lexists(p := self.incoming / f"recovered-{n}"))
-            log.warning("%s: files of these names are in the inbox again; kept as %s", folder, aside)
-            os.rename(folder, aside)
-        else:
-            folder.rmdir()
-
     def take(self, job: int, name: str) -> None:
         """Move the scene out of the inbox.
 
@@ -267,7 +206,7 @@ class Folders:
         shutil.rmtree(held) if held.is_dir() else held.unlink()
 
     def _keep(self, held: Path, job: int, name: str) -> None:
-        if _same_file(held, self.done / name):
+        if same_file(held, self.done / name):
             held.unlink()  # a power cut left the move half done
         else:
             os.rename(held, self.done_path(job, name))
@@ -384,10 +323,6 @@ def same_bytes(one: Path, other: Path) -> bool:
     return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
-def _same_file(one: Path, other: Path) -> bool:
-    return other.exists() and one.samefile(other)
-
-
 def _numbered(name: str, number: str) -> str:
     """`scene.7.tif`, short enough for every file system."""
     stem, suffix = os.path.splitext(os.fsencode(name))
@@ -398,58 +333,3 @@ def input_name(name: str) -> str:
     """`input` with the scene's own suffix where that is harmless: drivers look at it, and at nothing else."""
     suffix = os.path.splitext(name)[1]
     return "input" + (suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else "")
-
-
-class Lock:
-    """One daemon per state, incoming and outgoing folder. The worker inherits the lock, so that it is free only when
-    both are gone."""
-
-    def __init__(self, state: Path, *others: Path, patience_s: float = 3.0) -> None:
-        """Raises ConfigurationError while another daemon holds one of them."""
-        self._descriptors = [os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)]
-        deadline_s = time.monotonic() + patience_s
-        try:
-            self._take(state, self._descriptors[0], deadline_s)
-            for folder in others:
-                self._descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-                self._take(folder, self._descriptors[-1], deadline_s)
-            os.ftruncate(self._descriptors[0], 0)
-            os.pwrite(self._descriptors[0], f"{os.getpid()}\n".encode(), 0)
-        except BaseException:  # a full disk, too: a lock left behind would refuse the next attempt
-            self.close()
-            raise
-
-    def _take(self, folder: Path, descriptor: int, deadline_s: float) -> None:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                # The worker of a daemon that was killed takes a moment to go.
-                if time.monotonic() < deadline_s:
-                    time.sleep(0.02)
-                    continue
-                holder = os.pread(self._descriptors[0], 20, 0).decode(errors="replace").strip()
-                raise ConfigurationError(
-                    f"{folder}: another daemon{f' (process {holder})' if holder else ''} works on it; "
-                    "stop it, or give this one folders of its own"
-                ) from None
-            except OSError as error:
-                # NFS locks no folder that is opened for reading; the state folder is local, and its lock counts.
-                log.warning("%s: cannot be locked (%s)", folder, error.strerror)
-                return
-
-    def filenos(self) -> tuple[int, ...]:
-        return tuple(self._descriptors)
-
-    def close(self) -> None:
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -16,47 +16,24 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import json
 import os
 import re
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from enum import Enum
 from fnmatch import fnmatchcase
-from pathlib import Path
 
+from runtime.daemon.companions import CHECKSUM, COMPANIONS, MARKER, Checksum, is_companion, scene_of
 from runtime.daemon.config import Config
 from runtime.daemon.fingerprint import Fingerprint, fingerprint_of, fingerprint_of_status
 from runtime.daemon.inotify import Hint
 from runtime.daemon.item import ItemError, about
-from runtime.daemon.loose import LooseFiles, is_uploaded, lacking, why_no_scene
+from runtime.daemon.kinds import Kind, accepts, examine, is_uploading
+from runtime.daemon.loose import LooseFiles, is_uploaded, lacking, parts_of
 from runtime.latency import Moment
-from sarwater.errors import SceneError
-from sarwater.scenes.readers import find_reader, reader_of
-from sarwater.scenes.sidecars import is_sidecar
-
-MARKER = ".done"
-CHECKSUM = ".sha256"
-_COMPANIONS = (MARKER, CHECKSUM)
-_MAX_COMPANION_BYTES = 64 << 10
-_HEAD_BYTES = 512
-_SCENE_SUFFIXES = (".tif", ".tiff", ".h5", ".hdf5", ".he5", ".ntf", ".nitf", ".zip", ".tar", ".tgz", ".gz")
-"""A file so named is a scene whatever it holds: a broken one is worth an alarm."""
-_UPLOADING = re.compile(
-    rf".*(?i:{'|'.join(map(re.escape, _SCENE_SUFFIXES))})\.(?!sha\d)(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{{6,8}}", re.DOTALL
-)
-"""A scene's name, a dot and random characters: what aws, mktemp and others call a file until it is whole."""
-
-
-class Kind(Enum):
-    SCENE = "scene"
-    FOLDER = "folder"
-    """A folder that a reader knows, complete or not."""
-    IGNORED = "ignored"
-    """Nothing that a daemon should open: a link, FIFO, device, folder of no kind, text, a name outside of `accept`."""
+from sarwater.scenes.readers import find_reader
 
 
 @dataclass
@@ -84,53 +61,6 @@ class Candidate:
     """It is ignored."""
     job: int | None = None
     priority: int = 0
-
-
-@dataclass(frozen=True)
-class Checksum:
-    """What `NAME.sha256` says; `size_bytes` is None in the plain format of sha256sum."""
-
-    sha256: str
-    size_bytes: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Checksum | None:
-        """Of `<sha256>  <name>` or `{"sha256": ..., "size": ...}`; None where it is neither (perhaps half written)."""
-        size = None
-        with contextlib.suppress(ValueError, AttributeError, RecursionError):
-            document = json.loads(text)
-            text, size = str(document.get("sha256")), document.get("size")
-        digest = text.split()[0].lower().lstrip("\\") if text.split() else ""
-        if not re.fullmatch(r"[0-9a-f]{64}", digest) or not (size is None or type(size) is int):
-            return None
-        return cls(digest, size)
-
-    @classmethod
-    def read(cls, path: Path) -> Checksum | None:
-        """None where there is none, or none that makes sense yet."""
-        if not is_companion(path):
-            return None
-        try:
-            return cls.parse(_head(path, _MAX_COMPANION_BYTES).decode(errors="replace"))
-        except OSError:
-            return None
-
-
-def is_companion(path: Path) -> bool:
-    """Can it be a marker or a checksum, and be moved like one: a small regular file that is no scene itself?"""
-    try:
-        status = path.lstat()
-    except OSError:  # also for a name too long
-        return False
-    small = stat.S_ISREG(status.st_mode) and status.st_size <= _MAX_COMPANION_BYTES
-    return small and find_reader(path) is None
-
-
-def _head(path: Path, size_bytes: int) -> bytes:
-    """The first bytes of a regular file, never waiting for a pipe that took its place. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb", buffering=0) as file:
-        return file.read(size_bytes) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 @dataclass
@@ -172,8 +102,8 @@ class Inbox:
                     not hint.renamed_from or self._unfinished(hint.renamed_from)
                 )
                 self._look(hint.name, "event", arrived)
-                if hint.name.endswith(_COMPANIONS):
-                    self._look(_scene_of(hint.name), "event", arrived=False)
+                if hint.name.endswith(COMPANIONS):
+                    self._look(scene_of(hint.name), "event", arrived=False)
         return whole
 
     def due(self) -> None:
@@ -194,12 +124,16 @@ class Inbox:
         self.candidates.pop(name, None)
 
     def gathered(self, candidate: Candidate, name: str, fingerprint: Fingerprint) -> None:
-        """The caller made the folder `name` of a scene and the files beside it."""
+        """The caller made the folder `name` of a scene and what is beside it."""
         self.forget(candidate.name)
         for file in (candidate.name, *candidate.beside):
             self._loose.discard(file)
         candidate.name, candidate.kind, candidate.fingerprint, candidate.beside = name, Kind.FOLDER, fingerprint, {}
         self.candidates[name] = candidate
+
+    def sidecars_of(self, candidate: Candidate) -> tuple[str, ...]:
+        """Files that would say where it lies, and are not read."""
+        return self._loose.sidecars_of(candidate.name)
 
     def verify(self, candidate: Candidate) -> bool:
         """Is it still what it was when it was found complete? Looks again if not."""
@@ -216,7 +150,7 @@ class Inbox:
 
     def _unfinished(self, name: str) -> bool:
         """Is it a name under which an upload is written, to be renamed once it is whole?"""
-        return self._ignored(name) or _UPLOADING.fullmatch(name) is not None
+        return self._ignored(name) or is_uploading(name)
 
     def _look(self, name: str, by: str, arrived: bool) -> None:
         """The one place that looks at a name: whatever is wrong with it sets this name aside, and no other."""
@@ -224,14 +158,14 @@ class Inbox:
             self._lose(name)
             return
         self._loose.add(name)
-        if image := self._loose.image_of(name):
+        if image := self._loose.image_of(name) or self._head_of(name):
             self._lose(name)
             if by == "event":  # a scan looks at the image itself
                 self._look(image, by, arrived=False)
             return
         try:
             with about(name):
-                candidate = self._note(name, by, *self._examine(name))
+                candidate = self._note(name, by, *examine(self.config.incoming / name, self.config.accept))
                 self._compare_beside(candidate)
                 if candidate.complete is None and candidate.kind is not Kind.IGNORED:
                     self._judge(candidate, arrived)
@@ -243,8 +177,20 @@ class Inbox:
 
     def _is_companion(self, name: str) -> bool:
         """Is it the marker or the checksum of something that is here?"""
-        scene = self.config.incoming / _scene_of(name)
-        return name.endswith(_COMPANIONS) and os.path.lexists(scene) and is_companion(self.config.incoming / name)
+        scene = self.config.incoming / scene_of(name)
+        return name.endswith(COMPANIONS) and os.path.lexists(scene) and is_companion(self.config.incoming / name)
+
+    def _head_of(self, name: str) -> str | None:
+        """What is here and stands for the part of a product `name`."""
+        parts = parts_of(self.config.incoming / name)
+        if (
+            parts is None
+            or parts.head == name
+            or self._ignored(parts.head)
+            or not accepts(parts.head, self.config.accept)
+        ):
+            return None
+        return parts.head if os.path.lexists(self.config.incoming / parts.head) else None
 
     def _note(self, name: str, by: str, kind: Kind, fingerprint: Fingerprint, why: str) -> Candidate:
         candidate = self.candidates.get(name)
@@ -274,16 +220,23 @@ class Inbox:
     def _compare_beside(self, candidate: Candidate) -> None:
         """What belongs to a loose image settles with it."""
         beside = {}
-        for name in self._loose.companions(candidate.name) if candidate.kind is Kind.SCENE else ():
+        kinds = (stat.S_IFREG, stat.S_IFDIR) if candidate.kind is Kind.PARTS else (stat.S_IFREG,)
+        for name in self._belonging_to(candidate):
+            path = self.config.incoming / name
             with contextlib.suppress(FileNotFoundError):
-                status = (self.config.incoming / name).lstat()
-                if stat.S_ISREG(status.st_mode):
-                    beside[name] = fingerprint_of_status(status)
+                if stat.S_IFMT(path.lstat().st_mode) in kinds:
+                    beside[name] = fingerprint_of(path)
         if beside != candidate.beside:
             candidate.beside = beside
             candidate.unchanged_since_s = time.monotonic()
             candidate.looks = 1
             candidate.complete = None
+
+    def _belonging_to(self, candidate: Candidate) -> Sequence[str]:
+        if candidate.kind is Kind.SCENE:
+            return self._loose.companions(candidate.name)
+        parts = parts_of(self.config.incoming / candidate.name) if candidate.kind is Kind.PARTS else None
+        return parts.others if parts else ()
 
     def _judge(self, candidate: Candidate, arrived: bool) -> None:
         """Mark the candidate complete, or set the time of the next look."""
@@ -291,7 +244,7 @@ class Inbox:
             candidate.settling = False
             heapq.heappush(self._due, (time.monotonic() + self.config.scan_s, candidate.name))
             return
-        if candidate.kind is Kind.FOLDER and not self._members_there(candidate):
+        if candidate.kind in (Kind.FOLDER, Kind.PARTS) and not self._members_there(candidate):
             return
         if candidate.kind is Kind.SCENE and self._waits_for_companions(candidate):
             return
@@ -357,35 +310,6 @@ class Inbox:
         heapq.heappush(self._due, (min(deadline_s, time.monotonic() + self.config.scan_s), candidate.name))
         return False
 
-    def _examine(self, name: str) -> tuple[Kind, Fingerprint, str]:
-        """What it is, and why it is ignored where it is."""
-        path = self.config.incoming / name
-        status = path.lstat()
-        fingerprint = fingerprint_of_status(status)
-        if stat.S_ISDIR(status.st_mode):
-            if torn := _torn_from(path):
-                return Kind.IGNORED, fingerprint, torn
-            if find_reader(path) is not None:
-                return Kind.FOLDER, fingerprint_of(path), ""
-            return Kind.IGNORED, fingerprint, f"{_why_no_scene(path)}; every scan looks at it again"
-        if not stat.S_ISREG(status.st_mode):
-            why = "a link or a special file, expected a regular file or a folder"
-        elif _UPLOADING.fullmatch(name):
-            why = "named as an upload that is not whole yet; it is looked at again under its final name"
-        elif not any(fnmatchcase(name, pattern) for pattern in self.config.accept):
-            why = f"its name is none that the setting `accept` takes: {', '.join(self.config.accept)}"
-        elif part := why_no_scene(path):
-            why = part
-        elif torn := _torn_from(path):
-            why = torn
-        elif _is_text(path):
-            why = "a text file, no scene"
-            if is_sidecar(name):
-                why = "says where an image lies, and is not read: a GeoTIFF has to say so itself"
-        else:
-            return Kind.SCENE, fingerprint, ""
-        return Kind.IGNORED, fingerprint, why
-
     def _at_least(self, name: str) -> Fingerprint:
         try:
             return fingerprint_of_status((self.config.incoming / name).lstat())
@@ -399,37 +323,3 @@ class Inbox:
 def now() -> Moment:
     utc = datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="milliseconds")
     return Moment(utc.replace("+00:00", "Z"), time.monotonic())
-
-
-def _scene_of(companion: str) -> str:
-    return os.path.splitext(companion)[0]
-
-
-def _is_text(path: Path) -> bool:
-    """Notes, listings, checksums: no alarm. A file that is called as scenes are, or may not be read, is none."""
-    if path.suffix.lower() in _SCENE_SUFFIXES:
-        return False
-    try:
-        head = _head(path, _HEAD_BYTES)
-    except PermissionError:
-        return False
-    return not any(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in head) and find_reader(path) is None
-
-
-def _torn_from(path: Path) -> str:
-    """Why it is no scene by itself: a scene is claimed by one rename, and this one has several names in the inbox."""
-    if path.suffix.lower() in _SCENE_SUFFIXES:
-        return ""
-    reader = find_reader(path)
-    beside = reader.beside(path) if reader is not None else []
-    if reader is None or not beside:
-        return ""
-    return f"one part of a {reader.name}, with {', '.join(beside)}; put them into one folder, and that into the inbox"
-
-
-def _why_no_scene(folder: Path) -> str:
-    try:
-        reader_of(folder)
-    except SceneError as error:
-        return str(error).removeprefix(f"{folder.name}: ")
-    return "it changed meanwhile"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runtime.daemon.fingerprint import fingerprint_of_status
 from runtime.daemon.folders import REASON, Folders, reason_in, same_bytes
+from runtime.daemon.gathering import return_gathered
 from runtime.daemon.item import ItemError, about
 from runtime.daemon.ledger import CLAIMED, WAITING, Ledger, Row, Status
 from runtime.daemon.rebuild import restore
@@ -33,7 +34,8 @@ def recover(ledger: Ledger, folders: Folders, remove_done: bool, no_space: bool 
     `no_space`: it ended because the disk was full, so the attempt that was cut short does not count.
     """
     folders.drop_probes()
-    folders.return_gathered()
+    if not folders.read_only_inbox:
+        return_gathered(folders.incoming)
     if ledger.is_empty and (restored := restore(ledger, folders)):
         found = ", ".join(f"{count} {status.value}" for status, count in restored.items())
         log.warning("%s: there was no ledger; made anew from what lies in the folders: %s", folders.state, found)

@@ -29,6 +29,8 @@ class ClaimedScene:
     moments: dict[str, Moment] = field(default_factory=dict)
     sha256: str | None = None
     """What the checksum that came with it says."""
+    sidecars: tuple[str, ...] = ()
+    """Files that lay beside it in the inbox, and stay there, and would say where it lies."""
     attempt: int = 0
     """As the ledger counts them; 0 where this daemon has not begun one."""
 
@@ -58,4 +60,5 @@ class ClaimedScene:
         moments = {name: Moment(**moment) for name, moment in document["moments"].items()}
         fingerprint = Fingerprint(**document["fingerprint"])
         path = Path(document["path"])
-        return cls(**{**document, "path": path, "fingerprint": fingerprint, "moments": moments})
+        sidecars = tuple(document["sidecars"])
+        return cls(**{**document, "sidecars": sidecars, "path": path, "fingerprint": fingerprint, "moments": moments})

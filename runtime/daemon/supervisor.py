@@ -23,10 +23,11 @@ from runtime.daemon.config import Config
 from runtime.daemon.context import Context
 from runtime.daemon.damage import LedgerDamaged, as_damage, is_damage
 from runtime.daemon.dispatcher import Dispatcher
-from runtime.daemon.folders import Folders, Lock
+from runtime.daemon.folders import Folders
 from runtime.daemon.inotify import Hints
 from runtime.daemon.item import shown
 from runtime.daemon.ledger import FILE_NAME, Ledger
+from runtime.daemon.lock import Lock
 from runtime.daemon.metrics import Metrics
 from runtime.daemon.notify import Systemd
 from runtime.daemon.recovery import recover
@@ -132,7 +133,7 @@ class Supervisor:
         worker = stack.enter_context(WorkerProcess(config, lock, self._worker_command))
         ledger = stack.enter_context(Ledger(config.state / FILE_NAME, while_locked=self._await_ledger))
         ledger.note_folders(incoming=config.incoming, outgoing=config.outgoing)
-        drop_leftovers(config.outgoing)
+        drop_leftovers(config.outgoing, sole=True)
         recover(ledger, folders, config.after == "remove", no_space=self._was_full)
         room = Room(config.outgoing, config.state)
         self._context = Context(config, folders, ledger, room, self._metrics, lock, self._worker_command)

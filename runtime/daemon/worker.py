@@ -26,9 +26,9 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from runtime.daemon.inbox import CHECKSUM, Checksum
+from runtime.daemon.companions import CHECKSUM, Checksum
 from runtime.daemon.item import shown
 from runtime.daemon.pipe import Message, Pipe, PipeClosed
 from runtime.daemon.scene import ClaimedScene
@@ -43,6 +43,7 @@ from sarwater.errors import (
 
 if TYPE_CHECKING:
     from runtime.backends.base import Backend
+    from runtime.products.publish import StagedProducts
     from sarwater.request import Request
 
 _PROGRESS_S = 0.2
@@ -88,12 +89,15 @@ def _serve(pipe: Pipe) -> None:
             model=backend.manifest.name,
             model_sha256=backend.model_sha256,
         )
+        staged: StagedProducts | None = None
         while True:
             message = pipe.receive()
+            if staged is not None and staged.owner is not None:
+                staged.owner.close()  # the supervisor has taken it over: it has gone on
             if message["op"] == "stop":
                 return
             scene = ClaimedScene.from_dict(message["scene"])
-            _Attempt(pipe, backend, request, scene, Path(message["out_dir"]), message["committing"]).run()
+            staged = _Attempt(pipe, backend, request, scene, Path(message["out_dir"]), message["committing"]).run()
 
 
 def _open(message: Message) -> tuple[Backend, Request]:
@@ -156,7 +160,7 @@ class _Attempt:
         """Name and key of the mask that becomes visible meanwhile."""
         self._told_s = 0.0
 
-    def run(self) -> None:
+    def run(self) -> StagedProducts | None:
         """Answer with `staged`, `skipped` or `failed`; anything unknown is told and then raised."""
         try:
             staged = self._process()
@@ -178,9 +182,11 @@ class _Attempt:
             self._fail("transient", _reason(error), error, ends=True)
             raise SystemExit(1) from error
         else:
-            self._pipe.send(event="staged", staged=staged)
+            self._pipe.send(event="staged", staged=staged.to_dict())
+            return staged
+        return None
 
-    def _process(self) -> dict[str, Any]:
+    def _process(self) -> StagedProducts:
         from runtime.latency import StageClock
         from runtime.pipeline import process_scene
         from runtime.products.publish import mask_key_of
@@ -204,7 +210,7 @@ class _Attempt:
                 if moment == "validated":
                     attempt._ask(key, digest, mask_name(stem))
 
-        staged = process_scene(
+        return process_scene(
             self._scene.path,
             self._backend,
             self._out_dir,
@@ -215,10 +221,8 @@ class _Attempt:
             name=self._name,
             stem=stem,
             record=record,
+            sidecars=[shown(name) for name in self._scene.sidecars],
         )
-        if staged.owner is not None:
-            staged.owner.close()  # the daemon that commits them is the one that drops leftovers
-        return staged.to_dict()
 
     def _ask(self, key: str, input_sha256: str, mask: str) -> None:
         """May it go on? The scene is sound and its key known."""

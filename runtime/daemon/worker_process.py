@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any
 
 from runtime.daemon.config import Config
-from runtime.daemon.folders import Lock, unpacked_folder
+from runtime.daemon.folders import unpacked_folder
+from runtime.daemon.lock import Lock
 from runtime.daemon.pipe import Message, Pipe, PipeClosed
 from sarwater.request import REQUEST_FIELDS
 

@@ -6,12 +6,9 @@ are what a crash left of an unfinished commit, and the next attempt replaces the
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
-import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
@@ -19,13 +16,11 @@ from xml.etree import ElementTree
 from sarwater.atomic import fsync_folder
 from sarwater.errors import OutputError, SceneError
 from sarwater.scenes import tiff
+from sarwater.scratch import drop_abandoned, make_owned_folder, owner_of
 from sarwater.tags import MASK_KEY_TAG
 
 STAGING_GLOB = ".*.tmp"
 """Folders of staged products in an output folder; any that no running process owns is a leftover."""
-_OWNER = "owner"
-"""The file in each of them that its maker keeps locked (flock(2)): the kernel knows when that process is gone, whatever
-its number, and whichever container it ran in."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class StagedProducts:
     record: dict[str, Any]
     """The latency record so far, see runtime.latency.LatencyRecord.to_dict()."""
     owner: BinaryIO | None = field(default=None, compare=False, repr=False)
-    """Kept open by the process that may publish them; None where the output folder is its own."""
+    """Kept open by the process that may publish them; None on the way from one process to another."""
 
     @property
     def out_dir(self) -> Path:
@@ -57,6 +52,10 @@ class StagedProducts:
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> StagedProducts:
         return cls(document["folder"], tuple(document["names"]), document["mask_key"], document["record"])
+
+    def taken_over(self) -> StagedProducts:
+        """Of a process that is told of them by the one that made them, and still has them."""
+        return replace(self, owner=owner_of(Path(self.folder)))
 
 
 def publish(staged: StagedProducts, *, overwrite: bool = False) -> str:
@@ -99,36 +98,15 @@ def discard(staged: StagedProducts) -> None:
 
 def make_staging_folder(out_dir: Path, stem: str) -> tuple[Path, BinaryIO]:
     """A hidden folder in `out_dir`, and what keeps it from `drop_leftovers` while it is open. Raises OSError."""
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{stem}.", suffix=".tmp", dir=out_dir))
-        with contextlib.suppress(FileNotFoundError):  # a daemon that starts took it for a leftover just now
-            owner = (folder / _OWNER).open("xb")
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(owner, fcntl.LOCK_EX)
-            if (folder / _OWNER).exists():
-                return folder, owner
-            owner.close()
+    return make_owned_folder(out_dir, f".{stem}.", ".tmp")
 
 
-def drop_leftovers(out_dir: Path) -> int:
-    """Remove what dead processes left in `out_dir`, and return how many; only for the one daemon that works there.
+def drop_leftovers(out_dir: Path, sole: bool = False) -> int:
+    """Remove what dead processes left in `out_dir`, and return how many; what living ones stage stays.
 
-    What a living process stages, `sarwater predict` say, stays.
+    `sole` is for the one daemon that works there: of others' folders that have no mark of ours nobody knows anything.
     """
-    found = [path for path in out_dir.glob(STAGING_GLOB) if path.is_dir() and not path.is_symlink()]
-    return sum(map(_drop_unless_owned, found))
-
-
-def _drop_unless_owned(folder: Path) -> bool:
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # without one, or without locks, nobody owns it
-            owner = stack.enter_context((folder / _OWNER).open("rb+", buffering=0))
-            try:
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-        shutil.rmtree(folder, ignore_errors=True)
-    return True
+    return drop_abandoned(out_dir.glob(STAGING_GLOB), sole)
 
 
 def mask_key_of(mask: Path) -> str | None:

@@ -17,17 +17,17 @@ import re
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from sarwater.errors import OutputError, SceneEmpty, SceneTruncated, SceneUnreadable, SceneUnsafe
 from sarwater.request import Limits
 from sarwater.scenes.limits import SMALL_BYTES
+from sarwater.scratch import scratch_folder
 
 MOST_ENTRIES = 2000
 MOST_EXPANSION = 200
@@ -78,15 +78,16 @@ def unpacked(path: Path, name: str, limits: Limits) -> Iterator[Path]:
     kind), SceneTruncated, SceneEmpty, SceneUnsafe (beyond a bound, or names and kinds of members that no product has),
     OutputError for a disk without room.
     """
-    try:
-        parent = _below or Path(tempfile.gettempdir())
-        parent.mkdir(parents=True, exist_ok=True)
-        holder = tempfile.TemporaryDirectory(prefix="sarwater-unpacked-", dir=parent, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise OutputError(f"{name}: cannot be unpacked ({error.strerror}); set TMPDIR to a writable folder") from error
-    with holder as folder:
+    with ExitStack() as stack:
         try:
-            _unpack(path, name, _Target(Path(folder), name, path.stat().st_size, limits))
+            folder = stack.enter_context(scratch_folder(_below)) / "product"
+            folder.mkdir()
+        except OSError as error:
+            raise OutputError(
+                f"{name}: cannot be unpacked ({error.strerror}); set TMPDIR to a writable folder"
+            ) from error
+        try:
+            _unpack(path, name, _Target(folder, name, path.stat().st_size, limits))
         except EOFError as error:
             raise SceneTruncated(f"{name}: the archive ends too early; send it again") from error
         except (
@@ -94,7 +95,7 @@ def unpacked(path: Path, name: str, limits: Limits) -> Iterator[Path]:
             *(ValueError, KeyError, IndexError, OverflowError, NotImplementedError, RecursionError),
         ) as error:
             raise SceneUnreadable(f"{name}: a damaged archive ({error}); send it again") from error
-        yield Path(folder)
+        yield folder
 
 
 def _kind_of(path: Path) -> str | None:
@@ -226,6 +227,7 @@ class _Target:
         self.files: set[tuple[str, ...]] = set()
         self.archive_bytes = archive_bytes
         self._folder, self._archive = folder, archive
+        self._parent = folder.parents[1]
         self._folders: set[tuple[str, ...]] = set()
         self._written_bytes = 0
         self._room_bytes = shutil.disk_usage(folder).free - _FREE_BYTES
@@ -284,7 +286,7 @@ class _Target:
         if size_bytes > self._room_bytes:
             raise OutputError(
                 f"{self._archive}: unpacks to more than the {max(0, self._room_bytes):,} bytes that are free in "
-                f"{self._folder.parent}; free disk space, or set TMPDIR to a folder with room"
+                f"{self._parent}; free disk space, or set TMPDIR to a folder with room"
             )
 
     def check_name(self, name: str) -> tuple[str, ...]:
@@ -330,7 +332,7 @@ class _Target:
 
     def _no_room(self, error: OSError) -> OutputError:
         return OutputError(
-            f"{self._archive}: cannot be unpacked in {self._folder.parent} ({error.strerror}); free disk space, or set "
+            f"{self._archive}: cannot be unpacked in {self._parent} ({error.strerror}); free disk space, or set "
             "TMPDIR to a folder with room"
         )
 

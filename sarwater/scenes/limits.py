@@ -14,6 +14,7 @@ def check_declared(
     limits: Limits,
     *,
     pixels: int = 0,
+    width_px: int = 0,
     block_bytes: int = 0,
     decoded_bytes: int = 0,
     stored_bytes: int = 0,
@@ -22,6 +23,7 @@ def check_declared(
     expansion = decoded_bytes // max(stored_bytes, 1) if decoded_bytes > SMALL_BYTES else 0
     for what, found, option in (
         ("pixels", pixels, "max_pixels"),
+        ("columns", width_px, "max_width_px"),
         ("bytes in one strip, tile or chunk", block_bytes, "max_block_bytes"),
         ("decoded bytes per stored byte", expansion, "max_expansion"),
     ):

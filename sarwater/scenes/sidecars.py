@@ -8,6 +8,7 @@ Source: GDAL's pages on world files, PAM and RPCs (https://gdal.org/drivers/rast
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 _WORLD = ("tfw", "tifw", "tiffw", "wld", "tab")
@@ -17,27 +18,24 @@ _SIDECAR = re.compile(
 )
 
 
-def is_sidecar(name: str) -> bool:
-    """Is it called as files are that say where an image lies?"""
-    return _SIDECAR.fullmatch(name) is not None
+def image_of(name: str) -> str | None:
+    """Of a file that is called as those are that say where an image lies: the image's name without its suffix, in lower
+    case; None for another name."""
+    found = _SIDECAR.fullmatch(name)
+    return found["image"].lower() if found else None
 
 
 def sidecars_of(image: Path) -> list[str]:
     """Names of the files beside `image` that would say where it lies, sorted."""
-    stem = image.stem.lower()
     try:
         names = sorted(file.name for file in image.parent.iterdir())
     except OSError:
         return []
-    found = ((name, _SIDECAR.fullmatch(name)) for name in names)
-    return [name for name, match in found if match and match["image"].lower() == stem]
+    return [name for name in names if image_of(name) == image.stem.lower()]
 
 
-def left_out(image: Path, name: str) -> str:
-    """A note on the sidecars of `image`, which is called `name`; empty where there are none."""
-    beside = sidecars_of(image)
-    if not beside:
-        return ""
+def left_out(beside: Sequence[str], name: str) -> str:
+    """The note on a scene called `name` whose file says not where it lies, and what of that kind lies beside it."""
     return (
         f"not read, though beside it: {', '.join(beside)}; the file itself says not where it lies: make one that does, "
         f"as gdal_translate {name} placed.tif"

@@ -6,9 +6,10 @@ the daemon's worker.
 
     this process            trial_server.py, started once          its child, one per scene
     path, name, limits ──▶  has GDAL and HDF5 loaded, forks   ──▶  limits itself, opens the scene
-    raises, or goes on ◀──  waits, says how the child ended   ◀──  says what went wrong
+    raises, or goes on ◀──  says what became of the child     ◀──  says what went wrong, or stays to decode
 
-This process is never forked: a fork of one that has threads may wait forever for a lock that one of them held.
+This process is never forked: a fork of one that has threads may wait forever for a lock that one of them held. A child
+that has opened a scene decodes its pixels, too, as long as somebody has the scene open (decoding.py).
 
 A trial that waits without computing (a disk that spins up) proves nothing against the file: after `PATIENCE_S` it is
 let go, and the scene is opened the plain way. So it is where the server cannot be started, or dies: a machine that is
@@ -22,17 +23,17 @@ import contextlib
 import json
 import os
 import select
-import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sarwater import errors
-from sarwater.errors import SceneUnreadable, SceneUnsafe
 from sarwater.request import Limits
+from sarwater.scenes.decoding import MESSAGE_BYTES, Decoder
+from sarwater.scenes.verdict import refuse
 
 PATIENCE_S = 20.0
 _START_S = 10.0
@@ -43,35 +44,32 @@ _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM
 """The server forks, so its libraries must not have threads."""
 
 
-def open_on_trial(path: Path, name: str, limits: Limits) -> None:
-    """Let the scene at `path`, called `name`, be opened in a process of its own.
+def open_on_trial(path: Path, name: str, limits: Limits) -> Decoder | None:
+    """Let the scene at `path`, called `name`, be opened in a process of its own, which decodes it from then on; None
+    where the trial proves nothing.
 
     Raises what that raises of `sarwater.errors`; SceneUnsafe where it needs more time or memory than the limits allow;
     SceneUnreadable where it ends the process or fails in another way.
     """
-    answer = _ask(path, name, limits)
-    ended_by = answer.get("signal", 0)
-    if kind := answer.get("error"):
-        raise getattr(errors, kind)(answer["message"])
-    if answer.get("memory") or ended_by == signal.SIGKILL:
-        raise SceneUnsafe(
-            f"{name}: needs more than {limits.max_open_bytes:,} bytes of memory to be opened; it is damaged, or "
-            "hostile; raise the limit with --max-open-bytes if that is right"
-        )
-    if ended_by == signal.SIGXCPU:
-        raise SceneUnsafe(
-            f"{name}: takes more than {limits.max_open_s:g} s to be opened; it is damaged, or hostile; raise the limit "
-            "with --max-open-s if that is right"
-        )
-    if ended_by:
-        raise SceneUnreadable(
-            f"{name}: the library that decodes it crashed ({signal.Signals(ended_by).name}); the file is damaged: "
-            "send it again"
-        )
-    if why := answer.get("bug"):
-        raise SceneUnreadable(
-            f"{name}: cannot be made sense of ({why}); the file is damaged: send it again; if it is sound, report it"
-        )
+    if not _is_used:
+        return None
+    asked = {field: getattr(limits, field) for field in Limits.model_fields}
+    where = os.fsencode(path.absolute()).decode("latin-1")  # bytes of any encoding, one character each
+    request = {"path": where, "name": name, "limits": asked, "patience_s": PATIENCE_S}
+    with contextlib.ExitStack() as stack:
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.callback(ours.close), stack.callback(theirs.close)
+            memory = os.memfd_create("sarwater-pixels")
+        except OSError:  # short of descriptors
+            return None
+        stack.callback(os.close, memory)
+        answer = _ask(request, theirs.fileno(), memory)
+        refuse(answer, name, limits, "opened")
+        child = answer.get("child")
+        if child is None:
+            return None
+        return Decoder(ours, os.dup(memory), name, limits, lambda: _ask({"ended": child}))
 
 
 def warm() -> None:
@@ -80,15 +78,12 @@ def warm() -> None:
         _running()
 
 
-def _ask(path: Path, name: str, limits: Limits) -> dict[str, Any]:
-    """What became of the trial; {} where it proves nothing."""
+def _ask(request: dict[str, Any], *descriptors: int) -> dict[str, Any]:
+    """What the server says; {} where that proves nothing."""
     with _lock:
-        server = None
         try:
             if server := _running():
-                asked = {field: getattr(limits, field) for field in Limits.model_fields}
-                where = os.fsencode(path.absolute()).decode("latin-1")  # bytes of any encoding, one character each
-                return server.ask({"path": where, "name": name, "limits": asked, "patience_s": PATIENCE_S})
+                return server.ask(request, descriptors)
         except (OSError, EOFError, TimeoutError, ValueError):
             _stop()
         except BaseException:  # its answer would be taken for that to the next question
@@ -98,23 +93,27 @@ def _ask(path: Path, name: str, limits: Limits) -> dict[str, Any]:
 
 
 class _Server:
-    """The process, with pipes to it. It ends when they close: nothing survives this process."""
+    """The process, with a socket to it. It ends when that closes: nothing survives this process."""
 
     def __init__(self) -> None:
         """Packages are found as they are here. Raises OSError."""
         path = [os.path.abspath(entry) for entry in sys.path]
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {_SERVE}", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **_ONE_THREAD},
-            cwd="/",
-            start_new_session=True,  # Ctrl-C is for this process
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests, self._answers = self._process.stdin, self._process.stdout
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {_SERVE}", str(os.getpid())],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **_ONE_THREAD},
+                cwd="/",
+                start_new_session=True,  # Ctrl-C is for this process
+            )
+        except BaseException:
+            self._channel.close()
+            raise
+        finally:
+            theirs.close()
 
     @property
     def pid(self) -> int:
@@ -124,20 +123,16 @@ class _Server:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
         """Raises OSError, EOFError where it is gone, TimeoutError, ValueError."""
-        os.write(self._requests.fileno(), json.dumps(request).encode() + b"\n")
-        deadline_s = time.monotonic() + PATIENCE_S + _START_S
+        socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
         poll = select.poll()  # `select` knows descriptors below 1024 only
-        poll.register(self._answers.fileno(), select.POLLIN)
-        content = b""
-        while not content.endswith(b"\n"):
-            if not poll.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
-                raise TimeoutError
-            part = os.read(self._answers.fileno(), 1 << 16)
-            if not part:
-                raise EOFError
-            content += part
+        poll.register(self._channel, select.POLLIN)
+        if not poll.poll((PATIENCE_S + _START_S) * 1000):
+            raise TimeoutError
+        content = self._channel.recv(MESSAGE_BYTES)
+        if not content:
+            raise EOFError
         answer: dict[str, Any] = json.loads(content)
         return answer
 
@@ -148,9 +143,7 @@ class _Server:
             self._process.wait(_STOP_S)
 
     def close(self) -> None:
-        for pipe in (self._requests, self._answers):
-            with contextlib.suppress(OSError):
-                pipe.close()
+        self._channel.close()
 
     def disown(self) -> None:
         """In a fork of the process that started it, whose it is."""

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
+from osgeo import gdal
 
 from sarwater.errors import SceneTruncated
 from sarwater.request import Limits
 from sarwater.scenes.trial_server import serve
 
 SERVE = "from tests.support.on_trial import main; main()"
+DECODE = "decode-"
+"""Before what a path is called: it is opened, and does that when it is decoded."""
 
 
 def never_end() -> None:
@@ -49,8 +54,31 @@ LOOKS: dict[str, Callable[[], object]] = {
 }
 
 
+class Strange:
+    """A dataset of one band, 8 x 8 bytes in one block, whose decoding does what `look` says."""
+
+    RasterCount, DataType = 1, gdal.GDT_Byte
+
+    def __init__(self, look: str) -> None:
+        self._look = look
+
+    def GetRasterBand(self, number: int) -> Strange:
+        return self
+
+    def GetBlockSize(self) -> tuple[int, int]:
+        return 8, 8
+
+    def ReadAsArray(self, *window: int, buf_obj: np.ndarray) -> np.ndarray:
+        LOOKS[self._look]()
+        buf_obj[...] = 7
+        return buf_obj
+
+
 def main() -> None:
-    def look(path: Path, name: str, limits: Limits) -> object:
-        return LOOKS[path.name]() if path.name in LOOKS else where(path)
+    def look(path: Path, name: str, limits: Limits) -> Sequence[object]:
+        if path.name.startswith(DECODE):
+            return [Strange(path.name.removeprefix(DECODE))]
+        LOOKS[path.name]() if path.name in LOOKS else where(path)
+        return ()
 
     serve(look)

@@ -72,70 +72,88 @@ def changed(tag: int, kind: int, *values: Any, **form: Any) -> bytes:
 
 
 def hostile_tiffs() -> Iterator[tuple[str, bytes]]:
+    for part in (_sizes, _tiles, _directories, _places, _types, _codings, _metadata):
+        yield from part()
+
+
+def _one(tag: int, kind: int, *values: Any) -> dict[int, Entry | None]:
+    return {tag: (tag, kind, list(values))}
+
+
+def _sizes() -> Iterator[tuple[str, bytes]]:
     for tag, name in ((_WIDTH, "width"), (_ROWS, "rows"), (_COMPRESSION, "compression"), (_PLANAR, "planar")):
         yield f"{name}-as-array", changed(tag, LONG, SIDE, SIDE, SIDE)
     yield "width-as-long-array", changed(_WIDTH, LONG, *[SIDE] * 500_000)
     for tag, name in ((_WIDTH, "width"), (_HEIGHT, "height"), (_ROWS, "rows"), (_SAMPLES, "samples"), (_BITS, "bits")):
         yield f"zero-{name}", changed(tag, LONG, 0)
-    tiles = {
-        **dict.fromkeys((_OFFSETS, _SIZES, _ROWS)),
-        **{tag: (tag, LONG, [value]) for tag, value in ((_TILE_WIDTH, 64), (_TILE_HEIGHT, 64))},
-        _TILE_OFFSETS: (_TILE_OFFSETS, LONG, [16]),
-        _TILE_SIZES: (_TILE_SIZES, LONG, [2 * SIDE * SIDE]),
-    }
-    yield "zero-tile-width", tiff({**tiles, _TILE_WIDTH: (_TILE_WIDTH, LONG, [0])})
-    yield "zero-tile-height", tiff({**tiles, _TILE_HEIGHT: (_TILE_HEIGHT, LONG, [0])})
-    yield "tile-of-4-gigapixels", tiff({**tiles, _TILE_WIDTH: (_TILE_WIDTH, LONG, [65_536 * 16])})
-    yield "offsets-100M", changed(_OFFSETS, LONG, 16, 16, counts={_OFFSETS: 100_000_000})
-    yield "tile-offsets-100M", tiff({**tiles, _WIDTH: (_WIDTH, LONG, [640_000]), _HEIGHT: (_HEIGHT, LONG, [640_000])})
     yield "width-4G", changed(_WIDTH, LONG, 0xFFFFFFFF)
     yield "width-2-to-63", changed(_WIDTH, LONG8, 1 << 63, big=True)
-    yield (
-        "width-and-height-2-to-62",
-        tiff({_WIDTH: (_WIDTH, LONG8, [1 << 62]), _HEIGHT: (_HEIGHT, LONG8, [1 << 62])}, big=True),
-    )
+    large = _one(_WIDTH, LONG8, 1 << 62) | _one(_HEIGHT, LONG8, 1 << 62)
+    yield "width-and-height-2-to-62", tiff(large, big=True)
     yield "bands-65535", changed(_SAMPLES, SHORT, 65_535)
-    yield "bands-65535-planar", tiff({_SAMPLES: (_SAMPLES, SHORT, [65_535]), _PLANAR: (_PLANAR, SHORT, [2])})
+    yield "bands-65535-planar", tiff(_one(_SAMPLES, SHORT, 65_535) | _one(_PLANAR, SHORT, 2))
+
+
+def _tiles() -> Iterator[tuple[str, bytes]]:
+    tiles = {
+        **dict.fromkeys((_OFFSETS, _SIZES, _ROWS)),
+        **_one(_TILE_WIDTH, LONG, 64),
+        **_one(_TILE_HEIGHT, LONG, 64),
+        **_one(_TILE_OFFSETS, LONG, 16),
+        **_one(_TILE_SIZES, LONG, 2 * SIDE * SIDE),
+    }
+    yield "zero-tile-width", tiff(tiles | _one(_TILE_WIDTH, LONG, 0))
+    yield "zero-tile-height", tiff(tiles | _one(_TILE_HEIGHT, LONG, 0))
+    yield "tile-of-4-gigapixels", tiff(tiles | _one(_TILE_WIDTH, LONG, 65_536 * 16))
+    yield "tile-offsets-100M", tiff(tiles | _one(_WIDTH, LONG, 640_000) | _one(_HEIGHT, LONG, 640_000))
+
+
+def _directories() -> Iterator[tuple[str, bytes]]:
     yield "entries-20M", tiff(count=20_000_000, big=True)
     yield "entries-195M", tiff(count=195_000_000, big=True)
     yield "entries-65535", tiff(count=65_535) + bytes(1 << 20)
     yield "width-twice-small-first", tiff(more=[(_WIDTH, LONG, [40_000])])
-    yield "width-twice-large-first", tiff({_WIDTH: (_WIDTH, LONG, [40_000])}, [(_WIDTH, LONG, [SIDE])])
+    yield "width-twice-large-first", tiff(_one(_WIDTH, LONG, 40_000), [(_WIDTH, LONG, [SIDE])])
     yield "offsets-twice", tiff(more=[(_OFFSETS, LONG, [8])])
-    start = 16 + 2 * SIDE * SIDE
-    yield "directory-loop", tiff(following=start)
+    yield "directory-loop", tiff(following=16 + 2 * SIDE * SIDE)
     yield "directory-in-header", tiff(following=4)
     yield "directory-beyond-the-end", tiff(following=0xFFFFFFF0)
     yield "directory-without-entries", tiff(count=0)
+
+
+def _places() -> Iterator[tuple[str, bytes]]:
+    yield "offsets-100M", changed(_OFFSETS, LONG, 16, 16, counts={_OFFSETS: 100_000_000})
     yield "offset-beyond-the-end", changed(_OFFSETS, LONG, 0x7FFFFFFF)
     yield "offset-2-to-63", changed(_OFFSETS, LONG8, (1 << 63) + 5, big=True)
     yield "size-4G", changed(_SIZES, LONG, 0xFFFFFFFF)
     yield "size-zero", changed(_SIZES, LONG, 0)
+    yield "strips-overlap", _strips(SIDE * 100, lambda number: 16, 2 * SIDE)
+    yield "strips-one-byte-apart", _strips(SIDE * 100, lambda number: 16 + number % 100, 2 * SIDE)
+
+
+def _types() -> Iterator[tuple[str, bytes]]:
     yield "offsets-signed", changed(_OFFSETS, 9, 16)
     yield "offsets-as-text", changed(_OFFSETS, ASCII, b"16\0\0\0\0\0")
     yield "width-as-double", changed(_WIDTH, DOUBLE, 64.0)
-    yield (
-        "width-of-unknown-type",
-        tiff().replace(struct.pack("<HHI", _WIDTH, LONG, 1), struct.pack("<HHI", _WIDTH, 77, 1)),
-    )
-    yield "strips-overlap", _strips(SIDE * 100, lambda number: 16, 2 * SIDE)
-    yield "strips-one-byte-apart", _strips(SIDE * 100, lambda number: 16 + number % 100, 2 * SIDE)
-    for compression in (0, 2, 34_999, 65_535):
-        yield f"compression-{compression}", changed(_COMPRESSION, SHORT, compression)
-    packed = zlib.compress(PIXELS.tobytes())
-    for predictor in (0, 3, 99):
-        yield (
-            f"predictor-{predictor}",
-            tiff(
-                {_COMPRESSION: (_COMPRESSION, SHORT, [8]), _PREDICTOR: (_PREDICTOR, SHORT, [predictor])},
-                content=packed,
-            ),
-        )
+    known, unknown = (struct.pack("<HHI", _WIDTH, kind, 1) for kind in (LONG, 77))
+    yield "width-of-unknown-type", tiff().replace(known, unknown)
     for bits in (7, 65, 65_535):
         yield f"bits-{bits}", changed(_BITS, SHORT, bits)
     yield "sample-format-99", changed(_SAMPLE_FORMAT, SHORT, 99)
     yield "planar-7", changed(_PLANAR, SHORT, 7)
+
+
+def _codings() -> Iterator[tuple[str, bytes]]:
+    for compression in (0, 2, 34_999, 65_535):
+        yield f"compression-{compression}", changed(_COMPRESSION, SHORT, compression)
+    packed = zlib.compress(PIXELS.tobytes())
+    for predictor in (0, 3, 99):
+        tags = _one(_COMPRESSION, SHORT, 8) | _one(_PREDICTOR, SHORT, predictor)
+        yield f"predictor-{predictor}", tiff(tags, content=packed)
     yield "deflate-900-megapixels", _bomb(30_000, 250)
+
+
+def _metadata() -> Iterator[tuple[str, bytes]]:
     yield "deep-metadata", changed(_METADATA, ASCII, b"<GDALMetadata>" + b"<a>" * 100_000 + b"\0")
     yield "metadata-40M", changed(_METADATA, ASCII, b"<GDALMetadata/>\0", counts={_METADATA: 40_000_000})
     yield "crs-10M", _geo(b"x" * 10_000_000 + b"|\0")
@@ -238,6 +256,27 @@ def _virtual(file: h5py.File) -> None:
     file.create_virtual_dataset("S01/SBI", layout)
 
 
+def _inflating(file: h5py.File, *filters: int) -> None:
+    """One chunk of 512 KiB that says it is, and inflates to 8 GiB; each of `filters` packs it once more."""
+    shape = (512, 512)
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk(shape)
+    for _ in filters:
+        properties.set_deflate(9)
+    attributes = dict(file["S01/SBI"].attrs)
+    del file["S01/SBI"]
+    space = h5py.h5s.create_simple(shape)
+    dataset = h5py.Dataset(h5py.h5d.create(file["S01"].id, b"SBI", h5py.h5t.STD_U16LE, space, properties))
+    dataset.attrs.update(attributes)
+    packer = zlib.compressobj(9)
+    begin = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    again = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    content = begin + again * 8192
+    for _ in filters[1:]:
+        content = zlib.compress(content)
+    dataset.id.write_direct_chunk((0, 0), content)
+
+
 _SPOILT: dict[str, Callable[[h5py.File], Any]] = {
     "attribute-8M": lambda file: file.create_group("x").attrs.create("x", np.zeros(1 << 20)),
     "text-12M": lambda file: file.attrs.create("x", "x" * (12 << 20), dtype=h5py.string_dtype()),
@@ -248,6 +287,8 @@ _SPOILT: dict[str, Callable[[h5py.File], Any]] = {
     ),
     "not-chunked": lambda file: _image(file, shape=(31_000, 31_000), dtype="u2"),
     "chunk-of-2G": lambda file: _image(file, shape=(40_000, 25_000), dtype="u2", chunks=(40_000, 25_000)),
+    "chunk-that-inflates": lambda file: _inflating(file, 9),
+    "chunk-that-inflates-twice": lambda file: _inflating(file, 9, 9),
     "no-pixel": lambda file: _image(file, shape=(0, 0), dtype="u2"),
     "scalar": lambda file: _image(file, data=np.uint16(7)),
     "vector": lambda file: _image(file, data=np.arange(99, dtype=np.uint16)),
@@ -314,4 +355,8 @@ def write_large(folder: Path) -> Iterator[Path]:
     path.write_bytes(changed(_OFFSETS, LONG, 16, 16, counts={_OFFSETS: 100_000_000}))
     with path.open("r+b") as file:
         file.truncate(400_100_000)
+    yield path
+    path = folder / "large-width-100M.tif"
+    options = ["SPARSE_OK=TRUE", "TILED=YES"]
+    gdal.GetDriverByName("GTiff").Create(str(path), 100_000_000, 10, 1, gdal.GDT_UInt16, options)
     yield path

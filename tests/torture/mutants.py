@@ -23,6 +23,7 @@ from tests.torture.station import CHECKOUT
 _SYNC = re.compile(r"^( *)fsync_(?:file|folder)\(.*\)$", re.MULTILINE)
 _FILES = (
     "runtime/daemon/folders.py",
+    "runtime/daemon/gathering.py",
     "runtime/daemon/recovery.py",
     "runtime/daemon/commit.py",
     "runtime/products/publish.py",

@@ -1,4 +1,4 @@
-"""`make torture`: inject the eighteen faults and print one table.
+"""`make torture`: inject the faults and print one table.
 
     python -m tests.torture.run [--quick] [--only 1,4] [--scale 0.1] [--seed 7] [--json FILE]
 
@@ -29,9 +29,7 @@ NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "--"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="make torture", description="Inject the eighteen faults; count what was lost."
-    )
+    parser = argparse.ArgumentParser(prog="make torture", description="Inject the faults; count what was lost.")
     parser.add_argument("--quick", action="store_true", help="the counts of `make test`")
     parser.add_argument("--only", default="", metavar="N,N", help="these faults alone")
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="so many times the full counts")
@@ -74,6 +72,8 @@ def missing(fault: Fault) -> str:
     """Why a fault cannot be injected here; empty where it can."""
     if fault.needs == "strace" and shutil.which("strace") is None:
         return "strace is not installed"
+    if fault.needs == "fuse" and (shutil.which("bindfs") is None or not os.access("/dev/fuse", os.R_OK | os.W_OK)):
+        return "bindfs is not installed, or /dev/fuse may not be used"
     if (
         fault.needs == "mount"
         and os.geteuid() != 0

@@ -23,108 +23,126 @@ NOBODY = 65534
 
 def put_strange_things(inbox: Path, sound: bytes) -> list[str]:
     """Put every kind once, and return the names. `sound` is a GeoTIFF, of which each copy gets other last bytes."""
-    names: list[str] = []
-    number = 1000
+    put = _Put(inbox, sound)
+    for kind in (_names, _folders, _markers, _special_files, _files_of_others, _sizes_and_times, _no_scenes):
+        kind(put)
+    return put.names
 
-    def scene(name: bytes | str) -> Path:
-        nonlocal number
-        number += 1
-        content = bytearray(sound)
-        content[-8:] = number.to_bytes(8, "little")
-        path = inbox / os.fsdecode(name)
+
+class _Put:
+    """Puts things into the inbox, and keeps their names."""
+
+    def __init__(self, inbox: Path, sound: bytes) -> None:
+        self.inbox, self.sound = inbox, sound
+        self.names: list[str] = []
+        self._number = 1000
+
+    def scene(self, name: bytes | str) -> Path:
+        self._number += 1
+        content = bytearray(self.sound)
+        content[-8:] = self._number.to_bytes(8, "little")
+        path = self.new(name)
         path.write_bytes(content)
-        names.append(path.name)
         return path
 
-    def folder(name: str, *files: str) -> Path:
-        path = inbox / name
+    def folder(self, name: str, *files: str) -> Path:
+        path = self.new(name)
         path.mkdir()
         for file in files:
-            (path / file).write_bytes(sound)
-        names.append(name)
+            (path / file).write_bytes(self.sound)
         return path
 
-    def text(name: bytes | str, content: str = "notes\n") -> None:
-        path = inbox / os.fsdecode(name)
-        path.write_text(content)
-        names.append(path.name)
+    def text(self, name: bytes | str, content: str = "notes\n") -> None:
+        self.new(name).write_text(content)
 
-    # Names that are not UTF-8, of scenes and of what is ignored; names that would forge a line.
-    scene("한강_홍수.tif".encode("cp949"))
-    scene(b"caf\xe9.tif")
-    text(b"caf\xe9.txt")
-    text("안내.txt".encode("cp949"))
-    scene("two\nforged line ready.tif")
-    scene("red\x1b[31m\x07.tif")
-    text("b\rforged.txt")
-    # Twins by normalisation, equal stems.
+    def new(self, name: bytes | str) -> Path:
+        """Where the caller puts something of this name."""
+        path = self.inbox / os.fsdecode(name)
+        self.names.append(path.name)
+        return path
+
+
+def _names(put: _Put) -> None:
+    """That are not UTF-8, of scenes and of what is ignored; that would forge a line; twins by normalisation, equal
+    stems; called like something of ours."""
+    for name in ("한강_홍수.tif".encode("cp949"), b"caf\xe9.tif", "two\nforged line ready.tif", "red\x1b[31m\x07.tif"):
+        put.scene(name)
+    for name in (b"caf\xe9.txt", "안내.txt".encode("cp949"), "b\rforged.txt"):
+        put.text(name)
     for form in ("NFC", "NFD"):
-        scene(unicodedata.normalize(form, "é-강.tif"))
-    scene("flood 1.tif"), scene("flood_1.tif"), scene("flood 1.tiff")
-    # Folders.
-    folder("K5_no_search", "a.tif").chmod(0o600)
-    folder("K5_no_read", "a.tif").chmod(0o300)
-    folder("K5_none", "a.tif").chmod(0)
-    _nest(folder("K5_deep", "a.tif"), "d", _DEEP)
-    _nest(folder("K5_long_path", "a.tif"), "n" * 250, 20)
-    (folder("K5_with_fifo", "a.tif", "a_Aux.xml") / "pipe").mkdir()
-    os.mkfifo(inbox / "K5_with_fifo" / "pipe" / "fifo")
-    # Markers and checksums that are none.
-    for name in (
-        "fifo-sum.tif",
-        "brackets.tif",
-        "folder-sum.tif",
-        "folder-done.tif",
-        "others-done.tif",
-        "link-sum.tif",
-    ):
-        scene(name)
-    os.mkfifo(inbox / "fifo-sum.tif.sha256")
-    (inbox / "brackets.tif.sha256").write_text("[" * 4096)
-    (inbox / "folder-sum.tif.sha256").mkdir()
-    (inbox / "folder-done.tif.done").mkdir()
-    others = inbox / "others-done.tif.done"
+        put.scene(unicodedata.normalize(form, "é-강.tif"))
+    for name in ("flood 1.tif", "flood_1.tif", "flood 1.tiff", "flood.done", "flood.sha256", "x.tif.done"):
+        put.scene(name)
+    put.new(".sarwater-probe-1").mkdir()
+    put.new("reason.json").write_bytes(bytes(100))
+    (put.inbox / ("n" * 250 + ".tif")[:255]).write_bytes(b"x")
+
+
+def _folders(put: _Put) -> None:
+    for name, mode in (("K5_no_search", 0o600), ("K5_no_read", 0o300), ("K5_none", 0)):
+        put.folder(name, "a.tif").chmod(mode)
+    _nest(put.folder("K5_deep", "a.tif"), "d", _DEEP)
+    _nest(put.folder("K5_long_path", "a.tif"), "n" * 250, 20)
+    inner = put.folder("K5_with_fifo", "a.tif", "a_Aux.xml") / "pipe"
+    inner.mkdir()
+    os.mkfifo(inner / "fifo")
+
+
+def _markers(put: _Put) -> None:
+    """And checksums that are none."""
+    os.mkfifo(f"{put.scene('fifo-sum.tif')}.sha256")
+    Path(f"{put.scene('brackets.tif')}.sha256").write_text("[" * 4096)
+    Path(f"{put.scene('folder-sum.tif')}.sha256").mkdir()
+    Path(f"{put.scene('folder-done.tif')}.done").mkdir()
+    Path(f"{put.scene('link-sum.tif')}.sha256").symlink_to("/dev/zero")
+    others = Path(f"{put.scene('others-done.tif')}.done")
     others.mkdir()
     (others / "x").touch()
     others.chmod(0o555)
-    if os.geteuid() == 0:
-        os.chown(others, NOBODY, NOBODY)
-    (inbox / "link-sum.tif.sha256").symlink_to("/dev/zero")
-    # Too large; special; called like something of ours.
-    huge = scene("huge.tif")
-    os.truncate(huge, 60 * 10**9)
-    os.mkfifo(inbox / "fifo.tif")
-    (inbox / "link.tif").symlink_to("/etc/hostname")
-    (inbox / "loop.tif").symlink_to("loop.tif")
-    (inbox / ".sarwater-probe-1").mkdir()
-    scene("flood.done"), scene("flood.sha256"), scene("x.tif.done")
-    (inbox / "dangling.tif").symlink_to("nowhere")
-    (inbox / "outside.SAFE").symlink_to("/etc")
+    _give_away(others)
+
+
+def _special_files(put: _Put) -> None:
+    os.mkfifo(put.new("fifo.tif"))
+    links = {
+        "link.tif": "/etc/hostname", "loop.tif": "loop.tif", "dangling.tif": "nowhere", "outside.SAFE": "/etc"
+    }  # fmt: skip
+    for name, target in links.items():
+        put.new(name).symlink_to(target)
     with socket.socket(socket.AF_UNIX) as listener:
-        _bind(listener, inbox / "socket.tif")
-    names.extend(["dangling.tif", "outside.SAFE", "socket.tif"])
+        _bind(listener, put.new("socket.tif"))
     with contextlib.suppress(PermissionError):  # only root makes devices
-        os.mknod(inbox / "device.tif", stat.S_IFCHR | 0o666, os.makedev(1, 5))
-        names.append("device.tif")
-    # One file under two names; of somebody else; that nobody may change.
-    os.link(scene("hard.tif"), inbox / "hard-2.tif")
-    names.append("hard-2.tif")
-    foreign = scene("foreign.tif")
-    if os.geteuid() == 0:
-        os.chown(foreign, NOBODY, NOBODY)
+        os.mknod(put.inbox / "device.tif", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+        put.names.append("device.tif")
+
+
+def _files_of_others(put: _Put) -> None:
+    """One file under two names; of somebody else; that nobody may change."""
+    os.link(put.scene("hard.tif"), put.new("hard-2.tif"))
+    foreign = put.scene("foreign.tif")
+    _give_away(foreign)
     foreign.chmod(0o600)
-    subprocess.run(["chattr", "+i", str(scene("immutable.tif"))], check=False, capture_output=True)
-    # Nothing in it, and times that nobody has.
-    (inbox / "zero.tif").touch()
-    names.append("zero.tif")
+    subprocess.run(["chattr", "+i", str(put.scene("immutable.tif"))], check=False, capture_output=True)
+
+
+def _sizes_and_times(put: _Put) -> None:
+    """Too large, nothing in it, and times that nobody has."""
+    os.truncate(put.scene("huge.tif"), 60 * 10**9)
+    put.new("zero.tif").touch()
     for name, time_s in (("before-1970.tif", -1e9), ("in-2200.tif", 7.3e9), ("in-3000.tif", 3.3e10)):
-        os.utime(scene(name), (time_s, time_s))
-    (inbox / "reason.json").write_bytes(bytes(100))
-    (inbox / ("n" * 250 + ".tif")[:255]).write_bytes(b"x")
-    names.extend(["fifo.tif", "link.tif", "loop.tif", ".sarwater-probe-1", "reason.json"])
-    # No scenes, and no alarm.
-    text("README"), text("SHA256SUMS", hashlib.sha256(sound).hexdigest() + "  x.tif\n"), text("list.md5", "0  x\n")
-    return names
+        os.utime(put.scene(name), (time_s, time_s))
+
+
+def _no_scenes(put: _Put) -> None:
+    """And no alarm."""
+    put.text("README")
+    put.text("SHA256SUMS", hashlib.sha256(put.sound).hexdigest() + "  x.tif\n")
+    put.text("list.md5", "0  x\n")
+
+
+def _give_away(path: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
 
 
 def put_together(inbox: Path) -> None:

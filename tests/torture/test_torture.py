@@ -1,4 +1,4 @@
-"""A quick subset of `make torture`: each of the eighteen faults, a few times."""
+"""A quick subset of `make torture`: each of the faults, a few times."""
 
 from __future__ import annotations
 

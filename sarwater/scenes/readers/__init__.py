@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from sarwater.manifest import Channel
 from sarwater.request import Limits, Request
 from sarwater.scenes.backscatter import refuse_what_is_no_backscatter
 from sarwater.scenes.band import Incidence
+from sarwater.scenes.decoding import Decoder, rasters_through
+from sarwater.scenes.limits import check_declared
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers.archived_product import ArchivedProduct
 from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
@@ -128,26 +131,28 @@ def open_scene(path: str | Path, limits: Limits | None = None, name: str | None 
     Raises SceneMissing, SceneEmpty, SceneTruncated, SceneUnreadable, SceneIncomplete, SceneUnsafe, SceneIsProduct,
     SceneNoBackscatter.
     """
-    try_to_open(path, limits, name)
-    return open_here(path, limits, name)
+    return open_here(path, limits, name, try_to_open(path, limits, name))
 
 
-def try_to_open(path: str | Path, limits: Limits | None = None, name: str | None = None) -> None:
-    """Open the scene at `path` in another process under the budget of `limits`, and let it go again (trial.py). For
-    whoever meets files of unknown origin. Raises as `open_scene`.
+def try_to_open(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Decoder | None:
+    """Open the scene at `path` in another process under the budget of `limits`, which decodes it from then on
+    (trial.py). For whoever meets files of unknown origin. Raises as `open_scene`.
 
     An archive is unpacked once only, by code of our own under bounds of its own, which may take long; what was in it
     goes on trial then, by itself.
     """
     path = Path(path)
     name = name or name_of(path)
-    if not isinstance(find_reader(_followed(path), name), ArchivedProduct):
-        open_on_trial(path, name, limits or Limits())
+    if isinstance(find_reader(_followed(path), name), ArchivedProduct):
+        return None
+    return open_on_trial(path, name, limits or Limits())
 
 
-def open_here(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Scene:
-    """As `open_scene`, in this process, and not on trial first."""
-    scene = _opened(path, limits, name)
+def open_here(
+    path: str | Path, limits: Limits | None = None, name: str | None = None, decoder: Decoder | None = None
+) -> Scene:
+    """As `open_scene`, in this process, and not on trial first; where it was, `decoder` has its pixels."""
+    scene = _opened(path, limits, name, decoder)
     try:
         if role_of(scene.name) is Role.INCIDENCE and is_companion(scene.name):
             raise SceneNoBackscatter(f"{scene.name}: {_a_part(scene.name)}")
@@ -158,7 +163,9 @@ def open_here(path: str | Path, limits: Limits | None = None, name: str | None =
     return scene
 
 
-def _opened(path: str | Path, limits: Limits | None = None, name: str | None = None) -> Scene:
+def _opened(
+    path: str | Path, limits: Limits | None = None, name: str | None = None, decoder: Decoder | None = None
+) -> Scene:
     """As `open_scene`, whatever the pixels measure."""
     name = name or name_of(Path(path))
     path = _followed(Path(path))
@@ -168,7 +175,8 @@ def _opened(path: str | Path, limits: Limits | None = None, name: str | None = N
     reader = reader_of(path, source.name)
     check_members(source, reader.members(path))
     try:
-        scene = reader.open(source)
+        with rasters_through(decoder.wrap) if decoder else nullcontext():
+            scene = reader.open(source)
     except RuntimeError as error:  # GDAL's: it reads some parts of a header late
         raise SceneUnreadable(f"{source.name}: GDAL cannot read it ({error}); send it again") from error
     except SceneError as error:
@@ -176,6 +184,7 @@ def _opened(path: str | Path, limits: Limits | None = None, name: str | None = N
             raise
         raise type(error)(f"{source.name}/{error}") from error  # of a file of the folder
     scene.name = source.name
+    check_declared(source.name, source.limits, width_px=scene.width_px)
     scene.georeference.refuse_nonsense(source.name)
     return scene
 
@@ -186,15 +195,16 @@ def open_model_input(
     request: Request | None = None,
     name: str | None = None,
     gim: Path | None = None,
+    decoder: Decoder | None = None,
 ) -> ModelInput:
     """Open the scene at `path` as a model with these `channels` sees it. `gim` is its incidence-angle mask, where that
     is no part of the product.
 
-    Files of unknown origin go through `try_to_open` first. Raises as `open_scene`; ChannelMissing, UnitMismatch;
-    UsageError for a window outside the scene.
+    Files of unknown origin go through `try_to_open` first, which gives the `decoder`. Raises as `open_scene`;
+    ChannelMissing, UnitMismatch; UsageError for a window outside the scene.
     """
     request = request or Request()
-    scene = open_here(path, request, name)
+    scene = open_here(path, request, name, decoder)
     try:
         if gim is not None:
             scene.incidence = _incidence_in(gim, scene, request)

@@ -56,9 +56,10 @@ def _scene_in(folder: Path, source: Source) -> Scene:
         scenes = []
         for path, name in products:
             try:
+                decoder = None
                 with suppress(SceneNoBackscatter):  # it is left out below
-                    open_on_trial(path, name, source.limits)
-                scene = _opened(path, source.limits, name)
+                    decoder = open_on_trial(path, name, source.limits)
+                scene = _opened(path, source.limits, name, decoder)
             except SceneIsProduct:
                 left_out.append(f"{name} (one of our own products)")
                 continue

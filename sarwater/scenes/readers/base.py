@@ -67,6 +67,10 @@ class Reader(Kind, ABC):
         tears it apart."""
         return []
 
+    def head(self, path: Path) -> Path:
+        """`path`, or what lies beside it and stands for all of the product: a header for its pixels."""
+        return path
+
     def members(self, path: Path) -> list[Path]:
         """The files that belong to the product, sorted: what its identity is made of. Hidden ones do not (`named`).
         Those of a path that stands for files beside it (a header for its pixels) lie in the folder that holds it.

@@ -60,6 +60,10 @@ class BeamDimap(Reader):
         parts = (header, header.with_suffix(_DATA))
         return [] if header.parent == path else [part.name for part in parts if part != path]
 
+    def head(self, path: Path) -> Path:
+        header = _known_header(path)
+        return path if header.parent == path else header
+
     def members(self, path: Path) -> list[Path]:
         header = _known_header(path)
         data = header.with_suffix(_DATA)

@@ -80,6 +80,11 @@ class Envi(Reader):
         pair = Pair.of(path)
         return [part.name for part in (pair.header, pair.pixels) if part != path]
 
+    def head(self, path: Path) -> Path:
+        if path.is_dir():
+            return path.with_suffix(".dim") if path.suffix.lower() == ".data" else path
+        return Pair.of(path).header
+
     def members(self, path: Path) -> list[Path]:
         if path.is_dir():
             return super().members(path)

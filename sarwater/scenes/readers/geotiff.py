@@ -13,6 +13,7 @@ import numpy as np
 from sarwater.errors import SceneIsProduct, SceneUnreadable, SceneUnsafe
 from sarwater.scenes.band import Band
 from sarwater.scenes.border_noise import may_have_border_noise
+from sarwater.scenes.decoding import raster_of
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.limits import check_declared, how_to_lift
 from sarwater.scenes.names import polarisation_in, polarisation_stated, sensing_start, statements
@@ -20,7 +21,7 @@ from sarwater.scenes.radiometry import BandFacts, radiometry_of
 from sarwater.scenes.raster import gdal, gdal_array, tags_of, text_of
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.scene import Scene
-from sarwater.scenes.sidecars import left_out
+from sarwater.scenes.sidecars import left_out, sidecars_of
 from sarwater.scenes.tiff import check_structure, is_tiff
 from sarwater.scenes.units import nodata_of
 from sarwater.tags import PRODUCT_REFUSED, TAG_PREFIX
@@ -41,8 +42,8 @@ class GeoTiff(Reader):
 
     def open(self, source: Source) -> Scene:
         scene = scene_of(source, open_tiff(source))
-        if not scene.georeference.known and (note := left_out(source.path, source.name)):
-            scene.notes += (note,)
+        if not scene.georeference.known and (beside := sidecars_of(source.path)):
+            scene.notes += (left_out(beside, source.name),)
         return scene
 
 
@@ -83,7 +84,7 @@ def open_raster(source: Source, drivers: list[str], part: str | None = None, bes
             f"{source.name}: GDAL cannot read it ({error}); expected a SAR raster: send it again"
         ) from error
     _check_bands(source, dataset.RasterCount)
-    return dataset
+    return raster_of(dataset)
 
 
 def _check_bands(source: Source, bands: int) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from runtime.commands.predict import predict as command
 from runtime.products import PRODUCTS
 from sarwater.command import run
 from sarwater.models import Model
+from sarwater.scratch import PREFIX
 from tests.conftest import CHECKOUT
 from tests.support.deliveries import write_safe
 from tests.support.rasters import lake_scene, read_raster, write_geotiff
@@ -26,6 +28,11 @@ from tests.support.rasters import lake_scene, read_raster, write_geotiff
 
 def predict(*arguments: object) -> int:
     return run(command, [str(argument) for argument in arguments])
+
+
+def errors_in(printed: str) -> list[str]:
+    """Without what says how far it is, which a busy machine gets, too."""
+    return [line for line in printed.splitlines() if line.startswith("sarwater predict: ")]
 
 
 @pytest.fixture
@@ -62,7 +69,7 @@ def test_a_bad_scene_is_one_line_and_the_next_one_runs(
 ) -> None:
     (tmp_path / "bad.tif").write_bytes(scene.read_bytes()[:1000])
     assert predict(tmp_path / "bad.tif", tmp_path / "absent.tif", scene, "-o", out, "--model", model.path) == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("model ")]
+    lines = errors_in(capsys.readouterr().err)
     assert len(lines) == 2
     assert "bad.tif" in lines[0]
     assert "absent.tif" in lines[1]
@@ -246,7 +253,7 @@ def test_nothing_of_ours_is_an_input(
         shutil.copy(product, renamed := tmp_path / f"renamed{product.suffix}")
         capsys.readouterr()
         assert predict(product, renamed, "-o", tmp_path / "again", "--model", model.path) == 1
-        lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("model ")]
+        lines = errors_in(capsys.readouterr().err)
         assert len(lines) == 2
         assert all("a product of sarwater, never its input" in line for line in lines)
 
@@ -302,7 +309,7 @@ def test_a_senseless_option_is_a_usage_error(
     scene: Path, out: Path, model: Model, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict(scene, "-o", out, "--model", model.path, *options) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("model ")]
+    lines = errors_in(capsys.readouterr().err)
     assert len(lines) == 1
     assert options[1].split(",")[0] in lines[0]
 
@@ -315,16 +322,69 @@ def test_an_engine_that_does_not_match_its_manifest_is_refused(scene: Path, out:
     assert not out.exists()
 
 
-def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path, out: Path, model: Model) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_it_leaves_nothing_half_written(
+    tmp_path: Path, out: Path, model: Model, number: signal.Signals
+) -> None:
     scene = write_geotiff(tmp_path / "big.tif", np.full((3000, 3000), 9, np.uint16))
-    # A shell lets what it starts in the background ignore Ctrl-C, and that is inherited.
-    heeding = ["env", "--default-signal=INT", sys.executable]
-    command = [*heeding, "-m", "runtime.predict", str(scene), "-o", str(out), "--model", str(model.path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."}, text=True)
-    while process.poll() is None and not (out.is_dir() and list(out.glob(".*/*"))):
+    process = start_predict(tmp_path, scene, out, model)
+    while process.poll() is None and not (out.is_dir() and list(out.glob(".*/*.tif"))):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
+    assert process.returncode == 128 + number, error
+    (line,) = errors_in(error)
+    assert line == f"sarwater predict: {'interrupted' if number == signal.SIGINT else f'ended by {number.name}'}"
     assert "Traceback" not in error
     assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_archive_that_is_unpacked_is_gone_after_a_signal_or_with_the_next_one(
+    tmp_path: Path, out: Path, model: Model, number: signal.Signals
+) -> None:
+    noise = np.random.default_rng(0).integers(1, 60_000, (8000, 8000)).astype(np.uint16)
+    scene = write_geotiff(tmp_path / "scene.tif", noise)
+    archive, temporary = tmp_path / "scene.zip", tmp_path / "tmp"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        packed.write(scene, scene.name)
+    process = start_predict(tmp_path, archive, out, model)
+    while process.poll() is None and not list(temporary.glob(f"{PREFIX}*/product/scene.tif")):
+        time.sleep(0.005)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (128 + number if number == signal.SIGTERM else -number)
+    if number == signal.SIGKILL:
+        assert list(temporary.iterdir())
+        small = write_geotiff(tmp_path / "small.tif", lake_scene(100, 120))
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.write(small, small.name)
+        assert start_predict(tmp_path, archive, out, model).wait(120) == 0
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_a_killed_one_staged_is_removed_by_the_next_and_a_folder_of_others_is_not(
+    tmp_path: Path, scene: Path, out: Path, model: Model
+) -> None:
+    big = write_geotiff(tmp_path / "big.tif", np.full((3000, 3000), 9, np.uint16))
+    process = start_predict(tmp_path, big, out, model)
+    while process.poll() is None and not (out.is_dir() and list(out.glob(".*/*.tif"))):
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    (left,) = out.iterdir()
+    (out / ".cache.tmp").mkdir()
+    assert predict(scene, "-o", out, "--model", model.path) == 0
+    assert not left.exists()
+    assert (out / ".cache.tmp").is_dir()
+
+
+def start_predict(tmp_path: Path, scene: Path, out: Path, model: Model) -> subprocess.Popen[str]:
+    """With temporary files in `tmp_path`/tmp."""
+    # A shell lets what it starts in the background ignore Ctrl-C, and that is inherited.
+    heeding = ["env", "--default-signal=INT,HUP", sys.executable]
+    command = [*heeding, "-m", "runtime.predict", str(scene), "-o", str(out), "--model", str(model.path)]
+    temporary = tmp_path / "tmp"
+    temporary.mkdir(exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": ".", "TMPDIR": str(temporary)}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True, cwd=CHECKOUT)

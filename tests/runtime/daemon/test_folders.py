@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.daemon.folders import Folders, Lock, unpacked_folder
+from runtime.daemon.folders import Folders, unpacked_folder
+from runtime.daemon.lock import Lock
 from sarwater.errors import ConfigurationError
 
 

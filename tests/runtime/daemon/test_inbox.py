@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.daemon.companions import Checksum
 from runtime.daemon.config import Config
-from runtime.daemon.inbox import Checksum, Inbox, Kind
+from runtime.daemon.inbox import Inbox
 from runtime.daemon.inotify import Hint, Hints
+from runtime.daemon.kinds import Kind
 from tests.support.deliveries import write_k5_folder, write_safe
 from tests.support.product_folders import write_dimap, write_envi
 from tests.support.rasters import lake_scene
@@ -235,26 +237,39 @@ def test_what_is_ignored_says_why_and_what_was_looked_for(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_parts_of_a_product_are_left_alone_until_they_come_in_one_folder(tmp_path: Path, order: int) -> None:
-    """A scene is claimed by one rename."""
-    box = inbox(tmp_path)
+def test_the_header_stands_for_the_parts_of_a_product_once_all_are_there(tmp_path: Path, order: int) -> None:
+    box = inbox(tmp_path, settle_s=0)
     sigma0 = lake_scene(20, 20).astype(np.float32) / 1000
-    for at in (tmp_path, tmp_path / "X"):
-        write_dimap(at / "a.dim", {"Sigma0_VV": sigma0})
-        write_envi(at / "b.img", sigma0)
-        write_envi(at / "c", sigma0)
-    parts = ["a.dim", "a.data", "b.img", "b.hdr", "c", "c.hdr"][::order]
-    for part in parts:  # one by one, in either order
-        (tmp_path / part).rename(tmp_path / "incoming" / part)
-        box.scan()
+    write_dimap(tmp_path / "a.dim", {"Sigma0_VV": sigma0})
+    write_envi(tmp_path / "b.img", sigma0)
+    for parts, head in ((["a.dim", "a.data"], "a.dim"), (["b.img", "b.hdr"], "b.hdr")):
+        first, last = parts[::order]
+        (tmp_path / first).rename(tmp_path / "incoming" / first)
+        for _ in range(3):
+            box.scan()
+        assert head not in complete(box)
+        if first != head:
+            assert f"it waits for {head}, which is not here" in box.candidates[first].why
+        (tmp_path / last).rename(tmp_path / "incoming" / last)
+        for _ in range(3):
+            box.scan()
+        assert head in complete(box)
+        assert list(box.candidates[head].beside) == [part for part in parts if part != head]
+        assert [name for name in box.candidates if name in parts] == [head]
+
+
+def test_a_header_waits_for_the_last_byte_of_its_pixels(tmp_path: Path) -> None:
+    box = inbox(tmp_path, settle_s=0)
+    pixels = write_envi(tmp_path / "incoming/b.img", lake_scene(20, 20).astype(np.float32))
+    content = pixels.read_bytes()
+    pixels.write_bytes(content[:-1])
+    for _ in range(4):
         box.scan()
     assert complete(box) == []
-    for part, other in {"a.dim": "a.data", "a.data": "a.dim", "b.img": "b.hdr", "b.hdr": "b.img"}.items():
-        assert f"with {other}; put them into one folder, and that into the inbox" in box.candidates[part].why
-    (tmp_path / "X").rename(tmp_path / "incoming/X")
-    box.scan()
-    box.scan()
-    assert "X" in complete(box)
+    pixels.write_bytes(content)
+    for _ in range(3):
+        box.scan()
+    assert complete(box) == ["b.hdr"]
 
 
 def test_what_somebody_takes_away_is_reported_gone(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from runtime.commands import queue
 from runtime.daemon.damage import LedgerDamaged
-from runtime.daemon.folders import Folders, Lock
+from runtime.daemon.folders import Folders
 from runtime.daemon.ledger import FILE_NAME, Ledger, Status
+from runtime.daemon.lock import Lock
 from runtime.daemon.recovery import recover
 from runtime.products.publish import mask_key_of
 from sarwater.errors import ConfigurationError, UsageError

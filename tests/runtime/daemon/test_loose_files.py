@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ import pytest
 from runtime.daemon.config import Config
 from runtime.daemon.fingerprint import fingerprint_of
 from runtime.daemon.folders import Folders
-from runtime.daemon.inbox import Inbox, Kind
+from runtime.daemon.gathering import gather
+from runtime.daemon.inbox import Inbox
+from runtime.daemon.kinds import Kind
 from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from runtime.pipeline import scene_sha256
 from runtime.products.publish import tags_of
@@ -25,7 +28,8 @@ from sarwater.scenes.readers import find_reader, members, open_scene
 from sarwater.scenes.readers.kompsat5_flat import Kompsat5Flat
 from sarwater.tags import INPUT_TAG
 from tests.support.deliveries import write_k5_flat
-from tests.support.rasters import lake_scene, read_raster
+from tests.support.product_folders import write_dimap, write_envi
+from tests.support.rasters import lake_scene, read_raster, write_geotiff
 from tests.torture.station import Station, until
 
 NAME = "K5_20240716093112_000001_12345_D_ES04_HH_GTC_L1D"
@@ -244,6 +248,44 @@ def test_the_checksum_of_a_loose_file_is_held_against_it(station: Station) -> No
     assert not Path(f"{gim}.sha256").exists(), "left for the next file of that name"
 
 
+@pytest.mark.parametrize("read_only", ["false", "true"])
+def test_headers_and_their_pixels_beside_them_are_one_scene_each(
+    station: Station, tmp_path: Path, read_only: str
+) -> None:
+    sigma0 = lake_scene(96, 96).astype(np.float32) / 1000
+    for folder in (tmp_path / "same", station.incoming):
+        folder.mkdir(exist_ok=True)
+        write_dimap(folder / "a.dim", {"Sigma0_VV": sigma0})
+        write_envi(folder / "b.img", sigma0 * 2, names=["Sigma0_VV"])
+        write_envi(folder / "c", sigma0 * 3, names=["Sigma0_VV"])
+    done = station.drain(read_only_inbox=read_only)
+    assert done.returncode == 0, done.stderr
+    heads = {"a": "a.dim", "b": "b.hdr", "c": "c.hdr"}
+    assert [mask.name for mask in station.masks()] == [f"{name}_water.tif" for name in heads]
+    for name, head in heads.items():
+        mask = station.outgoing / f"{name}_water.tif"
+        assert tags_of(mask)[INPUT_TAG] == scene_sha256(tmp_path / "same" / head)
+    if read_only == "false":
+        assert station.published() == ["a", "b", "c"]
+        assert list(station.incoming.iterdir()) == []
+        assert sorted(path.name for path in (station.state / "done" / "a").iterdir()) == ["a.data", "a.dim"]
+
+
+@pytest.mark.parametrize("read_only", ["false", "true"])
+def test_the_catalogue_entry_names_a_world_file_that_stays_in_the_inbox(station: Station, read_only: str) -> None:
+    write_geotiff(station.incoming / "a.tif", lake_scene(96, 96), transform=None)
+    write_geotiff(station.incoming / "b.tif", lake_scene(96, 96, seed=2))
+    for name in ("a.tfw", "b.tfw"):
+        (station.incoming / name).write_text("10\n0\n0\n-10\n600005\n4139995\n")
+    done = station.drain(read_only_inbox=read_only)
+    assert done.returncode == 0, done.stderr
+    assert (station.incoming / "a.tfw").is_file()
+    items = {name: json.loads((station.outgoing / f"{name}_water.json").read_text()) for name in ("a", "b")}
+    notes = {name: item["properties"]["sarwater:notes"] for name, item in items.items()}
+    assert sum("not read, though beside it: a.tfw;" in note for note in notes["a"]) == 1
+    assert not any("b.tfw" in note for note in notes["b"])
+
+
 class TestGathering:
     """Every gap that a crash can leave, and what the next daemon makes of it."""
 
@@ -273,7 +315,7 @@ class TestGathering:
         files = deliver(station.incoming)
         with Ledger(station.state / FILE_NAME) as ledger:
             job = ledger.seen(f"{NAME}.tif", Status.SEEN, 0, fingerprint_of(files[0]), "scan")
-            there = folders.gather(job, NAME, [file.name for file in files[:3]])
+            there = gather(folders.incoming, job, NAME, [file.name for file in files[:3]])
             if told:
                 ledger.gathered(job, NAME, fingerprint_of(there))
         assert station.drain().returncode == 0
@@ -293,5 +335,5 @@ class TestGathering:
         files = deliver(station.incoming)
         names = [file.name for file in files]
         with pytest.raises(FileNotFoundError):
-            folders.gather(1, NAME, [*names, "gone.tif"])
+            gather(folders.incoming, 1, NAME, [*names, "gone.tif"])
         assert sorted(path.name for path in station.incoming.iterdir()) == sorted(names)

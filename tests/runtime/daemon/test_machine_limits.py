@@ -9,13 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime.daemon.ledger import Status
+from tests.torture.faults.machine import NO_INOTIFY
 from tests.torture.station import WITHOUT_PRIVILEGES, Station
-
-NO_INOTIFY = [
-    *("unshare", "--user", "--map-root-user", "sh", "-c"),
-    'echo 0 > /proc/sys/user/max_inotify_instances; "$@"',
-    "sh",
-]
 
 
 @pytest.fixture

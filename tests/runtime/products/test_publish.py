@@ -94,7 +94,7 @@ def test_leftovers_of_dead_processes_are_dropped_and_nothing_else(scene: Path, o
     dead.owner.close()  # as the kernel does
     (out / ".of-an-earlier-version.tmp").mkdir()
     (out / ".profile").write_text("not ours")
-    assert drop_leftovers(out) == 2
+    assert drop_leftovers(out, sole=True) == 2
     assert visible(out) == sorted([Path(alive.folder).name, ".profile", "a_water.json", "a_water.tif"])
     publish(alive, overwrite=True)
     assert visible(out) == [".profile", "a_water.json", "a_water.tif"]
@@ -109,14 +109,14 @@ def test_a_staging_folder_that_a_starting_daemon_takes_for_a_leftover_is_made_ag
     def taken_at_once(**where: object) -> str:
         made.append(make(**where))  # type: ignore[call-overload]
         if len(made) == 1:
-            assert drop_leftovers(out) == 1
+            assert drop_leftovers(out, sole=True) == 1
         return made[-1]  # type: ignore[no-any-return]
 
     monkeypatch.setattr(tempfile, "mkdtemp", taken_at_once)
     folder, owner = make_staging_folder(out, "a")
     with owner:
         assert [str(folder)] == made[1:]
-        assert drop_leftovers(out) == 0
+        assert drop_leftovers(out, sole=True) == 0
 
 
 def test_a_folder_or_a_pipe_is_no_mask_and_nobody_waits_for_it(out: Path) -> None:

@@ -36,6 +36,7 @@ from sarwater.manifest import Channel
 from sarwater.request import Limits
 from sarwater.scenes import archive
 from sarwater.scenes.readers import members, open_model_input, open_scene
+from sarwater.scratch import PREFIX
 from tests.support.deliveries import whole, write_hdf5, write_k5_folder, write_safe
 from tests.support.rasters import lake_scene, read_raster, write_geotiff
 
@@ -218,7 +219,7 @@ def refused(path: Path, kind: type[SceneError], match: str, limits: Limits | Non
     with pytest.raises(kind, match=match) as error:
         open_scene(path, limits)
     assert str(error.value).startswith(f"{path.name}: ")
-    assert "sarwater-unpacked" not in str(error.value)
+    assert PREFIX not in str(error.value)
 
 
 class TestRefusals:

@@ -267,6 +267,7 @@ def test_a_vrt_named_tif_is_refused(tmp_path: Path) -> None:
     ("limits", "what"),
     [
         (Limits(max_pixels=9_999), "pixels"),
+        (Limits(max_width_px=99), "columns"),
         (Limits(max_input_bytes=1000), "bytes"),
         (Limits(max_block_bytes=1000), "strip"),
         (Limits(max_bands=1), "bands"),

@@ -12,7 +12,8 @@ import pytest
 
 from runtime.backends import open_backend
 from runtime.daemon.config import Config
-from runtime.daemon.inbox import Inbox, Kind
+from runtime.daemon.inbox import Inbox
+from runtime.daemon.kinds import Kind
 from runtime.pipeline import process_scene, scene_sha256
 from runtime.products.publish import publish
 from sarwater.request import Request

@@ -257,7 +257,7 @@ class TestItsParent:
             "print(sorted(os.readlink(f'{folder}/{fd}').split(':')[0] for fd in os.listdir(folder)))"
         )
         done = run(code)
-        assert done.stdout.splitlines()[1] == "['/dev/null', '/dev/null', '/dev/null', 'pipe', 'pipe']", done
+        assert done.stdout.splitlines()[1] == "['/dev/null', '/dev/null', '/dev/null', 'socket']", done
 
 
 def test_a_sound_scene_is_open_afterwards(tmp_path: Path) -> None:

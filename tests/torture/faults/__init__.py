@@ -20,6 +20,7 @@ from tests.torture.faults.inbox import (
     strange_things,
     wrong_engines,
 )
+from tests.torture.faults.machine import pass_through, short_of_something
 from tests.torture.faults.process import (
     deadly_inputs,
     fail_syscalls,
@@ -43,7 +44,7 @@ class Fault:
     quick: int
     """Count in `make test`."""
     needs: str = ""
-    """`strace` or `mount`."""
+    """`strace`, `mount` or `fuse`."""
 
     @property
     def title(self) -> str:
@@ -69,4 +70,6 @@ FAULTS = (
     Fault(16, wrong_engines, 12, 3),
     Fault(17, strange_things, 10, 1),
     Fault(18, damage_ledger, 39, 2),
+    Fault(19, short_of_something, 60, 2),
+    Fault(20, pass_through, 100, 2, "fuse"),
 )

@@ -63,7 +63,7 @@ class Config(Request):
     )
     """Names that are still being written; a rename from one of them to another name completes a file. While `NAME.x`
     lies beside NAME and `*.x` is one of these, NAME is left alone, too."""
-    accept: tuple[str, ...] = ("*",)
+    accept: tuple[str, ...] = Field(("*",), examples=["*.tif,*.h5"])
     """Names of files to take for scenes; others stay in the inbox and count as ignored."""
     settle_s: float = Field(5.0, ge=0)
     """How long inode, size and modification time stay the same before a file counts as complete."""
@@ -80,7 +80,7 @@ class Config(Request):
     companion_s: float = Field(60.0, ge=0)
     """How long a loose KOMPSAT-5 image waits for the `_Aux.xml` and GIM that its name promises, after the last file of
     it arrived; then it is taken as it is."""
-    priority: tuple[PriorityRule, ...] = ()
+    priority: tuple[PriorityRule, ...] = Field((), examples=['[{"glob": "*URGENT*", "priority": 10}]'])
     """Which scenes go first; within one priority the order of arrival counts."""
 
     max_claimed: int = Field(2, ge=1)
@@ -115,6 +115,8 @@ class Config(Request):
     """Rotated latency logs to keep."""
     metrics_file: Path | None = None
     """Prometheus text file for the node exporter's textfile collector; none means state/metrics.prom."""
+    health_file: Path | None = None
+    """What the daemon does now, as JSON, for `sarwater status` and for health checks; none means state/health.json."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Loopback port that serves the same metrics; none opens no port."""
 
@@ -156,6 +158,10 @@ class Config(Request):
     def metrics_path(self) -> Path:
         return self.metrics_file or self.state / "metrics.prom"
 
+    @property
+    def health_path(self) -> Path:
+        return self.health_file or self.state / "health.json"
+
 
 def load(
     file: Path | None, flags: Mapping[str, str] | None = None, environment: Mapping[str, str] = os.environ
@@ -164,10 +170,35 @@ def load(
 
     Raises ConfigurationError with the key and the place it came from.
     """
+    values, origin = gather(file, flags, environment)
+    where = str(file) if file else "settings"
+    for key in missing_keys(values):
+        variable = ENVIRONMENT_PREFIX + key.upper()
+        raise ConfigurationError(f"{where}: {key} is missing; set it in the file, as {variable}, or as --{key} DIR")
+    return validated(values, origin, where)
+
+
+def missing_keys(values: Mapping[str, Any]) -> list[str]:
+    """Required settings that nobody set."""
+    return [key for key, field in Config.model_fields.items() if field.is_required() and key not in values]
+
+
+def validated(values: Mapping[str, Any], origin: Mapping[str, str], where: str = "settings") -> Config:
+    """Raises ConfigurationError with the key and the place it came from."""
+    try:
+        return Config(**values)
+    except SettingInvalid as error:
+        raise ConfigurationError(f"{origin.get(error.key, where)}: {error}") from None
+
+
+def gather(
+    file: Path | None, flags: Mapping[str, str] | None = None, environment: Mapping[str, str] = os.environ
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings by key, as they were given, and where each comes from. Raises ConfigurationError."""
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     if file is not None:
-        values.update(_read_toml(file))
+        values.update(read_toml(file))
         origin.update(dict.fromkeys(values, str(file)))
     for key in Config.model_fields:
         variable = ENVIRONMENT_PREFIX + key.upper()
@@ -180,18 +211,11 @@ def load(
         if key in values or variable in environment:
             source = origin.get(key, f"environment variable {variable}")
             raise ConfigurationError(f"{source}: {key} is no setting any more; {what_now}")
-    where = str(file) if file else "settings"
-    for key, field in Config.model_fields.items():
-        if field.is_required() and key not in values:
-            variable = ENVIRONMENT_PREFIX + key.upper()
-            raise ConfigurationError(f"{where}: {key} is missing; set it in the file, as {variable}, or as --{key} DIR")
-    try:
-        return Config(**values)
-    except SettingInvalid as error:
-        raise ConfigurationError(f"{origin.get(error.key, where)}: {error}") from None
+    return values, origin
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """What a file of settings says. Raises ConfigurationError."""
     try:
         document: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
         return document

@@ -261,10 +261,15 @@ class Ledger:
     def row(self, job: int) -> Row | None:
         return next(self._select("WHERE id = ?", job), None)
 
-    def rows(self, *statuses: Status) -> list[Row]:
-        """All rows in one of `statuses` (all without), in the order in which they are worked off."""
+    def rows(self, *statuses: Status, limit: int = -1) -> list[Row]:
+        """All rows in one of `statuses` (all without), in the order in which they are worked off; at most `limit`."""
         where = f"WHERE status IN ({','.join('?' * len(statuses))})" if statuses else ""
-        return list(self._select(f"{where} ORDER BY priority DESC, id", *statuses))
+        return list(self._select(f"{where} ORDER BY priority DESC, id LIMIT ?", *statuses, limit))
+
+    def latest(self, limit: int, *statuses: Status) -> list[Row]:
+        """Those in one of `statuses` that ended last, the newest first."""
+        where = f"WHERE status IN ({','.join('?' * len(statuses))})"
+        return list(self._select(f"{where} ORDER BY finished_utc DESC, id DESC LIMIT ?", *statuses, limit))
 
     def newest(self, name: str, *statuses: Status) -> Row | None:
         """The last row of that name, in one of `statuses` where any is given."""
@@ -297,6 +302,11 @@ class Ledger:
     def folders(self) -> dict[str, Path]:
         """`incoming` and `outgoing` of the daemon that last used this ledger."""
         return {name: Path(path) for name, path in self._execute("SELECT name, path FROM folders")}
+
+    def quarantine_reasons(self) -> dict[str, int]:
+        """How many are in quarantine for which reason, the most frequent first."""
+        sql = "SELECT coalesce(reason, ''), count(*) FROM jobs WHERE status = ? GROUP BY reason ORDER BY 2 DESC, 1"
+        return dict(self._execute(sql, (Status.QUARANTINED,)))
 
     def check(self) -> str:
         """`ok`, or what SQLite found wrong."""

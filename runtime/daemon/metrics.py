@@ -32,6 +32,7 @@ from sarwater import __version__
 log = logging.getLogger("sarwater.watch")
 
 STAGES = ("settle", "queue", "read", "h2d", "infer", "d2h", "post", "write", "publish")
+PAUSES = ("space", "outgoing", "ledger")
 OUTCOMES = ("published", "duplicate", "quarantined", "ignored")
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 
@@ -60,7 +61,9 @@ class Metrics:
             "last_publish_timestamp_seconds", "When the last mask became visible, 0 before the first"
         )
         self._progress = gauge("last_progress_timestamp_seconds", "When the daemon last did, or looked for, work")
+        self._paused = gauge("paused", "1 while nothing is claimed, by reason", "reason")
         self._build = gauge("build_info", "Always 1", "version", "engine", "backend")
+        self.paused("")
         for outcome in OUTCOMES:
             self._scenes.labels(outcome)
         for stage in STAGES:
@@ -108,6 +111,12 @@ class Metrics:
             with suppress(OSError):
                 status = os.statvfs(folder)
                 self._disk_free.labels(shown(str(folder))).set(status.f_bavail * status.f_frsize)
+
+    def paused(self, reason: str) -> None:
+        """One of PAUSES: no room, an outgoing folder that takes no files, a ledger that another process holds. Empty
+        where it works."""
+        for known in PAUSES:
+            self._paused.labels(known).set(known == reason)
 
     def progressed(self) -> None:
         self._progress.set_to_current_time()

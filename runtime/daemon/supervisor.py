@@ -24,6 +24,7 @@ from runtime.daemon.context import Context
 from runtime.daemon.damage import LedgerDamaged, as_damage, is_damage
 from runtime.daemon.dispatcher import Dispatcher
 from runtime.daemon.folders import Folders, Lock
+from runtime.daemon.health import Health
 from runtime.daemon.inotify import Hints
 from runtime.daemon.item import shown
 from runtime.daemon.ledger import FILE_NAME, Ledger
@@ -43,7 +44,7 @@ _LOCKED_AGAIN_S = 0.3
 _LOCKED_ONCE_S = 30.0
 """How long `--once` waits for a ledger that somebody else holds."""
 _NAMED = 10
-_FIXED = ("incoming", "outgoing", "state", "read_only_inbox", "metrics_port")
+_FIXED = ("incoming", "outgoing", "state", "read_only_inbox", "metrics_port", "health_file")
 """Settings that only a restart can change."""
 
 
@@ -71,6 +72,7 @@ class Supervisor:
         self._worker_command = worker_command
         self._systemd = Systemd()
         self._metrics = Metrics()
+        self._health = Health(config.health_path)
         self._stopping = False
         self._reloading = False
         self._pinged_s = 0.0
@@ -112,6 +114,7 @@ class Supervisor:
                 self._wait()
                 self._turn()
             self._systemd.tell("STOPPING=1")
+            self._tell_health()
             self._dispatcher.stop()
             self._report(time.monotonic())
             if self._once and (quarantine := self._commit.quarantine):
@@ -127,11 +130,14 @@ class Supervisor:
         config = self._config
         folders = Folders(config.incoming, config.outgoing, config.state, config.read_only_inbox)
         folders.prepare()
+        self._health.tell("starting")
         lock = stack.enter_context(Lock(config.state, config.incoming, config.outgoing))
         folders.drop_unpacked()
         worker = stack.enter_context(WorkerProcess(config, lock, self._worker_command))
         ledger = stack.enter_context(Ledger(config.state / FILE_NAME, while_locked=self._await_ledger))
-        ledger.note_folders(incoming=config.incoming, outgoing=config.outgoing)
+        ledger.note_folders(
+            incoming=config.incoming, outgoing=config.outgoing, health=config.health_path, latency=config.latency_path
+        )
         drop_leftovers(config.outgoing)
         recover(ledger, folders, config.after == "remove", no_space=self._was_full)
         room = Room(config.outgoing, config.state)
@@ -169,8 +175,9 @@ class Supervisor:
         self._was_full = True
         log.warning("paused: %s; waiting for space", _where(error))
         while not self._stopping and is_no_space(refuses_files(self._config.state)):
-            self._systemd.tell(f"STATUS=paused: {_where(error)}", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
-            self._listen([], self._config.scan_s)
+            self._stay_paused("space", _where(error))
+            self._listen([], min(self._config.scan_s, _REPORT_S))
+        self._metrics.paused("")
 
     def _await_ledger(self, holder: str) -> None:
         """Nothing is claimed or committed meanwhile; the worker goes on with what it has."""
@@ -182,13 +189,24 @@ class Supervisor:
             log.warning("paused: the ledger is locked by %s; it goes on when that one lets go", holder)
         if self._once and now_s >= self._locked_since_s + _LOCKED_ONCE_S:
             raise OutputError(f"the ledger is locked by {holder}; the scenes are kept: end it, then run again")
-        self._systemd.tell(f"STATUS=paused: ledger locked by {holder}", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
+        self._stay_paused("ledger", f"the ledger is locked by {holder}")
         self._listen([], _LOCKED_AGAIN_S)
+
+    def _stay_paused(self, reason: str, why: str) -> None:
+        """Where no turn is taken meanwhile: show life, and why."""
+        self._systemd.tell(f"STATUS=paused: {why}", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
+        self._health.tell("paused", why)
+        self._metrics.paused(reason)
+        self._metrics.progressed()
+        if time.monotonic() >= self._reported_s + _REPORT_S:
+            self._reported_s = time.monotonic()
+            self._metrics.write(self._config.metrics_path)
 
     def _note_free_ledger(self) -> None:
         if self._locked_since_s is not None:
             log.info("the ledger is free again")
             self._systemd.tell("STATUS=watching")
+            self._metrics.paused(self._context.room.reason)
             self._locked_since_s = None
 
     def _wait(self) -> None:
@@ -209,6 +227,8 @@ class Supervisor:
             self._take_new_settings()
         if self._dispatcher.hear():
             self._systemd.tell("READY=1", "STATUS=watching")
+        if self._dispatcher.ready:
+            self._health.opened(self._dispatcher.ready)
         self._claims.look()
         self._check_room()
         if not self._paused:
@@ -228,6 +248,7 @@ class Supervisor:
         elif before and not self._paused:
             log.info("there is room again")
             self._systemd.tell("STATUS=watching")
+        self._metrics.paused(self._context.room.reason)
 
     def _show_life(self) -> None:
         """Watchdog ping and heartbeat, only for real progress: a recent scan and, with a scene, tiles that advance."""
@@ -240,6 +261,7 @@ class Supervisor:
             if self._systemd.watchdog_s and now_s >= self._pinged_s + self._systemd.watchdog_s / 2:
                 self._systemd.tell("WATCHDOG=1")
                 self._pinged_s = now_s
+            self._tell_health()
         if now_s >= self._reported_s + _REPORT_S:
             self._report(now_s)
 
@@ -249,6 +271,13 @@ class Supervisor:
         self._metrics.queue(ledger.pending_counts(), ledger.oldest_pending_utc())
         self._metrics.disk(config.incoming, config.outgoing, config.state)
         self._metrics.write(config.metrics_path)
+
+    def _tell_health(self) -> None:
+        work = self._dispatcher.at_work
+        at_rest = "idle" if self._dispatcher.ready else "starting"
+        state = "stopping" if self._stopping else "paused" if self._paused else "working" if work else at_rest
+        scene = work.to_dict() if work else None
+        self._health.tell(state, self._paused, scene, self._claims.short_of_room)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -147,6 +147,7 @@ def test_every_specified_metric_is_there() -> None:
         sarwater_input_bytes_total sarwater_pixels_total sarwater_tiles_total sarwater_watch_overflows_total
         sarwater_gpu_errors_total sarwater_scene_stage_duration_seconds_bucket sarwater_scene_latency_seconds_bucket
         sarwater_queue_scenes sarwater_oldest_pending_age_seconds sarwater_disk_free_bytes
+        sarwater_paused
         sarwater_last_publish_timestamp_seconds sarwater_last_progress_timestamp_seconds sarwater_build_info"""
     assert set(specified.split()) <= samples()
 
@@ -157,6 +158,23 @@ def test_the_monitoring_files_name_only_metrics_that_exist(name: str) -> None:
     named = set(re.findall(r"\bsarwater_[a-z_]+", text))
     assert len(named) > 5
     assert named <= samples()
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")
+def test_prometheus_itself_fires_each_alert_when_it_should(tmp_path: Path) -> None:
+    shutil.copy(SYSTEMD / "monitoring/alerts.yml", tmp_path)
+    shutil.copy(Path(__file__).with_name("alerts_test.yml"), tmp_path)
+    done = subprocess.run(
+        ["promtool", "test", "rules", "alerts_test.yml"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(["promtool", "check", "rules", "alerts.yml"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tried() -> None:
+    alerts = set(re.findall(r"alert: (\w+)", (SYSTEMD / "monitoring/alerts.yml").read_text()))
+    assert alerts == set(re.findall(r'alertname="(\w+)"', Path(__file__).with_name("alerts_test.yml").read_text()))
 
 
 def test_the_dashboard_is_json_with_a_query_in_every_panel() -> None:

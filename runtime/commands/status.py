@@ -130,6 +130,8 @@ def lines_of(found: dict[str, Any]) -> Iterator[str]:
     yield f"quarantine  {found['quarantine']['count']}{': ' + reasons if reasons else ''}"
     yield from (f"  {row['job']:>6}  {row['name']}: {row['reason']}: {row['message']}"
                 for row in found["quarantine"]["scenes"])  # fmt: skip
+    for name, told in found["outbox"].items():
+        yield f"to tell     {name}: {told['waiting']}{': ' + told['error'] if told['error'] else ''}"
     if found["last"]:
         yield "last"
         yield from map(_result, found["last"])
@@ -181,6 +183,9 @@ def judge(found: dict[str, Any], warning_s: float, critical_s: float) -> tuple[i
         why.append((WARNING, f"{count} in quarantine ({', '.join(found['quarantine']['reasons'])})"))
     if found["note"]:
         why.append((WARNING, found["note"]))
+    for name, told in found["outbox"].items():
+        if told["error"]:
+            why.append((WARNING, f"{name} was not told of {told['waiting']} events ({told['error']})"))
     if not why:
         return OK, [found["state"]]
     why.sort(key=lambda one: -one[0])

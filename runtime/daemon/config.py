@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from runtime.products import chosen
+from runtime.telling.channel import Channel
 from sarwater.errors import ConfigurationError, SettingInvalid
 from sarwater.record import Record
 from sarwater.request import Request
@@ -83,6 +84,10 @@ class Config(Request):
     priority: tuple[PriorityRule, ...] = Field((), examples=['[{"glob": "*URGENT*", "priority": 10}]'])
     """Which scenes go first; within one priority the order of arrival counts."""
 
+    tell: tuple[Channel, ...] = Field((), examples=['[{"name": "ops", "to": "https://ops.example/sar"}]'])
+    """Who is told when a mask is published, a scene goes to quarantine, the daemon pauses: tables with `name`, `to`,
+    `events`, `secret_file` and more; see systemd/README.md."""
+
     max_claimed: int = Field(2, ge=1)
     """Scenes taken out of the inbox at one time; the rest waits there."""
     max_attempts: int = Field(3, ge=1)
@@ -120,7 +125,7 @@ class Config(Request):
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Loopback port that serves the same metrics; none opens no port."""
 
-    @field_validator("ignore", "accept", "priority", "products", "polarisations", mode="before")
+    @field_validator("ignore", "accept", "priority", "tell", "products", "polarisations", mode="before")
     @classmethod
     def _of_text(cls, value: Any, info: ValidationInfo) -> Any:
         """`*.tif,*.h5`, or JSON, which the environment and a flag may hold."""
@@ -140,6 +145,14 @@ class Config(Request):
     def _known_products(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         chosen(names)
         return names
+
+    @field_validator("tell")
+    @classmethod
+    def _each_once(cls, channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+        names = [channel.name for channel in channels]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} is the name of two channels; expected names of their own")
+        return channels
 
     @model_validator(mode="after")
     def _folders_apart(self) -> Config:

@@ -62,6 +62,10 @@ class Metrics:
         )
         self._progress = gauge("last_progress_timestamp_seconds", "When the daemon last did, or looked for, work")
         self._paused = gauge("paused", "1 while nothing is claimed, by reason", "reason")
+        self._told = counter(
+            "told", "Attempts to tell others, by channel and whether that worked", "channel", "outcome"
+        )
+        self._outbox = gauge("outbox_messages", "Messages that others are still to be told, by channel", "channel")
         self._build = gauge("build_info", "Always 1", "version", "engine", "backend")
         self.paused("")
         for outcome in OUTCOMES:
@@ -117,6 +121,15 @@ class Metrics:
         where it works."""
         for known in PAUSES:
             self._paused.labels(known).set(known == reason)
+
+    def told(self, channel: str, outcome: str) -> None:
+        """`delivered` or `failed`."""
+        self._told.labels(channel, outcome).inc()
+
+    def outbox(self, counts: Mapping[str, int]) -> None:
+        self._outbox.clear()
+        for channel, count in counts.items():
+            self._outbox.labels(channel).set(count)
 
     def progressed(self) -> None:
         self._progress.set_to_current_time()

@@ -48,6 +48,7 @@ class StationView:
             pending = ledger.rows(*CLAIMED, *WAITING, limit=shown_rows)
             last = ledger.latest(shown_rows, *_ENDED)
             quarantine = ledger.latest(shown_rows, Status.QUARANTINED)
+            outbox = ledger.outbox.waiting()
             reasons, oldest_utc = ledger.quarantine_reasons(), ledger.oldest_pending_utc()
         return {
             "format": FORMAT,
@@ -66,6 +67,7 @@ class StationView:
                 "count": counts[Status.QUARANTINED],
                 "reasons": reasons,
             },
+            "outbox": {name: {"waiting": count, "error": error} for name, (count, error) in outbox.items()},
             "day": _day(self.latency.totals_s()),
             "disk": _disk({name: folders[name] for name in ("incoming", "outgoing") if name in folders}, self.state),
         }

@@ -34,6 +34,7 @@ from runtime.daemon.recovery import recover
 from runtime.daemon.room import Room, is_no_space, refuses_files
 from runtime.daemon.worker_process import WORKER_COMMAND, WorkerProcess, request_of
 from runtime.products.publish import drop_leftovers
+from runtime.telling.post import Post
 from sarwater.errors import ConfigurationError, OutputError, SceneError
 
 log = logging.getLogger("sarwater.watch")
@@ -43,6 +44,8 @@ _REPORT_S = 5.0
 _LOCKED_AGAIN_S = 0.3
 _LOCKED_ONCE_S = 30.0
 """How long `--once` waits for a ledger that somebody else holds."""
+_FLUSH_S, _FLUSH_ONCE_S = 1.0, 30.0
+"""Time for what others are still to be told, at a stop and at the end of `--once`."""
 _NAMED = 10
 _FIXED = ("incoming", "outgoing", "state", "read_only_inbox", "metrics_port", "health_file")
 """Settings that only a restart can change."""
@@ -116,6 +119,7 @@ class Supervisor:
             self._systemd.tell("STOPPING=1")
             self._tell_health()
             self._dispatcher.stop()
+            self._post.flush(_FLUSH_ONCE_S if self._once else _FLUSH_S)
             self._report(time.monotonic())
             if self._once and (quarantine := self._commit.quarantine):
                 names = ", ".join(f"{shown(name)} ({reason})" for name, reason in list(quarantine.items())[:_NAMED])
@@ -138,6 +142,7 @@ class Supervisor:
         ledger.note_folders(
             incoming=config.incoming, outgoing=config.outgoing, health=config.health_path, latency=config.latency_path
         )
+        self._post = stack.enter_context(Post(ledger, self._metrics, config.tell, config.outgoing))
         drop_leftovers(config.outgoing)
         recover(ledger, folders, config.after == "remove", no_space=self._was_full)
         room = Room(config.outgoing, config.state)
@@ -211,9 +216,10 @@ class Supervisor:
 
     def _wait(self) -> None:
         """Until something happens or is due; a turn leaves nothing undone that could be done at once."""
-        due_s = [self._claims.next_look_s, self._dispatcher.due_s or self._claims.next_look_s]
+        next_s = self._claims.next_look_s
+        due_s = [next_s, self._dispatcher.due_s or next_s, self._post.due_s or next_s]
         timeout_s = min(_LONGEST_WAIT_S, max(0.0, min(due_s) - time.monotonic()))
-        sources: list[Any] = [*self._dispatcher.workers, *([self._hints] if self._hints else [])]
+        sources: list[Any] = [*self._dispatcher.workers, self._post, *([self._hints] if self._hints else [])]
         self._listen(sources, _LONGEST_WAIT_S if self._paused else timeout_s)
 
     def _listen(self, sources: Sequence[Any], timeout_s: float) -> None:
@@ -235,6 +241,8 @@ class Supervisor:
             while self._dispatcher.room_for_more and (scene := self._claims.claim()):
                 self._dispatcher.take(scene)
         self._dispatcher.dispatch()
+        self._post.adopt(self._context.config.tell)
+        self._post.turn()
         self._show_life()
         self._note_free_ledger()
 
@@ -245,8 +253,10 @@ class Supervisor:
         if self._paused and not before:
             log.warning("paused, no scene is claimed: %s", self._paused)
             self._systemd.tell(f"STATUS=paused: {self._paused}")
+            self._context.ledger.tell("paused", self._paused)
         elif before and not self._paused:
             log.info("there is room again")
+            self._context.ledger.tell("resumed", "there is room again")
             self._systemd.tell("STATUS=watching")
         self._metrics.paused(self._context.room.reason)
 

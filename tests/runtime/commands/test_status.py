@@ -149,6 +149,7 @@ def test_a_check_is_one_line_whatever_a_scene_is_called(past: Station, capsys: p
 def test_a_scene_that_waits_too_long_is_a_warning_and_then_critical(age_s: float, level: int) -> None:
     found = {
         "state": "idle", "why": "", "note": "", "queue": {"oldest_s": age_s}, "quarantine": {"count": 0, "reasons": {}},
+        "outbox": {},
     }  # fmt: skip
     assert status.judge(found, 900, 3600)[0] == level
 

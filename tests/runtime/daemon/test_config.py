@@ -168,6 +168,7 @@ def test_settings_that_are_printed_are_the_same_when_they_are_read_again(tmp_pat
     flags = {
         **FOLDERS, "settle_s": "1.5", "window": "0,0,64,64", "priority": '[{"glob": "\\"*\\\\", "priority": 3}]',
         "accept": "*.tif,한강\x7f*", "require_marker": "true", "scene_s": "inf", "products": "mask",
+        "tell": '[{"name": "a", "to": "https://h/x", "secret_file": "/s"}]',
     }  # fmt: skip
     text = as_text(None, flags)
     again = load(written(tmp_path, text), {}, {})

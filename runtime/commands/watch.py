@@ -53,7 +53,7 @@ _NAMED = {
     "inbox": _INBOX,
     "attempts and time limits": _PATIENCE,
     "limits of a scene": tuple(Limits.model_fields),
-    "telling others": ("tell",),
+    "showing and telling": ("page", "page_token_file", "tell"),
 }
 _GROUPS: Mapping[str, Sequence[str]] = {
     group: [name for name in names if name in Config.model_fields] for group, names in _NAMED.items()

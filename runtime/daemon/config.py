@@ -125,6 +125,20 @@ class Config(Request):
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Loopback port that serves the same metrics; none opens no port."""
 
+    page: int | Path | None = Field(None, examples=["8040", "/run/sarwater/page.sock"])
+    """Where the status page is served: a port of the loopback, or the path of a Unix socket; none serves none."""
+    page_token_file: Path | None = None
+    """File with the token, 16 characters or more, that lets the status page requeue and drop scenes; none makes it
+    read-only."""
+
+    @field_validator("page", mode="before")
+    @classmethod
+    def _port_or_path(cls, value: Any) -> Any:
+        number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+        if isinstance(number, int) and not 1 <= number <= 65535:
+            raise ValueError("expected a port, 1 to 65535, or the path of a Unix socket")
+        return number
+
     @field_validator("ignore", "accept", "priority", "tell", "products", "polarisations", mode="before")
     @classmethod
     def _of_text(cls, value: Any, info: ValidationInfo) -> Any:

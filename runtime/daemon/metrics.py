@@ -148,7 +148,7 @@ class Metrics:
     def serve(self, port: int) -> None:
         """Answer scrapes on the loopback. Best effort: a port in use costs the port, never the station."""
         try:
-            MetricsPort(port, self.text).start()
+            MetricsPort(port, self.text).start("metrics")
         except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
             log.error("127.0.0.1:%d: no metrics there (%s); they are in the file all the same", port, error)
 

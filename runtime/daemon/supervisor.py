@@ -47,7 +47,7 @@ _LOCKED_ONCE_S = 30.0
 _FLUSH_S, _FLUSH_ONCE_S = 1.0, 30.0
 """Time for what others are still to be told, at a stop and at the end of `--once`."""
 _NAMED = 10
-_FIXED = ("incoming", "outgoing", "state", "read_only_inbox", "metrics_port", "health_file")
+_FIXED = ("incoming", "outgoing", "state", "read_only_inbox", "metrics_port", "health_file", "page", "page_token_file")
 """Settings that only a restart can change."""
 
 
@@ -137,6 +137,7 @@ class Supervisor:
         self._health.tell("starting")
         lock = stack.enter_context(Lock(config.state, config.incoming, config.outgoing))
         folders.drop_unpacked()
+        self._serve_page(stack)
         worker = stack.enter_context(WorkerProcess(config, lock, self._worker_command))
         ledger = stack.enter_context(Ledger(config.state / FILE_NAME, while_locked=self._await_ledger))
         ledger.note_folders(
@@ -152,6 +153,17 @@ class Supervisor:
         self._commit = Commit(self._context)
         scenes = take_over(self._context, self._commit)
         self._dispatcher = stack.enter_context(Dispatcher(self._context, self._commit, scenes, worker))
+
+    def _serve_page(self, stack: contextlib.ExitStack) -> None:
+        config = self._config
+        if config.page is not None:
+            from runtime.page.content import Content
+            from runtime.page.server import serve_page
+
+            server = serve_page(config.page, Content(config.state, config.outgoing, config.page_token_file))
+            if server is not None:
+                stack.callback(server.server_close)
+                stack.callback(server.shutdown)
 
     def _open_hints(self, stack: contextlib.ExitStack) -> Hints | None:
         try:

@@ -96,7 +96,7 @@ def test_the_settings_that_the_example_only_mentions_are_valid_too(tmp_path: Pat
     (tmp_path / "watch.toml").write_text(mentioned)
     config = load(tmp_path / "watch.toml", {}, {})
     assert (config.sieve_px, config.upsampling_factor, config.priority[0].priority) == (25, 1, 10)
-    assert config.tell[0].name == "ops"
+    assert (config.page, config.tell[0].name) == (Path("/run/sarwater/page.sock"), "ops")
     assert config.max_pixels == load(SYSTEMD / "watch.toml", {}, {}).max_pixels
 
 

@@ -167,7 +167,7 @@ def as_text(file: Path | None, flags: dict[str, str]) -> str:
 def test_settings_that_are_printed_are_the_same_when_they_are_read_again(tmp_path: Path) -> None:
     flags = {
         **FOLDERS, "settle_s": "1.5", "window": "0,0,64,64", "priority": '[{"glob": "\\"*\\\\", "priority": 3}]',
-        "accept": "*.tif,한강\x7f*", "require_marker": "true", "scene_s": "inf", "products": "mask",
+        "accept": "*.tif,한강\x7f*", "require_marker": "true", "scene_s": "inf", "products": "mask", "page": "8040",
         "tell": '[{"name": "a", "to": "https://h/x", "secret_file": "/s"}]',
     }  # fmt: skip
     text = as_text(None, flags)

@@ -16,6 +16,7 @@ COMPLETE_VARIABLE = "_SARWATER_COMPLETE"
 COMMANDS = {
     "predict": ("runtime.commands.predict:predict", "SAR scenes -> water masks, now"),
     "watch": ("runtime.commands.watch:watch", "watch a folder, day and night: each scene that arrives becomes a mask"),
+    "status": ("runtime.commands.status:status", "what the daemon does now, what waits, what came of the last scenes"),
     "queue": ("runtime.commands.queue:queue", "look into the daemon's ledger, requeue or drop scenes"),
     "archive": ("runtime.commands.archive:archive", "an archive of scenes -> masks, exactly once, on many machines"),
     "evaluate": ("runtime.commands.evaluate:evaluate", "score a model on labelled scenes, as it runs"),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shlex
 import signal
 import sys
 import textwrap
@@ -231,15 +232,20 @@ def option(*names: str, group: str = OTHER, **keys: Any) -> Decorator:
 
 
 def record_options(
-    record: type[Record], groups: Mapping[str, Sequence[str]], aliases: Mapping[str, Sequence[str]] | None = None
+    record: type[Record],
+    groups: Mapping[str, Sequence[str]],
+    aliases: Mapping[str, Sequence[str]] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> Decorator:
     """An option for each field of `record` that `groups` names: `sieve_px` is `--sieve-px PX`, and what `aliases` has
-    for it. Only those that are given reach the function; the record validates them (`given`)."""
+    for it; `--help` lists its `choices`, and the examples of the field. Only those that are given reach the function;
+    the record validates them (`given`)."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for group, names in reversed(list(groups.items())):
             for name in reversed(names):
-                function = _field_option(record, name, group, (aliases or {}).get(name, ()))(function)
+                known = (choices or {}).get(name, ())
+                function = _field_option(record, name, group, (aliases or {}).get(name, ()), known)(function)
         return function
 
     return decorate
@@ -250,10 +256,20 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None and value != ()}
 
 
-def _field_option(record: type[Record], name: str, group: str, aliases: Sequence[str]) -> Decorator:
+def _field_option(
+    record: type[Record], name: str, group: str, aliases: Sequence[str], choices: Sequence[str]
+) -> Decorator:
     field = record.model_fields[name]
     flag = "--" + name.replace("_", "-")
     text = " ".join((field.description or "").split())
+    if choices:
+        text += (
+            f" One or more of: {', '.join(choices)}."
+            if _is_list(field.annotation)
+            else f" One of: {', '.join(choices)}."
+        )
+    if field.examples:
+        text += f" As in {flag} {' or '.join(map(shlex.quote, field.examples))}."
     shown = _shown(field.default)
     if shown and not field.is_required():
         text += f" [default: {shown}]"
@@ -269,13 +285,17 @@ def _metavar(name: str, annotation: Any) -> str:
     units = {"px": "PX", "m2": "M2", "m": "M", "s": "SECONDS", "bytes": "BYTES", "db": "DB", "deg": "DEG"}
     if unit := units.get(name.rsplit("_", 1)[-1]):
         return unit
+    if _is_list(annotation):
+        return "LIST"
+    if annotation is str:
+        return name.rsplit("_", 1)[-1].upper()
     kinds = dict.fromkeys((int, float), "NUMBER") | {Path: "PATH"}
-    for kind in (annotation, *typing.get_args(annotation)):
-        if kind in kinds:
-            return kinds[kind]
-        if typing.get_origin(kind) is tuple:
-            return "LIST"
-    return "VALUE"
+    found = {kinds[kind] for kind in (annotation, *typing.get_args(annotation)) if kind in kinds}
+    return "|".join(sorted(found)) or "VALUE"
+
+
+def _is_list(annotation: Any) -> bool:
+    return any(typing.get_origin(kind) is tuple for kind in (annotation, *typing.get_args(annotation)))
 
 
 def _shown(default: Any) -> str:

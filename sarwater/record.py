@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
@@ -23,7 +23,7 @@ class Record(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise invalid(error, type(self).model_fields) from None
+            raise invalid(error, type(self)) from None
 
     @field_validator("*", mode="before")
     @classmethod
@@ -39,9 +39,10 @@ class Record(BaseModel):
         return type(self)(**(kept | changes))
 
 
-def invalid(error: ValidationError, known: Iterable[str]) -> SettingInvalid:
-    """What pydantic found wrong first, in one line: the key, the value, what was expected."""
-    first = error.errors(include_url=False)[0]
+def invalid(error: ValidationError, record: type[BaseModel]) -> SettingInvalid:
+    """What pydantic found wrong first, in one line: the key, the value, what was expected. A key that is unknown comes
+    first: it may be the one that is missing."""
+    first = min(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     path = ".".join(str(part) for part in first["loc"])
     text = str(first["msg"]).removeprefix("Value error, ")
     others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -51,8 +52,25 @@ def invalid(error: ValidationError, known: Iterable[str]) -> SettingInvalid:
     if first["type"] == "missing":
         return SettingInvalid(f"{path} is missing{others}", key)
     if first["type"] == "extra_forbidden":
-        return SettingInvalid(unknown(path, known), key)
+        return SettingInvalid(unknown(path, _keys_beside(record, first["loc"])), key)
     return SettingInvalid(f"{path} = {first['input']!r}: {text}{others}", key)
+
+
+def _keys_beside(record: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The keys that there are where `place` is: `priority.0.prio` has `priority.0.glob` beside it."""
+    model = record
+    for part in place[:-1]:
+        if isinstance(part, str) and part in model.model_fields:
+            model = next(_models_in(model.model_fields[part].annotation), model)
+    above = "".join(f"{part}." for part in place[:-1])
+    return [above + name for name in model.model_fields]
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
 
 
 def unknown(key: str, known: Iterable[str]) -> str:

@@ -59,7 +59,7 @@ class Limits(Record):
 class Reading(Limits):
     """How a scene's pixels are read: the same where a model runs and where one is trained."""
 
-    polarisations: tuple[str, ...] = ()
+    polarisations: tuple[str, ...] = Field((), examples=["vv,vh"])
     """What feeds the model's `sar` channels, by name (`vv`) or band number; none means the obvious ones."""
     unit: str | None = None
     """Unit of the pixels, such as `sigma0_db`; none means what the scene says."""
@@ -94,11 +94,11 @@ class Reading(Limits):
 class Request(Reading):
     """What is made of a scene, and how."""
 
-    products: tuple[str, ...] | None = None
+    products: tuple[str, ...] | None = Field(None, examples=["mask,polygons"])
     """What to make, the mask always; none means all of them."""
     threshold: float | None = Field(None, gt=0, lt=1)
     """Probability from which a pixel is water; none means the model's own."""
-    window: Window | None = None
+    window: Window | None = Field(None, examples=["0,0,4096,4096"])
     """Only this part of the scene, X,Y,WIDTH,HEIGHT in pixels; none means all of it."""
     level: Literal["given", "usual"] = "given"
     """`usual` multiplies an uncalibrated scene by one gain, so that its land is as bright as models know it; not for

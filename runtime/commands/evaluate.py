@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from runtime.commands.options import ALIASES, MODEL_AND_PIXELS, SCENE_GROUPS, device_option
+from runtime.commands.options import ALIASES, CHOICES, MODEL_AND_PIXELS, SCENE_GROUPS, device_option
 from runtime.commands.output import check_writable, write_report
 from sarwater.command import command, given, invoke, model_option, option, record_options, run
 from sarwater.errors import DataError
@@ -51,7 +51,7 @@ refused until --labels says what each of them is. Pixels that are not known are 
 @option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the scores to FILE.")
 @model_option(MODEL_AND_PIXELS)
 @device_option()
-@record_options(Request, SCENE_GROUPS, ALIASES)
+@record_options(Request, SCENE_GROUPS, ALIASES, CHOICES)
 def evaluate(data: str, labels: str | None, json_file: Path | None, model: str, device: str, **asked: Any) -> int:
     request, coding = Request(**given(asked)), Coding.parse(labels) if labels else None
     if json_file is not None:

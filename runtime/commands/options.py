@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from runtime.backends import DEVICES
+from runtime.products import PRODUCTS
 from sarwater.command import Decorator, OneOf, option
+from sarwater.models import model_names
 from sarwater.request import Limits
+from sarwater.scenes.units import SCENE_UNITS
 
 MODEL_AND_PIXELS = "model and pixels"
 SCENE_GROUPS: Mapping[str, Sequence[str]] = {
@@ -33,6 +36,12 @@ ALIASES: Mapping[str, Sequence[str]] = {
     "sieve_px": ("--sieve",),
     "minimum_area_m2": ("--minimum-area",),
     "simplify_m": ("--simplify",),
+}
+CHOICES: Mapping[str, Sequence[str]] = {
+    "model": model_names(),
+    "device": DEVICES,
+    "unit": tuple(SCENE_UNITS),
+    "products": tuple(product.name for product in PRODUCTS),
 }
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runtime.commands.options import ALIASES, MODEL_AND_PIXELS, PRODUCT_GROUPS, SCENE_GROUPS, device_option
+from runtime.commands.options import ALIASES, CHOICES, MODEL_AND_PIXELS, PRODUCT_GROUPS, SCENE_GROUPS, device_option
 from runtime.commands.summary import facts_of, print_summary
 from runtime.products import PRODUCTS, chosen
 from sarwater.command import command, given, invoke, model_option, option, record_options, run
@@ -75,7 +75,7 @@ class _Task:
 )
 @model_option(MODEL_AND_PIXELS)
 @device_option()
-@record_options(Request, {**PRODUCT_GROUPS, **SCENE_GROUPS}, ALIASES)
+@record_options(Request, {**PRODUCT_GROUPS, **SCENE_GROUPS}, ALIASES, CHOICES)
 @option("--overwrite", group="products", is_flag=True, help="Replace products of other scenes, models or settings.")
 @option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def predict(

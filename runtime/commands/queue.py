@@ -5,20 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from runtime.daemon.damage import as_damage, is_damage, is_locked
-from runtime.daemon.fingerprint import fingerprint_of
+from runtime.commands.selection import filters, find, fits
+from runtime.commands.station import find_state, ledger_errors, station_options
+from runtime.daemon.decisions import REQUEUED, drop, folders_of, requeue
 from runtime.daemon.folders import Folders
-from runtime.daemon.item import ItemError, about, shown
+from runtime.daemon.item import shown
 from runtime.daemon.ledger import CLAIMED, FILE_NAME, WAITING, Ledger, Row, Status
 from runtime.daemon.lock import Lock
 from runtime.daemon.rebuild import is_sound, rebuild
@@ -27,13 +28,21 @@ from sarwater.errors import SarwaterError, UsageError, expected
 
 _STATUSES = (*Status.__members__, "ALL")
 _EXAMPLES = """
-sarwater queue list --state /var/lib/sarwater
-sarwater queue list QUARANTINED --json
+sarwater queue list
+sarwater queue list QUARANTINED --reason scene_truncated --since 2d --json
+sarwater queue list PUBLISHED --since 2026-11-30T06:00 --until 2026-11-30T18:00
 sarwater queue show 17
-sarwater queue requeue 17 18
+sarwater queue show K5_20261130.tif
+sarwater queue requeue 17 K5_20261130.tif
+sarwater queue requeue --all --reason worker_died
 sarwater queue drop 19
 sarwater queue stats
-sarwater queue rebuild --state /var/lib/sarwater
+sarwater queue rebuild --state /var/lib/sarwater/state
+"""
+_MORE = """
+A SCENE is the number that `list` shows, or the name that it had in the inbox: then the newest of that name is meant.
+A TIME is a date, a date and time in UTC, or how long ago: 2026-11-30, 2026-11-30T06:00, 90min, 12h, 3d. It is compared
+with the time at which the scene ended, or else was first seen.
 """
 _PENDING = (*WAITING, *CLAIMED, Status.QUARANTINED)
 _COLUMNS = ("id", "status", "name", "size_bytes", "priority", "attempts", "seen_utc", "reason")
@@ -41,48 +50,36 @@ _SECONDS = len("2026-01-31T12:00:00")
 
 
 def _at(function: Callable[..., int]) -> Callable[..., int]:
-    """`--state` and `--json`, before the subcommand or after it."""
-    for add in (
-        option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
-        option("--state", metavar="DIR", help="The daemon's state folder. [default: $SARWATER_STATE]"),
-    ):
-        function = add(function)
-    return function
+    """`--state`, `--config` and `--json`, before the subcommand or after it."""
+    return option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(station_options(function))
 
 
-@click.group("queue", cls=Group, help="Look into the daemon's ledger, and decide about scenes.", examples=_EXAMPLES)
+@click.group("queue", cls=Group, help="Look into the daemon's ledger, and decide about scenes.", examples=_EXAMPLES,
+             more=_MORE)  # fmt: skip
 @_at
 @click.pass_context
-def queue(ctx: click.Context, state: str | None, as_json: bool) -> int:
-    ctx.obj = {"state": state, "as_json": as_json}
+def queue(ctx: click.Context, state: str | None, config: str | None, as_json: bool) -> int:
+    ctx.obj = {"state": state, "config": config, "as_json": as_json}
     return 0
 
 
 @contextmanager
-def _ledger(state: str | None, *, read_only: bool) -> Iterator[tuple[Ledger, Path]]:
-    """The ledger of the folder named, on either side of the subcommand, or else in the environment. Raises UsageError
-    where there is none."""
-    folder = _state_folder(state)
+def _ledger(named: dict[str, Any], *, read_only: bool) -> Iterator[tuple[Ledger, Path]]:
+    """The ledger of the station named, on either side of the subcommand, or found. Raises UsageError where there is
+    none."""
+    folder = _state_folder(named)
     file = folder / FILE_NAME
     if not os.path.lexists(file):
         raise UsageError(f"{file}: no such ledger; expected the state folder of a daemon")
-    try:
-        with Ledger(file, read_only=read_only) as ledger:
-            yield ledger, folder
-    except sqlite3.OperationalError as error:
-        what_now = "end what holds it, then try again" if is_locked(error) else "run this as the daemon's user"
-        raise SarwaterError(f"{file}: {error}; {what_now}") from error
-    except sqlite3.DatabaseError as error:
-        raise (as_damage(file, error) if is_damage(error) else error) from error
-    except OSError as error:
-        raise SarwaterError(f"{error.filename or file}: {error.strerror}; run this as the daemon's user") from error
+    with ledger_errors(file), Ledger(file, read_only=read_only) as ledger:
+        yield ledger, folder
 
 
-def _state_folder(state: str | None) -> Path:
-    named = state or click.get_current_context().obj["state"] or os.environ.get("SARWATER_STATE")
-    if not named:
-        raise UsageError("no state folder named; give --state DIR, or set SARWATER_STATE")
-    return Path(named)
+def _state_folder(named: dict[str, Any]) -> Path:
+    before = click.get_current_context().obj
+    if named["state"] or named["config"]:
+        before = {}
+    return find_state(named["state"] or before.get("state"), named["config"] or before.get("config"))
 
 
 def _wants_json(as_json: bool) -> bool:
@@ -94,50 +91,63 @@ def _wants_json(as_json: bool) -> bool:
     f"Scenes that are pending or in quarantine, or of the status named. A STATUS is one of: {', '.join(_STATUSES)}.",
 )
 @click.argument("statuses", nargs=-1, metavar="[STATUS]...")
+@filters
 @_at
-def list_command(statuses: Sequence[str], state: str | None, as_json: bool) -> int:
-    with _ledger(state, read_only=True) as (ledger, _):
-        _print_rows(ledger.rows(*_statuses(statuses)), _wants_json(as_json))
+def list_command(
+    statuses: Sequence[str],
+    reasons: Sequence[str],
+    since: datetime | None,
+    until: datetime | None,
+    as_json: bool,
+    **named: Any,
+) -> int:
+    wanted = _statuses(statuses)
+    with _ledger(named, read_only=True) as (ledger, _):
+        _print_rows([row for row in ledger.rows(*wanted) if fits(row, reasons, since, until)], _wants_json(as_json))
     return 0
 
 
 @queue.subcommand("stats", "How many scenes have which status.")
 @_at
-def stats_command(state: str | None, as_json: bool) -> int:
-    with _ledger(state, read_only=True) as (ledger, _):
+def stats_command(as_json: bool, **named: Any) -> int:
+    with _ledger(named, read_only=True) as (ledger, _):
         _print_pairs({key.value: count for key, count in ledger.counts().items()}, _wants_json(as_json))
     return 0
 
 
 @queue.subcommand("show", "All that is known of a scene.")
-@click.argument("job", type=int, metavar="JOB")
+@click.argument("scene", metavar="SCENE")
 @_at
-def show_command(job: int, state: str | None, as_json: bool) -> int:
-    with _ledger(state, read_only=True) as (ledger, _):
-        _print_pairs(_facts(_row(ledger, job)), _wants_json(as_json))
+def show_command(scene: str, as_json: bool, **named: Any) -> int:
+    with _ledger(named, read_only=True) as (ledger, _):
+        _print_pairs(_facts(find(ledger, scene)), _wants_json(as_json))
     return 0
 
 
 @queue.subcommand("requeue", "Send finished or quarantined scenes round again, with all counts at 0.")
-@click.argument("jobs", nargs=-1, required=True, type=int, metavar="JOB...")
+@click.argument("scenes", nargs=-1, metavar="[SCENE]...")
+@option("--all", "all_of_them", is_flag=True, help="Every scene in quarantine, of the reason and time given.")
+@filters
 @_at
-def requeue_command(jobs: Sequence[int], state: str | None, as_json: bool) -> int:
-    return _decide(_requeue, jobs, state)
+def requeue_command(scenes: Sequence[str], **options: Any) -> int:
+    return _decide(requeue, scenes, REQUEUED, **options)
 
 
 @queue.subcommand("drop", "Delete quarantined scenes for good.")
-@click.argument("jobs", nargs=-1, required=True, type=int, metavar="JOB...")
+@click.argument("scenes", nargs=-1, metavar="[SCENE]...")
+@option("--all", "all_of_them", is_flag=True, help="Every scene in quarantine, of the reason and time given.")
+@filters
 @_at
-def drop_command(jobs: Sequence[int], state: str | None, as_json: bool) -> int:
-    return _decide(_drop, jobs, state)
+def drop_command(scenes: Sequence[str], **options: Any) -> int:
+    return _decide(drop, scenes, (Status.QUARANTINED,), **options)
 
 
 @queue.subcommand(
     "rebuild", "Make a damaged ledger anew, from what lies in the daemon's folders. The daemon must not run."
 )
 @_at
-def rebuild_command(state: str | None, as_json: bool) -> int:
-    folder = _state_folder(state)
+def rebuild_command(as_json: bool, **named: Any) -> int:
+    folder = _state_folder(named)
     if not any((folder / name).exists() for name in ("lock", "work", "done", "quarantine")):
         raise UsageError(f"{folder}: no state folder of a daemon; expected one with work, done and quarantine")
     file = folder / FILE_NAME
@@ -158,19 +168,47 @@ def rebuild_command(state: str | None, as_json: bool) -> int:
     return 0
 
 
-def _decide(decide: Callable[[Ledger, Folders, Row], None], jobs: Sequence[int], named: str | None) -> int:
+def _decide(
+    decide: Callable[[Ledger, Folders, Row], str],
+    scenes: Sequence[str],
+    among: Sequence[Status],
+    all_of_them: bool,
+    reasons: Sequence[str],
+    since: datetime | None,
+    until: datetime | None,
+    as_json: bool,
+    **named: Any,
+) -> int:
+    """About each scene named, or about all that fit. One that is refused does not keep the others."""
+    if all_of_them == bool(scenes):
+        raise UsageError("name scenes, or give --all, not both" if scenes else "name a SCENE, or give --all")
+    if scenes and (reasons or since or until):
+        raise UsageError("--reason, --since and --until go with --all")
+    refused: list[SarwaterError] = []
     with _ledger(named, read_only=False) as (ledger, state):
-        paths = ledger.folders()
-        if not paths:
-            raise UsageError(f"{state}: its ledger names no inbox; start the daemon once, which notes it")
-        folders = Folders(paths["incoming"], paths["outgoing"], state)
-        for job in jobs:
-            decide(ledger, folders, _row(ledger, job))
+        folders = folders_of(ledger, state)
+        if all_of_them:
+            rows = [row for row in ledger.rows(Status.QUARANTINED) if fits(row, reasons, since, until)]
+        else:
+            rows = [find(ledger, scene, among) for scene in scenes]
+        for row in rows:
+            try:
+                print(decide(ledger, folders, row))
+            except SarwaterError as error:
+                refused.append(error)
+    if not rows:
+        print("no scene in quarantine fits")
+    if len(refused) == 1:
+        raise refused[0]
+    for refusal in refused:
+        print(refusal, file=sys.stderr)
+    if refused:
+        raise SarwaterError(f"{len(refused)} of {len(rows)} scenes stay as they are; see above")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Raises UsageError for a job that is not there or of the wrong status."""
+    """Raises UsageError for a scene that is not there or of the wrong status."""
     return invoke(queue, argv)
 
 
@@ -185,74 +223,6 @@ def _statuses(names: Sequence[str]) -> tuple[Status, ...]:
     if unknown := [name for name in wanted if name not in _STATUSES]:
         raise UsageError(f"{unknown[0]}: no such status; {expected(unknown[0], _STATUSES)}")
     return tuple(Status) if "ALL" in wanted else tuple(Status[name] for name in wanted)
-
-
-def _row(ledger: Ledger, job: int) -> Row:
-    row = ledger.row(job)
-    if row is None:
-        raise UsageError(
-            f"job {job}: not in the ledger; `sarwater queue list ALL` with the same --state shows every job"
-        )
-    return row
-
-
-def _requeue(ledger: Ledger, folders: Folders, row: Row) -> None:
-    """First the ledger, then the rename that the daemon notices; a crash between the two is put right by `recover`.
-
-    What else lies in quarantine is left to the daemon's claim: it may have quarantined the scene again already.
-    """
-    if row.status not in (Status.QUARANTINED, Status.PUBLISHED, Status.DUPLICATE):
-        raise UsageError(
-            f"job {row.id} ({shown(row.name)}) is {row.status.value}; "
-            "only finished or quarantined scenes can be requeued"
-        )
-    source = folders.quarantined(row.id, row.name) or folders.done_copy(row.id, row.name)
-    inbox = folders.incoming / row.name
-    waiting = ledger.newest(row.name, *WAITING)
-    if waiting is not None:
-        raise UsageError(
-            f"job {row.id}: {shown(row.name)} waits in the inbox as job {waiting.id}; try again "
-            "once that one was claimed"
-        )
-    stays = source is None and _lies_there(inbox, row)
-    if source is None and not stays:
-        raise UsageError(
-            f"job {row.id}: {shown(row.name)} is neither in {folders.quarantine} nor in {folders.done}; send it again"
-        )
-    if os.path.lexists(inbox) and not stays:
-        raise UsageError(f"{inbox}: exists; wait until that one was claimed, then try again")
-    try:
-        ledger.requeued(row.id)
-    except sqlite3.IntegrityError:
-        raise UsageError(f"job {row.id}: another scene of its name arrived just now; try again later") from None
-    if source is not None:
-        folders.release(source, row.name)
-    print(f"{shown(row.name)}: {'waits again' if stays else 'back'} in {folders.incoming}")
-
-
-def _lies_there(inbox: Path, row: Row) -> bool:
-    """Is it the very scene, which was never moved because the inbox is read-only?"""
-    try:
-        with about(inbox.name):
-            return fingerprint_of(inbox) == row.fingerprint
-    except (FileNotFoundError, ItemError):
-        return False
-
-
-def _drop(ledger: Ledger, folders: Folders, row: Row) -> None:
-    if row.status is not Status.QUARANTINED:
-        raise UsageError(
-            f"job {row.id} ({shown(row.name)}) is {row.status.value}; only quarantined scenes can be dropped"
-        )
-    ledger.ignored(row.id, "dropped", f"dropped by an operator; it was quarantined as {row.reason}: {row.message}")
-    folder = folders.quarantine_folder(row.id)
-    there = folders.quarantined(row.id, row.name) is not None
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        raise SarwaterError(f"{folder}: cannot be removed whole; remove what is left by hand")
-    print(
-        f"{shown(row.name)}: {'deleted from quarantine' if there else f'was not in {folder}; dropped from the ledger'}"
-    )
 
 
 def _facts(row: Row) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from runtime.commands.options import ALIASES
+from runtime.commands.options import ALIASES, CHOICES
 from runtime.daemon.config import Config
 from runtime.daemon.item import shown
 from sarwater.command import Group, given, invoke, option, record_options, run
@@ -30,6 +30,7 @@ sarwater watch --config /etc/sarwater/watch.toml
 sarwater watch --incoming in --outgoing out --state state --once
 sarwater watch --config watch.toml --threshold 0.4 --products mask,polygons
 sarwater watch check /etc/sarwater/watch.toml
+sarwater watch --print-config > watch.toml
 """
 _MORE = """
 Defaults, --config, the environment (SARWATER_SETTLE_S=2) and flags are read in this order. Every setting is a key of
@@ -52,6 +53,7 @@ _NAMED = {
     "inbox": _INBOX,
     "attempts and time limits": _PATIENCE,
     "limits of a scene": tuple(Limits.model_fields),
+    "showing and telling": ("page", "page_token_file", "tell"),
 }
 _GROUPS: Mapping[str, Sequence[str]] = {
     group: [name for name in names if name in Config.model_fields] for group, names in _NAMED.items()
@@ -70,11 +72,17 @@ _GROUPS: Mapping[str, Sequence[str]] = {
 )
 @option("--config", group="folders", type=click.Path(path_type=Path), metavar="FILE", help="Settings in TOML.")
 @option("--once", group="folders", is_flag=True, help="Work off what is complete in the inbox, then exit.")
-@record_options(Config, _GROUPS, ALIASES)
+@option("--print-config", group="folders", is_flag=True, help="Print the settings in force as TOML, then exit.")
+@record_options(Config, _GROUPS, ALIASES, CHOICES)
 @click.pass_context
-def watch(ctx: click.Context, /, config: Path | None, once: bool, **flags: Any) -> int:
+def watch(ctx: click.Context, /, config: Path | None, once: bool, print_config: bool, **flags: Any) -> int:
     ctx.obj = given(flags)
     if ctx.invoked_subcommand is not None:
+        return 0
+    if print_config:
+        from runtime.daemon.config_text import config_text
+
+        print(config_text(config, ctx.obj, _GROUPS), end="")
         return 0
     from runtime.daemon.config import load
     from runtime.daemon.supervisor import Supervisor
@@ -90,7 +98,7 @@ def watch(ctx: click.Context, /, config: Path | None, once: bool, **flags: Any) 
 
 @watch.subcommand("check", "Validate the settings, open model and inbox, and say what would happen.")
 @click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG")
-@record_options(Config, _GROUPS, ALIASES)
+@record_options(Config, _GROUPS, ALIASES, CHOICES)
 @click.pass_context
 def check(ctx: click.Context, /, config: Path, **flags: Any) -> int:
     from runtime.daemon.check import report

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from runtime.products import chosen
+from runtime.telling.channel import Channel
 from sarwater.errors import ConfigurationError, SettingInvalid
 from sarwater.record import Record
 from sarwater.request import Request
@@ -63,7 +64,7 @@ class Config(Request):
     )
     """Names that are still being written; a rename from one of them to another name completes a file. While `NAME.x`
     lies beside NAME and `*.x` is one of these, NAME is left alone, too."""
-    accept: tuple[str, ...] = ("*",)
+    accept: tuple[str, ...] = Field(("*",), examples=["*.tif,*.h5"])
     """Names of files to take for scenes; others stay in the inbox and count as ignored."""
     settle_s: float = Field(5.0, ge=0)
     """How long inode, size and modification time stay the same before a file counts as complete."""
@@ -80,8 +81,12 @@ class Config(Request):
     companion_s: float = Field(60.0, ge=0)
     """How long a loose KOMPSAT-5 image waits for the `_Aux.xml` and GIM that its name promises, after the last file of
     it arrived; then it is taken as it is."""
-    priority: tuple[PriorityRule, ...] = ()
+    priority: tuple[PriorityRule, ...] = Field((), examples=['[{"glob": "*URGENT*", "priority": 10}]'])
     """Which scenes go first; within one priority the order of arrival counts."""
+
+    tell: tuple[Channel, ...] = Field((), examples=['[{"name": "ops", "to": "https://ops.example/sar"}]'])
+    """Who is told when a mask is published, a scene goes to quarantine, the daemon pauses: tables with `name`, `to`,
+    `events`, `secret_file` and more; see systemd/README.md."""
 
     max_claimed: int = Field(2, ge=1)
     """Scenes taken out of the inbox at one time; the rest waits there."""
@@ -115,10 +120,26 @@ class Config(Request):
     """Rotated latency logs to keep."""
     metrics_file: Path | None = None
     """Prometheus text file for the node exporter's textfile collector; none means state/metrics.prom."""
+    health_file: Path | None = None
+    """What the daemon does now, as JSON, for `sarwater status` and for health checks; none means state/health.json."""
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Loopback port that serves the same metrics; none opens no port."""
 
-    @field_validator("ignore", "accept", "priority", "products", "polarisations", mode="before")
+    page: int | Path | None = Field(None, examples=["8040", "/run/sarwater/page.sock"])
+    """Where the status page is served: a port of the loopback, or the path of a Unix socket; none serves none."""
+    page_token_file: Path | None = None
+    """File with the token, 16 characters or more, that lets the status page requeue and drop scenes; none makes it
+    read-only."""
+
+    @field_validator("page", mode="before")
+    @classmethod
+    def _port_or_path(cls, value: Any) -> Any:
+        number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+        if isinstance(number, int) and not 1 <= number <= 65535:
+            raise ValueError("expected a port, 1 to 65535, or the path of a Unix socket")
+        return number
+
+    @field_validator("ignore", "accept", "priority", "tell", "products", "polarisations", mode="before")
     @classmethod
     def _of_text(cls, value: Any, info: ValidationInfo) -> Any:
         """`*.tif,*.h5`, or JSON, which the environment and a flag may hold."""
@@ -139,6 +160,14 @@ class Config(Request):
         chosen(names)
         return names
 
+    @field_validator("tell")
+    @classmethod
+    def _each_once(cls, channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+        names = [channel.name for channel in channels]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} is the name of two channels; expected names of their own")
+        return channels
+
     @model_validator(mode="after")
     def _folders_apart(self) -> Config:
         folders = {name: Path(os.path.abspath(getattr(self, name))) for name in ("incoming", "outgoing", "state")}
@@ -156,6 +185,10 @@ class Config(Request):
     def metrics_path(self) -> Path:
         return self.metrics_file or self.state / "metrics.prom"
 
+    @property
+    def health_path(self) -> Path:
+        return self.health_file or self.state / "health.json"
+
 
 def load(
     file: Path | None, flags: Mapping[str, str] | None = None, environment: Mapping[str, str] = os.environ
@@ -164,10 +197,35 @@ def load(
 
     Raises ConfigurationError with the key and the place it came from.
     """
+    values, origin = gather(file, flags, environment)
+    where = str(file) if file else "settings"
+    for key in missing_keys(values):
+        variable = ENVIRONMENT_PREFIX + key.upper()
+        raise ConfigurationError(f"{where}: {key} is missing; set it in the file, as {variable}, or as --{key} DIR")
+    return validated(values, origin, where)
+
+
+def missing_keys(values: Mapping[str, Any]) -> list[str]:
+    """Required settings that nobody set."""
+    return [key for key, field in Config.model_fields.items() if field.is_required() and key not in values]
+
+
+def validated(values: Mapping[str, Any], origin: Mapping[str, str], where: str = "settings") -> Config:
+    """Raises ConfigurationError with the key and the place it came from."""
+    try:
+        return Config(**values)
+    except SettingInvalid as error:
+        raise ConfigurationError(f"{origin.get(error.key, where)}: {error}") from None
+
+
+def gather(
+    file: Path | None, flags: Mapping[str, str] | None = None, environment: Mapping[str, str] = os.environ
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings by key, as they were given, and where each comes from. Raises ConfigurationError."""
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     if file is not None:
-        values.update(_read_toml(file))
+        values.update(read_toml(file))
         origin.update(dict.fromkeys(values, str(file)))
     for key in Config.model_fields:
         variable = ENVIRONMENT_PREFIX + key.upper()
@@ -180,18 +238,11 @@ def load(
         if key in values or variable in environment:
             source = origin.get(key, f"environment variable {variable}")
             raise ConfigurationError(f"{source}: {key} is no setting any more; {what_now}")
-    where = str(file) if file else "settings"
-    for key, field in Config.model_fields.items():
-        if field.is_required() and key not in values:
-            variable = ENVIRONMENT_PREFIX + key.upper()
-            raise ConfigurationError(f"{where}: {key} is missing; set it in the file, as {variable}, or as --{key} DIR")
-    try:
-        return Config(**values)
-    except SettingInvalid as error:
-        raise ConfigurationError(f"{origin.get(error.key, where)}: {error}") from None
+    return values, origin
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """What a file of settings says. Raises ConfigurationError."""
     try:
         document: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
         return document

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
+from runtime.daemon.at_work import AtWork
 from runtime.daemon.commit import Commit, Retry
 from runtime.daemon.config import Config
 from runtime.daemon.context import Context
@@ -44,6 +45,8 @@ class Dispatcher:
         """Claimed and not finished, by job."""
         self.current: ClaimedScene | None = None
         """The one of them that the worker has."""
+        self.at_work: AtWork | None = None
+        """How far that is."""
         self._started_s = 0.0
         """When the worker got it, by `_clock_s`."""
         self._retry_at_s: dict[int, float] = {}
@@ -94,6 +97,7 @@ class Dispatcher:
         self._retry_at_s.pop(scene.job, None)
         scene = dataclasses.replace(scene, attempt=self._context.ledger.started(scene.job))
         self.scenes[scene.job] = self.current = scene
+        self.at_work = AtWork(scene)
         self._started_s = self._clock_s
         with contextlib.suppress(PipeClosed):  # `hear` finds out how it died
             out_dir = str(self._context.config.outgoing)
@@ -132,6 +136,8 @@ class Dispatcher:
                 self._commit.give_back(scene)
 
     def _take_in(self, message: Message) -> None:
+        if self.at_work:
+            self.at_work.hear(message)
         match message["event"]:
             case "ready":
                 self._worker.ready = message
@@ -219,7 +225,7 @@ class Dispatcher:
     def _taken_back(self) -> ClaimedScene:
         """The current scene, which the worker has no longer."""
         assert self.current is not None
-        scene, self.current = self.current, None
+        scene, self.current, self.at_work = self.current, None, None
         return self.scenes.pop(scene.job)
 
     def _conclude(self, scene: ClaimedScene, message: Message, staged: StagedProducts | None) -> Retry | None:

@@ -28,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from runtime.daemon import outbox
 from runtime.daemon.damage import (
     LedgerDamaged,
     as_damage,
@@ -38,10 +39,11 @@ from runtime.daemon.damage import (
     strange_file,
 )
 from runtime.daemon.fingerprint import Fingerprint
+from runtime.daemon.item import shown
 from sarwater.errors import ConfigurationError
 
 FILE_NAME = "ledger.sqlite"
-_VERSION = 3
+_VERSION = 4
 
 
 _TEXT = "CAST(? AS TEXT)"
@@ -96,24 +98,30 @@ CREATE UNIQUE INDEX one_wait_per_name ON jobs (name) WHERE status IN ('SEEN', 'S
 CREATE INDEX by_status ON jobs (status);
 CREATE INDEX by_name ON jobs (name);
 CREATE INDEX by_mask ON jobs (mask) WHERE products IS NOT NULL;
-CREATE TABLE folders (name TEXT PRIMARY KEY, path TEXT NOT NULL) STRICT;
+CREATE TABLE folders (name TEXT PRIMARY KEY, path TEXT NOT NULL) STRICT;{outbox.SCHEMA};
 PRAGMA user_version = {_VERSION};
 """
 _PARTS = set(re.findall(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX) (\w+)", _SCHEMA))
+_FROM_VERSION_3 = f"""{outbox.SCHEMA};
+PRAGMA user_version = {_VERSION};
+"""
 _FROM_VERSION_2 = f"""
 ALTER TABLE jobs ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN device INTEGER NOT NULL DEFAULT 0;
-PRAGMA user_version = {_VERSION};
-"""
+{_FROM_VERSION_3.lstrip()}"""
 _FROM_VERSION_1 = f"""
 ALTER TABLE jobs RENAME COLUMN state TO status;
 DROP INDEX by_state;
 CREATE INDEX by_status ON jobs (status);
 {_FROM_VERSION_2.lstrip()}"""
-_STEPS = {0: _SCHEMA, 1: _FROM_VERSION_1, 2: _FROM_VERSION_2}
+_STEPS = {0: _SCHEMA, 1: _FROM_VERSION_1, 2: _FROM_VERSION_2, 3: _FROM_VERSION_3}
 _VIEWS = {
-    1: "CREATE TEMP VIEW jobs AS SELECT *, state AS status, 0 AS ctime_ns, 0 AS device FROM main.jobs",
-    2: "CREATE TEMP VIEW jobs AS SELECT *, 0 AS ctime_ns, 0 AS device FROM main.jobs",
+    1: (
+        "CREATE TEMP VIEW jobs AS SELECT *, state AS status, 0 AS ctime_ns, 0 AS device FROM main.jobs",
+        outbox.EMPTY_VIEW,
+    ),
+    2: ("CREATE TEMP VIEW jobs AS SELECT *, 0 AS ctime_ns, 0 AS device FROM main.jobs", outbox.EMPTY_VIEW),
+    3: (outbox.EMPTY_VIEW,),
 }
 """Of earlier versions, for those who only look: they stay as they are until a daemon takes them over."""
 
@@ -190,6 +198,7 @@ class Ledger:
                 raise as_damage(path, error) from error
             raise
         self._db.text_factory = os.fsdecode
+        self.outbox = outbox.Outbox(self._execute)
         try:
             self._open(read_only)
         except BaseException as error:
@@ -216,7 +225,8 @@ class Ledger:
         elif self._version == 0:
             raise ConfigurationError(f"{self._path}: empty; start the daemon, which fills it once there is room")
         elif self._version in _VIEWS:
-            self._execute(_VIEWS[self._version])
+            for view in _VIEWS[self._version]:
+                self._execute(view)
         if self._version == _VERSION and (wrong := self._strange_part() or impossible_row(self._db)):
             raise LedgerDamaged(self._path, wrong)
 
@@ -261,10 +271,15 @@ class Ledger:
     def row(self, job: int) -> Row | None:
         return next(self._select("WHERE id = ?", job), None)
 
-    def rows(self, *statuses: Status) -> list[Row]:
-        """All rows in one of `statuses` (all without), in the order in which they are worked off."""
+    def rows(self, *statuses: Status, limit: int = -1) -> list[Row]:
+        """All rows in one of `statuses` (all without), in the order in which they are worked off; at most `limit`."""
         where = f"WHERE status IN ({','.join('?' * len(statuses))})" if statuses else ""
-        return list(self._select(f"{where} ORDER BY priority DESC, id", *statuses))
+        return list(self._select(f"{where} ORDER BY priority DESC, id LIMIT ?", *statuses, limit))
+
+    def latest(self, limit: int, *statuses: Status) -> list[Row]:
+        """Those in one of `statuses` that ended last, the newest first."""
+        where = f"WHERE status IN ({','.join('?' * len(statuses))})"
+        return list(self._select(f"{where} ORDER BY finished_utc DESC, id DESC LIMIT ?", *statuses, limit))
 
     def newest(self, name: str, *statuses: Status) -> Row | None:
         """The last row of that name, in one of `statuses` where any is given."""
@@ -287,6 +302,11 @@ class Ledger:
     def counts(self) -> dict[Status, int]:
         found = dict(self._execute("SELECT status, count(*) FROM jobs GROUP BY status"))
         return {status: found.get(status.value, 0) for status in Status}
+
+    def quarantine_reasons(self) -> dict[str, int]:
+        """How many are in quarantine for which reason, the most frequent first."""
+        sql = "SELECT coalesce(reason, ''), count(*) FROM jobs WHERE status = ? GROUP BY reason ORDER BY 2 DESC, 1"
+        return dict(self._execute(sql, (Status.QUARANTINED,)))
 
     def oldest_pending_utc(self) -> str | None:
         statuses = (*WAITING, *CLAIMED)
@@ -381,10 +401,13 @@ class Ledger:
         self._update(job, (Status.VALIDATED,), status=Status.RUNNING, mask=mask)
 
     def published(self, job: int, products: list[str]) -> None:
-        self._update(
-            job, (Status.RUNNING,), status=Status.PUBLISHED, products=json.dumps(products), finished_utc=_utc(),
-            reason=None, message=None,
-        )  # fmt: skip
+        now = _utc()
+        with self.transaction():
+            self._update(
+                job, (Status.RUNNING,), status=Status.PUBLISHED, products=json.dumps(products), finished_utc=now,
+                reason=None, message=None,
+            )  # fmt: skip
+            self._tell("published", job, now)
 
     def duplicate(self, job: int, of: int, input_sha256: str) -> None:
         self._update(
@@ -409,10 +432,13 @@ class Ledger:
             self._update(job, CLAIMED, status=Status.CLAIMED, key=None)
 
     def quarantined(self, job: int, reason: str, message: str) -> None:
-        self._update(
-            job, (*WAITING, *CLAIMED), status=Status.QUARANTINED, key=None, reason=reason, message=message,
-            finished_utc=_utc(),
-        )  # fmt: skip
+        now = _utc()
+        with self.transaction():
+            self._update(
+                job, (*WAITING, *CLAIMED), status=Status.QUARANTINED, key=None, reason=reason, message=message,
+                finished_utc=now,
+            )  # fmt: skip
+            self._tell("quarantined", job, now)
 
     def ignored(self, job: int, reason: str, message: str) -> None:
         self._update(
@@ -427,6 +453,19 @@ class Ledger:
             failures=0, worker_deaths=0, duplicate_of=None, reason=None, message=None, claimed_utc=None,
             finished_utc=None,
         )  # fmt: skip
+
+    def tell(self, event: str, message: str) -> None:
+        """Of something that concerns no scene."""
+        if self.outbox.wants.get(event):
+            with self.transaction():
+                self.outbox.add(event, _utc(), message=shown(message))
+
+    def _tell(self, event: str, job: int, now: str) -> None:
+        if self.outbox.wants.get(event) and (row := self.row(job)):
+            self.outbox.add(
+                event, now, job=job, scene=shown(row.name), reason=row.reason, message=shown(row.message or ""),
+                mask_key=row.key, products=json.loads(row.products or "[]") if event == "published" else [],
+            )  # fmt: skip
 
     def _insert(self, conflict: str = "ABORT", **columns: Any) -> int:
         marks = ", ".join(map(_mark, columns.values()))

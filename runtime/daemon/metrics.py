@@ -32,6 +32,7 @@ from sarwater import __version__
 log = logging.getLogger("sarwater.watch")
 
 STAGES = ("settle", "queue", "read", "h2d", "infer", "d2h", "post", "write", "publish")
+PAUSES = ("space", "outgoing", "ledger")
 OUTCOMES = ("published", "duplicate", "quarantined", "ignored")
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 
@@ -60,7 +61,13 @@ class Metrics:
             "last_publish_timestamp_seconds", "When the last mask became visible, 0 before the first"
         )
         self._progress = gauge("last_progress_timestamp_seconds", "When the daemon last did, or looked for, work")
+        self._paused = gauge("paused", "1 while nothing is claimed, by reason", "reason")
+        self._told = counter(
+            "told", "Attempts to tell others, by channel and whether that worked", "channel", "outcome"
+        )
+        self._outbox = gauge("outbox_messages", "Messages that others are still to be told, by channel", "channel")
         self._build = gauge("build_info", "Always 1", "version", "engine", "backend")
+        self.paused("")
         for outcome in OUTCOMES:
             self._scenes.labels(outcome)
         for stage in STAGES:
@@ -109,6 +116,21 @@ class Metrics:
                 status = os.statvfs(folder)
                 self._disk_free.labels(shown(str(folder))).set(status.f_bavail * status.f_frsize)
 
+    def paused(self, reason: str) -> None:
+        """One of PAUSES: no room, an outgoing folder that takes no files, a ledger that another process holds. Empty
+        where it works."""
+        for known in PAUSES:
+            self._paused.labels(known).set(known == reason)
+
+    def told(self, channel: str, outcome: str) -> None:
+        """`delivered` or `failed`."""
+        self._told.labels(channel, outcome).inc()
+
+    def outbox(self, counts: Mapping[str, int]) -> None:
+        self._outbox.clear()
+        for channel, count in counts.items():
+            self._outbox.labels(channel).set(count)
+
     def progressed(self) -> None:
         self._progress.set_to_current_time()
 
@@ -126,7 +148,7 @@ class Metrics:
     def serve(self, port: int) -> None:
         """Answer scrapes on the loopback. Best effort: a port in use costs the port, never the station."""
         try:
-            MetricsPort(port, self.text).start()
+            MetricsPort(port, self.text).start("metrics")
         except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
             log.error("127.0.0.1:%d: no metrics there (%s); they are in the file all the same", port, error)
 

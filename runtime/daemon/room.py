@@ -22,6 +22,11 @@ class Room:
         self._refused = False
         self.paused = ""
 
+    @property
+    def reason(self) -> str:
+        """Of `paused`, in a word: `space` or `outgoing`; empty where there is room."""
+        return "" if not self.paused else "outgoing" if self._refused else "space"
+
     def check(self, free_fraction: float, output_bytes: int) -> str:
         """Room for twice `output_bytes`, with `free_fraction` of each file system left free? Returns `paused`."""
         if self._refused:

@@ -24,6 +24,7 @@ from runtime.daemon.context import Context
 from runtime.daemon.damage import LedgerDamaged, as_damage, is_damage
 from runtime.daemon.dispatcher import Dispatcher
 from runtime.daemon.folders import Folders
+from runtime.daemon.health import Health
 from runtime.daemon.inotify import Hints
 from runtime.daemon.item import shown
 from runtime.daemon.ledger import FILE_NAME, Ledger
@@ -34,6 +35,7 @@ from runtime.daemon.recovery import recover
 from runtime.daemon.room import Room, is_no_space, refuses_files
 from runtime.daemon.worker_process import WORKER_COMMAND, WorkerProcess, request_of
 from runtime.products.publish import drop_leftovers
+from runtime.telling.post import Post
 from sarwater.errors import ConfigurationError, OutputError, SceneError
 
 log = logging.getLogger("sarwater.watch")
@@ -43,8 +45,10 @@ _REPORT_S = 5.0
 _LOCKED_AGAIN_S = 0.3
 _LOCKED_ONCE_S = 30.0
 """How long `--once` waits for a ledger that somebody else holds."""
+_FLUSH_S, _FLUSH_ONCE_S = 1.0, 30.0
+"""Time for what others are still to be told, at a stop and at the end of `--once`."""
 _NAMED = 10
-_FIXED = ("incoming", "outgoing", "state", "read_only_inbox", "metrics_port")
+_FIXED = ("incoming", "outgoing", "state", "read_only_inbox", "metrics_port", "health_file", "page", "page_token_file")
 """Settings that only a restart can change."""
 
 
@@ -72,6 +76,7 @@ class Supervisor:
         self._worker_command = worker_command
         self._systemd = Systemd()
         self._metrics = Metrics()
+        self._health = Health(config.health_path)
         self._stopping = False
         self._reloading = False
         self._pinged_s = 0.0
@@ -113,7 +118,9 @@ class Supervisor:
                 self._wait()
                 self._turn()
             self._systemd.tell("STOPPING=1")
+            self._tell_health()
             self._dispatcher.stop()
+            self._post.flush(_FLUSH_ONCE_S if self._once else _FLUSH_S)
             self._report(time.monotonic())
             if self._once and (quarantine := self._commit.quarantine):
                 names = ", ".join(f"{shown(name)} ({reason})" for name, reason in list(quarantine.items())[:_NAMED])
@@ -128,11 +135,16 @@ class Supervisor:
         config = self._config
         folders = Folders(config.incoming, config.outgoing, config.state, config.read_only_inbox)
         folders.prepare()
+        self._health.tell("starting")
         lock = stack.enter_context(Lock(config.state, config.incoming, config.outgoing))
         folders.drop_unpacked()
+        self._serve_page(stack)
         worker = stack.enter_context(WorkerProcess(config, lock, self._worker_command))
         ledger = stack.enter_context(Ledger(config.state / FILE_NAME, while_locked=self._await_ledger))
-        ledger.note_folders(incoming=config.incoming, outgoing=config.outgoing)
+        ledger.note_folders(
+            incoming=config.incoming, outgoing=config.outgoing, health=config.health_path, latency=config.latency_path
+        )
+        self._post = stack.enter_context(Post(ledger, self._metrics, config.tell, config.outgoing))
         drop_leftovers(config.outgoing, sole=True)
         recover(ledger, folders, config.after == "remove", no_space=self._was_full)
         room = Room(config.outgoing, config.state)
@@ -142,6 +154,17 @@ class Supervisor:
         self._commit = Commit(self._context)
         scenes = take_over(self._context, self._commit)
         self._dispatcher = stack.enter_context(Dispatcher(self._context, self._commit, scenes, worker))
+
+    def _serve_page(self, stack: contextlib.ExitStack) -> None:
+        config = self._config
+        if config.page is not None:
+            from runtime.page.content import Content
+            from runtime.page.server import serve_page
+
+            server = serve_page(config.page, Content(config.state, config.outgoing, config.page_token_file))
+            if server is not None:
+                stack.callback(server.server_close)
+                stack.callback(server.shutdown)
 
     def _open_hints(self, stack: contextlib.ExitStack) -> Hints | None:
         try:
@@ -170,8 +193,9 @@ class Supervisor:
         self._was_full = True
         log.warning("paused: %s; waiting for space", _where(error))
         while not self._stopping and is_no_space(refuses_files(self._config.state)):
-            self._systemd.tell(f"STATUS=paused: {_where(error)}", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
-            self._listen([], self._config.scan_s)
+            self._stay_paused("space", _where(error))
+            self._listen([], min(self._config.scan_s, _REPORT_S))
+        self._metrics.paused("")
 
     def _await_ledger(self, holder: str) -> None:
         """Nothing is claimed or committed meanwhile; the worker goes on with what it has."""
@@ -183,20 +207,32 @@ class Supervisor:
             log.warning("paused: the ledger is locked by %s; it goes on when that one lets go", holder)
         if self._once and now_s >= self._locked_since_s + _LOCKED_ONCE_S:
             raise OutputError(f"the ledger is locked by {holder}; the scenes are kept: end it, then run again")
-        self._systemd.tell(f"STATUS=paused: ledger locked by {holder}", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
+        self._stay_paused("ledger", f"the ledger is locked by {holder}")
         self._listen([], _LOCKED_AGAIN_S)
+
+    def _stay_paused(self, reason: str, why: str) -> None:
+        """Where no turn is taken meanwhile: show life, and why."""
+        self._systemd.tell(f"STATUS=paused: {why}", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000")
+        self._health.tell("paused", why)
+        self._metrics.paused(reason)
+        self._metrics.progressed()
+        if time.monotonic() >= self._reported_s + _REPORT_S:
+            self._reported_s = time.monotonic()
+            self._metrics.write(self._config.metrics_path)
 
     def _note_free_ledger(self) -> None:
         if self._locked_since_s is not None:
             log.info("the ledger is free again")
             self._systemd.tell("STATUS=watching")
+            self._metrics.paused(self._context.room.reason)
             self._locked_since_s = None
 
     def _wait(self) -> None:
         """Until something happens or is due; a turn leaves nothing undone that could be done at once."""
-        due_s = [self._claims.next_look_s, self._dispatcher.due_s or self._claims.next_look_s]
+        next_s = self._claims.next_look_s
+        due_s = [next_s, self._dispatcher.due_s or next_s, self._post.due_s or next_s]
         timeout_s = min(_LONGEST_WAIT_S, max(0.0, min(due_s) - time.monotonic()))
-        sources: list[Any] = [*self._dispatcher.workers, *([self._hints] if self._hints else [])]
+        sources: list[Any] = [*self._dispatcher.workers, self._post, *([self._hints] if self._hints else [])]
         self._listen(sources, _LONGEST_WAIT_S if self._paused else timeout_s)
 
     def _listen(self, sources: Sequence[Any], timeout_s: float) -> None:
@@ -210,12 +246,16 @@ class Supervisor:
             self._take_new_settings()
         if self._dispatcher.hear():
             self._systemd.tell("READY=1", "STATUS=watching")
+        if self._dispatcher.ready:
+            self._health.opened(self._dispatcher.ready)
         self._claims.look()
         self._check_room()
         if not self._paused:
             while self._dispatcher.room_for_more and (scene := self._claims.claim()):
                 self._dispatcher.take(scene)
         self._dispatcher.dispatch()
+        self._post.adopt(self._context.config.tell)
+        self._post.turn()
         self._show_life()
         self._note_free_ledger()
 
@@ -226,9 +266,12 @@ class Supervisor:
         if self._paused and not before:
             log.warning("paused, no scene is claimed: %s", self._paused)
             self._systemd.tell(f"STATUS=paused: {self._paused}")
+            self._context.ledger.tell("paused", self._paused)
         elif before and not self._paused:
             log.info("there is room again")
+            self._context.ledger.tell("resumed", "there is room again")
             self._systemd.tell("STATUS=watching")
+        self._metrics.paused(self._context.room.reason)
 
     def _show_life(self) -> None:
         """Watchdog ping and heartbeat, only for real progress: a recent scan and, with a scene, tiles that advance."""
@@ -241,6 +284,7 @@ class Supervisor:
             if self._systemd.watchdog_s and now_s >= self._pinged_s + self._systemd.watchdog_s / 2:
                 self._systemd.tell("WATCHDOG=1")
                 self._pinged_s = now_s
+            self._tell_health()
         if now_s >= self._reported_s + _REPORT_S:
             self._report(now_s)
 
@@ -250,6 +294,13 @@ class Supervisor:
         self._metrics.queue(ledger.pending_counts(), ledger.oldest_pending_utc())
         self._metrics.disk(config.incoming, config.outgoing, config.state)
         self._metrics.write(config.metrics_path)
+
+    def _tell_health(self) -> None:
+        work = self._dispatcher.at_work
+        at_rest = "idle" if self._dispatcher.ready else "starting"
+        state = "stopping" if self._stopping else "paused" if self._paused else "working" if work else at_rest
+        scene = work.to_dict() if work else None
+        self._health.tell(state, self._paused, scene, self._claims.short_of_room)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -87,6 +87,7 @@ def _serve(pipe: Pipe) -> None:
             backend=backend.name,
             device=backend.device,
             model=backend.manifest.name,
+            precision=backend.manifest.precision,
             model_sha256=backend.model_sha256,
         )
         staged: StagedProducts | None = None

@@ -43,6 +43,14 @@ def test_verify_says_nothing_about_a_unit(name: str, tmp_path: Path) -> None:
 
 
 @needs_systemd
+@pytest.mark.parametrize("drop_in", sorted(path.name for path in SYSTEMD.glob("*.conf")))
+def test_verify_says_nothing_about_a_drop_in(drop_in: str, tmp_path: Path) -> None:
+    unit = installed(tmp_path, "sarwater-watch.service", drop_in)
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@needs_systemd
 @pytest.mark.parametrize(("name", "drop_in"), [(name, "") for name in UNITS] + [("sarwater-watch.service", "gpu.conf")])
 def test_a_unit_is_exposed_to_at_most_one_point_out_of_ten(name: str, drop_in: str, tmp_path: Path) -> None:
     unit = installed(tmp_path, name, drop_in)
@@ -88,6 +96,7 @@ def test_the_settings_that_the_example_only_mentions_are_valid_too(tmp_path: Pat
     (tmp_path / "watch.toml").write_text(mentioned)
     config = load(tmp_path / "watch.toml", {}, {})
     assert (config.sieve_px, config.upsampling_factor, config.priority[0].priority) == (25, 1, 10)
+    assert (config.page, config.tell[0].name) == (Path("/run/sarwater/page.sock"), "ops")
     assert config.max_pixels == load(SYSTEMD / "watch.toml", {}, {}).max_pixels
 
 
@@ -120,6 +129,8 @@ def exposition() -> str:
     metrics.queue({Status.SEEN: 1}, "2020-01-01T00:00:00+00:00")
     metrics.disk(Path("/"))
     metrics.progressed()
+    metrics.told("ops", "delivered")
+    metrics.outbox({"ops": 1})
     return metrics.text()
 
 
@@ -136,7 +147,7 @@ def test_the_metrics_file_is_what_the_official_parser_reads() -> None:
 
 
 def test_no_metric_is_labelled_by_scene() -> None:
-    allowed = {"outcome", "reason", "kind", "stage", "state", "path", "version", "engine", "backend", "le"}
+    allowed = {"outcome", "reason", "kind", "stage", "state", "path", "channel", "version", "engine", "backend", "le"}
     for family in text_string_to_metric_families(exposition()):
         for sample in family.samples:
             assert set(sample.labels) <= allowed
@@ -147,6 +158,7 @@ def test_every_specified_metric_is_there() -> None:
         sarwater_input_bytes_total sarwater_pixels_total sarwater_tiles_total sarwater_watch_overflows_total
         sarwater_gpu_errors_total sarwater_scene_stage_duration_seconds_bucket sarwater_scene_latency_seconds_bucket
         sarwater_queue_scenes sarwater_oldest_pending_age_seconds sarwater_disk_free_bytes
+        sarwater_paused sarwater_told_total sarwater_outbox_messages
         sarwater_last_publish_timestamp_seconds sarwater_last_progress_timestamp_seconds sarwater_build_info"""
     assert set(specified.split()) <= samples()
 
@@ -157,6 +169,23 @@ def test_the_monitoring_files_name_only_metrics_that_exist(name: str) -> None:
     named = set(re.findall(r"\bsarwater_[a-z_]+", text))
     assert len(named) > 5
     assert named <= samples()
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")
+def test_prometheus_itself_fires_each_alert_when_it_should(tmp_path: Path) -> None:
+    shutil.copy(SYSTEMD / "monitoring/alerts.yml", tmp_path)
+    shutil.copy(Path(__file__).with_name("alerts_test.yml"), tmp_path)
+    done = subprocess.run(
+        ["promtool", "test", "rules", "alerts_test.yml"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(["promtool", "check", "rules", "alerts.yml"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tried() -> None:
+    alerts = set(re.findall(r"alert: (\w+)", (SYSTEMD / "monitoring/alerts.yml").read_text()))
+    assert alerts == set(re.findall(r'alertname="(\w+)"', Path(__file__).with_name("alerts_test.yml").read_text()))
 
 
 def test_the_dashboard_is_json_with_a_query_in_every_panel() -> None:

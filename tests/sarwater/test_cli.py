@@ -19,7 +19,7 @@ from sarwater.errors import DeviceUnavailable, SarwaterError, UsageError
 from sarwater.record import Record
 from tests.conftest import CHECKOUT
 
-MINE = ("predict", "watch", "queue", "evaluate", "benchmark")
+MINE = ("predict", "watch", "status", "queue", "evaluate", "benchmark")
 
 
 def ends(*arguments: str) -> int:
@@ -52,7 +52,7 @@ def test_no_command_is_wrong_usage_and_shows_the_help(capsys: pytest.CaptureFixt
     [
         (["pedict"], "did you mean 'predict'?"),
         (["bild-engine"], "did you mean 'build-engine'?"),
-        (["xyz"], "expected one of: predict, watch, queue"),
+        (["xyz"], "expected one of: predict, watch, status, queue"),
         (["queue", "lst"], "did you mean 'list'?"),
         (["watch", "chekc", "x.toml"], "did you mean 'check'?"),
         (["predict", "a.tif", "-o", "x", "--treshold", "0.4"], "--threshold"),

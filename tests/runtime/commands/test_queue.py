@@ -12,6 +12,7 @@ from runtime.commands import queue
 from runtime.daemon.fingerprint import Fingerprint
 from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from sarwater.errors import ConfigurationError, UsageError
+from sarwater.shown import shown
 from tests.torture.station import Station
 
 
@@ -93,7 +94,7 @@ def test_drop_deletes_from_quarantine_and_from_nowhere_else(station: Station) ->
 
 
 def test_a_job_that_is_not_there_is_a_usage_error(station: Station) -> None:
-    with pytest.raises(UsageError, match="job 99"):
+    with pytest.raises(UsageError, match="job 99: not in the ledger"):
         queue.main(["--state", str(station.state), "show", "99"])
 
 
@@ -134,3 +135,86 @@ def test_drop_says_what_it_found(station: Station, capsys: pytest.CaptureFixture
     text = capsys.readouterr().out
     assert "was not in" in text
     assert "deleted" not in text
+
+
+def test_a_scene_is_meant_by_its_name_as_well_as_by_its_number(
+    station: Station, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--state", str(station.state)]
+    assert queue.main([*at, "--json", "show", "b-good.tif"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == 2
+    assert queue.main([*at, "requeue", "a-bad.tif"]) == 0
+    assert (station.incoming / "a-bad.tif").exists()
+    with pytest.raises(UsageError, match=r"scene c\.tif: not in the ledger"):
+        queue.main([*at, "show", "c.tif"])
+
+
+@pytest.mark.parametrize("name", ["한강.tif", "two\nlines.tif", "caf\udce9.tif", "99"])
+def test_a_name_of_any_bytes_is_found_as_it_is_and_as_it_is_shown(
+    name: str, station: Station, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        job = ledger.seen(name, Status.SETTLING, 0, Fingerprint(1, 2, 3), "scan")
+    for written in (name, shown(name)):
+        assert queue.main(["--state", str(station.state), "--json", "show", written]) == 0
+        assert json.loads(capsys.readouterr().out)["id"] == job
+
+
+def test_the_newest_of_a_name_that_can_be_decided_about_is_meant(station: Station) -> None:
+    with Ledger(station.state / FILE_NAME) as ledger:
+        job = ledger.seen("a-bad.tif", Status.IGNORED, 0, Fingerprint(1, 2, 3), "scan")
+        assert job == 3
+    assert queue.main(["--state", str(station.state), "drop", "a-bad.tif"]) == 0
+    assert station.reasons() == {}
+
+
+def names(station: Station, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    assert queue.main(["--state", str(station.state), "--json", "list", *words]) == 0
+    return [row["name"] for row in json.loads(capsys.readouterr().out)]
+
+
+def test_a_list_is_of_the_reason_and_the_time_asked_for(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    assert names(station, capsys, "ALL") == ["a-bad.tif", "b-good.tif"]
+    assert names(station, capsys, "ALL", "--reason", "scene_unreadable") == ["a-bad.tif"]
+    assert names(station, capsys, "--reason", "worker_died") == []
+    assert names(station, capsys, "--since", "1h") == ["a-bad.tif"]
+    assert names(station, capsys, "--until", "1h") == []
+    assert names(station, capsys, "PUBLISHED", "--since", "2020-01-01", "--until", "2999-01-01T12:00") == ["b-good.tif"]
+    for nonsense in ("soon", "2026-13-01", "99999999999d", "-1h"):
+        with pytest.raises(UsageError, match="is no time"):
+            queue.main(["--state", str(station.state), "list", "--since", nonsense])
+
+
+def test_all_scenes_of_a_reason_go_round_again_and_one_that_cannot_keeps_no_other(
+    station: Station, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--state", str(station.state)]
+    station.drop("c-bad.tif", b"not one either")
+    station.drain()
+    assert queue.main([*at, "requeue", "--all", "--reason", "worker_died"]) == 0
+    assert "no scene in quarantine fits" in capsys.readouterr().out
+    (station.incoming / "a-bad.tif").write_bytes(b"a newer one")
+    with pytest.raises(UsageError, match=r"a-bad\.tif: exists"):
+        queue.main([*at, "requeue", "--all", "--reason", "scene_unreadable"])
+    assert (station.incoming / "c-bad.tif").exists()
+    assert station.reasons() == {"a-bad.tif": "scene_unreadable"}
+
+
+@pytest.mark.parametrize("words", [[], ["1", "--all"], ["1", "--reason", "bug"], ["1", "--since", "1h"]])
+def test_scenes_are_named_or_chosen_but_not_both(words: list[str], station: Station) -> None:
+    for what in ("requeue", "drop"):
+        with pytest.raises(UsageError, match="--all"):
+            queue.main(["--state", str(station.state), what, *words])
+    assert station.reasons() == {"a-bad.tif": "scene_unreadable"}
+
+
+def test_the_station_is_found_by_its_settings_on_either_side_of_the_subcommand(
+    station: Station, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "watch.toml"
+    settings.write_text(f'state = "{station.state}"\n')
+    for words in (["--config", str(settings), "stats"], ["stats", "--config", str(settings)]):
+        assert queue.main(words) == 0
+        assert "QUARANTINED      1" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="no such ledger"):
+        queue.main(["--config", str(settings), "stats", "--state", str(tmp_path)])

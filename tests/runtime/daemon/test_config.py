@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.daemon.config import Config, load
+from runtime.daemon.config_text import config_text
 from runtime.daemon.worker_process import request_of
 from sarwater.errors import ConfigurationError
 from sarwater.request import Request
@@ -150,3 +151,36 @@ def test_a_file_that_is_no_toml_is_one_line(tmp_path: Path, content: bytes) -> N
 def test_brackets_without_end_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         load(written(tmp_path, "x = " + "[" * 100_000), FOLDERS, {})
+
+
+def test_a_misspelt_key_is_answered_with_the_one_that_is_meant_at_any_depth(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="'setle_s'; did you mean 'settle_s'"):
+        load(written(tmp_path, "setle_s = 1\n"), FOLDERS, {})
+    with pytest.raises(ConfigurationError, match=r"'priority.0.priorty'; did you mean 'priority.0.priority'"):
+        load(written(tmp_path, '[[priority]]\nglob = "*"\npriorty = 1\n'), FOLDERS, {})
+
+
+def as_text(file: Path | None, flags: dict[str, str]) -> str:
+    return config_text(file, flags, {"all": list(Config.model_fields)})
+
+
+def test_settings_that_are_printed_are_the_same_when_they_are_read_again(tmp_path: Path) -> None:
+    flags = {
+        **FOLDERS, "settle_s": "1.5", "window": "0,0,64,64", "priority": '[{"glob": "\\"*\\\\", "priority": 3}]',
+        "accept": "*.tif,한강\x7f*", "require_marker": "true", "scene_s": "inf", "products": "mask", "page": "8040",
+        "tell": '[{"name": "a", "to": "https://h/x", "secret_file": "/s"}]',
+    }  # fmt: skip
+    text = as_text(None, flags)
+    again = load(written(tmp_path, text), {}, {})
+    assert again == load(None, flags, {})
+    assert "# scan_s = 10.0" in text
+    assert "(from command line)\nsettle_s = 1.5" in text
+
+
+def test_settings_are_printed_where_no_folder_is_named_yet() -> None:
+    text = as_text(None, {})
+    assert '(required)\n# incoming = "DIR"' in text
+    with pytest.raises(ConfigurationError, match="settle_s"):
+        as_text(None, {"settle_s": "soon"})
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        as_text(None, {"state": "caf\udce9"})

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.daemon import metrics_port
 from runtime.daemon.metrics import Metrics
 from runtime.daemon.metrics_port import MetricsPort
 from tests.torture.station import until
@@ -18,9 +17,9 @@ from tests.torture.station import until
 
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    monkeypatch.setattr(metrics_port, "_CONNECTION_S", 0.5)
+    monkeypatch.setattr(MetricsPort, "connection_s", 0.5)
     with MetricsPort(0, Metrics().text) as server:
-        server.start()
+        server.start("metrics")
         yield server.server_address[1]
         server.shutdown()
 
@@ -51,7 +50,7 @@ def test_silent_and_half_requests_cost_few_threads_and_end(port: int, said: byte
             with contextlib.suppress(OSError):
                 client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=1))
                 client.sendall(said)
-        assert threading.active_count() <= before + metrics_port._CONNECTIONS
+        assert threading.active_count() <= before + MetricsPort.connections
         until(lambda: scrapes_again(port), 20, poll_s=0.2)  # while all of them are still open
     until(lambda: threading.active_count() <= before, 20)
 

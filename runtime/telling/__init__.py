@@ -1,0 +1,1 @@
+"""Telling others what became of scenes: channels, the message, one attempt to deliver it, and when to try again."""

@@ -226,12 +226,12 @@ class Prediction:
             return read_polygons(path)
 
     def plot(self) -> Any:
-        """The scene in decibels with water overlaid, north up, with scale bar and legend: a PIL image, which notebooks
-        show, `.show()` opens and `.save("picture.png")` keeps. Needs nothing beyond what sarwater needs."""
+        """The scene in decibels with the water's outline, north up, with scale bar and legend: a PIL image, which
+        notebooks show, `.show()` opens and `.save("picture.png")` keeps. Needs nothing beyond what sarwater needs."""
         product = Quicklook(Path(Quicklook.file_name(stem_of(self._scene.name))), self._scene, self._request)
         product.seen = self._seen[product.name]
         self._rows.replay([product])
-        return product.sheet()
+        return product.sheet(self.record)
 
     def write(
         self, folder: str | Path, products: Sequence[str] | str | None = None, overwrite: bool = False

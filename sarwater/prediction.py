@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ from runtime.pipeline import (
 )
 from runtime.products import PRODUCTS, chosen
 from runtime.products.base import Making
+from runtime.products.catalogue import update_catalogue
 from runtime.products.polygons import WaterPolygons, read_polygons
 from runtime.products.publish import discard, publish
 from runtime.products.quicklook import Quicklook
@@ -226,12 +227,12 @@ class Prediction:
             return read_polygons(path)
 
     def plot(self) -> Any:
-        """The scene in decibels with water overlaid, north up, with scale bar and legend: a PIL image, which notebooks
-        show, `.show()` opens and `.save("picture.png")` keeps. Needs nothing beyond what sarwater needs."""
+        """The scene in decibels with the water's outline, north up, with scale bar and legend: a PIL image, which
+        notebooks show, `.show()` opens and `.save("picture.png")` keeps. Needs nothing beyond what sarwater needs."""
         product = Quicklook(Path(Quicklook.file_name(stem_of(self._scene.name))), self._scene, self._request)
         product.seen = self._seen[product.name]
         self._rows.replay([product])
-        return product.sheet()
+        return product.sheet(self.record)
 
     def write(
         self, folder: str | Path, products: Sequence[str] | str | None = None, overwrite: bool = False
@@ -251,6 +252,8 @@ class Prediction:
             publish(staged, overwrite=overwrite)
         finally:
             discard(staged)
+        with suppress(OSError):  # it is made of the items, and can be made again
+            update_catalogue(Path(folder))
         files = {kind.name: Path(folder, kind.file_name(stem)) for kind in chosen(request.products)}
         return {name: path for name, path in files.items() if path.name in staged.names}
 

@@ -1,7 +1,8 @@
-"""A picture of the scene for people: SAR in decibels, water overlaid, north up, with scale bar and legend."""
+"""A picture of the scene for people: SAR in decibels with the water's outline, north up, with scale bar and legend."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,17 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.backends.base import FinishedRows
+from runtime.latency import LatencyRecord
 from runtime.products.base import Making, Product
-from sarwater.classes import CLASSES, COLOURS, SHADOW, WATER
+from runtime.products.sheet import Caption, Layers, sheet_of
+from runtime.products.speckle import calmed
+from sarwater import __version__
+from sarwater.classes import SHADOW, WATER
 from sarwater.dependencies import lazy_import
 from sarwater.request import Request
+from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.ground import Ground
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.raster import gdal, gdal_array
 
-Image, ImageDraw, ImageFont, PngImagePlugin = (
-    lazy_import(f"PIL.{name}", "drawing quicklooks", "pip install pillow")
-    for name in ("Image", "ImageDraw", "ImageFont", "PngImagePlugin")
+Image, PngImagePlugin = (
+    lazy_import(f"PIL.{name}", "drawing quicklooks", "pip install pillow") for name in ("Image", "PngImagePlugin")
 )
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -33,9 +38,8 @@ _SAMPLES = 3
 _GRID = 9
 """Places along each axis by which the picture is brought north up."""
 _STRETCH_PERCENT = (2.0, 98.0)
-_OVERLAY_OPACITY = 0.6
-_FOOTER_PX = 64
-_INK, _PAPER = (24, 28, 36), (250, 250, 247)
+_UNSURE_PERCENT = (30, 70)
+"""Probabilities of water between these are shown as unsure."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,12 @@ class Quicklook(Product):
 
     name = "quicklook"
     suffix = "_quicklook.png"
-    help = "the scene in decibels with water overlaid, north up; PNG"
+    help = "the scene in decibels with the water's outline, north up; PNG"
     asset_name = "quicklook"
     sees = True
     asset: ClassVar[Mapping[str, Any]] = {
         "type": "image/png",
-        "title": "SAR in decibels with water",
+        "title": "SAR in decibels with the water's outline",
         "roles": ["overview", "visual"],
     }
 
@@ -67,8 +71,7 @@ class Quicklook(Product):
         self._step = max(1, self._factor // _SAMPLES)
         shape = (math.ceil(scene.height_px / self._factor), math.ceil(scene.width_px / self._factor))
         self.seen = _Echoes(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
-        self._water, self._shadow = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self._covers = ((WATER, self._water), (SHADOW, self._shadow))
+        self._water, self._unsure, self._hidden = (np.zeros(shape, np.float32) for _ in range(3))
         columns = np.arange(0, scene.width_px, self._step) // self._factor
         self._sampled, self._starts = np.unique(columns, return_index=True)  # a sliver at the edge may have no sample
 
@@ -95,23 +98,28 @@ class Quicklook(Product):
             self._add(self.seen.count[line], known)
 
     def write(self, finished: FinishedRows) -> None:
+        low, high = _UNSURE_PERCENT
         for line, part in self._lines(finished.row, len(finished.mask)):
-            mask = finished.mask[part, :: self._step]
+            mask, percent = finished.mask[part, :: self._step], finished.confidence[part, :: self._step]
             self._add(self._water[line], mask == WATER)
+            self._add(self._unsure[line], (percent > low) & (percent < high))
             if self.scene.scene.shadow is not None:
-                self._add(self._shadow[line], mask == SHADOW)
+                self._add(self._hidden[line], mask == SHADOW)
 
-    def sheet(self) -> Any:
-        """The picture with its footer, a PIL image, once all rows are written."""
-        image, metres_per_px = self._picture()
-        height, width, _ = image.shape
-        sheet = Image.new("RGB", (max(width, 480), height + _FOOTER_PX), _PAPER)
-        sheet.paste(Image.fromarray(image), (0, 0))
-        self._footer(ImageDraw.Draw(sheet), sheet.width, height, metres_per_px)
-        return sheet
+    def sheet(self, record: LatencyRecord) -> Any:
+        """The picture with its caption, a PIL image, once all rows are written."""
+        layers, georeference = self._layers(), self.scene.georeference.scaled(self._factor)
+        height, width = layers.grey.shape
+        ground, pixel_m = georeference.ground(width, height), georeference.pixel_m(width, height)
+        if ground is not None and pixel_m is not None and not georeference.is_north_up:
+            layers, georeference = _warped(layers, ground)
+            height, width = layers.grey.shape
+            ground, pixel_m = georeference.ground(width, height), georeference.pixel_m(width, height)
+        corners = _corners(ground, width, height) if pixel_m else ()
+        return sheet_of(layers, Caption(self._title, self._facts(record), corners, pixel_m))
 
     def finish(self, making: Making) -> None:
-        sheet = self.sheet()
+        sheet = self.sheet(making.record)
         texts = PngImagePlugin.PngInfo()
         for name, text in making.tags.items():
             texts.add_text(name, text)
@@ -134,74 +142,62 @@ class Quicklook(Product):
         """Add (n, w) samples to the (picture width,) sums that they belong to."""
         line[self._sampled] += np.add.reduceat(samples.sum(axis=0, dtype=np.float32), self._starts)
 
-    def _picture(self) -> tuple[UInt8, float | None]:
-        """((H, W, 3) uint8 north up, metres per pixel), or as it lies and None where the ground is unknown."""
-        power, seen = self.seen.power, self.seen.count
+    def _layers(self) -> Layers:
+        """As the scene lies."""
+        seen = self.seen.count
         count = np.maximum(seen, 1)
-        decibels = 10 * np.log10(np.maximum(power / count, np.float32(1e-9)))
+        power = calmed(self.seen.power / count, seen)
+        decibels = 10 * np.log10(np.maximum(power, np.float32(1e-9)))
         echoes = power > 0
         low, high = map(float, np.percentile(decibels[echoes], _STRETCH_PERCENT)) if echoes.any() else (0.0, 1.0)
         grey = np.clip((decibels - low) * np.float32(255 / max(high - low, 1e-6)), 0, 255)
-        colours = np.empty((*grey.shape, 4), np.uint8)
-        covers = [(value, cover / count) for value, cover in self._covers if cover.any()]
-        for channel in range(3):
-            shade = grey + np.float32(0.5)
-            for value, share in covers:
-                shade += (COLOURS[value][channel] - grey) * np.minimum(share, 1) * np.float32(_OVERLAY_OPACITY)
-            colours[..., channel] = shade
-        colours[..., 3] = np.where(seen > 0, 255, 0)
-        return self._north_up(colours)
+        shares = (np.minimum(cover / count, 1) * 255 for cover in (self._water, self._unsure, self._hidden))
+        return Layers(*(np.asarray(layer + np.float32(0.5), np.uint8) for layer in (grey, *shares, (seen > 0) * 255)))
 
-    def _north_up(self, colours: UInt8) -> tuple[UInt8, float | None]:
-        georeference, size_px = self.scene.georeference.scaled(self._factor), (colours.shape[1], colours.shape[0])
-        ground, metres_per_px = georeference.ground(*size_px), georeference.pixel_m(*size_px)
-        if ground is not None and metres_per_px is not None and not georeference.is_north_up:
-            colours, metres_per_px = _warped(colours, ground)
-        if (colours[..., 3] == 255).all():
-            return colours[..., :3], metres_per_px
-        opacity = colours[..., 3:] / np.float32(255)
-        on_paper = colours[..., :3] * opacity + np.array(_PAPER, np.float32) * (1 - opacity)
-        return (on_paper + 0.5).astype(np.uint8), metres_per_px
-
-    def _footer(self, draw: Any, width: int, top: int, metres_per_px: float | None) -> None:
-        font = ImageFont.load_default(15)
-        line = top + 10
-        acquired = self.scene.scene.acquired
-        draw.text((12, line), f"{self._title}   {acquired or ''}".strip(), _INK, font)
-        x = 12
-        shown = [WATER, *([SHADOW] if self._shadow.any() else [])]
-        for value in shown:
-            draw.rectangle((x, line + 28, x + 22, line + 42), COLOURS[value][:3])
-            text = CLASSES[value].split(",")[0]
-            draw.text((x + 30, line + 26), text, _INK, font)
-            x += 48 + round(draw.textlength(text, font))
-        if metres_per_px is None:
-            draw.text((width - 12, line + 26), "no georeference: north and scale unknown", _INK, font, anchor="ra")
-            return
-        length_m = round_length(metres_per_px * width / 5)
-        length_px = round(length_m / metres_per_px)
-        right = width - 40
-        draw.rectangle((right - length_px, line + 36, right, line + 41), _INK)
-        label = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
-        draw.text((right - length_px / 2, line + 16), label, _INK, font, anchor="ma")
-        draw.polygon(
-            [(width - 20, line + 8), (width - 27, line + 30), (width - 20, line + 25), (width - 13, line + 30)], _INK
+    def _facts(self, record: LatencyRecord) -> list[str]:
+        scene = self.scene.scene
+        pixel_m = self.scene.pixel_m
+        of_scene = (
+            scene.format,
+            self.scene.bands[0].label,
+            scene.acquired,
+            f"{pixel_m:.3g} m pixels" if pixel_m else "",
         )
-        draw.text((width - 20, line + 31), "N", _INK, font, anchor="ma")
+        model = f"{record.model} {record.precision} {(record.engine_sha256 or '')[:8]}"
+        return [
+            "   ".join(filter(None, of_scene)),
+            _water_in_words(record),
+            f"{model}   sarwater {__version__}",
+        ]
 
 
-def round_length(metres: float) -> float:
-    """The largest of 1, 2, 5 times a power of ten that is not longer than `metres`."""
-    power = 10.0 ** math.floor(math.log10(metres))
-    return max(step * power for step in (1, 2, 5) if step * power <= metres)
+def _water_in_words(record: LatencyRecord) -> str:
+    """`water 0.431 km2, 12.3 %   shadow 1.2 %`: of the pixels that were measured."""
+    water_px, hidden_px = record.water_px or 0, record.shadow_px or 0
+    measured_px = water_px + hidden_px + (record.land_px or 0)
+    if not measured_px:
+        return "nothing was measured"
+    area = "" if record.water_km2 is None else f"{record.water_km2:.3g} km2, "
+    hidden = f"   radar shadow or layover {100 * hidden_px / measured_px:.1f} %" if hidden_px else ""
+    return f"water {area}{100 * water_px / measured_px:.1f} %{hidden}"
 
 
-def _warped(colours: UInt8, ground: Ground) -> tuple[UInt8, float]:
-    """((H, W, 4) colours in the plane about the scene, metres per pixel). Raises RuntimeError."""
-    height, width, _ = colours.shape
-    source = gdal_array.OpenArray(np.ascontiguousarray(colours.transpose(2, 0, 1)))
+def _corners(ground: Ground | None, width_px: int, height_px: int) -> tuple[str, ...]:
+    """Where they lie, in words, row by row; none where it is not known."""
+    corners = np.array([(x, y) for y in (0.0, height_px) for x in (0.0, width_px)])
+    try:
+        lonlat = ground.to_lonlat(corners).tolist() if ground else []
+    except RuntimeError:
+        return ()
+    return tuple(f"{abs(y):.4f}° {'NS'[y < 0]}  {abs(x):.4f}° {'EW'[x < 0]}" for x, y in lonlat)
+
+
+def _warped(layers: Layers, ground: Ground) -> tuple[Layers, Georeference]:
+    """The layers in the plane about the scene, and where they lie. Raises RuntimeError."""
+    height, width = layers.grey.shape
+    source = gdal_array.OpenArray(np.stack(dataclasses.astuple(layers)))
     grid = np.array([(x, y) for y in np.linspace(0, height, _GRID) for x in np.linspace(0, width, _GRID)])
     places = zip(grid.tolist(), ground.to_plane(grid).tolist(), strict=True)
     source.SetGCPs([gdal.GCP(x, y, 0, pixel, line) for (pixel, line), (x, y) in places], ground.plane_wkt)
     target = gdal.Warp("", source, format="MEM", tps=True, resampleAlg="average")
-    return target.ReadAsArray().transpose(1, 2, 0), target.GetGeoTransform()[1]
+    return Layers(*target.ReadAsArray()), Georeference.of(target)

@@ -18,6 +18,7 @@ from runtime.backends.fake import FakeBackend
 from runtime.pipeline import process_scene
 from runtime.products.publish import publish
 from runtime.products.quicklook import Quicklook
+from runtime.products.sheet import Layers
 from sarwater.errors import OutputError
 from tests.sarwater.scenes.test_ground import RPC
 from tests.support.rasters import lake_scene, write_geotiff
@@ -58,15 +59,21 @@ def test_every_product_is_made_and_the_item_is_valid(tmp_path: Path, out: Path, 
         assert item["bbox"][0] > 0 > item["bbox"][2]
 
 
-def test_a_quicklook_across_the_antimeridian_shows_the_scene(tmp_path: Path, out: Path) -> None:
+def test_a_quicklook_across_the_antimeridian_shows_the_scene(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels = np.full((300, 300), 100, np.uint16)
     gcps = [
         gdal.GCP((179.985 + 1e-4 * x + 180) % 360 - 180, -16 - 1e-4 * y, 0, x, y)
         for x in (0, 150, 300) for y in (0, 150, 300)
     ]  # fmt: skip
+    drawn: list[Layers] = []
+    monkeypatch.setattr(
+        runtime.products.quicklook, "sheet_of", lambda layers, _: drawn.append(layers) or Image.new("L", (1, 1))
+    )
     products_of(write_geotiff(tmp_path / "a.tif", pixels, gcps=gcps), out)
-    picture = np.asarray(Image.open(out / "a_quicklook.png"))[: -runtime.products.quicklook._FOOTER_PX, :280]
-    assert len(np.unique(picture[10:-10, 10:])) == 1, "one grey, no paper"
+    assert len(np.unique(drawn[0].grey[10:-10, 10:280])) == 1, "one grey"
+    assert np.all(drawn[0].seen[10:-10, 10:280] == 255), "no paper"
 
 
 def test_rpc_are_kept_in_every_raster_and_place_the_scene(tmp_path: Path, out: Path) -> None:
@@ -110,7 +117,7 @@ def test_a_full_disk_is_no_note(tmp_path: Path, out: Path, monkeypatch: pytest.M
         def save(self, *_: object, **__: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Quicklook, "sheet", lambda _: Full())
+    monkeypatch.setattr(Quicklook, "sheet", lambda *_: Full())
     with pytest.raises(OutputError, match="free disk space"):
         process_scene(write_geotiff(tmp_path / "a.tif", lake_scene(SIZE, SIZE)), FakeBackend(), out)
     assert list(out.iterdir()) == []

@@ -33,6 +33,8 @@ speckle alone has 0.52, and 0.41 and less in several."""
 KNOWN_DB = {True: (-27.0, -5.0), False: (-21.0, 0.0)}
 """Lowest and highest level that models know, of single looks and of several."""
 USUAL_DB = {True: -16.0, False: -8.0}
+LEVEL_DB = -14.0
+"""Level of every uncalibrated scene, where a model is made for that."""
 _LEAST_CELLS = 64
 _WHOLE_PX = 1 << 20
 """Scenes up to so many pixels are read whole."""

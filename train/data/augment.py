@@ -22,7 +22,7 @@ class Augmentation:
     """How much of each; zero switches one off."""
 
     flips: bool = True
-    rotation_deg: float = 15.0
+    rotation_deg: float = 0.0
     """Largest rotation to either side."""
     gain_db: float = 6.0
     """Largest error of calibration or level to either side."""

@@ -19,8 +19,8 @@ from sarwater.manifest import Channel
 from sarwater.progress import Progress
 from sarwater.request import Request, Window
 from sarwater.scenes.georeference import Georeference
-from sarwater.scenes.level import Level, level_of
 from sarwater.scenes.labels import BLOCK_ROWS, Coding, Label, LabelledFiles, find_files, settle_coding, stem
+from sarwater.scenes.level import Level, level_of
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers import open_model_input
 from sarwater.scenes.valid_extent import ValidExtent

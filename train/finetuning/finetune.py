@@ -180,7 +180,7 @@ def _options(
         patience=PATIENCE,
         threshold=start.threshold,
         coarsest_m=start.coarsest_m or 0.0,
-        level_db=start.level_db,
+        levelled=start.level_db is not None,
         tensorboard=False,
         out=out,
     )

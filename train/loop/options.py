@@ -43,7 +43,7 @@ class FitOptions(Reading):
     """Share of crops drawn again while they lack water or land."""
     flips: bool = True
     """Quarter turns and mirror images."""
-    rotation_deg: float = Field(15.0, ge=0)
+    rotation_deg: float = Field(0.0, ge=0)
     """Largest rotation to either side."""
     gain_db: float = Field(6.0, ge=0)
     """Largest error of calibration or level to either side; four of five are normal, with a quarter of it."""
@@ -60,7 +60,7 @@ class FitOptions(Reading):
     VGG .pth."""
     batch_norm: bool = True
     """Normalisation layers (the reference has them in HRNet only)."""
-    scales: bool = False
+    scales: bool = True
     """Also show the network means of several pixels and the contrast with the surroundings: for single-look speckle,
     and for sensors whose calibration it does not know."""
     frozen_norm: bool = False
@@ -110,9 +110,8 @@ class FitOptions(Reading):
     coarsest_m: float = Field(0.0, ge=0)
     """Pixel spacing of the coarsest scenes that the network is to know: coarser ones are upsampled to it, in training
     and at run time; 0: never."""
-    level_db: float | None = Field(-14.0, gt=-100, lt=100)
-    """Level to which uncalibrated scenes are brought, in training and at run time: decibels above sigma0 of 1 of their
-    land."""
+    levelled: bool = True
+    """Bring uncalibrated scenes to one level, in training and at run time."""
     evaluate_every: int = Field(250, gt=0)
     """Steps between evaluations, each of which writes last.pt."""
     log_every: int = Field(10, gt=0)
@@ -158,6 +157,13 @@ class FitOptions(Reading):
         return self
 
     @property
+    def level_db(self) -> float | None:
+        """Level to which uncalibrated scenes are brought."""
+        from sarwater.scenes.level import LEVEL_DB  # `--help` needs no numpy
+
+        return LEVEL_DB if self.levelled else None
+
+    @property
     def request(self) -> Request:
         """How the scenes are read."""
         return Request(**{name: getattr(self, name) for name in Reading.model_fields})
@@ -173,7 +179,7 @@ GROUPS = {
         *("warmup_steps", "weight_decay", "momentum", "clip", "ema"),
     ),
     "machine": ("device", "precision", "seed"),
-    "output": ("threshold", "coarsest_m", "level_db", "evaluate_every", "log_every", "tensorboard", "resume"),
+    "output": ("threshold", "coarsest_m", "levelled", "evaluate_every", "log_every", "tensorboard", "resume"),
     "limits": tuple(name for name in Reading.model_fields if name.startswith("max_")),
 }
 """Of `--help`; `data`, `simulated`, `holdout`, `class_weights` and `out` are declared by hand, for a flag of theirs is

@@ -68,7 +68,7 @@ class Answers:
         return float(np.abs(said - true).sum() / max(total.sum(), 1))
 
 
-LOGITS: Float64 = (np.arange(BINS) + 0.5) * (2 * MOST_LOGIT / BINS) - MOST_LOGIT
+LOGITS: Float64 = np.linspace(-MOST_LOGIT, MOST_LOGIT, BINS, endpoint=False) + MOST_LOGIT / BINS
 
 
 def fitted(answers: Sequence[Answers]) -> tuple[float, float]:
@@ -140,7 +140,7 @@ def _asked(checkpoint: Any, data: str) -> Answers:
     return answers
 
 
-def _sigmoid(logit: Float64) -> Float64:
+def _sigmoid(logit: npt.NDArray[Any]) -> Float64:
     result: Float64 = 1 / (1 + np.exp(-logit))
     return result
 

@@ -53,7 +53,7 @@ INT8_TARGET_LOSS = LARGEST_IOU_LOSS["int8"] / 2
 SWEEP_SAMPLES = 8
 GUARD_TILES = 8
 """Calibration tiles that look for overflow: the first are the extremes (see export.calibration)."""
-_AROUND = re.compile(r"/(gate|level)/.*|/[^/]+")
+_AROUND = re.compile(r"/[^/]+")
 """Names that the export gives to nodes outside of `Segmenter.net`."""
 
 
@@ -104,15 +104,14 @@ def float32_nodes(proto: onnx.ModelProto) -> list[str]:
 
 
 def first_convolutions(proto: onnx.ModelProto) -> list[str]:
-    """Convolutions that read what comes from the pixels through no other convolution, by name: those of both
-    resolutions, of the gate and of the estimate of the level."""
+    """Convolutions that read what comes from the pixels through no other convolution, by name."""
     raw = _before_convolutions(proto)[1]
     return [node.name for node in proto.graph.node if node.op_type == "Conv" and node.input[0] in raw]
 
 
 def around_the_network(proto: onnx.ModelProto) -> list[str]:
-    """Nodes of what the Segmenter does around a network, by name: how it prepares pixels, estimates the level, enlarges
-    two answers and weighs them. Hardly any arithmetic, but steps of 1/256 of a logit's range would be in the mask."""
+    """Nodes of what the Segmenter does around a network, by name: how it prepares the pixels. Hardly any arithmetic,
+    but steps of 1/256 of a range would be in the mask."""
     return [node.name for node in proto.graph.node if _AROUND.fullmatch(node.name)]
 
 

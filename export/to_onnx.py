@@ -147,6 +147,7 @@ def to_graph(checkpoint: Checkpoint, tile_px: int, overlap_px: int, recipe: dict
         opset=OPSET,
         files={},
         coarsest_m=checkpoint.coarsest_m,
+        level_db=checkpoint.level_db,
         training=checkpoint.training,
         recipe=recipe,
     )

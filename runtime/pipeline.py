@@ -302,7 +302,7 @@ def shown_to(backend: Backend, scene: ModelInput, request: Request) -> ModelInpu
     Raises SceneOffLevel where the request says so, SceneUnreadable; the scene is closed then.
     """
     try:
-        check_level(scene, request)
+        check_level(scene, request, backend.manifest.level_db)
     except BaseException:
         scene.close()
         raise
@@ -428,7 +428,7 @@ def _tags(key: str, origin: Origin, request: Request, scene: ModelInput) -> dict
     }
     if scene.upsampling_factor > 1:
         tags[setting_tag("upsampling_factor")] = str(scene.upsampling_factor)
-    if request.level != "given":
+    if request.level is not None:
         tags[setting_tag("level")] = request.level
     if request.sieve_px:
         tags[setting_tag("sieve_px")] = str(request.sieve_px)

@@ -86,6 +86,9 @@ class ModelManifest:
     """File name (beside the manifest, no folders) -> sha256 in hexadecimal."""
     coarsest_m: float | None = None
     """Pixel spacing of the coarsest scenes that it knows: coarser ones are upsampled to it. None: they are not."""
+    level_db: float | None = None
+    """Level to which uncalibrated scenes are brought before it sees them (sarwater/scenes/level.py). None: they are
+    not."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Provenance: data, commit, date, metrics with the data set they were measured on."""
     engine: Engine | None = None
@@ -104,6 +107,8 @@ class ModelManifest:
             raise ManifestInvalid(f"threshold is {self.threshold}, expected a probability between 0 and 1")
         if self.coarsest_m is not None and not self.coarsest_m > 0:
             raise ManifestInvalid(f"coarsest_m is {self.coarsest_m}, expected metres above 0, or null")
+        if self.level_db is not None and not -100 < self.level_db < 100:
+            raise ManifestInvalid(f"level_db is {self.level_db}, expected decibels above sigma0 of 1, or null")
         if self.tile_px < 32 or self.tile_px % 32:
             raise ManifestInvalid(f"tile_px is {self.tile_px}, expected a multiple of 32")
         if self.tile_px > LARGEST_TILE_PX:

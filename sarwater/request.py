@@ -100,9 +100,10 @@ class Request(Reading):
     """Probability from which a pixel is water; none means the model's own."""
     window: Window | None = Field(None, examples=["0,0,4096,4096"])
     """Only this part of the scene, X,Y,WIDTH,HEIGHT in pixels; none means all of it."""
-    level: Literal["given", "usual"] = "given"
-    """`usual` multiplies an uncalibrated scene by one gain, so that its land is as bright as models know it; not for
-    scenes of water alone."""
+    level: Literal["given", "usual"] | None = None
+    """`usual` multiplies the scene by one gain, so that its land is as bright as models know it; not for scenes of
+    water alone. `given` takes its brightness as it is. None: usual where the scene is not calibrated and the model is
+    made for that."""
     off_level: Literal["note", "refuse"] = "note"
     """What a scene gets that is brighter or darker than models know: a note, or a refusal."""
     upsampling_factor: int | None = Field(None, ge=1, le=MAX_FACTOR)

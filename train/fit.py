@@ -150,7 +150,7 @@ def _begin(plan: Plan, training: TrainingRun) -> None:
     sarwater fit unet --data scenes --holdout 20%
     sarwater fit hrnet --data scenes --unit sigma0_db --labels land=0,water=1,ignore=255
     sarwater fit hrnet --data scenes --config reference --init hrnetv2_w48_imagenet_pretrained.pth
-    sarwater fit --recipe hrnet-w18-small --data DIR
+    sarwater fit --recipe hrnet --data DIR
     torchrun --nproc-per-node 4 -m train.fit hrnet-w48 --data scenes
     """,
     more="A key of a TOML file is the name of an option with underscores: crop_px = 256.",
@@ -169,25 +169,30 @@ def _begin(plan: Plan, training: TrainingRun) -> None:
 )
 @option(
     "--recipe",
-    metavar="NAME|FILE.toml",
+    metavar="MODEL|FILE.toml",
     group="recipe",
-    help="Make a model of several steps anew, as recipes/NAME/recipe.toml says; --data is the folder that its paths "
-    "begin with. A step whose result is there is skipped. Options given here hold for every step.",
+    help="Make a model that ships anew, on the sets that recipes/open-data.toml names, or FILE.toml; --data is the "
+    "folder that holds them. An interrupted run goes on.",
 )
-@option("--until", metavar="STEP", group="recipe", help="The last step of --recipe to run.")
+@option(
+    "--whatever-terms",
+    is_flag=True,
+    group="recipe",
+    help="Learn from sets, too, that the recipe says may only measure.",
+)
 @option("-o", "--output", "--out", "out", type=Path, metavar="DIR", group="output", help=help_of("out"))
 @option(
     "--class-weights", nargs=2, type=float, metavar="LAND WATER", group="optimisation", help=help_of("class_weights")
 )
 @record_options(FitOptions, GROUPS, ALIASES)
-def fit_command(model: str | None, config: str, recipe: str | None, until: str | None, **options: Any) -> int:
+def fit_command(model: str | None, config: str, recipe: str | None, whatever_terms: bool, **options: Any) -> int:
     chosen = given(options)
     if recipe is not None:
         from train.loop.recipe_run import run_recipe
 
         if model is not None:
             raise UsageError(f"{model}: --recipe {recipe} says which model; give one of the two")
-        run_recipe(recipe, chosen, until)
+        run_recipe(recipe, chosen, whatever_terms=whatever_terms)
         return 0
     settled = options_of(chosen | ({"model": model} if model else {}), config)
     print(f"fit {settled.model} on {', '.join(settled.data)}", file=sys.stderr, flush=True)

@@ -80,6 +80,11 @@ class Band:
         return self.foreign_dn and self.calibration is not None
 
     @property
+    def calibrated(self) -> bool:
+        """Whether what `read` gives is calibrated backscatter, or an amplitude that was made of it."""
+        return self._foreign or (self.unit in CALIBRATED_UNITS and not self.unit.startswith("intensity"))
+
+    @property
     def of_zero(self) -> float:
         """What a conversion makes of a stored zero."""
         plain = replace(self, marks_zeros=False, trusted=True, nodata=None)

@@ -33,6 +33,8 @@ speckle alone has 0.52, and 0.41 and less in several."""
 KNOWN_DB = {True: (-27.0, -5.0), False: (-21.0, 0.0)}
 """Lowest and highest level that models know, of single looks and of several."""
 USUAL_DB = {True: -16.0, False: -8.0}
+LEVEL_DB = -14.0
+"""Level of every uncalibrated scene, where a model is made for that."""
 _LEAST_CELLS = 64
 _WHOLE_PX = 1 << 20
 """Scenes up to so many pixels are read whole."""
@@ -53,30 +55,32 @@ class Level:
         lowest_db, highest_db = KNOWN_DB[self.single_look]
         return lowest_db <= self.level_db <= highest_db
 
-    @property
-    def off_usual_db(self) -> float:
-        return self.level_db - USUAL_DB[self.single_look]
+    def off_db(self, usual_db: float | None) -> float:
+        """Decibels above `usual_db`, or above what is usual of such speckle."""
+        return self.level_db - (USUAL_DB[self.single_look] if usual_db is None else usual_db)
 
     def said(self, unit: str) -> str:
         """Found, expected and what helps, in the `unit` that the model takes."""
         found, lowest, highest = (_shown(level_db, unit) for level_db in (self.level_db, *KNOWN_DB[self.single_look]))
-        dark = "dark" if self.off_usual_db < 0 else "bright"
+        dark = "dark" if self.off_db(None) < 0 else "bright"
         return (
             f"too {dark} for what the model knows: land at {found}, expected {lowest} to {highest}; state the "
             "product's constant with --calibration-constant-db or its unit with --unit, or try --level usual"
         )
 
 
-def check_level(scene: ModelInput, request: Request) -> None:
-    """Note the level of `scene`, and bring it to the usual one where the `request` says so. A few windows are read.
+def check_level(scene: ModelInput, request: Request, usual_db: float | None = None) -> None:
+    """Note the level of `scene`, and bring it to the usual one where the `request` says so, or where it is not
+    calibrated and its model says what is usual. A few windows are read.
 
     Raises SceneOffLevel for a level that models do not know, where the request says so; SceneUnreadable, UnitMismatch.
     """
     scene.level = level_of(scene)
     if scene.level is None:
         return
-    if request.level == "usual":
-        scene.change_level(-scene.level.off_usual_db)
+    by_itself = request.level is None and usual_db is not None and not scene.calibrated
+    if by_itself or request.level == "usual":
+        scene.change_level(-scene.level.off_db(usual_db))
     elif request.off_level == "refuse" and not scene.level.known:
         raise SceneOffLevel(f"{scene.name}: {scene.level.said(scene.sar_unit)}, or take --off-level note")
 

@@ -120,6 +120,11 @@ class ModelInput:
         return "amplitude_dn" if unit == UNKNOWN_UNIT else unit
 
     @property
+    def calibrated(self) -> bool:
+        """Whether the amplitudes have the same meaning in every product: they come from calibrated backscatter."""
+        return self.bands[self.sar_channels[0]].calibrated
+
+    @property
     def height_px(self) -> int:
         return self.window.height_px
 
@@ -167,7 +172,7 @@ class ModelInput:
             elif band.converted and band.unit not in (band.delivered_unit, UNKNOWN_UNIT):
                 notes.append(f"{band.label}: {band.unit} was converted to {band.delivered_unit}")
         if gain_db := self.bands[self.sar_channels[0]].gain_db:
-            notes.append(f"its level was changed by {gain_db:+.1f} dB to the usual one, as --level says")
+            notes.append(f"its level was changed by {gain_db:+.1f} dB to the usual one; --level given leaves it")
         elif self.level and not self.level.known:
             notes.append(self.level.said(self.sar_unit))
         for fill in self.fills:

@@ -22,17 +22,27 @@ class Augmentation:
     """How much of each; zero switches one off."""
 
     flips: bool = True
-    rotation_deg: float = 15.0
+    rotation_deg: float = 0.0
     """Largest rotation to either side."""
-    gain_db: float = 3.0
-    """Largest calibration error to either side."""
-    zoom: float = 2.0
+    gain_db: float = 6.0
+    """Largest error of calibration or level to either side."""
+    zoom: float = 2.5
     """Largest change of pixel spacing: windows up to `zoom` times as wide are averaged down to the crop."""
     speckle: float = 0.2
     """Probability of multiplying with further speckle of 1 to 8 looks."""
+    stretch: float = 0.2
+    """Probability of stretching decibels about LAND_DB."""
+    collar: float = 0.08
+    """Probability that one side is no data, behind a straight border at any angle."""
 
 
-NONE = Augmentation(flips=False, rotation_deg=0, gain_db=0, zoom=1, speckle=0)
+NONE = Augmentation(flips=False, rotation_deg=0, gain_db=0, zoom=1, speckle=0, stretch=0, collar=0)
+LAND_DB = 38.0
+"""Amplitude of the land of a scene at its usual level."""
+STRETCHES = (0.75, 1.35)
+NORMAL = 0.8
+"""Share of the gains that are normal, with GAINS_SIGMA of the largest as their deviation; the others are uniform."""
+GAINS_SIGMA = 0.25
 
 
 def window_side_px(crop_px: int, options: Augmentation, rng: np.random.Generator) -> int:
@@ -64,9 +74,36 @@ def augment(
         # Intensity of L looks is gamma-distributed with mean 1 and shape L (Goodman); amplitude is its root.
         amplitude *= np.sqrt(rng.gamma(looks, 1 / looks, amplitude.shape)).astype(np.float32)
     if options.gain_db:
-        amplitude *= np.float32(10 ** (rng.uniform(-options.gain_db, options.gain_db) / 20))
+        amplitude *= np.float32(10 ** (_gain_db(options.gain_db, rng) / 20))
+    if rng.random() < options.stretch:
+        amplitude = _stretched(amplitude, rng.uniform(*STRETCHES))
     pixels = np.concatenate([amplitude, pixels[sar_channels:]])
+    if rng.random() < options.collar:
+        beyond = _half_plane(crop_px, rng)
+        pixels[:sar_channels, beyond] = 0
+        truth = np.where(beyond, np.uint8(NODATA), truth)
     return np.ascontiguousarray(pixels), np.ascontiguousarray(truth)
+
+
+def _gain_db(largest_db: float, rng: np.random.Generator) -> float:
+    if rng.random() < NORMAL:
+        return float(np.clip(rng.normal(0, GAINS_SIGMA * largest_db), -largest_db, largest_db))
+    return float(rng.uniform(-largest_db, largest_db))
+
+
+def _stretched(amplitude: Float32, factor: float) -> Float32:
+    """Decibels above and below LAND_DB times `factor`; 0 stays 0."""
+    land = np.float32(10 ** (LAND_DB / 20))
+    stretched: Float32 = land * (amplitude / land) ** np.float32(factor)
+    return stretched
+
+
+def _half_plane(side_px: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """(side, side) True beyond a line that leaves the middle."""
+    angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.45) * side_px
+    across = np.arange(side_px) - side_px / 2
+    beyond: npt.NDArray[np.bool_] = across[None] * np.cos(angle) + across[:, None] * np.sin(angle) > distance
+    return beyond
 
 
 def _resample(

@@ -81,7 +81,8 @@ def finetune(
     request = request or Request()
     with Progress("opening the model"):
         start = open_start(start_path(model))
-    scenes = find_labelled(data, start.arch.channels, Coding.parse(labels) if labels else None, request)
+    found = find_labelled(data, start.arch.channels, Coding.parse(labels) if labels else None, request)
+    scenes = [scene.levelled(start.level_db) for scene in found]
     split = split_of(scenes)
     out = out or new_run(start.arch.name)
     if (out / "options.json").exists():
@@ -89,7 +90,7 @@ def finetune(
     crop_px = crop_px_for(split, start.arch)
     replay = write_replay(out / "replay", 3 * crop_px // 2, TRAINING_SEED)
     unseen = [
-        scene
+        scene.levelled(start.level_db)
         for folder in write_replay(out / "replay-test", 3 * crop_px // 2, TEST_SEED)
         for scene in find_labelled(folder, start.arch.channels)
     ]
@@ -169,9 +170,7 @@ def _options(
         channels=",".join(channel.name for channel in start.arch.channels),
         labels=labels,
         batch_norm=start.arch.batch_norm,
-        contrast=start.arch.contrast,
-        coarse=start.arch.coarse,
-        level_control=start.arch.level_control,
+        scales=start.arch.scales,
         init=start.path,
         # Batches of a few scenes have statistics of their own: with these the old skill is gone in ten steps.
         frozen_norm=useful,
@@ -181,6 +180,7 @@ def _options(
         patience=PATIENCE,
         threshold=start.threshold,
         coarsest_m=start.coarsest_m or 0.0,
+        levelled=start.level_db is not None,
         tensorboard=False,
         out=out,
     )

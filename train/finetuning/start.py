@@ -21,6 +21,7 @@ class Start:
     segmenter: Segmenter
     threshold: float
     coarsest_m: float | None
+    level_db: float | None
 
 
 def start_path(model: str) -> Path:
@@ -58,4 +59,4 @@ def open_start(path: Path) -> Start:
     report = initialise(segmenter, path)
     if report.fresh or report.adapted or (told and report.skipped):
         raise CheckpointInvalid(f"{path}: not all of {arch.name}: {report}; expected an fp32 model, not a derived one")
-    return Start(path, arch, segmenter.eval(), weights.threshold, weights.coarsest_m)
+    return Start(path, arch, segmenter.eval(), weights.threshold, weights.coarsest_m, weights.level_db)

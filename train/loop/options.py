@@ -43,30 +43,28 @@ class FitOptions(Reading):
     """Share of crops drawn again while they lack water or land."""
     flips: bool = True
     """Quarter turns and mirror images."""
-    rotation_deg: float = Field(15.0, ge=0)
+    rotation_deg: float = Field(0.0, ge=0)
     """Largest rotation to either side."""
-    gain_db: float = Field(3.0, ge=0)
-    """Largest calibration error to either side."""
-    zoom: float = Field(2.0, ge=1)
+    gain_db: float = Field(6.0, ge=0)
+    """Largest error of calibration or level to either side; four of five are normal, with a quarter of it."""
+    zoom: float = Field(2.5, ge=1)
     """Largest factor by which pixels are averaged to a coarser spacing."""
     speckle: float = Field(0.2, ge=0, le=1)
     """Probability of further speckle of 1 to 8 looks."""
+    stretch: float = Field(0.2, ge=0, le=1)
+    """Probability that decibels above and below the usual level are stretched, as pictures of 8 bits are."""
+    collar: float = Field(0.08, ge=0, le=1)
+    """Probability that one side of the crop is no data."""
     init: Path | None = None
     """Start from these weights: a checkpoint, .onnx or .safetensors of ours, an official HRNet .pth or a torchvision
     VGG .pth."""
     batch_norm: bool = True
     """Normalisation layers (the reference has them in HRNet only)."""
-    contrast: bool = False
-    """Also show the network decibels above the local mean: many sensors and calibrations in one."""
-    coarse: bool = False
-    """Also answer at a quarter of the resolution, and learn which answer to believe where: for single-look speckle."""
-    level_control: bool = False
-    """With --coarse: also estimate how far a window of several looks is off its usual level, and take that away."""
+    scales: bool = True
+    """Also show the network means of several pixels and the contrast with the surroundings: for single-look speckle,
+    and for sensors whose calibration it does not know."""
     frozen_norm: bool = False
     """Normalise by the running statistics of --init and leave them: for few scenes, whose own would mislead."""
-    part: Literal["all", "gate", "level"] = "all"
-    """Train the gate of --coarse alone, on answers of --init as it is; or what estimates the level alone, from crops
-    whose gain it is told."""
     halfway: bool = False
     """Score and keep the mean of the weights of --init and those learned: most of the new, little of the old lost."""
     steps: int = Field(2000, gt=0)
@@ -112,6 +110,8 @@ class FitOptions(Reading):
     coarsest_m: float = Field(0.0, ge=0)
     """Pixel spacing of the coarsest scenes that the network is to know: coarser ones are upsampled to it, in training
     and at run time; 0: never."""
+    levelled: bool = True
+    """Bring uncalibrated scenes to one level, in training and at run time."""
     evaluate_every: int = Field(250, gt=0)
     """Steps between evaluations, each of which writes last.pt."""
     log_every: int = Field(10, gt=0)
@@ -146,15 +146,6 @@ class FitOptions(Reading):
                 "--halfway keeps the mean of the weights of --init FILE and those learned; say which",
             ),
             (
-                self.part == "gate" and not (self.init and self.coarse),
-                "--part gate trains the gate between the two answers of --init FILE with --coarse; give both",
-            ),
-            (
-                self.part == "level" and not (self.init and self.level_control and self.gain_db),
-                "--part level trains the estimate of the level for the answers of --init FILE with --level-control, "
-                "on crops of which the level varies by --gain-db; give all three",
-            ),
-            (
                 self.precision == "fp16" and self.device == "cpu",
                 "--precision fp16 needs a GPU; a CPU computes in fp32 or bf16",
             ),
@@ -166,6 +157,13 @@ class FitOptions(Reading):
         return self
 
     @property
+    def level_db(self) -> float | None:
+        """Level to which uncalibrated scenes are brought."""
+        from sarwater.scenes.level import LEVEL_DB  # `--help` needs no numpy
+
+        return LEVEL_DB if self.levelled else None
+
+    @property
     def request(self) -> Request:
         """How the scenes are read."""
         return Request(**{name: getattr(self, name) for name in Reading.model_fields})
@@ -174,14 +172,14 @@ class FitOptions(Reading):
 GROUPS = {
     "data": ("channels", "labels", "crop_px", "workers", "shoreline"),
     "reading scenes": ("unit", "scale", "calibration_constant_db", "nodata", "polarisations"),
-    "augmentation": ("flips", "rotation_deg", "gain_db", "zoom", "speckle"),
-    "network": ("init", "batch_norm", "contrast", "coarse", "level_control", "frozen_norm", "part", "halfway"),
+    "augmentation": ("flips", "rotation_deg", "gain_db", "zoom", "speckle", "stretch", "collar"),
+    "network": ("init", "batch_norm", "scales", "frozen_norm", "halfway"),
     "optimisation": (
         *("steps", "epochs", "patience", "batch", "loss", "optimiser", "learning_rate", "schedule", "poly_power"),
         *("warmup_steps", "weight_decay", "momentum", "clip", "ema"),
     ),
     "machine": ("device", "precision", "seed"),
-    "output": ("threshold", "coarsest_m", "evaluate_every", "log_every", "tensorboard", "resume"),
+    "output": ("threshold", "coarsest_m", "levelled", "evaluate_every", "log_every", "tensorboard", "resume"),
     "limits": tuple(name for name in Reading.model_fields if name.startswith("max_")),
 }
 """Of `--help`; `data`, `simulated`, `holdout`, `class_weights` and `out` are declared by hand, for a flag of theirs is

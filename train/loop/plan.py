@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,12 @@ def make_plan(options: FitOptions, team: Team) -> Plan:
         options.model,
         channels,
         batch_norm=options.batch_norm,
-        contrast=options.contrast,
-        coarse=options.coarse,
-        level_control=options.level_control,
+        scales=options.scales,
     )
     _check_crop(options.crop_px, options.batch, arch)
     loss = Loss(options.loss, options.class_weights)
     sources, held_out, dropped = _sources(options, arch, quiet=not team.leads)
-    # Where the level is learned, the run itself varies it, and knows by how much.
-    gain_db = 0.0 if options.part == "level" else options.gain_db
-    augmentation = Augmentation(options.flips, options.rotation_deg, gain_db, options.zoom, options.speckle)
+    augmentation = Augmentation(**{field.name: getattr(options, field.name) for field in fields(Augmentation)})
     return Plan(
         options=options,
         team=team,
@@ -124,7 +120,8 @@ def _sources(
     own, simulated = ([_weighted(item) for item in items] for items in (options.data, options.simulated))
     found = [find_labelled(name, arch.channels, coding, options.request, quiet=quiet) for name, _ in own]
     found += [find_labelled(name, arch.channels, quiet=quiet) for name, _ in simulated]
-    splits = split_sources(found, options.holdout)
+    levelled = [[scene.levelled(options.level_db) for scene in scenes] for scenes in found]
+    splits = split_sources(levelled, options.holdout)
     check_apart(splits)
     sources = [Source(s.training, weight) for s, (_, weight) in zip(splits, own + simulated, strict=True) if s.training]
     held_out = [scene for split in splits for scene in split.held_out]

@@ -1,143 +1,93 @@
-"""A model that takes several steps: recipes/<model>/recipe.toml, run from simulated scenes to the last checkpoint.
+"""A model that ships, made anew in one run: the network of recipes/<family>/default.toml, on the data of a mix.
 
-    model = "hrnet-w18-small"
-    [fit]           options of every step, as in FitOptions
-    [[simulate]]    folder = "simulated-k5", and the fields of train.simulator.simulate.Simulation
-    [[step]]        name = "wider", init = "base" (an earlier step), and options of its own
+    data = ["k5=0.2", "simulated-k5"]      folders under the one that --data names, or of [[simulate]], with weights
+    measure_only = ["hrsid_coast"]         folders that must not teach
+    steps = 8000                           and other options of FitOptions
+    [[simulate]]  folder = "simulated-k5"  and the fields of train.simulator.simulate.Simulation
 
-Paths in `data` begin in the folder that --data names, or are a folder of [[simulate]]. A step is skipped where its
-result is there, and goes on where it was interrupted. What a step ends with counts, not where it scored best.
+recipes/open-data.toml is the mix of all models that ship. A run that was interrupted goes on.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
 from sarwater.errors import ConfigurationError, SettingInvalid, UsageError
+from sarwater.families import FAMILIES, family_of
 from sarwater.models import RUNS
 from sarwater.record import Record
-from sarwater.scenes.labels import find_files
-from train.loop.options import FitOptions, field_named
-from train.loop.recipes import model_recipe, read_toml
-from train.loop.runs import link_latest
+from train.loop.options import FitOptions, field_named, options_of
+from train.loop.recipes import read_toml, recipes_folder
 from train.simulator.simulate import Simulation, write_whole
+
+RESULT = "last.pt"
+"""The weights at the end of the schedule."""
 
 
 class SimulatedFolder(Simulation):
     """One [[simulate]]."""
 
     folder: str
-    """Its name, as `data` of the steps has it."""
+    """Its name, as `data` has it."""
 
 
-class Recipe(Record):
-    """A recipe as its file says it; `step` holds options that FitOptions validates."""
+class Mix(Record):
+    """What a mix says beside the options of the run."""
 
-    model: str
-    """The model that it makes."""
-    fit: dict[str, Any] = Field(default_factory=dict)
-    """Options of every step."""
+    data: tuple[str, ...] = Field(min_length=1)
+    """FOLDER=WEIGHT each."""
+    measure_only: tuple[str, ...] = ()
+    """Folders whose terms do not let them teach a model that is passed on."""
     simulate: tuple[SimulatedFolder, ...] = ()
     """Folders of simulated scenes."""
-    step: tuple[dict[str, Any], ...]
-    """One after the other."""
 
 
-@dataclass(frozen=True)
-class Step:
-    name: str
-    options: FitOptions
-    before: Step | None
-    """Whose weights it begins with."""
+def run_recipe(name: str, given: Mapping[str, Any], *, whatever_terms: bool = False) -> Path:
+    """Train the model `name`, a family or one of its variants, or what the mix FILE.toml says with its `model`; return
+    the checkpoint.
 
-    @property
-    def result(self) -> Path:
-        assert self.options.out is not None
-        return self.options.out / "last.pt"
-
-
-def run_recipe(name_or_path: str, given: Mapping[str, Any], until: str | None = None) -> Path:
-    """Run what is missing; return the model, best.pt in the folder of the whole; of a part, or where something is held
-    out, in that of the last step.
-
-    `given` are options of the command line, which hold for every step; `data`, `holdout` and `out` are those of the
-    whole. Raises UsageError and ConfigurationError before the first step, later as the simulator and `fit` do.
+    `given` are options of the command line; its `data` is the folder that the mix's begin in. Raises UsageError and
+    ConfigurationError before the first step, later as the simulator and `fit` do.
     """
-    path = model_recipe(name_or_path)
-    recipe = _read(path)
-    out = given.get("out") or RUNS / recipe.model / "recipe"
-    steps = _steps(path, recipe, given, out)
-    names = [step.name for step in steps]
-    if until is not None:
-        if until not in names:
-            raise UsageError(f"--until {until}: no such step; expected one of: {', '.join(names)}")
-        steps = steps[: names.index(until) + 1]
-    needed = {item.rpartition("=")[0] for step in steps for item in step.options.data}
-    for scenes in recipe.simulate:
-        if str(out / scenes.folder) in needed:
-            write_whole(out / scenes.folder, scenes)
-    for number, step in enumerate(steps, 1):
-        _run(step, f"step {number} of {len(steps)}")
-    whole = until is None and steps[-1].options.out == out / steps[-1].name
-    return _publish(steps[-1], out if whole else steps[-1].result.parent)
+    path = Path(name) if name.endswith(".toml") else recipes_folder() / "open-data.toml"
+    mix, written = _read(path)
+    if path.name == "open-data.toml" and path.parent == recipes_folder():
+        if name.partition("-")[0] not in FAMILIES:
+            raise UsageError(f"--recipe {name}: no such recipe; expected a model ({', '.join(FAMILIES)}), or FILE.toml")
+        written["model"] = name
+    if "model" not in written:
+        raise ConfigurationError(f"{path}: no model; expected `model` to be one of: {', '.join(FAMILIES)}")
+    chosen = {key: value for key, value in given.items() if key != "data"}
+    out = chosen.pop("out", None) or RUNS / family_of(written["model"]).name / "recipe"
+    data = _folders(mix, _root(given), out, whatever_terms=whatever_terms)
+    begun = (out / "options.json").is_file()
+    options = _options(path, written, chosen | {"data": data, "out": out, "resume": begun})
+    for scenes in mix.simulate:
+        write_whole(out / scenes.folder, scenes)
+    return _train(options)
 
 
-def _read(path: Path) -> Recipe:
+def _read(path: Path) -> tuple[Mix, dict[str, Any]]:
+    """The mix, and the options that are written beside it."""
     document = read_toml(path)
+    about = {key: document.pop(key) for key in Mix.model_fields if key in document}
     try:
-        return Recipe(**document)
+        return Mix(**about), document
     except (SettingInvalid, ValidationError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-def _steps(path: Path, recipe: Recipe, given: Mapping[str, Any], out: Path) -> list[Step]:
-    root, holdout = _root(given), tuple(given.get("holdout", ()))
-    simulated = {scenes.folder for scenes in recipe.simulate}
-    of_all = {
-        name: value
-        for name, value in given.items()
-        if name not in ("data", "simulated", "holdout", "out", "init", "resume")
-    }
-    steps: dict[str, Step] = {}
-    apart: set[str] = set()  # steps that what is held out changes, and those that begin with one of them
-    found: set[str] = set()
-    for table in recipe.step:
-        options = {field_named(key): value for key, value in (recipe.fit | table).items()}
-        name, before = options.pop("name", None), options.pop("init", None)
-        if not name or name in steps:
-            raise ConfigurationError(f"{path}: name = {name!r}: expected a name of its own for every [[step]]")
-        if before is not None and before not in steps:
-            raise ConfigurationError(
-                f"{path}: step {name}: init = {before!r}: expected an earlier step: {', '.join(steps) or 'none yet'}"
-            )
-        data = tuple(_data(item, root, out, simulated) for item in options.pop("data", ()))
-        unseen = [item for item in holdout if item.partition("@")[0] in _scene_names(data, out)]
-        found.update(unseen)
-        if unseen or before in apart:
-            apart.add(name)
-        folder = out / (f"{name}-without-{'-'.join(holdout)}" if name in apart else name)
-        options |= {
-            "model": recipe.model,
-            "data": data,
-            "holdout": (*options.get("holdout", ()), *unseen),
-            "out": folder,
-            "init": steps[before].result if before else None,
-        }
-        try:
-            steps[name] = Step(name, FitOptions(**(options | of_all)), steps.get(before or ""))
-        except SettingInvalid as error:
-            if error.key in of_all:
-                raise
-            raise ConfigurationError(f"{path}: step {name}: {error}") from error
-    if lost := [item for item in holdout if item not in found]:
-        raise UsageError(f"--holdout {lost[0]}: no such scene in the data of any step")
-    return list(steps.values())
+def _options(path: Path, written: Mapping[str, Any], given: Mapping[str, Any]) -> FitOptions:
+    try:
+        return options_of({**{field_named(key): value for key, value in written.items()}, **given})
+    except SettingInvalid as error:
+        if error.key in written and error.key not in given:
+            raise ConfigurationError(f"{path}: {error}") from error
+        raise
 
 
 def _root(given: Mapping[str, Any]) -> Path:
@@ -147,59 +97,34 @@ def _root(given: Mapping[str, Any]) -> Path:
     return Path(data[0])
 
 
-def _data(item: str, root: Path, out: Path, simulated: set[str]) -> str:
-    """`etci/vv.tif:etci/label.tif=0.6` -> the same with whole paths."""
-    paths, equals, weight = item.rpartition("=")
-    whole = [str((out if part in simulated else root) / part) for part in (paths if equals else weight).split(":")]
-    return f"{':'.join(whole)}={weight if equals else '1'}"
+def _folders(mix: Mix, root: Path, out: Path, *, whatever_terms: bool) -> tuple[str, ...]:
+    """`k5=0.2` -> the same with a whole path."""
+    simulated = {scenes.folder for scenes in mix.simulate}
+    folders = []
+    for item in mix.data:
+        folder, equals, weight = item.rpartition("=")
+        folder = folder if equals else weight
+        if folder in mix.measure_only and not whatever_terms:
+            raise UsageError(
+                f"{folder}: its terms let it measure, not teach; leave it out of `data`, or say with "
+                "--whatever-terms that you may"
+            )
+        whole = (out if folder in simulated else root) / folder
+        if folder not in simulated and not whole.is_dir():
+            raise UsageError(
+                f"--data {root}: no {folder} in it; expected the folders of the recipe: {', '.join(mix.data)}"
+            )
+        folders.append(f"{whole}={weight if equals else '1'}")
+    return tuple(folders)
 
 
-def _scene_names(data: Sequence[str], out: Path) -> set[str]:
-    """As --holdout calls them; of what is simulated none is held out."""
-    from train.data.labelled import first_part
-
-    names: set[str] = set()
-    for item in data:
-        where = item.rpartition("=")[0]
-        if not Path(where).is_relative_to(out):
-            files = find_files(where)
-            names |= {each.name for each in files} | {first_part(each.image) for each in files}
-    return names
-
-
-def _run(step: Step, title: str) -> None:
+def _train(options: FitOptions) -> Path:
     from train.fit import fit
     from train.models.checkpoint import load_checkpoint
 
-    last = step.result
-    if last.is_file() and load_checkpoint(last).training["step"] >= step.options.steps:
-        print(f"{title}, {step.name}: done before, {last}", file=sys.stderr, flush=True)
-        return
-    print(f"{title}, {step.name}: {step.options.steps} steps", file=sys.stderr, flush=True)
-    begun = last.is_file() or (last.parent / "options.json").is_file()
-    fit(step.options.but(resume=begun))
-
-
-def _publish(last: Step, out: Path) -> Path:
-    """The last step's weights, with where those before came from."""
-    from train.models.checkpoint import load_checkpoint, save_checkpoint
-
-    checkpoint = load_checkpoint(last.result)
-    earlier, step = [], last.before
-    while step is not None:
-        training = load_checkpoint(step.result).training
-        earlier.append({"step": step.name} | {key: training[key] for key in ("data", "held_out", "commit", "date")})
-        step = step.before
-    best = out / "best.pt"
-    save_checkpoint(best, replace(checkpoint, training={**checkpoint.training, "earlier": earlier}, resume=None))
-    if out != last.result.parent:
-        link_latest(out)
-    for name, score in _held_out(checkpoint.training).items():
-        print(f"{name}  IoU {score:.4f}")
-    print(f"{best}: ship it with `sarwater export {best} -o engines/{checkpoint.architecture.name}.onnx`")
-    return best
-
-
-def _held_out(training: Mapping[str, Any]) -> dict[str, float]:
-    held_out = training["metrics"].get("held_out") or {"tiles": []}
-    return {tile["name"]: tile["iou"] for tile in held_out["tiles"]}
+    assert options.out is not None
+    last = options.out / RESULT
+    if not (last.is_file() and load_checkpoint(last).training["step"] >= options.steps):
+        fit(options)
+    print(f"{last}: ship it with `sarwater export {last} -o engines/{options.model}.onnx`")
+    return last

@@ -1,4 +1,4 @@
-"""Where recipes lie and how they are read: recipes/<family>/{default,reference}.toml, recipes/<model>/recipe.toml."""
+"""Where recipes lie and how they are read: recipes/<family>/{default,reference}.toml, recipes/open-data.toml."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sarwater.dependencies import require
-from sarwater.errors import ConfigurationError, UsageError
+from sarwater.errors import ConfigurationError
 
 
 def recipes_folder() -> Path:
@@ -19,17 +19,6 @@ def recipes_folder() -> Path:
 def family_recipe(family: str, kind: str) -> Path:
     """`kind` is `default`, ours, or `reference`, that of kari_water_seg."""
     return recipes_folder() / family / f"{kind}.toml"
-
-
-def model_recipe(name_or_path: str) -> Path:
-    """The recipe of a model that ships, or a file of one's own. Raises UsageError with those that there are."""
-    if name_or_path.endswith(".toml"):
-        return Path(name_or_path)
-    path = recipes_folder() / name_or_path / "recipe.toml"
-    if not path.is_file():
-        names = ", ".join(sorted(found.parent.name for found in recipes_folder().glob("*/recipe.toml")))
-        raise UsageError(f"--recipe {name_or_path}: no such recipe; expected one of: {names}, or a file FILE.toml")
-    return path
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from sarwater.classes import LAND
 from sarwater.errors import CheckpointInvalid, UsageError
 from train.loop.optimise import learning_rate, make_optimiser, update_average
 from train.loop.plan import Plan, differing_option
@@ -15,15 +14,6 @@ from train.models import Segmenter
 from train.models.checkpoint import Checkpoint, halfway, load_checkpoint, save_checkpoint
 from train.models.initialise import Report, initialise
 from train.scoring.scores import Scores
-
-LEVEL_FIRST = 0.5
-"""Share of the steps in which the level alone is learned, in decibels, where --init does not tell it yet; in the
-others, what it is good for, too."""
-LEVEL_LAND = 0.1
-"""Share of a crop that is land from which on its level can be told."""
-LEVEL_WEIGHT = 0.03
-"""Then, of its squared error beside the loss of the answer: scenes that tell their level profit little from it, and a
-sea, which does not, would lose all by a wrong guess."""
 
 
 class TrainingRun:
@@ -45,13 +35,7 @@ class TrainingRun:
         self.init_report: Report | None = None
         if plan.options.init and last is None:
             self.init_report = initialise(self.segmenter, plan.options.init)
-        fresh = self.init_report.fresh if self.init_report else ()
-        self.level_first = any(name.startswith("level.") for name in fresh)
-        """Whether the level is learned from nothing, and so at first alone."""
         self._begun = _begun(plan) if plan.options.halfway else None
-        if plan.options.part != "all":
-            for name, parameter in self.segmenter.net.named_parameters():
-                parameter.requires_grad_(name.startswith(f"{plan.options.part}."))
         _placed(self.segmenter, plan)
         self.average = _placed(Segmenter(plan.arch), plan)
         self.average.load_state_dict(self.segmenter.state_dict())
@@ -65,7 +49,6 @@ class TrainingRun:
             self.scaler.load_state_dict(last.resume["scaler"])
             self.step, self.best_iou = last.resume["step"], last.resume["best_iou"]
             self.stale_evaluations = last.resume.get("stale_evaluations", 0)  # files of 0.1.0 lack it
-            self.level_first = last.resume.get("level_first", True)
         self._network = _joined(self.segmenter, plan)
         self._loss_sum = torch.zeros((), device=plan.device)
         self._loss_steps = 0
@@ -79,14 +62,16 @@ class TrainingRun:
         """One step: pixels (N, C, H, W) float32 and truth (N, H, W) uint8, from any device."""
         plan = self.plan
         self.segmenter.train()
-        if plan.options.frozen_norm or plan.options.part != "all":
+        if plan.options.frozen_norm:
             for module in self.segmenter.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
         pixels = pixels.to(plan.device, non_blocking=True, memory_format=torch.channels_last)
-        loss = self._level_loss(pixels, truth) if plan.options.part == "level" else self._loss(pixels, truth)
+        with torch.autocast(plan.device.type, plan.precision, enabled=plan.precision != torch.float32):
+            logits = self._network(pixels)
+        loss = plan.loss(logits, truth.to(plan.device, non_blocking=True))
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if plan.options.clip:
@@ -99,39 +84,16 @@ class TrainingRun:
         self._loss_steps += 1
         self.step += 1
 
-    def _loss(self, pixels: Tensor, truth: Tensor) -> Tensor:
-        with self._autocast():
-            logits = self._network(pixels)
-        return self.plan.loss(logits, truth.to(self.plan.device, non_blocking=True))
-
-    def _level_loss(self, pixels: Tensor, truth: Tensor) -> Tensor:
-        """With amplitudes whose level is varied here, crop by crop, so that what is to be estimated is known."""
-        options, team = self.plan.options, self.plan.team
-        # The same for a resumed run, and another for each process.
-        generator = torch.Generator().manual_seed((options.seed * 2**20 + self.step) * team.size + team.rank)
-        gain_db = (2 * torch.rand(len(pixels), 1, 1, 1, generator=generator) - 1) * options.gain_db
-        gain_db = gain_db.to(self.plan.device)
-        amplitudes = torch.tensor([norm.decibel for norm in self.plan.arch.normalisation], device=self.plan.device)
-        pixels = pixels * torch.where(amplitudes[:, None, None], 10 ** (gain_db / 20), 1.0)
-        with self._autocast():
-            off_db = self._network(pixels, level=True)
-        known = level_known(truth.to(self.plan.device))
-        if self.level_first and self.step < LEVEL_FIRST * self.plan.steps:
-            # A sea has a level of its own: it is left as it is, for a guess would make land of it.
-            return (off_db.float() - known * gain_db).square().mean()
-        error = known * (off_db.float() - gain_db).square()
-        return self._loss(pixels, truth) + LEVEL_WEIGHT * error.mean()
-
-    def _autocast(self) -> torch.autocast:
-        plan = self.plan
-        return torch.autocast(plan.device.type, plan.precision, enabled=plan.precision != torch.float32)
-
     @property
     def kept(self) -> Checkpoint:
         """The weights that are scored and saved: their average, or the mean of that and --init."""
         options = self.plan.options
         average = Checkpoint(
-            self.plan.arch, self.average.net.state_dict(), options.threshold, coarsest_m=options.coarsest_m or None
+            self.plan.arch,
+            self.average.net.state_dict(),
+            options.threshold,
+            coarsest_m=options.coarsest_m or None,
+            level_db=options.level_db,
         )
         return halfway(self._begun, average) if self._begun else average
 
@@ -179,7 +141,6 @@ class TrainingRun:
             "step": self.step,
             "best_iou": self.best_iou,
             "stale_evaluations": self.stale_evaluations,
-            "level_first": self.level_first,
         }
         save_checkpoint(plan.out / "last.pt", replace(checkpoint, resume=resume))
 
@@ -187,12 +148,6 @@ class TrainingRun:
 def _placed(segmenter: Segmenter, plan: Plan) -> Segmenter:
     """On the plan's device, in the layout in which convolutions are fastest."""
     return segmenter.to(plan.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def level_known(truth: Tensor) -> Tensor:
-    """How far the level of each crop can be told from its land, 0 to 1, (N, 1, 1, 1), by the truth, (N, H, W)."""
-    land = (truth == LAND).float().mean(dim=(1, 2))[:, None, None, None]
-    return (land / LEVEL_LAND).clamp(max=1)
 
 
 def _begun(plan: Plan) -> Checkpoint:
@@ -226,15 +181,14 @@ def _last_checkpoint(plan: Plan) -> Checkpoint | None:
 
 
 class _Logits(nn.Module):
-    """The segmenter's logits, or its estimate of the level, as a module's forward: that is what
-    DistributedDataParallel wraps."""
+    """The segmenter's logits as a module's forward: that is what DistributedDataParallel wraps."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         self.segmenter = segmenter
 
-    def forward(self, raw: Tensor, *, level: bool = False) -> Tensor:
-        return self.segmenter.off_level_db(raw) if level else self.segmenter.logits(raw)
+    def forward(self, raw: Tensor) -> Tensor:
+        return self.segmenter.logits(raw)
 
 
 def _joined(segmenter: Segmenter, plan: Plan) -> nn.Module:

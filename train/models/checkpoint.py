@@ -39,6 +39,8 @@ class Checkpoint:
     """Optimiser, averages and step of an unfinished run; only in `last.pt`."""
     coarsest_m: float | None = None
     """Pixel spacing of the coarsest scenes that it knows: coarser ones are upsampled to it. None: they are not."""
+    level_db: float | None = None
+    """Level to which uncalibrated scenes are brought (sarwater/scenes/level.py). None: they are not."""
 
     def segmenter(self) -> Segmenter:
         """The network in evaluation mode. Raises CheckpointInvalid where the tensors do not fit the architecture."""
@@ -71,6 +73,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "state_dict": checkpoint.state_dict,
         "threshold": checkpoint.threshold,
         "coarsest_m": checkpoint.coarsest_m,
+        "level_db": checkpoint.level_db,
         "training": checkpoint.training,
         "resume": checkpoint.resume,
     }
@@ -113,7 +116,7 @@ def checkpoint_in(document: Any, path: Path) -> Checkpoint | None:
         arch = Architecture.from_dict(ours["architecture"])
         architecture(arch.name, arch.channels)  # a family, a variant and channels that there are
         tensors = unwrapped(ours["state_dict"])
-        threshold, coarsest_m = ours["threshold"], ours.get("coarsest_m")
+        threshold, coarsest_m, level_db = ours["threshold"], ours.get("coarsest_m"), ours.get("level_db")
         for name, sound in {
             "architecture": len(arch.normalisation) == len(arch.channels),
             "state_dict": tensors is not None,
@@ -121,11 +124,18 @@ def checkpoint_in(document: Any, path: Path) -> Checkpoint | None:
             "training": isinstance(ours["training"], Mapping),
             "resume": isinstance(ours["resume"], dict | None),
             "coarsest_m": coarsest_m is None or 0 < float(coarsest_m) < math.inf,
+            "level_db": level_db is None or -100 < float(level_db) < 100,
         }.items():
             if not sound:
                 raise ValueError(name)
         return Checkpoint(
-            arch, without_prefixes(tensors or {}), threshold, dict(ours["training"]), ours["resume"], coarsest_m
+            arch,
+            without_prefixes(tensors or {}),
+            threshold,
+            dict(ours["training"]),
+            ours["resume"],
+            coarsest_m,
+            level_db,
         )
     except (KeyError, TypeError, ValueError, AttributeError, SarwaterError) as error:
         raise CheckpointInvalid(
@@ -162,11 +172,5 @@ def _architectures(names: Mapping[str, Any]) -> Iterator[Architecture]:
             continue
         for variant in family.variants:
             for norm in (True,) if family.always_normalised else (True, False):
-                for contrast in (True, False):
-                    yield architecture(
-                        model_name(family.name, variant),
-                        batch_norm=norm,
-                        contrast=contrast,
-                        coarse="gate" in tops,
-                        level_control="level" in tops,
-                    )
+                for scales in (True, False):
+                    yield architecture(model_name(family.name, variant), batch_norm=norm, scales=scales)

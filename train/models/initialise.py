@@ -24,8 +24,6 @@ from train.models import Architecture, Segmenter
 from train.models.checkpoint import checkpoint_in
 from train.models.state_dict import first_line, load_document, unwrapped, without_prefixes
 
-OWN_FILTERS = ("gim", "contrast")
-"""Input planes that are no image."""
 ENOUGH = 0.5
 """Share of a network's convolutions below which the file is taken to be of another network."""
 
@@ -62,6 +60,7 @@ class Weights:
     """Where the file is one of ours, which says so; what follows is of such a file, as in a checkpoint."""
     threshold: float = 0.5
     coarsest_m: float | None = None
+    level_db: float | None = None
 
 
 def initialise(segmenter: Segmenter, path: Path) -> Report:
@@ -119,7 +118,7 @@ def read_weights(path: Path) -> Weights:
     checkpoint = checkpoint_in(document, path)
     if checkpoint is not None:
         arch = checkpoint.architecture
-        of_training = checkpoint.threshold, checkpoint.coarsest_m
+        of_training = checkpoint.threshold, checkpoint.coarsest_m, checkpoint.level_db
         return Weights(checkpoint.state_dict, arch.planes, arch.name, arch, *of_training)
     tensors = unwrapped(document)
     if tensors is None:
@@ -139,7 +138,7 @@ def _read_onnx(path: Path) -> Weights:
         about = metadata.get(ARCHITECTURE_KEY)
         arch = Architecture.from_dict(json.loads(about)) if about else None
         threshold = float(json.loads(metadata.get(THRESHOLD_KEY, "0.5")))
-        coarsest_m = json.loads(metadata.get(MANIFEST_KEY, "{}")).get("coarsest_m")
+        manifest = json.loads(metadata.get(MANIFEST_KEY, "{}"))
     except Exception as error:  # whatever protobuf and numpy say of a damaged file
         raise CheckpointInvalid(f"{path}: not a readable ONNX file ({first_line(error)})") from error
     # Constants of the graph are initialisers, too: those are named by a path, or without a dot.
@@ -152,7 +151,9 @@ def _read_onnx(path: Path) -> Weights:
     )
     if arch is None:
         return Weights(tensors)
-    return Weights(tensors, arch.planes, arch.name, arch, threshold, coarsest_m)
+    return Weights(
+        tensors, arch.planes, arch.name, arch, threshold, manifest.get("coarsest_m"), manifest.get("level_db")
+    )
 
 
 def _read_safetensors(path: Path) -> Weights:
@@ -196,16 +197,18 @@ def _stem_name(segmenter: Segmenter) -> str:
 
 def _fold(weight: Tensor, channels: tuple[str, ...] | None, wanted: tuple[str, ...]) -> Tensor:
     """Sum the filters of all image channels, as if SAR had been repeated in each, and share them out among the SAR
-    channels in use. Incidence angle and contrast keep their own filters; one that is new begins without influence."""
+    channels in use. Other planes keep their own filters; one that is new begins without influence."""
     channels = channels or ("image",) * weight.shape[1]
-    image = [index for index, channel in enumerate(channels) if channel not in OWN_FILTERS]
+    image = [index for index, channel in enumerate(channels) if _is_image(channel)]
     total = weight[:, image].sum(dim=1, keepdim=True)
-    own = {name: weight[:, channels.index(name)][:, None] for name in OWN_FILTERS if name in channels}
-    sar_channels = sum(name not in OWN_FILTERS for name in wanted)
-    share = total / sar_channels
-    return torch.cat(
-        [own.get(name, torch.zeros_like(total)) if name in OWN_FILTERS else share for name in wanted], dim=1
-    )
+    own = {name: weight[:, index][:, None] for index, name in enumerate(channels) if not _is_image(name)}
+    share = total / sum(_is_image(name) for name in wanted)
+    return torch.cat([share if _is_image(name) else own.get(name, torch.zeros_like(total)) for name in wanted], dim=1)
+
+
+def _is_image(plane: str) -> bool:
+    """Whether an input plane is backscatter pixel by pixel: no incidence angle, and nothing made of other pixels."""
+    return plane != "gim" and " " not in plane
 
 
 def _vgg_names(tensors: dict[str, Tensor], segmenter: Segmenter, path: Path) -> dict[str, Tensor]:

@@ -49,10 +49,3 @@ def initialise(net: nn.Module, head: nn.Conv2d | nn.ConvTranspose2d) -> None:
     nn.init.normal_(head.weight, std=0.01)
     if head.bias is not None:
         nn.init.zeros_(head.bias)
-
-
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """The layer with weights and bias of zero, so that it answers 0 until it has learned."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer

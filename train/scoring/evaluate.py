@@ -123,7 +123,7 @@ def candidate_of(name: str, threshold: float | None, device: str) -> Candidate:
         str(path),
         channels,
         level,
-        lambda tile: water_mask(segmenter, tile, level, checkpoint.coarsest_m),
+        lambda tile: water_mask(segmenter, tile.levelled(checkpoint.level_db), level, checkpoint.coarsest_m),
     )
 
 

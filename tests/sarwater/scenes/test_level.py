@@ -109,8 +109,29 @@ def test_the_usual_level_is_reached_by_one_gain_and_nodata_stays(tmp_path: Path,
     assert np.array_equal(valid, plain != 0)
     ratio = rows[0][valid] / plain[valid]
     assert ratio.std() / ratio.mean() < 1e-5
-    assert "to the usual one, as --level says" in notes
+    assert "to the usual one; --level given leaves it" in notes
     assert NOTE not in notes
+
+
+@pytest.mark.parametrize("level", [None, "given", "usual"])
+def test_a_model_says_to_which_level_uncalibrated_scenes_are_brought(tmp_path: Path, level: str | None) -> None:
+    path = written(tmp_path, (4 * amplitude(-10)).astype(np.uint16))
+    with open_model_input(path, SAR, Request()) as scene:
+        check_level(scene, Request(level=level), usual_db=-14.0)
+        changed = level_of(scene)
+    assert changed is not None
+    assert changed.level_db == pytest.approx(2 if level == "given" else -14, abs=1)
+
+
+def test_a_calibrated_scene_keeps_its_level_unless_asked(tmp_path: Path) -> None:
+    path = written(tmp_path, (20 * np.log10(amplitude(-10) / 400)).astype(np.float32))
+    for level, expected_db in ((None, -10), ("usual", -14)):
+        request = Request(unit="sigma0_db", level=level)
+        with open_model_input(path, SAR, request) as scene:
+            check_level(scene, request, usual_db=-14.0)
+            changed = level_of(scene)
+        assert changed is not None
+        assert changed.level_db == pytest.approx(expected_db, abs=1)
 
 
 def test_decibels_are_brought_to_the_usual_level_too_and_zeros_inside_stay_levels(tmp_path: Path) -> None:

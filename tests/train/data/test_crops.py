@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sarwater.classes import NODATA, WATER
 from sarwater.errors import DataError
 from tests.support.lakes import lake, write_lakes, write_raster
-from train.data.augment import NONE, Augmentation
+from train.data.augment import LAND_DB, NONE, STRETCHES, Augmentation, augment
 from train.data.crops import Crops, Share, Source, loader
 from train.data.labelled import LabelledScene, channels_named, find_labelled
 from train.data.split import split_sources
@@ -65,7 +66,7 @@ def test_a_crop_never_crosses_into_the_held_out_rows(tmp_path: Path) -> None:
     image = write_raster(tmp_path / "a.tif", rows)
     mask = write_raster(tmp_path / "b.tif", lake(96, 0)[1])
     split = split_sources([find_labelled(f"{image}:{mask}")], ["a@40"])[0]
-    crops = crops_of(Source(split.training), augmentation=Augmentation(gain_db=0, speckle=0, zoom=3, rotation_deg=0))
+    crops = crops_of(Source(split.training), augmentation=replace(NONE, flips=True, zoom=3))
     assert max(float(crops[i][0].max()) for i in range(60)) <= split.training[0].rows[1] < 96
 
 
@@ -138,8 +139,6 @@ class TestAugmentation:
     label = (truth > 0).astype(np.uint8)
 
     def augmented(self, augmentation: Augmentation, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        from train.data.augment import augment
-
         pixels = np.stack([self.scene, np.full_like(self.scene, 100)])
         return augment(pixels, self.label, 64, augmentation, np.random.default_rng(seed))
 
@@ -149,35 +148,52 @@ class TestAugmentation:
         assert np.array_equal(truth, self.label)
 
     def test_flips_and_turns_move_pixels_and_truth_together(self) -> None:
-        only_flips = Augmentation(rotation_deg=0, gain_db=0, zoom=1, speckle=0)
+        only_flips = replace(NONE, flips=True)
         for seed in range(8):
             pixels, truth = self.augmented(only_flips, seed)
             assert pixels[0][truth == 1].mean() == pytest.approx(self.scene[self.label == 1].mean(), rel=1e-4)
 
     def test_what_a_rotation_brings_in_from_outside_has_no_truth(self) -> None:
-        turned = [
-            self.augmented(Augmentation(flips=False, gain_db=0, zoom=1, speckle=0, rotation_deg=45), s)
-            for s in range(8)
-        ]
+        turned = [self.augmented(replace(NONE, rotation_deg=45), s) for s in range(8)]
         outside = [(pixels[0] == 0, truth == NODATA) for pixels, truth in turned]
         assert any(empty.any() for empty, _ in outside)
         assert all(np.array_equal(empty, blank) for empty, blank in outside)
 
     def test_gain_is_one_factor_within_its_bounds_and_leaves_the_angle(self) -> None:
-        pixels, _ = self.augmented(Augmentation(flips=False, rotation_deg=0, zoom=1, speckle=0, gain_db=3))
+        pixels, _ = self.augmented(replace(NONE, gain_db=3))
         ratio = pixels[0] / self.scene
         assert np.ptp(ratio) < 1e-5
         assert 0.7 < ratio.mean() < 1.42
         assert (pixels[1] == 100).all()
 
     def test_speckle_keeps_the_mean_intensity(self) -> None:
-        speckled = Augmentation(flips=False, rotation_deg=0, gain_db=0, zoom=1, speckle=1)
+        speckled = replace(NONE, speckle=1)
         power = [np.mean(self.augmented(speckled, seed)[0][0] ** 2) for seed in range(20)]
         assert np.mean(power) == pytest.approx(np.mean(self.scene**2), rel=0.02)
 
-    def test_a_coarser_spacing_keeps_the_mean_intensity_and_the_size(self) -> None:
-        from train.data.augment import augment
+    def test_a_stretch_keeps_the_level_of_land_and_moves_what_lies_below(self) -> None:
+        scene = np.array([[10 ** (LAND_DB / 20), 10.0, 0.0]], np.float32).repeat(3, axis=0)[None]
+        factors = set()
+        for seed in range(20):
+            pixels, _ = augment(
+                scene, np.zeros((3, 3), np.uint8), 3, replace(NONE, stretch=1), np.random.default_rng(seed)
+            )
+            assert pixels[0, 0, 0] == pytest.approx(scene[0, 0, 0], rel=1e-5)
+            assert pixels[0, 0, 2] == 0
+            factors.add(round(float((20 * np.log10(pixels[0, 0, 1]) - LAND_DB) / (20 - LAND_DB)), 4))
+        assert len(factors) == 20
+        assert min(factors) >= STRETCHES[0]
+        assert max(factors) <= STRETCHES[1]
 
+    def test_a_collar_is_no_data_and_teaches_nothing(self) -> None:
+        pixels, truth = self.augmented(replace(NONE, collar=1))
+        beyond = pixels[0] == 0
+        assert 0.02 < beyond.mean() < 0.45
+        assert (truth[beyond] == NODATA).all()
+        assert (truth[~beyond] == self.label[~beyond]).all()
+        assert (pixels[1] == 100).all()
+
+    def test_a_coarser_spacing_keeps_the_mean_intensity_and_the_size(self) -> None:
         pixels, truth = augment(self.scene[None], self.label, 24, NONE, np.random.default_rng(0))
         assert pixels.shape == (1, 24, 24)
         assert truth.shape == (24, 24)

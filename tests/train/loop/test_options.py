@@ -7,7 +7,6 @@ import pytest
 
 from sarwater.errors import ConfigurationError, UsageError
 from sarwater.families import FAMILIES
-from sarwater.models import shipped_names
 from train.fit import fit_command, main
 from train.loop.losses import LOSSES
 from train.loop.options import ALIASES, GROUPS, FitOptions, help_of
@@ -116,10 +115,10 @@ def test_steps_on_the_command_line_replace_the_epochs_of_a_recipe() -> None:
     assert (options.steps, options.epochs) == (100, 0)
 
 
-def test_there_is_a_recipe_of_both_kinds_for_each_family_and_one_for_each_model_that_ships() -> None:
+def test_there_is_a_recipe_of_both_kinds_for_each_family() -> None:
     found = {path.relative_to(recipes_folder()).as_posix() for path in recipes_folder().glob("*/*.toml")}
     kinds = {f"{family}/{kind}.toml" for family in FAMILIES for kind in ("default", "reference")}
-    assert found == kinds | {f"{name}/recipe.toml" for name in shipped_names()}
+    assert found == kinds
 
 
 @pytest.mark.parametrize(

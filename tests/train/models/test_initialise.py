@@ -24,10 +24,10 @@ GIM = Channel("gim", "incidence_dn")
 
 
 def network(
-    name: str = "hrnet-w18-small", channels: tuple[Channel, ...] = (SAR,), seed: int = 0, contrast: bool = False
+    name: str = "hrnet-w18-small", channels: tuple[Channel, ...] = (SAR,), seed: int = 0, scales: bool = False
 ) -> Segmenter:
     torch.manual_seed(seed)
-    return Segmenter(architecture(name, channels, contrast=contrast)).eval()
+    return Segmenter(architecture(name, channels, scales=scales)).eval()
 
 
 @cache
@@ -100,11 +100,11 @@ def test_a_new_incidence_angle_begins_without_influence(tmp_path: Path) -> None:
     assert stem[:, 1].abs().max() == 0
 
 
-def test_contrast_begins_without_influence_and_goes_from_one_of_our_files_to_the_next(tmp_path: Path) -> None:
-    fresh = network(contrast=True)
+def test_scales_begin_without_influence_and_goes_from_one_of_our_files_to_the_next(tmp_path: Path) -> None:
+    fresh = network(scales=True)
     initialise(fresh, save(tmp_path, official_hrnet()))
-    assert fresh.net.conv1.weight[:, 1].abs().max() == 0
-    trained, other = network(contrast=True, seed=1), network(contrast=True, seed=2)
+    assert fresh.net.conv1.weight[:, 1:].abs().max() == 0
+    trained, other = network(scales=True, seed=1), network(scales=True, seed=2)
     path = tmp_path / "ours.pt"
     save_checkpoint(path, Checkpoint(trained.arch, trained.net.state_dict(), 0.5, {}))
     assert initialise(other, path).adapted == {}
@@ -153,9 +153,8 @@ def test_all_tensors_of_a_network_are_a_checkpoint_whatever_wraps_them(tmp_path:
     assert len(checkpoint.state_dict) == len(tensors)
 
 
-@pytest.mark.parametrize("features", [{"contrast": True}, {"coarse": True}, {"coarse": True, "level_control": True}])
-def test_what_a_network_has_beside_its_family_is_told_by_its_tensors(tmp_path: Path, features: dict[str, bool]) -> None:
-    arch = architecture("unet-w16", **features)
+def test_the_planes_that_a_network_sees_are_told_by_its_tensors(tmp_path: Path) -> None:
+    arch = architecture("unet-w16", scales=True)
     checkpoint = load_checkpoint(save(tmp_path, {"state_dict": Segmenter(arch).net.state_dict()}, "best.pt"))
     assert checkpoint.architecture == arch
 

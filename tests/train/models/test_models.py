@@ -13,8 +13,6 @@ from sarwater.errors import UsageError
 from sarwater.manifest import Channel
 from train.models import Architecture, Segmenter, architecture
 from train.models.layers import enlarge_plane
-from train.models.level import LevelEstimator, levelling_gain
-from train.models.preprocessing import several_looks, speckle
 
 SAR = Channel("sar", "amplitude_dn")
 GIM = Channel("gim", "incidence_dn")
@@ -154,46 +152,63 @@ def seen_by(arch: Architecture, raw: torch.Tensor) -> torch.Tensor:
     return planes[0]
 
 
+SCALES = architecture("hrnet-w18-small", scales=True)
+
+
+def speckled(level_dn: float = 100.0, height_px: int = 320, width_px: int = 320) -> torch.Tensor:
+    """Single-look amplitude of one level, (1, 1, height_px, width_px)."""
+    power = np.random.default_rng(0).exponential(level_dn**2, (1, 1, height_px, width_px))
+    return torch.from_numpy(np.maximum(np.sqrt(power), 1)).float()
+
+
+def test_means_of_more_pixels_have_less_speckle() -> None:
+    pixels, fine, coarse, _ = seen_by(SCALES, speckled())[0]
+    assert pixels.std() > 2 * fine.std() > 4 * coarse.std()
+    assert coarse.mean().item() == pytest.approx((20 * np.log10(100) - 30) / 10, abs=0.02)
+
+
 def test_contrast_is_the_same_whatever_the_calibration() -> None:
-    arch = architecture("hrnet-w18-small", contrast=True)
-    raw = torch.rand(1, 1, 128, 160, generator=torch.Generator().manual_seed(0)) * 100 + 10
-    once, twice = seen_by(arch, raw), seen_by(arch, 2 * raw)
-    torch.testing.assert_close(once[:, 1], twice[:, 1], atol=1e-4, rtol=0)
-    assert (twice[:, 0] - once[:, 0]).mean().item() == pytest.approx(20 * np.log10(2) / 10, abs=1e-4)
+    once, twice = (seen_by(SCALES, gain * speckled(height_px=128, width_px=160))[0] for gain in (1, 2))
+    torch.testing.assert_close(once[3], twice[3], atol=1e-4, rtol=0)
+    assert [(after - before).mean().item() for before, after in zip(once[:3], twice[:3], strict=True)] == pytest.approx(
+        [20 * np.log10(2) / 10] * 3, abs=0.01
+    )
 
 
-def test_a_dark_lake_stands_out_of_its_surroundings_and_nodata_does_not() -> None:
+def test_a_dark_lake_stands_out_of_its_surroundings() -> None:
     raw = torch.full((1, 1, 320, 320), 100.0)
-    raw[..., 150:170, 150:170] = 50.0
-    raw[..., :, 300:] = 0
-    contrast = seen_by(architecture("hrnet-w18-small", contrast=True), raw)[0, 1]
+    raw[..., 144:176, 144:176] = 50.0
+    contrast = seen_by(SCALES, raw)[0, 3]
     assert contrast[160, 160].item() == pytest.approx(-20 * np.log10(2) / 5, abs=0.05)
-    assert contrast[:, 300:].abs().max() == 0
-    assert contrast[:, 290].abs().max() < 0.05, "the mean is that of the valid pixels"
+    assert contrast[20, 20].abs() < 0.05
 
 
-def test_the_coarse_contrast_is_that_with_the_whole_input() -> None:
-    """The fine one's mean ends some 150 px away: there, a step at the far end of a wide input changes nothing."""
-    raw = torch.full((1, 1, 32, 1024), 100.0)
-    raw[..., 768:] = 50.0
-    raw[..., :64] = 0
-    segmenter = Segmenter(architecture("hrnet-w18-small", contrast=True, coarse=True))
-    planes: list[torch.Tensor] = []
-    segmenter.net.forward = lambda x: planes.append(x) or x[:, :1]  # type: ignore[method-assign, func-returns-value]
-    segmenter._answer(raw)
-    segmenter._answer(raw, against_all=True)
-    fine, coarse = (seen[0, 1] for seen in planes)
-    halved_db = 20 * np.log10(2)
-    assert fine[16, 300].abs() < 1e-4
-    # 704 valid columns at one level, 256 at another
-    torch.testing.assert_close(coarse[16, 64:768], torch.full((704,), halved_db * 256 / 960 / 5), atol=1e-4, rtol=0)
-    assert coarse[16, 800].item() == pytest.approx(-halved_db * 704 / 960 / 5, abs=1e-4)
-    assert coarse[:, :64].abs().max() == 0
+def test_what_was_not_measured_is_nothing_to_the_network_and_changes_nothing_beside_it() -> None:
+    raw = torch.full((1, 1, 320, 320), 100.0)
+    whole = seen_by(SCALES, raw)
+    raw[..., 288:] = 0
+    cut = seen_by(SCALES, raw)
+    assert cut[..., 288:].abs().max() == 0
+    torch.testing.assert_close(cut[..., :272], whole[..., :272], atol=1e-4, rtol=0)
+    assert cut[..., :288].isfinite().all()
 
 
-def test_contrast_needs_an_amplitude() -> None:
-    with pytest.raises(UsageError, match="amplitude"):
-        architecture("hrnet", (GIM, SAR), contrast=True)
+def test_incidence_angles_are_seen_once() -> None:
+    arch = architecture("unet-w16", (SAR, GIM), scales=True)
+    assert arch.planes == ("sar", "sar mean of 4 px", "sar mean of 16 px", "sar contrast", "gim")
+    assert seen_by(arch, torch.full((1, 2, 64, 64), 128.0))[0, 4].abs().max() == 0
+    assert arch.stride_px == 32
+
+
+def test_a_network_of_an_earlier_version_says_that_it_cannot_be_converted() -> None:
+    document = SCALES.to_dict() | {"coarse": True}
+    with pytest.raises(UsageError, match="earlier version: it cannot be converted"):
+        Architecture.from_dict(document)
+
+
+def test_scales_and_channels_survive_the_description() -> None:
+    arch = architecture("hrnet", (SAR, GIM), scales=True)
+    assert Architecture.from_dict(arch.to_dict()) == arch
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
@@ -201,123 +216,3 @@ def test_a_plane_is_enlarged_as_by_bilinear_interpolation(factor: int) -> None:
     plane = torch.randn(2, 1, 5, 7, generator=torch.Generator().manual_seed(0))
     expected = functional.interpolate(plane, scale_factor=float(factor), mode="bilinear", align_corners=False)
     torch.testing.assert_close(enlarge_plane(plane, factor), expected)
-
-
-def test_the_coarse_answer_begins_with_as_much_weight_as_the_fine_one() -> None:
-    arch = architecture("hrnet-w18-small", contrast=True, coarse=True)
-    assert arch.stride_px == 128
-    segmenter = Segmenter(arch).eval()
-    raw = torch.rand(1, 1, 256, 128, generator=torch.Generator().manual_seed(0)) * 100 + 10
-    means = functional.avg_pool2d(raw, 4)
-    with torch.no_grad():
-        fine, coarse = segmenter._answer(raw), segmenter._answer(means, against_all=True)
-        enlarged = functional.interpolate(coarse, scale_factor=4, mode="bilinear")
-        torch.testing.assert_close(segmenter.logits(raw), (fine + enlarged) / 2, atol=1e-5, rtol=1e-4)
-        segmenter.net.gate[2].bias.fill_(50)
-        torch.testing.assert_close(segmenter.logits(raw), fine, atol=1e-5, rtol=1e-4)
-
-
-def test_a_coarse_pixel_is_the_mean_amplitude_of_the_valid_ones() -> None:
-    segmenter = Segmenter(architecture("unet-w16", (SAR, GIM), coarse=True))
-    raw = torch.full((1, 2, 128, 128), 60.0)
-    raw[:, 0, :4, :2] = 20
-    raw[:, 0, :4, 4:] = 0
-    coarse = segmenter._coarse(raw)[0]
-    assert coarse[0, 0, :3].tolist() == [40, 0, 0]
-    assert coarse[0, 1, 0] == coarse[1, 0, 2] == 60
-
-
-@pytest.mark.parametrize(("looks", "expected_db"), [(1, 1.47), (4, 0.28), (64, 0.02)])
-def test_speckle_is_told_by_the_decibels_that_the_mean_gains(looks: int, expected_db: float) -> None:
-    power = np.random.default_rng(0).gamma(looks, 1 / looks, (1, 1, 512, 512))
-    amplitude = torch.from_numpy(200 * np.sqrt(power)).float()
-    assert speckle(amplitude, functional.avg_pool2d(amplitude, 4)).mean().item() == pytest.approx(expected_db, abs=0.1)
-    amplitude[..., 1] = 0
-    assert speckle(amplitude, functional.avg_pool2d(amplitude, 4))[..., 0].abs().max() == 0
-
-
-def test_the_coarse_answer_needs_an_amplitude() -> None:
-    with pytest.raises(UsageError, match="coarse answer needs an amplitude"):
-        architecture("hrnet", (GIM, SAR), coarse=True)
-
-
-def land(level_db: float, looks: float, side_px: int = 256) -> torch.Tensor:
-    """Bare land in speckle whose mean amplitude is `level_db`, (1, 1, side_px, side_px)."""
-    amplitude = np.sqrt(np.random.default_rng(0).gamma(looks, 1 / looks, (1, 1, side_px, side_px)))
-    return torch.from_numpy(amplitude / amplitude.mean() * 10 ** (level_db / 20)).float()
-
-
-def speckle_of(amplitude: torch.Tensor) -> torch.Tensor:
-    return speckle(amplitude, functional.avg_pool2d(amplitude, 4))
-
-
-def estimating(off_db: float) -> Segmenter:
-    """With an estimate of the level that is `off_db` for everything."""
-    torch.manual_seed(0)
-    segmenter = Segmenter(architecture("hrnet-w18-small", contrast=True, coarse=True, level_control=True)).eval()
-    torch.nn.init.constant_(segmenter.net.level.readout[2].bias, off_db)
-    torch.nn.init.normal_(segmenter.net.gate[2].weight)
-    return segmenter
-
-
-def test_the_estimated_level_is_taken_off_the_fine_answer() -> None:
-    raw = land(43, looks=16)
-    louder = raw * 10 ** (3 / 20)
-    with torch.no_grad():
-        right, off = estimating(0), estimating(3)
-        assert off.off_level_db(louder).tolist() == [[[[3.0]]]]
-        coarse = right._coarse_answer(raw)[1:]
-        right._coarse_answer = off._coarse_answer = lambda raw: (raw[..., ::4, ::4], *coarse)  # type: ignore[method-assign]
-        torch.testing.assert_close(off(louder), right(raw), atol=1e-4, rtol=0)
-        assert (right(louder) - right(raw)).abs().mean() > 1e-4
-
-
-def test_a_single_look_keeps_its_level() -> None:
-    for scene in (land(40, looks=1), torch.cat([land(40, looks=1)[..., :64], torch.zeros(1, 1, 256, 192)], dim=3)):
-        assert several_looks(speckle_of(scene)) == 0, "what is not valid does not count as smooth"
-        with torch.no_grad():
-            assert torch.equal(estimating(3)(scene), estimating(0)(scene))
-    assert several_looks(speckle_of(land(40, looks=16))) == 1
-    assert 0 < several_looks(speckle_of(land(40, looks=1.5))) < 1
-
-
-def test_a_level_that_has_not_been_learned_changes_nothing() -> None:
-    raw = land(43, looks=16)
-    torch.manual_seed(0)
-    without = Segmenter(architecture("hrnet-w18-small", contrast=True, coarse=True)).eval()
-    with_control = Segmenter(architecture("hrnet-w18-small", contrast=True, coarse=True, level_control=True)).eval()
-    with_control.net.load_state_dict(without.net.state_dict(), strict=False)
-    with torch.no_grad():
-        torch.testing.assert_close(with_control(raw), without(raw))
-
-
-def test_each_window_of_a_batch_has_a_level_of_its_own_by_its_valid_part() -> None:
-    torch.manual_seed(0)
-    estimator = LevelEstimator().eval()
-    torch.nn.init.normal_(estimator.readout[2].weight)
-    dark, bright = land(38, looks=16), land(44, looks=16)
-    cut = dark.clone()
-    cut[..., 128:] = 0
-
-    def estimate(raw: torch.Tensor) -> torch.Tensor:
-        means = functional.avg_pool2d(raw, 4)
-        with torch.no_grad():
-            off_db: torch.Tensor = estimator(means, torch.zeros_like(means), speckle_of(raw))
-        return off_db.flatten()
-
-    together = estimate(torch.cat([dark, bright, cut, torch.zeros_like(dark)]))
-    torch.testing.assert_close(together[:2], torch.cat([estimate(dark), estimate(bright)]))
-    assert abs(together[0] - together[2]) < 0.2 * abs(together[0] - together[1])
-    assert together.isfinite().all()
-    assert levelling_gain(together[:, None, None, None], torch.zeros(4, 1, 8, 8)).shape == (4, 1, 1, 1)
-
-
-def test_the_control_of_the_level_goes_by_the_coarse_answer() -> None:
-    with pytest.raises(UsageError, match="coarse"):
-        architecture("hrnet", level_control=True)
-
-
-def test_contrast_and_channels_survive_the_description() -> None:
-    arch = architecture("hrnet", (SAR, GIM), contrast=True, coarse=True, level_control=True)
-    assert Architecture.from_dict(arch.to_dict()) == arch
-    assert arch.planes == ("sar", "gim", "contrast")

@@ -26,7 +26,7 @@ from sarwater.scenes.fill import fills_at_corners
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.level import Level
 from sarwater.scenes.scene import Scene
-from sarwater.scenes.units import AMPLITUDE_UNITS, UNKNOWN_UNIT, nodata_of, unlike_amplitude
+from sarwater.scenes.units import AMPLITUDE_UNITS, CALIBRATED_UNITS, UNKNOWN_UNIT, nodata_of, unlike_amplitude
 from sarwater.scenes.valid_extent import ExtentLook, ValidExtent
 from sarwater.tiling import TilePlan
 from sarwater.upsampling import upsampled
@@ -364,7 +364,8 @@ def _nodata_of(scene: Scene, request: Request) -> float | None:
 
 
 def _within_noise(scene: Scene, band: Band) -> ValidExtent | None:
-    if not scene.border_noise or band.unit != "amplitude_dn" or band.scaled or band.stored_dtype.kind not in "iu":
+    in_dn = band.unit == "amplitude_dn" and not band.scaled and band.stored_dtype.kind in "iu"
+    if not scene.border_noise or not (in_dn or band.unit in CALIBRATED_UNITS):
         return None
     needs_zeros = scene.format == "GeoTIFF"
     return extent_without_noise(band, scene.width_px, scene.height_px, needs_zeros=needs_zeros)

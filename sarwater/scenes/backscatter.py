@@ -1,5 +1,5 @@
 """Is it backscatter: what lies beside SAR scenes, and looks like one to a network, is told by what it says of itself,
-and by how its values vary.
+and by how its values vary (texture.py).
 
 Names: HyP3 RTC (_ls_map, _inc_map, _dem, _area, _rgb), OPERA RTC-S1 and its static layers, JAXA mosaics (_linci, _mask,
 _date), SNAP bands (localIncidenceAngle, elevation, layover_shadow_mask), CF flags.
@@ -18,8 +18,10 @@ from sarwater.errors import SceneNoBackscatter
 from sarwater.scenes.band import Band
 from sarwater.scenes.raster import gdal, tags_of, text_of
 from sarwater.scenes.scene import Scene
+from sarwater.scenes.texture import is_speckled, why_without_speckle
 from sarwater.scenes.units import UNKNOWN_UNIT
 
+_INTERFEROGRAM, _INDEX = "an interferogram", "an index of an optical image"
 _KINDS = (
     (r"(?:ls|layover(?: ?(?:and)? ?shadow)?|shadow(?: ?layover)?)(?: (?:map|mask))?", "a map of layover and shadow"),
     (
@@ -39,7 +41,9 @@ _KINDS = (
     (r"slope|aspect", "a map of slopes"),
     (r"number ?of ?looks|nlooks|rtc anf(?: .*)?|scattering ?area|area map|date|doy", "a layer beside the backscatter"),
     (r"(?:rgb|browse|preview|quicklook|thumbnail)(?: .*)?", "a picture for looking at"),
-    (r"coh(?:erence)?|corr|unw ?phase|wrapped ?phase|phase|los ?disp(?:lacement)?", "an interferogram"),
+    (r"coh(?:erence)?(?: .*)?|corr|unw ?phase|wrapped ?phase|phase|los ?disp(?:lacement)?", _INTERFEROGRAM),
+    (r"(?:[am]?ndwi\d?|ndvi|ndsi|ndmi|ndbi|nbr|s?avi|evi\d?|awei[a-z]*)(?: .*)?", _INDEX),
+    (r"(?:(?:toa|boa|surface|sr) ?)?(?:reflectance|radiance|rrs)(?: .*)?", "an optical image"),
     (
         r"(?:water|flood|surface water|wm|wtr|bwtr|land ?cover|class(?:ification|es)?)(?: (?:map|extent))?",
         "a map of classes",
@@ -51,14 +55,7 @@ _TRAILING = re.compile(r"v?\d[\d.]*|f\d{2}d\w*")
 _LAST_WORDS = 6
 _UNITS = re.compile(r"m|met(?:er|re)s?|ft|feet|deg(?:ree)?s?|°|rad(?:ian)?s?", re.IGNORECASE)
 _FLAGS = ("flag_values", "flag_masks", "flag_meanings")
-_CODES_UP_TO, _CODES = 31, 12
-"""Masks and classes hold few numbers, and small ones beside their fill."""
-_PATCHY = 0.8
-"""Share of neighbours that are equal: of classes nearly all, of speckle hardly any."""
-_SMOOTH = 0.02
-"""Standard deviation over mean in blocks of 16 px: speckle has 0.1 after some 30 looks, heights and angles far less."""
-_SPECKLED = 0.08
-_SAMPLES, _SAMPLE_ROWS, _SAMPLE_COLUMNS, _BLOCK = 4, 64, 256, 16
+_SAMPLES, _SAMPLE_ROWS, _SAMPLE_COLUMNS = 4, 64, 256
 _LARGEST_BLOCK_BYTES = 4 << 20
 """Of strips and tiles that are looked into: opening stays below 0.2 s."""
 
@@ -86,7 +83,8 @@ def no_backscatter(scene: Scene) -> str | None:
     samples = list(_samples(scene.bands[0], scene))
     if why := _said_by_name(scene.name, len(rasters)):
         # Of a product with a naming convention the name will do; anybody may call a scene `internal_mask.tif`.
-        return why if _PRODUCT.search(scene.name) or (samples and not _speckled(samples, scene)) else None
+        unlike = samples and (_is_ratio(why, samples) or not is_speckled(samples, scene.declared_nodata))
+        return why if _PRODUCT.search(scene.name) or unlike else None
     return _seen(scene.bands[0], scene, samples) if len(rasters) == 1 else None
 
 
@@ -179,21 +177,14 @@ def _seen(band: Band, scene: Scene, samples: list[npt.NDArray[Any]]) -> str | No
         return None
     if not samples or samples[0].dtype.kind == "c":
         return None
-    values = np.concatenate([sample.ravel() for sample in samples])
-    fill = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
-    if scene.declared_nodata is not None:
-        fill |= values == scene.declared_nodata
-    return _classes(values, samples) or _surface(samples, values[~fill], scene.declared_nodata)
+    return why_without_speckle(samples, scene.declared_nodata)
 
 
-def _speckled(samples: list[npt.NDArray[Any]], scene: Scene) -> bool:
-    """Whether amplitude or power varies as backscatter does; decibels, which are negative, are taken to."""
-    measured = np.concatenate([sample.ravel() for sample in samples])
-    if measured.dtype.kind == "c" or np.median(measured) < 0:
-        return True
-    spread = np.concatenate([_spreads(sample, scene.declared_nodata) for sample in samples])
-    equal = np.mean([np.mean(sample[:, 1:] == sample[:, :-1]) for sample in samples])
-    return bool(spread.size and np.median(spread) > _SPECKLED and equal < _PATCHY)
+def _is_ratio(why: str, samples: list[npt.NDArray[Any]]) -> bool:
+    """Whether what is called coherence, or an index, lies between -1 and 1 as these do, however rough it is."""
+    if not any(kind in why for kind in (_INTERFEROGRAM, _INDEX)) or samples[0].dtype.kind != "f":
+        return False
+    return all(bool((abs(sample[np.isfinite(sample)]) <= 1).all()) for sample in samples)
 
 
 def _samples(band: Band, scene: Scene) -> Iterator[npt.NDArray[Any]]:
@@ -212,45 +203,3 @@ def _samples(band: Band, scene: Scene) -> Iterator[npt.NDArray[Any]]:
             yield raster.ReadAsArray(x, y, width, height)
         except RuntimeError:
             return  # damage is for the reading to say, with the rows
-
-
-def _classes(values: npt.NDArray[Any], samples: list[npt.NDArray[Any]]) -> str | None:
-    if values.dtype.kind not in "iu":
-        return None
-    numbers = np.unique(values)
-    largest = np.iinfo(values.dtype).max
-    codes = (numbers >= 0) & (numbers <= _CODES_UP_TO) | np.isin(numbers, (127, 128, 254, 255, -1, largest))
-    coded = numbers[numbers != 0]
-    one = coded.size == 1 and coded[0] not in (1, 255, largest)  # flat, not coded
-    begun = 1 in numbers or (0 in numbers and numbers[-1] in (255, largest))  # codes are counted from 0 or 1
-    if not 2 <= numbers.size <= _CODES or not codes.all() or one or not begun:
-        return None
-    equal = np.mean([np.mean(sample[:, 1:] == sample[:, :-1]) for sample in samples])
-    if equal < _PATCHY:
-        return None
-    shown = ", ".join(str(number) for number in numbers)
-    return f"its values are {shown} in patches, without speckle: a mask or a map of classes"
-
-
-def _surface(samples: list[npt.NDArray[Any]], measured: npt.NDArray[Any], nodata: float | None) -> str | None:
-    """Heights and angles change little from pixel to pixel, and everywhere."""
-    if not measured.size or np.median(measured) <= 0:
-        return None
-    spreads = [_spreads(sample, nodata) for sample in samples]
-    spread = np.concatenate(spreads)
-    if spread.size < 8 or np.median(spread) >= _SMOOTH or np.count_nonzero(spread) * 2 < spread.size:
-        return None
-    return "its values change as smoothly as heights or angles do, without speckle"
-
-
-def _spreads(sample: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.float64]:
-    """Standard deviation over mean of each whole block of 16 px that is measured throughout."""
-    rows, columns = (size // _BLOCK for size in sample.shape)
-    blocks = sample[: rows * _BLOCK, : columns * _BLOCK].astype(np.float64)
-    blocks = blocks.reshape(rows, _BLOCK, columns, _BLOCK).swapaxes(1, 2).reshape(rows * columns, -1)
-    whole = np.isfinite(blocks).all(axis=1) & (blocks > 0).all(axis=1)
-    if nodata is not None:
-        whole &= (blocks != nodata).all(axis=1)
-    blocks = blocks[whole]
-    spreads: npt.NDArray[np.float64] = blocks.std(axis=1) / blocks.mean(axis=1) if len(blocks) else np.empty(0)
-    return spreads

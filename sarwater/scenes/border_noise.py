@@ -72,16 +72,17 @@ def may_have_border_noise(name: str, tags: Mapping[str, str]) -> bool:
 
 
 def extent_without_noise(band: Band, width_px: int, height_px: int, *, needs_zeros: bool) -> ValidExtent | None:
-    """What lies within the border noise of a band in DN; None where there is none. All of the scene is read.
+    """What lies within the border noise of a band in DN, or calibrated; None where there is none. All of the scene is
+    read.
 
-    `needs_zeros`: only of edges that zeros lie at. Raises SceneUnreadable.
+    `needs_zeros`: only of scenes that have noise beside zeros at one edge at least: others were cut out. Raises
+    SceneUnreadable.
     """
-    stored = replace(band, wanted_unit=None, calibration=None, trusted=True)
     first, end = np.zeros(height_px, np.intp), np.full(height_px, width_px)
     found: list[tuple[_Profiles, _Profiles]] = []
     amplitudes: list[npt.NDArray[Any]] = []
     for row in range(0, height_px, _CHUNK_ROWS):
-        pixels = stored.read(Window(0, row, width_px, min(_CHUNK_ROWS, height_px - row)))
+        pixels = _amplitudes(band, Window(0, row, width_px, min(_CHUNK_ROWS, height_px - row)))
         rows = slice(row, row + len(pixels))
         first[rows], end[rows] = measured_columns(pixels == 0)
         found.append((_profiles(pixels, first[rows]), _profiles(pixels[:, ::-1], width_px - end[rows])))
@@ -90,8 +91,8 @@ def extent_without_noise(band: Band, width_px: int, height_px: int, *, needs_zer
     land_dn = float(np.percentile(measured[measured > 0], 75)) if measured.any() else 0.0
     left, right = (_joined(side) for side in zip(*found, strict=True))
     depth = min(height_px, 2 * _WIDEST_PX)
-    top = stored.read(Window(0, 0, width_px, depth)).T
-    bottom = stored.read(Window(0, height_px - depth, width_px, depth))[::-1].T
+    top = _amplitudes(band, Window(0, 0, width_px, depth)).T
+    bottom = _amplitudes(band, Window(0, height_px - depth, width_px, depth))[::-1].T
     top_first, bottom_first = (measured_columns(side == 0)[0] for side in (top, bottom))
     sides = (
         (left, first),
@@ -99,15 +100,24 @@ def extent_without_noise(band: Band, width_px: int, height_px: int, *, needs_zer
         (_profiles(top, top_first), top_first),
         (_profiles(bottom, bottom_first), bottom_first),
     )
-    widths = [
-        np.zeros(zeros.size, np.intp) if needs_zeros and not zeros.any() else _widths(side, zeros.size, land_dn)
-        for side, zeros in sides
-    ]
-    if not any(width.any() for width in widths):
+    widths = [_widths(side, zeros.size, land_dn) for side, zeros in sides]
+    if not any(
+        width.any() and (zeros.any() or not needs_zeros) for width, (_, zeros) in zip(widths, sides, strict=True)
+    ):
         return None
     from_top = np.where(widths[2] > 0, top_first + widths[2], 0)
     from_bottom = np.where(widths[3] > 0, bottom_first + widths[3], 0)
     return ValidExtent((first + widths[0], end - widths[1]), (from_top, height_px - from_bottom))
+
+
+def _amplitudes(band: Band, window: Window) -> npt.NDArray[Any]:
+    """(H, W) of the band's DN, or of what its backscatter is in DN of AMPLITUDE_DN_AT_0_DB; 0 for what is empty."""
+    if band.unit == "amplitude_dn" and not band.scaled:
+        pixels = replace(band, wanted_unit=None, calibration=None, trusted=True).read(window)
+    else:
+        looked_at = replace(band, wanted_unit="amplitude_dn", calibration=None, trusted=True, marks_zeros=True)
+        pixels = looked_at.read(window)
+    return np.nan_to_num(pixels, posinf=0, neginf=0) if pixels.dtype.kind == "f" else pixels
 
 
 class _Profiles(NamedTuple):

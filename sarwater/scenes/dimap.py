@@ -1,4 +1,4 @@
-"""What a BEAM-DIMAP header (.dim) of SNAP says: bands, place, time. It names files; where they lie is not its to say.
+"""What a BEAM-DIMAP header of SNAP (.dim) says: bands, place, time. It names files; where they lie is not its to say.
 
 value = stored * SCALING_FACTOR + SCALING_OFFSET, and ten to the power of that where LOG10_SCALED.
 Source: DimapProductConstants, DimapHeaderWriter and AbstractMetadata of SNAP (https://github.com/senbox-org/snap-engine).
@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from sarwater.scenes.backscatter import beside_backscatter
 from sarwater.scenes.names import time_in
 from sarwater.scenes.radiometry import BandFacts
-from sarwater.scenes.xml import file_named, read_xml
+from sarwater.scenes.xml import file_named, parse_xml, read_xml
 
 _NO_BACKSCATTER = ("phase", "abs_phase", "coherence", "bit", "class", "radians", "meters", "degrees")
 """SNAP's units of what is none."""
@@ -80,10 +80,20 @@ class Dimap:
         """Raises SceneUnreadable, SceneUnsafe."""
         return cls(read_xml(path, without=_LONG))
 
+    @classmethod
+    def parse(cls, text: bytes, name: str) -> Dimap:
+        """Of the header in the file called `name`. Raises SceneUnreadable, SceneUnsafe."""
+        return cls(parse_xml(text, f"{name}: its header of SNAP", without=_LONG))
+
     @property
     def bands(self) -> list[DimapBand]:
         headers = self.headers
         return [DimapBand.of(info, headers) for info in self.root.findall("Image_Interpretation/Spectral_Band_Info")]
+
+    @property
+    def stored(self) -> list[DimapBand]:
+        """Those that SNAP does not compute from others."""
+        return [band for band in self.bands if band.header]
 
     @property
     def headers(self) -> dict[str, str]:

@@ -20,6 +20,8 @@ from sarwater.scenes.band import Band
 from sarwater.scenes.units import CALIBRATED_UNITS, DARKEST_DB, FARTHEST_DB
 
 _CORNER_PX = 64
+_PLACES = ((0.5, 0.5), *((x / 8, y / 8) for y in (3, 5, 1, 7) for x in (3, 5, 1, 7)))
+"""Where else to look for something to compare with, as shares of width and height: in the middle first."""
 _LEAST_PX = 32
 """Equal pixels that reach in from a corner."""
 _NEXT_TO_0 = 1e-6
@@ -54,14 +56,23 @@ def fills_at_corners(band: Band, width_px: int, height_px: int, nodata: float | 
         candidates |= {value: max(count, candidates.get(value, 0)) for value, count in _reaching_in(block, known)}
     if not candidates:
         return ()
-    middle = stored.read(Window((width_px - across) // 2, (height_px - down) // 2, across, down))
-    pixels = np.concatenate([block.ravel() for block in (*corners, middle)]).astype(np.float64)
-    measured = pixels[np.isfinite(pixels) & ~np.isin(pixels, (*known, *candidates))]
+    parts = [_measured(block, (*known, *candidates)) for block in corners]
+    for share_across, share_down in _PLACES:
+        x, y = int((width_px - across) * share_across), int((height_px - down) * share_down)
+        parts.append(_measured(stored.read(Window(x, y, across, down)), (*known, *candidates)))
+        if sum(part.size for part in parts) >= _ENOUGH_PX:
+            break
+    measured = np.concatenate(parts)
     return tuple(
         value
         for value, count in sorted(candidates.items())
         if measured.size and (_is_no_level(value, band) or _stands_out(value, count, measured, band))
     )
+
+
+def _measured(block: npt.NDArray[Any], empty: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    pixels = block.ravel().astype(np.float64)
+    return np.asarray(pixels[np.isfinite(pixels) & ~np.isin(pixels, empty)])
 
 
 def _reaching_in(block: npt.NDArray[Any], known: tuple[float, ...]) -> Iterator[tuple[float, int]]:

@@ -21,20 +21,18 @@ from sarwater.request import Request, Window
 from sarwater.scenes.band import Band
 from sarwater.scenes.border_noise import extent_without_noise
 from sarwater.scenes.channels import choose_bands
+from sarwater.scenes.edge_zeros import EdgeZeros
 from sarwater.scenes.fill import fills_at_corners
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.level import Level
 from sarwater.scenes.scene import Scene
-from sarwater.scenes.units import AMPLITUDE_UNITS, FILLED, UNKNOWN_UNIT, nodata_of, unlike_amplitude
-from sarwater.scenes.valid_extent import Columns, ValidExtent, is_empty, measured_columns, outside
+from sarwater.scenes.units import AMPLITUDE_UNITS, CALIBRATED_UNITS, UNKNOWN_UNIT, nodata_of, unlike_amplitude
+from sarwater.scenes.valid_extent import ExtentLook, ValidExtent
 from sarwater.tiling import TilePlan
 from sarwater.upsampling import upsampled
 
 Pixels = npt.NDArray[np.generic]
 Bool = npt.NDArray[np.bool_]
-
-_LOOK_ROWS = 256
-"""Rows that are looked at together for where columns begin and end."""
 
 See = Callable[[int, Pixels, Bool | None], None]
 """Called with (first row, pixels (C, n, W), validity (n, W) or None)."""
@@ -52,8 +50,8 @@ class ModelInput:
     """Which of them are backscatter; the others (incidence angles) do not tell where something was measured."""
     sar_nodata: float | None
     """Pixel value that means that nothing was measured; None where there is none, or NaN stands for it."""
-    zeros_at_edges: bool = False
-    """Whether stored zeros that reach in from an edge of the scene are taken for nodata."""
+    edge_zeros: EdgeZeros | None = None
+    """Takes stored zeros that reach in from an edge of the scene for nodata, where they are."""
     fills: tuple[float, ...] = ()
     """Stored values other than `sar_nodata` that fill corners of the scene and were taken for nodata."""
     within_noise: ValidExtent | None = None
@@ -62,12 +60,6 @@ class ModelInput:
     """How bright the scene is, once somebody has looked (sarwater/scenes/level.py)."""
     upsampling_factor: int = 1
     """How often `strips` gives each pixel along each axis (sarwater/upsampling.py)."""
-    valid_extent: ValidExtent | None = None
-    """Of the scene, where somebody has looked at all of it."""
-    _measured_rows: tuple[Columns, Columns] | None = None
-    """First measured row of each column of the scene and the one after the last, once they were needed."""
-    _cleared: bool = False
-    """Whether some zeros at edges were taken for nodata."""
 
     @classmethod
     def of(cls, scene: Scene, channels: Sequence[Channel], request: Request) -> ModelInput:
@@ -93,13 +85,15 @@ class ModelInput:
                 replace(band, marks_zeros=True) if number in sar and band.converted else band
                 for number, band in enumerate(bands)
             )
+        sar_nodata = None if first.converted else nodata
+        sar_bands = tuple(bands[number] for number in sar)
         return cls(
             scene=scene,
             bands=bands,
             window=scene.inside(request.window),
             sar_channels=sar,
-            sar_nodata=None if first.converted else nodata,
-            zeros_at_edges=zeros_at_edges,
+            sar_nodata=sar_nodata,
+            edge_zeros=EdgeZeros(sar_bands, scene.width_px, scene.height_px, sar_nodata) if zeros_at_edges else None,
             fills=fills,
             within_noise=_within_noise(scene, first) if request.nodata is None else None,
         )
@@ -147,6 +141,17 @@ class ModelInput:
         return self.scene.pixel_m
 
     @property
+    def valid_extent(self) -> ValidExtent | None:
+        """Of the scene, where somebody has looked at all of it and found zeros at its edges. For another opening of the
+        same scene, which then has not to look."""
+        return self.edge_zeros.extent if self.edge_zeros is not None else None
+
+    @valid_extent.setter
+    def valid_extent(self, extent: ValidExtent | None) -> None:
+        if self.edge_zeros is not None:
+            self.edge_zeros.extent = extent
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What whoever uses the products should know, in plain words."""
         notes = list(self.scene.notes)
@@ -179,7 +184,7 @@ class ModelInput:
             notes.append(f"{fill:g} fills a corner of the scene and was taken for nodata; --nodata says otherwise")
         if self.within_noise is not None:
             notes.append("border noise of an old processor was taken for nodata; --nodata says otherwise")
-        if self._cleared:
+        if self.edge_zeros is not None and self.edge_zeros.cleared:
             notes.append("zeros that reach in from an edge were taken for nodata; --nodata says otherwise")
         return tuple(notes)
 
@@ -196,28 +201,28 @@ class ModelInput:
                 band,
                 wanted_unit="amplitude_dn" if band.delivered_unit == UNKNOWN_UNIT else band.delivered_unit,
                 nodata=band.nodata if band.converted else self.sar_nodata,
-                marks_zeros=self.zeros_at_edges,
+                marks_zeros=self.edge_zeros is not None,
                 gain_db=gain_db,
             )
         self.bands, self.sar_nodata = tuple(bands), None
+        if self.edge_zeros is not None:
+            self.edge_zeros = replace(
+                self.edge_zeros, bands=tuple(bands[number] for number in self.sar_channels), nodata=None
+            )
 
     def look_through(self, rows_at_a_time: int = 1024) -> None:
         """Read all of the window once: damage shows, and values that cannot be in the unit; the valid extent is noted.
         For those who read the same scene again and again, in small windows. Raises as `read`."""
         whole = Window(0, 0, self.scene.width_px, self.scene.height_px)
-        look = self.zeros_at_edges and self.window == whole
-        columns = []
-        first_row, end_row = np.full(self.width_px, self.height_px), np.zeros(self.width_px, np.intp)
+        zeros = self.edge_zeros if self.window == whole else None
+        look = ExtentLook(self.width_px, self.height_px)
         for row in range(0, self.height_px, rows_at_a_time):
             count = min(rows_at_a_time, self.height_px - row)
             self.read(row, count)
-            if look:
-                empty = self._empty(self._rows(row, count))
-                columns.append(measured_columns(empty))
-                _note_rows(empty, row, first_row, end_row)
-        if columns and (self._cleared or not self._zero_is_level):
-            first, end = zip(*columns, strict=True)
-            self.valid_extent = ValidExtent((np.concatenate(first), np.concatenate(end)), (first_row, end_row))
+            if zeros is not None:
+                look.add(zeros.empty(self._rows(row, count)))
+        if zeros is not None and (zeros.cleared or not zeros.zero_is_level):
+            zeros.extent = look.extent()
         self.bands = tuple(replace(band, trusted=True) for band in self.bands)
 
     def read(self, row: int, count: int) -> tuple[Pixels, Bool | None]:
@@ -242,13 +247,12 @@ class ModelInput:
         for channel, band in zip(rows, self.bands, strict=True):
             band.read_into(channel, window)
         valid: Bool | None = self.scene.read_mask(window)
-        if self.zeros_at_edges:
-            self._clear_outside(rows, window)
+        if self.edge_zeros is not None:
+            sar_rows = rows if len(self.sar_channels) == len(rows) else rows[list(self.sar_channels)]
+            self._clear(rows, self.edge_zeros.beyond(sar_rows, window))
             self._restore_zeros(rows)
         if self.within_noise is not None:
-            noise = self.within_noise.outside(window)
-            for channel in self.sar_channels:
-                rows[channel][noise] = np.nan if self.sar_nodata is None else self.sar_nodata
+            self._clear(rows, self.within_noise.outside(window))
         self._refuse_other_units(rows)
         if rows.dtype.kind == "f":
             finite: Bool = np.asarray(np.isfinite(rows).all(axis=0))
@@ -259,26 +263,11 @@ class ModelInput:
             valid = known if valid is None else known & valid
         return valid
 
-    def _clear_outside(self, rows: Pixels, window: Window) -> None:
-        """Set what is no measurement to nodata, or to NaN where the scene has no value for it."""
-        sar = list(self.sar_channels)
-        if self.valid_extent is not None:
-            beyond = self.valid_extent.outside(window)
-        else:
-            beyond = self._beyond_columns(rows[sar], window) | self._beyond_rows(rows[sar], window)
+    def _clear(self, rows: Pixels, beyond: Bool) -> None:
+        """Set the backscatter of what is `beyond` (H, W) to nodata, or to NaN where the scene has no value for it."""
         if beyond.any():
-            zeros = (rows[sar[0]] == 0) | np.isneginf(rows[sar[0]])
-            filled = int(np.count_nonzero(zeros & beyond))
-            if self._zero_is_level and self.valid_extent is None and not self._cleared and filled <= FILLED:
-                beyond &= ~zeros  # 0 dB by chance, at an edge
-                filled = 0
-            self._cleared = self._cleared or filled > 0
-            for channel in sar:
+            for channel in self.sar_channels:
                 rows[channel][beyond] = np.nan if self.sar_nodata is None else self.sar_nodata
-
-    @property
-    def _zero_is_level(self) -> bool:
-        return self.bands[self.sar_channels[0]].unit.endswith("_db")
 
     def _restore_zeros(self, rows: Pixels) -> None:
         """Zeros inside the valid extent are levels."""
@@ -287,67 +276,6 @@ class ModelInput:
                 inside = np.isneginf(rows[channel])
                 if inside.any():
                     rows[channel][inside] = self.bands[channel].of_zero
-
-    def _beyond_columns(self, sar_rows: Pixels, window: Window) -> Bool:
-        """(H, W) True where a row of `sar_rows` (C, H, W) holds nothing from there to the left or right edge."""
-        beyond = np.zeros(sar_rows.shape[1:], bool)
-        cut = np.flatnonzero(is_empty(sar_rows[:, :, [0, -1]], self.sar_nodata).any(axis=1))
-        if cut.size:
-            first, end = measured_columns(is_empty(sar_rows[:, cut], self.sar_nodata))
-            right_px = window.x_px + window.width_px
-            # The edge of a window is not that of the extent: zeros have to go on to the edge of the scene.
-            first[~self._empty_to(0, window.x_px, window)[cut]] = 0
-            end[~self._empty_to(right_px, self.scene.width_px, window)[cut]] = self.width_px
-            beyond[cut] = outside(first, end, np.arange(self.width_px))
-        return beyond
-
-    def _beyond_rows(self, sar_rows: Pixels, window: Window) -> Bool:
-        """The same for columns, and the upper and lower edge."""
-        beyond = np.zeros(sar_rows.shape[1:], bool)
-        cut = np.flatnonzero(is_empty(sar_rows[:, [0, -1]], self.sar_nodata).any(axis=0))
-        if cut.size:
-            first, end = measured_columns(is_empty(sar_rows[:, :, cut], self.sar_nodata).T)
-            bottom_px = window.y_px + window.height_px
-            if window.y_px > 0 or bottom_px < self.scene.height_px:
-                scene_first, scene_end = (edge[window.x_px + cut] for edge in self._rows_of_columns())
-                first[scene_first < window.y_px] = 0
-                end[scene_end > bottom_px] = window.height_px
-            beyond[:, cut] = outside(first, end, np.arange(window.height_px)).T
-        return beyond
-
-    def _rows_of_columns(self) -> tuple[Columns, Columns]:
-        """First measured row of each column of the scene and the one after the last, (W,) each. Read once, from above
-        and from below, no further than it takes."""
-        if self._measured_rows is None:
-            starts = range(0, self.scene.height_px, _LOOK_ROWS)
-            first, _ = self._look_for_rows(starts)
-            _, end = self._look_for_rows(starts[::-1])
-            self._measured_rows = first, end
-        return self._measured_rows
-
-    def _look_for_rows(self, starts: range) -> tuple[Columns, Columns]:
-        """Where columns are measured, in the first blocks of rows from `starts` that hold something of them."""
-        height, width = self.scene.height_px, self.scene.width_px
-        first, end = np.full(width, height), np.zeros(width, np.intp)
-        for row in starts:
-            waiting = np.flatnonzero(end == 0)
-            if not waiting.size:
-                break
-            left, right = int(waiting[0]), int(waiting[-1]) + 1
-            part = Window(left, row, right - left, min(_LOOK_ROWS, height - row))
-            _note_rows(self._empty(part), row, first[left:right], end[left:right])
-        return first, end
-
-    def _empty(self, window: Window) -> Bool:
-        bands = (replace(self.bands[channel], trusted=True) for channel in self.sar_channels)
-        return is_empty(np.stack([band.read(window) for band in bands]), self.sar_nodata)
-
-    def _empty_to(self, left_px: int, right_px: int, window: Window) -> Bool:
-        """(height of the window,) True where its rows hold nothing from column `left_px` of the scene to `right_px`."""
-        if left_px == right_px:
-            return np.ones(window.height_px, bool)
-        beside = Window(left_px, window.y_px, right_px - left_px, window.height_px)
-        return np.asarray(self._empty(beside).all(axis=1))
 
     def shadow(self, row: int, count: int) -> Bool | None:
         """(count, W) True in radar shadow or layover; None where the product does not tell. For another thread."""
@@ -398,6 +326,8 @@ class ModelInput:
         """Close the files. What is known of the scene stays: size, georeference, units, notes."""
         self.scene.close()
         self.bands = tuple(band.detached for band in self.bands)
+        if self.edge_zeros is not None:
+            self.edge_zeros.bands = tuple(band.detached for band in self.edge_zeros.bands)
 
     def __enter__(self) -> ModelInput:
         return self
@@ -439,16 +369,8 @@ def _nodata_of(scene: Scene, request: Request) -> float | None:
 
 
 def _within_noise(scene: Scene, band: Band) -> ValidExtent | None:
-    if not scene.border_noise or band.unit != "amplitude_dn" or band.scaled or band.stored_dtype.kind not in "iu":
+    in_dn = band.unit == "amplitude_dn" and not band.scaled and band.stored_dtype.kind in "iu"
+    if not scene.border_noise or not (in_dn or band.unit in CALIBRATED_UNITS):
         return None
     needs_zeros = scene.format == "GeoTIFF"
     return extent_without_noise(band, scene.width_px, scene.height_px, needs_zeros=needs_zeros)
-
-
-def _note_rows(empty: Bool, row: int, first: Columns, end: Columns) -> None:
-    """Take down in `first` and `end`, (W,) each, where the columns of `empty` (n, W), which begins at `row`, are
-    measured."""
-    here_first, here_end = measured_columns(empty.T)
-    measured = here_end > 0
-    first[measured] = np.minimum(first[measured], row + here_first[measured])
-    end[measured] = np.maximum(end[measured], row + here_end[measured])

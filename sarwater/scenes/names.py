@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 _DATE = r"(?<!\d)(?P<year>\d{4})(?P<d>[-/.:]?)(?P<month>\d{2})(?P=d)(?P<day>\d{2})"
 _SNAP_DATE = r"(?<!\d)(?P<snap_day>\d{1,2})-(?P<name>[A-Za-z]{3})-(?P<snap_year>\d{4})"
-_CLOCK = r"[T_ :-]?(?P<hour>\d{2})(?P<t>[-:.]?)(?P<minute>\d{2})(?P=t)(?P<second>\d{2})"
+_DAY_OF_YEAR = r"(?<!\d)(?P<of_year>\d{4})(?:[-/.:](?P<day_of_year>\d{3})(?=[T :])|(?P<joined_day>\d{3})(?=T))"
+_CLOCK = (
+    r"(?:[T_ :-]?(?P<hour>\d{2})(?P<t>[-:.]?)(?P<minute>\d{2})(?P=t)(?P<second>\d{2})"
+    r"|(?:T| (?=\d\d:))(?P<short_hour>\d{2}):?(?P<short_minute>\d{2})(?![\d:]))"
+)
 _REST = r"(?:[.,]\d+)?(?!\d)\s?(?P<zone>[+-](?:0\d|1[0-4]):?(?:00|15|30|45)(?!\d)|(?:KST|JST)\b)?"
-_TIME = re.compile(f"(?:{_DATE}|{_SNAP_DATE}){_CLOCK}{_REST}", re.IGNORECASE)
-"""20240716T093112, 2024-07-16-09-31-12, 20240716_093112, 2024-07-16T18:31:12.5+09:00, 16-JUL-2024 09:31:12.5."""
+_TIME = re.compile(f"(?:{_DATE}|{_SNAP_DATE}|{_DAY_OF_YEAR}){_CLOCK}{_REST}", re.IGNORECASE)
+"""20240716T093112, 2024-07-16-09-31-12, 20240716_093112, 2024-07-16T18:31:12.5+09:00, 16-JUL-2024 09:31:12.5,
+2024-198T09:31:12 (day of the year), 2024-07-16T09:31Z."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _FIRST = datetime(1978, 6, 27, tzinfo=timezone.utc)
 """Launch of Seasat, the first civil SAR in orbit."""
 
 _NOT_SENSING = re.compile(
-    r"tifftag_datetime|proc|creat|generat|updat|modif|publish|produc|deliver|downlink|archiv|order|orbit|state_?vector|"
+    r"tifftag_datetime|proc|creat|generat|updat|modif|publish|produc(?!t_?(?:scene|start|first|sens|acq))|deliver|downlink|archiv|order|orbit|state_?vector|"
     r"reference|calibrat|valid|version|end|stop|last",
     re.IGNORECASE,
 )
@@ -118,16 +123,30 @@ def _times_in(text: str) -> Iterator[str]:
 
 def _utc(found: re.Match[str]) -> datetime | None:
     part = found.groupdict()
-    name = (part["name"] or "").lower()
-    month = part["month"] or (_MONTHS.index(name) + 1 if name in _MONTHS else 0)
-    year, day = part["year"] or part["snap_year"], part["day"] or part["snap_day"]
-    hour, minute, second = int(part["hour"]), int(part["minute"]), int(part["second"])
+    hour, minute, second = (part["hour"], part["minute"], part["second"])
+    if hour is None:
+        hour, minute, second = part["short_hour"], part["short_minute"], "0"
     try:
-        zone = _zone(part["zone"], part["t"])
-        when = datetime(int(year), int(month), int(day), hour, minute, second, tzinfo=zone).astimezone(timezone.utc)
+        zone = _zone(part["zone"], part["t"] if part["hour"] else ":")
+        day = _day(part)
+        when = datetime(day.year, day.month, day.day, int(hour), int(minute), int(second), tzinfo=zone)
+        when = when.astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
     return when if _FIRST <= when <= datetime.now(timezone.utc) + timedelta(days=1) else None
+
+
+def _day(part: Mapping[str, str | None]) -> date:
+    """Raises ValueError for one that no calendar has."""
+    if year := part["of_year"]:
+        number = int(part["day_of_year"] or part["joined_day"] or 0)
+        day = date(int(year), 1, 1) + timedelta(days=number - 1)
+        if number < 1 or day.year != int(year):
+            raise ValueError(f"day {number} of {year}")
+        return day
+    name = (part["name"] or "").lower()
+    month = part["month"] or (_MONTHS.index(name) + 1 if name in _MONTHS else 0)
+    return date(int(part["year"] or part["snap_year"] or 0), int(month), int(part["day"] or part["snap_day"] or 0))
 
 
 def _zone(text: str | None, separator: str) -> timezone:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from sarwater.scenes.names import plain, statements
+from sarwater.scenes.raster import gdal_array, tags_of, text_of
 from sarwater.scenes.units import unit_of
 
 JAXA_CONSTANT_DB = -83.0
@@ -72,6 +73,18 @@ class BandFacts:
     scale: float | None = None
     offset: float | None = None
 
+    @classmethod
+    def of(cls, raster: Any) -> BandFacts:
+        """Of GDAL's band."""
+        return cls(
+            np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(raster.DataType)),
+            text_of(raster.GetUnitType()),
+            text_of(raster.GetDescription()),
+            tags_of(raster),
+            raster.GetScale(),
+            raster.GetOffset(),
+        )
+
 
 def radiometry_of(band: BandFacts, file_tags: Mapping[str, str], name: str) -> Radiometry:
     """What the pixels are. What is silent, or contradicts the pixels' type, is what its type is taken for."""
@@ -84,12 +97,15 @@ def radiometry_of(band: BandFacts, file_tags: Mapping[str, str], name: str) -> R
     if (scale, offset) == (1.0, 0.0) and times and kind == "db":
         scale, by_kind = times, by_times
     unscaled = (scale, offset) == (1.0, 0.0)
-    integers = band.dtype.kind in "iu" and unscaled and kind != "db"  # DN, whatever they were made from
+    squares = quantity in ("intensity", None) and kind == "linear" and _holds_squares(band.dtype, by_kind)
+    integers = band.dtype.kind in "iu" and unscaled and kind != "db" and not squares  # DN, whatever made them
     silent = quantity is None and (kind == "amplitude" or (kind is None and (band.dtype.kind == "c" or not unscaled)))
     if (integers or silent) and (calibrated := _calibrated(band, file_tags, name, scale, offset)):
         return calibrated
     if integers:
         return Radiometry(unit_of(band.dtype))
+    if squares and quantity is None and band.dtype.kind in "iu" and unscaled:
+        return Radiometry("intensity_linear", source=by_kind)
     if kind is None and quantity is None:
         return Radiometry(unit_of(band.dtype if unscaled else np.dtype(np.float32)), scale, offset, "the band")
     if quantity == "intensity":
@@ -97,6 +113,11 @@ def radiometry_of(band: BandFacts, file_tags: Mapping[str, str], name: str) -> R
     if quantity is None and kind == "amplitude":
         return Radiometry("amplitude_dn", scale, offset, by_kind)
     return Radiometry(f"{quantity or 'sigma0'}_{kind or 'linear'}", scale, offset, by_kind or by_quantity)
+
+
+def _holds_squares(dtype: np.dtype[Any], said_by: str) -> bool:
+    """Whether integers that are called intensity, or power, are squares of DN: 32 bits hold them, 8 never do."""
+    return dtype.itemsize >= 4 or (dtype.itemsize == 2 and said_by == "the band")
 
 
 def _calibrated(

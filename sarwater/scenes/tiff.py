@@ -33,7 +33,9 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIP_OFFSETS, _SAMPLES = 256, 257, 258, 
 _STRIP_ROWS, _STRIP_BYTES, _PLANAR = 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _BLOCK_LISTS = (_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES)
-GDAL_METADATA = 42112
+GDAL_METADATA, SNAP_METADATA = 42112, 65000
+_MAX_BYTES_OF = {SNAP_METADATA: 32 << 20}
+"""Of tags that are longer: all that the sensor's own product said, as XML."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,12 @@ def check_structure(path: Path, name: str | None = None) -> TiffStructure:
 
 def read_text_tag(path: Path, tag: int) -> str | None:
     """The text of one tag of the first image, or None; raises as check_structure does."""
+    text = read_tag(path, tag)
+    return None if text is None else text.decode("utf-8", "replace")
+
+
+def read_tag(path: Path, tag: int) -> bytes | None:
+    """The bytes of one text tag of the first image, or None; raises as check_structure does."""
     with path.open("rb") as file:
         for tags in _Reader(path.name, file).directories():
             return tags.text(tag)
@@ -115,11 +123,11 @@ class _Directory:
         values = self.numbers(tag, 1)
         return int(values[0]) if values.size else default
 
-    def text(self, tag: int) -> str | None:
+    def text(self, tag: int) -> bytes | None:
         if tag not in self._entries:
             return None
         _, count, position = self._entries[tag]
-        return self._reader.read(position, count).rstrip(b"\0").decode("utf-8", "replace")
+        return self._reader.read(position, count).rstrip(b"\0")
 
 
 class _Reader:
@@ -171,8 +179,9 @@ class _Reader:
             found = (kind, values, where if size <= inline else self._offset(entry[-inline:]))
             if tag in entries and entry != written[tag]:
                 raise _damaged(self.name, f"gives TIFF tag {tag} twice, and not the same")
-            if size > _MAX_TAG_BYTES and tag not in _BLOCK_LISTS:
-                raise _damaged(self.name, f"TIFF tag {tag} has {size:,} bytes, expected {_MAX_TAG_BYTES:,} at most")
+            most = _MAX_BYTES_OF.get(tag, _MAX_TAG_BYTES)
+            if size > most and tag not in _BLOCK_LISTS:
+                raise _damaged(self.name, f"TIFF tag {tag} has {size:,} bytes, expected {most:,} at most")
             if size > inline:
                 self._must_hold(found[2] + size)
             entries[tag], written[tag] = found, entry

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 from sarwater.errors import (
@@ -29,6 +30,7 @@ from sarwater.scenes.band import Incidence
 from sarwater.scenes.decoding import Decoder, rasters_through
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.model_input import ModelInput
+from sarwater.scenes.names import polarisation_in
 from sarwater.scenes.readers.archived_product import ArchivedProduct
 from sarwater.scenes.readers.base import EMPTY, Reader, Source, check_members
 from sarwater.scenes.readers.beam_dimap import BeamDimap
@@ -38,7 +40,9 @@ from sarwater.scenes.readers.hdf5_product import Hdf5Product
 from sarwater.scenes.readers.kompsat5_files import Role, is_companion, role_of
 from sarwater.scenes.readers.kompsat5_flat import Kompsat5Flat
 from sarwater.scenes.readers.kompsat5_folder import Kompsat5Folder
+from sarwater.scenes.readers.nested_folder import NestedFolder
 from sarwater.scenes.readers.nitf import Nitf
+from sarwater.scenes.readers.products_within import SHOWN, incomplete, levels
 from sarwater.scenes.readers.radarsat2_folder import Radarsat2Folder
 from sarwater.scenes.readers.rcm_folder import RcmFolder
 from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
@@ -48,6 +52,7 @@ from sarwater.scenes.trial import open_on_trial
 from sarwater.tags import PRODUCT_REFUSED, is_product
 
 READERS: tuple[Reader, ...] = (
+    NestedFolder(),
     BeamDimap(),
     Envi(),
     RcmFolder(),
@@ -63,13 +68,18 @@ READERS: tuple[Reader, ...] = (
 )
 """The first that matches has it: RCM folders hold a manifest.safe, too."""
 
+_DEEPEST_IN_PRODUCT = 3
+"""Folders of a product within each other."""
+
 __all__ = ["READERS", "Reader", "find_reader", "members", "open_model_input", "open_scene", "reader_of", "try_to_open"]
 
 
-def find_reader(path: Path, name: str | None = None) -> Reader | None:
-    """The reader of `path`, called `name`; None where it is of no kind that is known, or cannot be looked at."""
+def find_reader(path: Path, name: str | None = None, without: tuple[type[Reader], ...] = ()) -> Reader | None:
+    """The reader of `path`, called `name`, and none of those `without` which it is asked; None where it is of no kind
+    that is known, or cannot be looked at."""
+    asked = (reader for reader in READERS if not isinstance(reader, without))
     try:
-        return next((reader for reader in READERS if reader.matches(path, name or name_of(path))), None)
+        return next((reader for reader in asked if reader.matches(path, name or name_of(path))), None)
     except OSError:
         return None
 
@@ -89,18 +99,61 @@ def reader_of(path: Path, name: str | None = None) -> Reader:
     if reader is None:
         if not os.access(path, os.R_OK):
             raise SceneUnreadable(f"{name}: may not be read by this user; grant read permission on it")
-        kind = "folder" if path.is_dir() else "file"
-        looked_for = "; ".join(f"{reader.name}: {reader.looks_for}" for reader in READERS)
-        hint = f". To run the scenes in it, name them: {shlex.quote(str(path))}/*.tif" if path.is_dir() else ""
-        if path.is_file() and (of := find_reader(path.parent)) is not None:
-            hint = f". It lies in a {of.name}: give the folder, {path.parent}"
-        raise SceneUnreadable(f"{name}: a {kind} of no kind that this version reads; looked for: {looked_for}{hint}")
+        raise _of_no_kind(path, name)
+    if (around := _product_around(path)) is not None:
+        raise SceneUnreadable(f"{name}: {_an_image_of(*around, name)}")
     if lack := reader.missing(path):
         raise SceneIncomplete(
             f"{name}: a {reader.name} without {', '.join(lack[:3])}{f' and {len(lack) - 3} more' * (len(lack) > 3)}; "
             "send all of the product"
         )
     return reader
+
+
+def _of_no_kind(path: Path, name: str) -> SceneError:
+    if path.is_dir():
+        if products := [product for product, _ in next(levels(path, name), [])]:
+            some = "one scene" if len(products) == 1 else f"{len(products)} scenes"
+            return SceneUnreadable(f"{name}: a folder of {some}, and no product; give {_each(products)}")
+        if lack := incomplete(path, name):
+            return SceneIncomplete(f"{name}: a folder without a whole product; {lack}: send all of the product")
+    hint = ""
+    for folder in path.parents[:_DEEPEST_IN_PRODUCT] if path.is_file() else ():
+        if (of := find_reader(folder, without=(NestedFolder,))) is not None:
+            hint = f". It lies in a {of.name}: give the folder, {shlex.quote(str(folder))}"
+            break
+    looked_for = "; ".join(f"{reader.name}: {reader.looks_for}" for reader in READERS)
+    kind = "folder" if path.is_dir() else "file"
+    return SceneUnreadable(f"{name}: a {kind} of no kind that this version reads; looked for: {looked_for}{hint}")
+
+
+def _each(paths: Sequence[Path]) -> str:
+    quoted = [shlex.quote(str(path)) for path in paths[:SHOWN]]
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return f"{'it' if len(paths) == 1 else 'them one by one'}: {' '.join(quoted)}{more}"
+
+
+def _product_around(path: Path) -> tuple[Reader, Path] | None:
+    """The whole product folder that `path` is an image of, and its reader."""
+    if path.is_dir():
+        return None
+    path = path.absolute()
+    for reader in READERS:
+        for pattern in reader.images:
+            folder = path.parents[min(pattern.count("/"), len(path.parents) - 1)]
+            inside = str(path.relative_to(folder)).lower()
+            if fnmatch(inside, pattern.lower()) and reader.matches(folder, folder.name) and not reader.missing(folder):
+                return reader, folder
+    return None
+
+
+def _an_image_of(reader: Reader, folder: Path, name: str) -> str:
+    polarisation = polarisation_in(name)
+    choice = f" --polarisations {polarisation}" if polarisation else ""
+    return (
+        f"one image of a {reader.name}, which holds its calibration and time; give the folder: "
+        f"{shlex.quote(str(folder))}{choice}"
+    )
 
 
 def _a_part(name: str) -> str:

@@ -5,7 +5,6 @@ The input's hash and the mask's key are those of the archive's own bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +13,10 @@ from sarwater.errors import SceneError, SceneIncomplete, SceneIsProduct, SceneNo
 from sarwater.scenes.archive import is_archive, unpacked, without_suffix
 from sarwater.scenes.backscatter import no_backscatter
 from sarwater.scenes.names import polarisation_in, time_in
-from sarwater.scenes.readers.base import Reader, Source, named
+from sarwater.scenes.readers.base import Reader, Source
+from sarwater.scenes.readers.products_within import incomplete, levels, listed
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.trial import open_on_trial
-
-_SHOWN = 4
-"""Names in a message."""
 
 
 class ArchivedProduct(Reader):
@@ -52,7 +49,7 @@ def _scene_in(folder: Path, source: Source) -> Scene:
     from sarwater.scenes.readers import _opened  # which knows this reader
 
     left_out: list[str] = []
-    for products in _levels(folder, without_suffix(source.name)):
+    for products in levels(folder, without_suffix(source.name)):
         scenes = []
         for path, name in products:
             try:
@@ -73,52 +70,11 @@ def _scene_in(folder: Path, source: Source) -> Scene:
                 scene.notes += (f"in the archive, and not used: {'; '.join(left_out)}",)
             return scene
     if left_out:
-        raise SceneNoBackscatter(f"holds no backscatter, but {_listed(left_out)}; give the product that holds it")
-    if lack := _incomplete(folder, without_suffix(source.name)):
+        raise SceneNoBackscatter(f"holds no backscatter, but {listed(left_out)}; give the product that holds it")
+    if lack := incomplete(folder, without_suffix(source.name)):
         raise SceneIncomplete(f"{lack}; pack all of the product")
     files = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
-    raise SceneUnreadable(f"holds no product that this version reads, but {_listed(files)}; give one product")
-
-
-def _levels(folder: Path, name: str) -> Iterator[list[tuple[Path, str]]]:
-    """The products of each level of folders, from the top, as (path, name): folders that are whole products, and files
-    that belong to none. Files of a folder that lacks others are none, but for one by itself."""
-    if _lack(folder, name) == []:
-        yield [(folder, name)]
-        return
-    level = [(folder, _is_torn(folder, name))]
-    while level:
-        products: list[tuple[Path, str]] = []
-        below: list[tuple[Path, bool]] = []
-        for parent, torn in level:
-            for entry in named(parent, "*"):
-                if _lack(entry, entry.name) == [] and (entry.is_dir() or not torn):
-                    products.append((entry, entry.name))
-                elif entry.is_dir():
-                    below.append((entry, torn or _is_torn(entry, entry.name)))
-        if products:
-            yield products
-        level = below
-
-
-def _lack(path: Path, name: str) -> list[str] | None:
-    """What the product at `path` lacks; None where it is none."""
-    from sarwater.scenes.readers import find_reader
-
-    reader = find_reader(path, name)
-    return reader.missing(path) if reader else None
-
-
-def _is_torn(folder: Path, name: str) -> bool:
-    """Whether files of a product are here, and others are not."""
-    return bool(_lack(folder, name)) and len(named(folder, "*")) > 1
-
-
-def _incomplete(folder: Path, name: str) -> str:
-    """What the first folder lacks that is called, or looks, like a product; empty where none does."""
-    folders = ((path, path.name) for path in sorted(folder.rglob("*")) if path.is_dir())
-    torn = ((called, _lack(path, called)) for path, called in (*folders, (folder, name)))
-    return next((f"{called}: lacks {_listed(lack)}" for called, lack in torn if lack), "")
+    raise SceneUnreadable(f"holds no product that this version reads, but {listed(files)}; give one product")
 
 
 def _as_one(scenes: list[Scene]) -> Scene:
@@ -130,12 +86,7 @@ def _as_one(scenes: list[Scene]) -> Scene:
     if len(scenes) > 1 and (
         len(same) > 1 or len(polarisations) < sum(len(scene.bands) for scene in scenes) or None in polarisations
     ):
-        names = _listed([scene.name for scene in scenes])
+        names = listed([scene.name for scene in scenes])
         raise SceneUnreadable(f"holds {len(scenes)} scenes, {names}, expected one; unpack it and give each by itself")
     first.bands = tuple(band for scene in scenes for band in scene.bands)
     return first
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

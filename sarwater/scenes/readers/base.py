@@ -48,6 +48,9 @@ class Kind:
 class Reader(Kind, ABC):
     """One kind of product. Everything but `open` is cheap and needs no GDAL: a supervisor asks it at every look."""
 
+    images: Sequence[str] = ()
+    """Where the images of a product folder lie in it, as patterns: by themselves they lack what the folder tells."""
+
     @property
     def kinds(self) -> Sequence[Kind]:
         """Those that only their content tells apart; itself where there are none."""

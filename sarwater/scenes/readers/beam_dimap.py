@@ -17,14 +17,12 @@ from sarwater.scenes.band import Band
 from sarwater.scenes.dimap import Dimap, DimapBand
 from sarwater.scenes.georeference import Georeference, GroundControlPoint, with_epsg
 from sarwater.scenes.ground import wgs84
-from sarwater.scenes.names import polarisation_in, time_in
-from sarwater.scenes.radiometry import radiometry_of
+from sarwater.scenes.names import time_in
 from sarwater.scenes.readers.base import Reader, Source, files_of, named
 from sarwater.scenes.readers.envi import Pair, georeference_of, open_dataset
-from sarwater.scenes.readers.geotiff import facts_of
 from sarwater.scenes.readers.polarisations import SAME_SIZE
+from sarwater.scenes.readers.snap import snap_bands, snap_border_noise, snap_nodata
 from sarwater.scenes.scene import Scene
-from sarwater.scenes.units import nodata_of
 
 _DATA, _HEADER = ".data", ".dim"
 _GRIDS = "tie_point_grids"
@@ -123,7 +121,9 @@ class _Product:
         of_use = [one for one in told if one.is_backscatter]
         computed = ", ".join(one.name for one in of_use if not one.header)
         stored = [one for one in of_use if one.header]
-        bands = {one: self._band(one, stored) for one in stored if one.unit.lower() != "imaginary"}
+        bands = snap_bands(
+            self.document, stored, self.source.name, lambda one: (self._dataset(self.data / one.header), 1)
+        )
         if not bands:
             why = f"SNAP computes {computed} from others, and has not stored it" if computed else "no band is stored"
             raise SceneUnreadable(
@@ -136,9 +136,6 @@ class _Product:
             (band.dataset.RasterXSize, band.dataset.RasterYSize) != (width_px, height_px) for band in bands.values()
         ):
             raise SceneUnreadable(f"{self.source.name}: its bands differ in size; {SAME_SIZE}")
-        nodata = told_first.nodata
-        if nodata is None:
-            nodata = nodata_of(first.stored_dtype, first.unit)
         return Scene(
             width_px=width_px,
             height_px=height_px,
@@ -146,41 +143,12 @@ class _Product:
             georeference=self._georeference(first),
             format="BEAM-DIMAP",
             declared_nodata=told_first.nodata,
-            nodata=None if nodata is None or math.isnan(nodata) else nodata,
+            nodata=snap_nodata(told_first, first),
+            border_noise=snap_border_noise(self.document),
             acquired=self.document.start or time_in(self.source.name) or time_in(self.data.name),
             notes=(f"left out, as SNAP computes it from others: {computed}",) if computed else (),
             name=self.source.name,
         )
-
-    def _band(self, told: DimapBand, stored: list[DimapBand]) -> Band:
-        dataset = self._dataset(self.data / told.header)
-        said = radiometry_of(told.facts(facts_of(dataset.GetRasterBand(1))), {}, self.source.name)
-        unit, scale, offset = said.unit, said.scale, said.offset
-        if told.log10:
-            quantity, kind = unit.split("_", 1) if "_" in unit else ("intensity", "linear")
-            tens = 20.0 if kind in ("amplitude", "dn") else 10.0
-            unit = f"{'intensity' if quantity == 'amplitude' else quantity}_db"
-            scale, offset = tens * told.scale, tens * told.offset
-        band = Band(
-            dataset,
-            1,
-            unit,
-            polarisation_in(told.name),
-            scene=self.source.name,
-            scale=scale,
-            offset=offset,
-            stated_by=said.source,
-        )
-        return self._complex(told, band, stored) if told.unit.lower() == "real" else band
-
-    def _complex(self, told: DimapBand, band: Band, stored: list[DimapBand]) -> Band:
-        """Of i_NAME, with q_NAME; calibrated where the product says so."""
-        other = next((one for one in stored if one.name == f"q{told.name[1:]}"), None)
-        if other is None:
-            raise SceneUnreadable(f"{self.source.name}: {told.name} without its imaginary part; save the product again")
-        unit = "sigma0_amplitude" if self.document.abstracted("abs_calibration_flag") == "1" else "amplitude_dn"
-        real = replace(band, unit=unit, scale=1.0, offset=0.0, stated_by="")
-        return replace(real, quadrature=replace(real, dataset=self._dataset(self.data / other.header)))
 
     def _dataset(self, header: Path) -> Any:
         pair = Pair.of(header)

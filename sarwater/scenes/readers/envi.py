@@ -20,10 +20,10 @@ from sarwater.scenes.georeference import Georeference, with_epsg
 from sarwater.scenes.hdf5 import is_hdf5
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.names import polarisation_in, time_in
-from sarwater.scenes.radiometry import radiometry_of
+from sarwater.scenes.radiometry import BandFacts, radiometry_of
 from sarwater.scenes.raster import text_of
 from sarwater.scenes.readers.base import Reader, Source, named
-from sarwater.scenes.readers.geotiff import facts_of, open_raster, scene_of
+from sarwater.scenes.readers.geotiff import open_raster, scene_of
 from sarwater.scenes.readers.polarisations import SAME_SIZE
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.tiff import is_tiff
@@ -253,7 +253,7 @@ def open_pair(source: Source, pair: Pair) -> Scene:
     unit = _UNIT.search(layout.fields.get("description", ""))
     if unit and len(scene.bands) == 1:
         (band,), raster = scene.bands, dataset.GetRasterBand(1)
-        said = radiometry_of(replace(facts_of(raster), unit_type=unit[1].strip()), {}, source.name)
+        said = radiometry_of(replace(BandFacts.of(raster), unit_type=unit[1].strip()), {}, source.name)
         scene.bands = (replace(band, unit=said.unit, scale=said.scale, offset=said.offset, stated_by=said.source),)
     names = (text_of(dataset.GetRasterBand(band.number).GetDescription()) for band in scene.bands)
     backscatter = [band for band, name in zip(scene.bands, names, strict=True) if not beside_backscatter((name,), "")]

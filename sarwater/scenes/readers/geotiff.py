@@ -18,8 +18,9 @@ from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.limits import check_declared, how_to_lift
 from sarwater.scenes.names import polarisation_in, polarisation_stated, sensing_start, statements
 from sarwater.scenes.radiometry import BandFacts, radiometry_of
-from sarwater.scenes.raster import gdal, gdal_array, tags_of, text_of
+from sarwater.scenes.raster import gdal, tags_of, text_of
 from sarwater.scenes.readers.base import Reader, Source
+from sarwater.scenes.readers.snap import apply_snap_header
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.sidecars import left_out, sidecars_of
 from sarwater.scenes.tiff import check_structure, is_tiff
@@ -42,6 +43,7 @@ class GeoTiff(Reader):
 
     def open(self, source: Source) -> Scene:
         scene = scene_of(source, open_tiff(source))
+        apply_snap_header(scene, source.path)
         if not scene.georeference.known and (beside := sidecars_of(source.path)):
             scene.notes += (left_out(beside, source.name),)
         return scene
@@ -128,7 +130,7 @@ def scene_of(source: Source, dataset: Any) -> Scene:
 
 def _band_of(dataset: Any, raster: Any, tags: Mapping[str, str], name: str, texts: tuple[str, ...]) -> Band:
     """`texts` are what tells the polarisation where the band itself does not."""
-    said = radiometry_of(facts_of(raster), tags, name)
+    said = radiometry_of(BandFacts.of(raster), tags, name)
     return Band(
         dataset,
         raster.GetBand(),
@@ -138,18 +140,6 @@ def _band_of(dataset: Any, raster: Any, tags: Mapping[str, str], name: str, text
         scale=said.scale,
         offset=said.offset,
         stated_by=said.source,
-    )
-
-
-def facts_of(raster: Any) -> BandFacts:
-    """What GDAL tells of a band."""
-    return BandFacts(
-        _dtype_of(raster),
-        text_of(raster.GetUnitType()),
-        text_of(raster.GetDescription()),
-        tags_of(raster),
-        raster.GetScale(),
-        raster.GetOffset(),
     )
 
 
@@ -171,14 +161,9 @@ def _polarisation_of(band: Any, texts: tuple[str, ...]) -> str | None:
     return None
 
 
-def _dtype_of(band: Any) -> np.dtype[np.generic]:
-    kind: np.dtype[np.generic] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(band.DataType))
-    return kind
-
-
 def _nodata_of(band: Any, unit: str) -> float | None:
     """The declared value, else that of the pixels' type."""
     declared = band.GetNoDataValue()
     if declared is not None:
         return float(declared) if np.isfinite(declared) else None
-    return nodata_of(_dtype_of(band), unit)
+    return nodata_of(BandFacts.of(band).dtype, unit)

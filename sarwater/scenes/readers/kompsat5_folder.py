@@ -28,7 +28,9 @@ class Kompsat5Folder(Reader):
     unused = "quicklooks, checksum lists"
 
     def matches(self, path: Path, name: str) -> bool:
-        return path.is_dir() and bool(_is_named(name) or named(path, *NAMES, "*.h5", "*_aux.xml"))
+        if not path.is_dir():
+            return False
+        return _is_named(name) or any(not part.is_dir() for part in named(path, *NAMES, "*.h5", "*_aux.xml"))
 
     def missing(self, path: Path) -> list[str]:
         if named(path, "*.h5"):

@@ -26,6 +26,7 @@ class Radarsat2Folder(Reader):
     unit = "DN, calibrated to sigma0"
     unused = "noise, lutBeta.xml and lutGamma.xml, quicklooks"
     looks_for = "a folder named RS2_*, or one that holds imagery_*.tif, or product.xml with a lut*.xml"
+    images = _IMAGES
 
     def matches(self, path: Path, name: str) -> bool:
         if not path.is_dir():

@@ -28,6 +28,7 @@ class RcmFolder(Reader):
     unit = "DN, calibrated to sigma0"
     unused = "noise, lutBeta and lutGamma, incidence angles, NITF, quicklooks"
     looks_for = "a folder named RCM1_* to RCM3_*, or one that holds metadata/product.xml"
+    images = ("imagery/*.tif", "imagery/*.tiff")
 
     def matches(self, path: Path, name: str) -> bool:
         return path.is_dir() and ((path / _HEADER).is_file() or _NAME.match(name) is not None)

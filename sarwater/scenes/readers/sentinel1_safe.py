@@ -42,6 +42,7 @@ _NEEDED = ("measurement", "annotation")
 class Sentinel1Safe(Reader):
     name = "Sentinel-1 SAFE folder"
     looks_for = "a folder named *.SAFE, or one that holds manifest.safe"
+    images = ("measurement/*.tif", "measurement/*.tiff")
     reads = "GRD: every polarisation, control points, calibration, time"
     unit = "amplitude in DN; sigma0 from the calibration vectors"
     unused = "thermal noise, orbits, previews"

@@ -55,6 +55,7 @@ class TerraSarXFolder(Reader):
     unit = "DN, calibrated to sigma0"
     unused = "noise, layover and shadow of the GIM, quicklooks, SSC of several bursts"
     looks_for = "a folder named TSX1_SAR__*, TDX1_SAR__* or PAZ1_SAR__*, or one that holds an .xml so named"
+    images = tuple(f"IMAGEDATA/{pattern}" for pattern in _IMAGES)
 
     def matches(self, path: Path, name: str) -> bool:
         return path.is_dir() and bool(_headers(path) or _NAME.match(name))

@@ -133,6 +133,42 @@ def test_a_geotiff_without_zeros_at_its_edges_was_cut_out_and_has_no_noise(tmp_p
         assert opened.read_valid(0, opened.height_px)[1].all()
 
 
+@pytest.mark.parametrize("unit", ["Sigma0_VV", "Sigma0_VV_db", "Gamma0_VV_db", "Intensity_VV"])
+@pytest.mark.parametrize(("noise", "slanted"), [("even", True), ("low", False), ("as calm water", True)])
+def test_calibrated_geotiffs_of_old_products_have_it_too(tmp_path: Path, unit: str, noise: str, slanted: bool) -> None:
+    dn, fringe, inside = noisy(noise, 60, slanted)
+    power = dn.astype(np.float32) ** 2 / (1 if unit.startswith("Intensity") else 420**2)
+    pixels = power
+    if unit.endswith("_db"):
+        pixels = np.where(dn > 0, 10 * np.log10(np.maximum(power, 1e-9)), 0).astype(np.float32)
+    path = write_geotiff(tmp_path / f"{OLD}_Cal.tif", pixels, descriptions=[unit])
+    measured, notes = measured_in(path)
+    assert np.mean(~measured[fringe]) >= 0.95
+    assert np.mean(~measured[inside]) <= 0.005
+    assert not measured[dn == 0].any()
+    assert "border noise" in notes
+
+
+@pytest.mark.parametrize("unit", ["", "Sigma0_VV_db"])
+def test_noise_at_the_top_needs_no_zeros_beside_it_where_other_edges_have_them(tmp_path: Path, unit: str) -> None:
+    dn, fringe, inside = (part[12:] for part in noisy("even", 60, slanted=False))
+    pixels = np.where(dn > 0, 20 * np.log10(np.maximum(dn, 1) / 420), 0).astype(np.float32) if unit else dn
+    path = write_geotiff(tmp_path / f"{OLD}.tif", pixels, descriptions=[unit])
+    with open_model_input(path, SAR) as opened:
+        measured = opened.read_valid(0, opened.height_px)[1]
+    assert np.mean(~measured[fringe]) >= 0.95
+    assert np.mean(~measured[inside]) <= 0.005
+
+
+def test_a_calibrated_scene_that_was_cut_out_keeps_its_calm_water(tmp_path: Path) -> None:
+    dn = noisy("even", 0, slanted=False)[0][40:-40, 60:-60]
+    path = write_geotiff(
+        tmp_path / f"{OLD}.tif", (20 * np.log10(dn / 420)).astype(np.float32), descriptions=["Sigma0_VV_db"]
+    )
+    with open_model_input(path, SAR) as opened:
+        assert opened.read_valid(0, opened.height_px)[1].all()
+
+
 def test_who_names_the_nodata_value_keeps_the_noise(tmp_path: Path) -> None:
     pixels = noisy("even", 60, slanted=False)[0]
     path = write_old_safe(tmp_path / f"{OLD}.SAFE", {"vv": pixels}, "002.72")

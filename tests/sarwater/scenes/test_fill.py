@@ -128,3 +128,28 @@ def test_an_array_is_left_as_it_is(tmp_path: Path) -> None:
     opened = ModelInput.of(scene_of_array(pixels), SAR, Request())
     assert np.array_equal(opened.read_valid(0, 200)[1], ~COLLARS["left"])
     assert np.array_equal(pixels, before)
+
+
+@pytest.mark.parametrize(
+    ("unit", "fill"),
+    [
+        ("sigma0_db", -99),
+        ("sigma0_db", 1e-30),
+        ("sigma0_linear", -1),
+        ("float32", -9999),
+        ("uint16", 65535),
+        ("uint8", 255),
+    ],
+)
+@pytest.mark.parametrize("place", [(100, 60), (60, 430), (420, 30), (430, 420)])
+def test_fill_that_covers_corners_and_centre_is_nodata(
+    tmp_path: Path, unit: str, fill: float, place: tuple[int, int]
+) -> None:
+    inside, request = in_unit(unit)
+    pixels = np.full((760, 800), np.array(fill).astype(inside.dtype))
+    where = np.s_[place[0] : place[0] + 200, place[1] : place[1] + 240]
+    pixels[where] = inside
+    measured, notes = measured_in(write_geotiff(tmp_path / "a.tif", pixels), **request)
+    assert measured[where].all()
+    assert np.count_nonzero(measured) == inside.size
+    assert "fills a corner" in notes

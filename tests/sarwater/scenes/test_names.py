@@ -38,6 +38,11 @@ WHEN = "2024-07-16T09:31:12Z"
         "2024-07-16T09:31:12.25Z",
         "2024-07-16T18:31:12.25+09:00",
         "99999999_20240231093112_20240716093112",
+        "2024-198T09:31:12",
+        "2024-198T09:31:12.25Z",
+        "2024198T093112",
+        "2024:198:09:31:12",
+        "X_2024-198T18:31:12+09:00",
     ],
 )
 def test_a_time_is_read_in_every_spelling(text: str) -> None:
@@ -47,6 +52,28 @@ def test_a_time_is_read_in_every_spelling(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "2024-07-16T09:31Z",
+        "2024-07-16T09:31",
+        "2024-07-16 09:31 UTC",
+        "20240716T0931Z",
+        "2024-07-16T18:31+09:00",
+        "2024-198T09:31Z",
+        "16-JUL-2024 09:31",
+    ],
+)
+def test_a_time_without_seconds_is_the_full_minute(text: str) -> None:
+    assert time_in(text) == "2024-07-16T09:31:00Z"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2023-366T09:31:00",
+        "2024-000T09:31:00",
+        "2024-198",
+        "2024-07-16T0931123",
+        "20240716 0931",
+        "2024-07-16T09:61Z",
         "19000101T000000",
         "20990101T000000",
         "20240231T093112",
@@ -151,3 +178,14 @@ def test_tags_of_vendors_tell_start_and_polarisation(tags: dict[str, str]) -> No
 def test_json_that_is_none_says_nothing(text: str) -> None:
     assert sensing_start("scene.tif", {"ICEYE_PROPERTIES": text}) is None
     assert polarisation_stated({"ICEYE_PROPERTIES": text}) is None
+
+
+@pytest.mark.parametrize("value", ["16-JUL-2024 09:31:12.250000", "2024-07-16T09:31:12Z"])
+def test_the_start_that_snap_states_is_the_sensing_start(value: str) -> None:
+    tags = {"PRODUCT_SCENE_RASTER_START_TIME": value, "PRODUCT_SCENE_RASTER_STOP_TIME": "16-JUL-2024 09:31:37.1"}
+    assert sensing_start("subset.tif", tags) == WHEN
+
+
+@pytest.mark.parametrize("key", ["PRODUCTION_TIME", "PRODUCED", "PRODUCT_TIME", "product_generation_start"])
+def test_times_of_production_are_no_sensing_start(key: str) -> None:
+    assert sensing_start("subset.tif", {key: WHEN}) is None

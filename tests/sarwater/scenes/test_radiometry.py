@@ -282,3 +282,22 @@ def test_whatever_a_product_says_its_scale_is_a_number(
     assert math.isfinite(said.scale)
     assert said.scale != 0
     assert math.isfinite(said.offset)
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int32, np.uint16, np.float32])
+def test_intensity_in_any_type_is_the_square_of_an_amplitude(tmp_path: Path, dtype: type) -> None:
+    path = stated(tmp_path / "a.tif", np.full((70, 70), 120**2, dtype), name="Intensity_VV")
+    assert amplitude(path) == pytest.approx(120)
+
+
+@pytest.mark.parametrize(("name", "band_tags"), [("", {"description": "Power in VV"}), ("S1_Intensity_VV", {})])
+def test_intensity_in_32_bits_is_told_by_a_tag_or_the_files_name(
+    tmp_path: Path, name: str, band_tags: dict[str, str]
+) -> None:
+    path = stated(tmp_path / f"{name or 'a'}.tif", np.full((70, 70), 120**2, np.uint32), band_tags=band_tags)
+    assert amplitude(path) == pytest.approx(120)
+
+
+def test_eight_bits_of_intensity_are_a_picture_of_amplitude(tmp_path: Path) -> None:
+    path = stated(tmp_path / "a.tif", np.full((70, 70), 120, np.uint8), name="Intensity_VV")
+    assert amplitude(path) == 120

@@ -178,12 +178,9 @@ def test_a_folder_of_several_products_is_not_taken_for_its_first(tmp_path: Path,
 
 
 def test_a_folder_that_is_no_product_says_what_was_looked_for(tmp_path: Path) -> None:
-    for name in ("plain", "of-tiffs"):
-        (tmp_path / name).mkdir()
-    write_geotiff(tmp_path / "of-tiffs" / "a.tif", PIXELS)
-    for name in ("plain", "of-tiffs"):
-        with pytest.raises(SceneUnreadable, match=rf"{name}: a folder of no kind.*\*\.SAFE.*K5_\*.*HDF5"):
-            open_scene(tmp_path / name)
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(SceneUnreadable, match=r"plain: a folder of no kind.*\*\.SAFE.*K5_\*.*HDF5"):
+        open_scene(tmp_path / "plain")
 
 
 @pytest.mark.parametrize("where", ["file", "kompsat5", "safe"])

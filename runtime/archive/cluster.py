@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from runtime.backends.cpu.openvino import THREADS_VARIABLE
 from sarwater.dependencies import lazy_import
 from sarwater.errors import ConfigurationError, UsageError
 
@@ -27,7 +28,6 @@ jobqueue = lazy_import("dask_jobqueue", "SLURM", install="`pip install dask-jobq
 
 _CONNECT_S = 30
 _ADDRESSES = ("tcp://", "tls://", "ucx://")
-THREADS_VARIABLE = "SARWATER_THREADS"
 
 
 class SchedulerSilent(ConfigurationError):

@@ -30,6 +30,7 @@ from typing import Any
 from runtime.archive.items import committed_item
 from runtime.archive.plan import Plan, Scene
 from runtime.archive.store import SceneChanged, Store, StoreError, StoreRefused, open_store
+from runtime.backends.cpu.openvino import THREADS_VARIABLE
 from runtime.daemon.config import Config
 from runtime.daemon.dispatcher import as_error
 from runtime.daemon.fingerprint import Fingerprint
@@ -370,7 +371,7 @@ def _use_threads_of_dask() -> None:
     from distributed import get_worker
 
     with contextlib.suppress(ValueError):  # in no Dask worker
-        os.environ.setdefault("SARWATER_THREADS", str(get_worker().state.nthreads))
+        os.environ.setdefault(THREADS_VARIABLE, str(get_worker().state.nthreads))
 
 
 def _files(path: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 
 from runtime.archive.archive import Archive, item_keys
 from runtime.archive.cluster import open_client
+from runtime.archive.executors import SchedulerLost
 from runtime.archive.upkeep import verify
 from sarwater.errors import ConfigurationError
 from tests.runtime.archive.conftest import MakePlan
@@ -99,18 +100,19 @@ def test_a_driver_and_a_scheduler_that_are_killed_cost_no_scene(
     command = [sys.executable, "-m", "sarwater", "archive", "run", str(tmp_path / "run.json")]
     run = [*command, "--scheduler", f"tcp://127.0.0.1:{port}"]
 
-    def committed(count: int) -> None:
-        while len(item_keys(archive.store)) < count:
-            time.sleep(0.2)
-
+    with ExitStack() as stack:
+        with cluster(port):
+            driver = subprocess.Popen(run)
+            while not item_keys(archive.store):
+                time.sleep(0.2)
+            driver.kill()
+            driver.wait()
+            client = stack.enter_context(open_client(f"tcp://127.0.0.1:{port}"))
+            results = Archive(archive.plan).run(client)
+            next(results)
+        with pytest.raises(SchedulerLost):  # its scheduler and its worker were killed
+            list(results)
     with cluster(port):
-        first = subprocess.Popen(run)
-        committed(1)
-        first.kill()  # a driver
-        first.wait()
-        second = subprocess.Popen(run)
-        committed(len(item_keys(archive.store)) + 1)  # and now the scheduler and its worker
-    with cluster(port):
-        assert second.wait() == 0
+        assert subprocess.run(run).returncode == 0
     assert archive.status().done == len(item_keys(archive.store)) == SCENES
     assert list(verify(archive)) == []

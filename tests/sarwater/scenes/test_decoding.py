@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from sarwater.errors import SceneUnreadable, SceneUnsafe
 from sarwater.request import Limits
 from sarwater.scenes import decoding, trial
 from sarwater.scenes.trial import open_on_trial
-from tests.support.on_trial import SERVE, Strange
+from tests.support.on_trial import Strange
 from tests.support.rasters import lake_scene, write_geotiff
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the plain way elsewhere")
@@ -29,15 +28,6 @@ SCENE = lake_scene(90, 70)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a trial may take long, and a scene is then decoded here."""
     monkeypatch.setattr(trial, "PATIENCE_S", 120)
-
-
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A server that does what a path is called."""
-    trial._stop()
-    monkeypatch.setattr(trial, "_SERVE", SERVE)
-    yield
-    trial._stop()
 
 
 def decode(look: str) -> np.ndarray:

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,15 +24,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the plain way e
 
 LIMITS = Limits(max_open_s=1, max_open_bytes=100 << 20)
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A server that does what a path is called."""
-    trial._stop()
-    monkeypatch.setattr(trial, "_SERVE", SERVE)
-    yield
-    trial._stop()
 
 
 def try_to(look: str) -> None:

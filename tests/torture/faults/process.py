@@ -172,7 +172,7 @@ def stop_and_reload(root: Path, count: int, rng: random.Random) -> Result:
         station.drop(*waiting.pop())
         file.write_text("")
         with station.start(f"--config={file}") as daemon:
-            until(lambda s=station: _catches(daemon.process.pid))  # type: ignore[misc]
+            until(lambda s=station: _has_begun(s, daemon))  # type: ignore[misc]
             time.sleep(rng.uniform(0, 2))
             file.write_text("settle_s = -1")
             daemon.process.send_signal(signal.SIGHUP)
@@ -189,10 +189,10 @@ def stop_and_reload(root: Path, count: int, rng: random.Random) -> Result:
     return result
 
 
-def _catches(pid: int) -> bool:
-    """Has the process installed its handlers? Before that, a signal ends it as any program."""
-    caught = re.search(r"SigCgt:\t([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
-    return bool(caught and int(caught[1], 16) >> (signal.SIGHUP - 1) & 1)
+def _has_begun(station: Station, daemon: Daemon) -> bool:
+    """Has it locked its folders, with its own handlers in place? Before that, a signal ends it as any command."""
+    lock = station.state / "lock"
+    return lock.exists() and lock.read_text().strip() == str(daemon.pid)
 
 
 def long_run(root: Path, count: int, rng: random.Random) -> Result:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sarwater import __version__
-from sarwater.atomic import fsync_file, fsync_folder
+from sarwater.atomic import fsync_folder
 
 COLLECTION = "collection.json"
 COLLECTION_ID = "sarwater"
@@ -44,25 +44,37 @@ class Catalogue:
         changed_ns = self._folder.stat().st_mtime_ns
         started_s = time.monotonic()
         if changed_ns != self._seen_ns and (now or started_s >= self._next_s):
-            update_catalogue(self._folder)
-            self._seen_ns = self._folder.stat().st_mtime_ns
+            if update_catalogue(self._folder) is not None:
+                self._seen_ns = changed_ns
             self._next_s = time.monotonic() + (time.monotonic() - started_s) / _SHARE
 
 
-def update_catalogue(folder: Path) -> int:
+def update_catalogue(folder: Path) -> int | None:
     """Make `collection.json` name all items in `folder`, and return how many there are.
 
-    Only items that are new since the last time are read. Where there is none, or another process is at it, nothing is
-    written; nor over a `collection.json` of somebody else. Raises OSError.
+    Only items that are new since the last time are read. Where there is none, or the `collection.json` is somebody
+    else's, nothing is written; nor where another process is at it, which is None. Raises OSError.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return _update(folder)
-    except BlockingIOError:
-        return 0
-    finally:
-        os.close(handle)
+    path = folder / COLLECTION
+    there = {entry.name for entry in os.scandir(folder) if entry.name.endswith(ITEM_SUFFIX)}
+    old = _read(path)
+    known = {link["href"].removeprefix("./") for link in old.get("links", ()) if link.get("rel") == "item"}
+    foreign = bool(old) and old.get("id") != COLLECTION_ID
+    if known == there or foreign:
+        return 0 if foreign else len(there)
+    if known - there:
+        old, known = {}, set()  # the extent of those that are gone cannot be taken away
+    boxes, times = _extent(old) if known else ([], [])
+    for name in sorted(there - known):
+        if item := _read(folder / name):
+            boxes += [item["bbox"]] if item.get("bbox") else []
+            times.append(item["properties"]["datetime"])
+            known.add(name)
+    links = [
+        {"rel": "item", "href": f"./{name}", "type": "application/geo+json", "title": name.removesuffix(ITEM_SUFFIX)}
+        for name in sorted(known)
+    ]
+    return len(links) if _write(path, collection_of(links, boxes, times)) else None
 
 
 def collection_of(
@@ -98,30 +110,6 @@ def _around(boxes: Iterable[Sequence[float]]) -> list[float]:
     return [min(west), min(south), max(east), max(north)]
 
 
-def _update(folder: Path) -> int:
-    path = folder / COLLECTION
-    there = {entry.name for entry in os.scandir(folder) if entry.name.endswith(ITEM_SUFFIX)}
-    old = _read(path)
-    known = {link["href"].removeprefix("./") for link in old.get("links", ()) if link.get("rel") == "item"}
-    foreign = bool(old) and old.get("id") != COLLECTION_ID
-    if known == there or foreign:
-        return 0 if foreign else len(there)
-    if known - there:
-        old, known = {}, set()  # the extent of those that are gone cannot be taken away
-    boxes, times = _extent(old) if known else ([], [])
-    for name in sorted(there - known):
-        if item := _read(folder / name):
-            boxes += [item["bbox"]] if item.get("bbox") else []
-            times.append(item["properties"]["datetime"])
-            known.add(name)
-    links = [
-        {"rel": "item", "href": f"./{name}", "type": "application/geo+json", "title": name.removesuffix(ITEM_SUFFIX)}
-        for name in sorted(known)
-    ]
-    _write(path, collection_of(links, boxes, times))
-    return len(links)
-
-
 def _read(path: Path) -> dict[str, Any]:
     """Empty where there is none, or it is damaged."""
     try:
@@ -138,10 +126,21 @@ def _extent(collection: Mapping[str, Any]) -> tuple[list[list[float]], list[str]
     return boxes, [time for time in extent["temporal"]["interval"][0] if time]
 
 
-def _write(path: Path, collection: Mapping[str, Any]) -> None:
-    """Under one name aside: whoever is killed while at it leaves no more than one file."""
+def _write(path: Path, collection: Mapping[str, Any]) -> bool:
+    """Under one name aside, which whoever is at it locks; false where that is another. The folder itself is locked by
+    its daemon."""
     aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text(json.dumps(collection, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    fsync_file(aside)
-    os.replace(aside, path)
+    with aside.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if not aside.exists() or not os.path.samestat(os.fstat(file.fileno()), aside.stat()):
+            return False  # another process finished in between, and this is its collection
+        file.truncate(0)
+        file.write(json.dumps(collection, indent=1, ensure_ascii=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+        os.replace(aside, path)
     fsync_folder(path.parent)
+    return True

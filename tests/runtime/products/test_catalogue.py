@@ -91,16 +91,25 @@ def test_an_empty_folder_gets_no_collection(tmp_path: Path) -> None:
 
 def test_two_processes_do_not_write_at_once(filled: Path) -> None:
     next(filled.glob("K5_*_water.json")).unlink()
+    with (filled / f".{COLLECTION}.tmp").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert update_catalogue(filled) is None
+    assert update_catalogue(filled) == 1
+    assert not (filled / f".{COLLECTION}.tmp").exists()
+
+
+def test_the_daemon_that_locks_the_folder_keeps_its_catalogue(filled: Path) -> None:
+    (filled / COLLECTION).unlink()
     handle = os.open(filled, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    assert update_catalogue(filled) == 0
+    Catalogue(filled).update()
+    assert (filled / COLLECTION).exists()
     os.close(handle)
-    assert update_catalogue(filled) == 1
 
 
 def test_a_folder_that_has_not_changed_is_not_looked_at_again(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Path] = []
-    monkeypatch.setattr(catalogue, "update_catalogue", looked.append)
+    monkeypatch.setattr(catalogue, "update_catalogue", lambda folder: looked.append(folder) or 0)
     keeper = Catalogue(filled)
     keeper.update()
     keeper.update(now=True)

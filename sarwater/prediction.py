@@ -45,7 +45,7 @@ from sarwater.manifest import ModelManifest
 from sarwater.models import DEFAULT_MODEL, Model, find_model
 from sarwater.record import unknown
 from sarwater.request import REQUEST_FIELDS, Request
-from sarwater.scenes.array import array_sha256, is_array, scene_of_array
+from sarwater.scenes.array import array_sha256, is_array, listed_names, scene_of_array
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scratch import scratch_folder
@@ -69,7 +69,7 @@ def predict(
     threshold: float | None = None,
     name: str | None = None,
     georeference: Georeference | tuple[Any, Any] | None = None,
-    channels: Sequence[str] = (),
+    channels: str | Sequence[str] = (),
     progress: Progress | None = None,
     **request: Any,
 ) -> Prediction:
@@ -85,7 +85,7 @@ def predict(
     threshold     probability from which a pixel is water, by default the model's
     name          what the scene is called, which products are named after; by default its file's name, or `array`
     georeference  of an array: a Georeference, or (transform, crs) as `Georeference.of_affine` takes them
-    channels      of an array: what its planes are, such as ("vv", "vh")
+    channels      of an array: what its planes are, such as ("vv", "vh") or "vv,vh"
     progress      called with (tiles done, tiles in all)
     request       any field of `sarwater.Request`: unit, nodata, window, polarisations, sieve_px, minimum_area_m2, ...
 
@@ -139,7 +139,7 @@ class OpenModel:
         threshold: float | None = None,
         name: str | None = None,
         georeference: Georeference | tuple[Any, Any] | None = None,
-        channels: Sequence[str] = (),
+        channels: str | Sequence[str] = (),
         progress: Progress | None = None,
         **request: Any,
     ) -> Prediction:
@@ -306,7 +306,7 @@ def _array_input(
     array: Any,
     name: str | None,
     georeference: Georeference | None,
-    channels: Sequence[str],
+    channels: str | Sequence[str],
     backend: Backend,
     request: Request,
 ) -> tuple[ModelInput, Callable[[], str], int]:
@@ -314,7 +314,7 @@ def _array_input(
     opened = scene_of_array(array, name=name, georeference=georeference, channels=channels)
     scene = shown_to(backend, ModelInput.of(opened, backend.manifest.channels, request), request)
     size_bytes = int(np.prod(array.shape, dtype=np.int64)) * np.dtype(array.dtype).itemsize
-    return scene, lambda: array_sha256(array, georeference, tuple(channels)), size_bytes
+    return scene, lambda: array_sha256(array, georeference, listed_names(channels)), size_bytes
 
 
 def _georeference(given: Georeference | tuple[Any, Any] | None) -> Georeference | None:

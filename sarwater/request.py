@@ -56,6 +56,11 @@ class Limits(Record):
     """Most memory that opening a scene may take, and decoding it, beside its pixels."""
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """`"vv,vh"` -> ("vv", "vh")."""
+    return tuple(filter(None, re.split(r"[,\s]+", text)))
+
+
 class Reading(Limits):
     """How a scene's pixels are read: the same where a model runs and where one is trained."""
 
@@ -76,7 +81,7 @@ class Reading(Limits):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """`"vv,vh"` is ("vv", "vh")."""
-        return tuple(filter(None, re.split(r"[,\s]+", value))) if isinstance(value, str) else value
+        return names_in(value) if isinstance(value, str) else value
 
     @field_validator("polarisations")
     @classmethod

@@ -130,7 +130,7 @@ def _products_of(path: Path, task: _Task) -> dict[str, Any]:
     """`published`; `adopted` where all that is asked for is there already; `completed` where the mask was, and its side
     products were made. Raises SarwaterError."""
     from runtime.latency import LatencyRecord, StageClock
-    from runtime.pipeline import process_scene, scene_sha256
+    from runtime.pipeline import open_for, process_scene, scene_sha256
     from runtime.products.publish import discard, is_published, publish
 
     clock = StageClock()
@@ -145,6 +145,8 @@ def _products_of(path: Path, task: _Task) -> dict[str, Any]:
             if is_published(mask, key):
                 lacking, request = _lacking(task.output, stem_of(name), key, request)
                 if not lacking:
+                    if request.off_level == "refuse":
+                        open_for(task.backend, path, request).close()  # a mask of before may be of a level unknown
                     return {"outcome": "adopted", **facts_of(task.output, stem_of(name), request)}
         staged = process_scene(
             path, task.backend, task.output, request, clock=clock, progress=progress, input_sha256=input_sha256

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.errors import SceneEmpty, UsageError
-from sarwater.request import Limits, Window
+from sarwater.request import Limits, Window, names_in
 from sarwater.scenes.band import Band, Incidence, Pixels
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.names import polarisation_in, time_in
@@ -63,9 +63,10 @@ def is_array(value: Any) -> bool:
 
 
 def scene_of_array(
-    array: Any, *, name: str = "array", georeference: Georeference | None = None, channels: Sequence[str] = ()
+    array: Any, *, name: str = "array", georeference: Georeference | None = None, channels: str | Sequence[str] = ()
 ) -> Scene:
-    """A scene of (H, W) or (C, H, W) numbers; `channels` names the planes: `hh`, `hv`, `vh`, `vv`, `gim`.
+    """A scene of (H, W) or (C, H, W) numbers; `channels` names the planes: `hh`, `hv`, `vh`, `vv`, `gim`, as a sequence
+    or as text with commas between them.
 
     What the array does not say is as in a file that does not: integers are amplitudes and 0 is nodata among them,
     floats may be anything and NaN is nodata, as are the masked pixels of a masked array. A time and a polarisation in
@@ -75,7 +76,7 @@ def scene_of_array(
     """
     planes = _planes(array)
     height_px, width_px = array.shape[-2:]
-    names = tuple(str(channel).lower() for channel in channels)
+    names = tuple(str(channel).lower() for channel in listed_names(channels))
     if names and len(names) != planes:
         raise UsageError(f"channels {', '.join(names)}: {len(names)} names for {planes} planes of the array")
     if not names and planes == 1:
@@ -98,6 +99,11 @@ def scene_of_array(
         acquired=time_in(name),
         name=name,
     )
+
+
+def listed_names(channels: str | Sequence[str]) -> tuple[str, ...]:
+    """`"vv"` is ("vv",), and `"vv,vh"` is ("vv", "vh")."""
+    return names_in(channels) if isinstance(channels, str) else tuple(channels)
 
 
 def array_sha256(array: Any, *said: object) -> str:

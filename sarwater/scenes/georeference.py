@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,11 @@ class Georeference:
     area_or_point: str = "Area"
     rpc: tuple[tuple[str, str], ...] = ()
     """Rational polynomial coefficients by GDAL's names (https://gdal.org/development/rfc/rfc22_rpc.html)."""
+
+    @classmethod
+    def of_points(cls, points: Sequence[GroundControlPoint]) -> Georeference:
+        """Of control points in longitude and latitude (WGS 84); one that is not known where there are none."""
+        return cls(gcps=tuple(points), gcp_crs_wkt=str(wgs84().ExportToWkt())) if points else cls()
 
     @classmethod
     def of_affine(cls, transform: Any, crs: Any) -> Georeference:

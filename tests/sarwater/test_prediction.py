@@ -180,7 +180,7 @@ class TestArrays:
         vv, vh = lake_scene(90, 90), lake_scene(90, 90, seed=1)
         with sarwater.open_model(model) as opened:
             first = opened.predict(np.stack([vv, vh]), channels=("vv", "vh"))
-            turned = opened.predict(np.stack([vh, vv]), channels=("VH", "VV"))
+            turned = opened.predict(np.stack([vh, vv]), channels="VH,VV")
             with pytest.raises(sarwater.errors.ChannelMissing, match="vv"):
                 opened.predict(np.stack([vv, vh]))
         assert np.array_equal(first.mask, turned.mask)

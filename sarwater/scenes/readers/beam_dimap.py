@@ -16,7 +16,6 @@ from sarwater.errors import SceneError, SceneIncomplete, SceneUnreadable, SceneU
 from sarwater.scenes.band import Band
 from sarwater.scenes.dimap import Dimap, DimapBand
 from sarwater.scenes.georeference import Georeference, GroundControlPoint, with_epsg
-from sarwater.scenes.ground import wgs84
 from sarwater.scenes.names import time_in
 from sarwater.scenes.readers.base import Reader, Source, files_of, named
 from sarwater.scenes.readers.envi import Pair, georeference_of, open_dataset
@@ -189,4 +188,4 @@ class _Product:
             for row in range(0, latitude.shape[0], every)
             for column in range(0, latitude.shape[1], every)
         ]
-        return Georeference(gcps=tuple(points), gcp_crs_wkt=str(wgs84().ExportToWkt()))
+        return Georeference.of_points(points)

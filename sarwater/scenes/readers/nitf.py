@@ -19,7 +19,6 @@ import numpy as np
 from sarwater.errors import SceneNoBackscatter, SceneUnreadable
 from sarwater.scenes.band import Band
 from sarwater.scenes.georeference import Georeference, GroundControlPoint
-from sarwater.scenes.ground import wgs84
 from sarwater.scenes.names import polarisation_in, time_in
 from sarwater.scenes.nitf import NitfFile, NitfImage, is_nitf, read_structure
 from sarwater.scenes.raster import tags_of
@@ -185,7 +184,7 @@ def _georeference(known: Element | None, image: NitfImage) -> Georeference | Non
         )
         if 1 < column < image.width_px - 2 and 1 < row < image.height_px - 2:
             points.append(_point((column + 0.5, row + 0.5), centre))
-    return Georeference(gcps=tuple(points), gcp_crs_wkt=str(wgs84().ExportToWkt()))
+    return Georeference.of_points(points)
 
 
 def _point(place: tuple[float, float], element: Element) -> GroundControlPoint:

@@ -21,7 +21,6 @@ import numpy.typing as npt
 from sarwater.errors import SceneError, SceneUnreadable
 from sarwater.request import Window
 from sarwater.scenes.georeference import Georeference, GroundControlPoint
-from sarwater.scenes.ground import wgs84
 from sarwater.scenes.names import time_in
 from sarwater.scenes.readers.base import Source
 from sarwater.scenes.readers.polarisations import is_complex
@@ -134,7 +133,7 @@ def tie_points(root: ElementTree.Element) -> Georeference:
             height_m = height_m if math.isfinite(height_m) else 0.0
             name = str(len(points) + 1)
             points.append(GroundControlPoint(pixel + 0.5, line + 0.5, longitude, latitude, height_m, name))
-    return Georeference(gcps=tuple(points), gcp_crs_wkt=str(wgs84().ExportToWkt())) if points else Georeference()
+    return Georeference.of_points(points)
 
 
 def read_product(path: Path) -> ElementTree.Element | None:

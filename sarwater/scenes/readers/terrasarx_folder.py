@@ -27,7 +27,6 @@ from sarwater.errors import SceneTruncated, SceneUnreadable
 from sarwater.request import Window
 from sarwater.scenes.band import Band
 from sarwater.scenes.georeference import Georeference, GroundControlPoint
-from sarwater.scenes.ground import wgs84
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.names import polarisation_in, time_in
 from sarwater.scenes.readers.base import Reader, Source, named
@@ -191,4 +190,4 @@ def _corners(root: ElementTree.Element) -> Georeference:
         if all(map(math.isfinite, (column, row, longitude, latitude))):
             name = str(len(points) + 1)
             points.append(GroundControlPoint(column - 0.5, row - 0.5, longitude, latitude, 0.0, name))
-    return Georeference(gcps=tuple(points), gcp_crs_wkt=str(wgs84().ExportToWkt())) if points else Georeference()
+    return Georeference.of_points(points)

@@ -237,11 +237,19 @@ def test_a_scene_of_another_constant_gets_a_note_a_refusal_or_the_usual_level(
     assert told[0] in capsys.readouterr().out
     assert predict(scene, "-o", tmp_path / "no", "--model", model.path, "--off-level", "refuse") == 1
     assert "too bright" in capsys.readouterr().err
-    refusing = outcome_of(capsys, scene, "-o", out, "--model", model.path, "--off-level", "refuse")
-    assert refusing["outcome"] == "adopted", "it changes no pixel, so the mask is the same"
+    assert predict(scene, "-o", out, "--model", model.path, "--off-level", "refuse") == 1, "nor is a mask adopted"
+    assert "too bright" in capsys.readouterr().err
     usual = outcome_of(capsys, scene, "-o", tmp_path / "usual", "--model", model.path, "--level", "usual")
     assert not any("the model knows" in note for note in usual["notes"])
     assert usual["latency"]["key"] != noted["latency"]["key"]
+
+
+def test_a_mask_of_a_known_level_is_adopted_where_others_are_refused(
+    scene: Path, out: Path, model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = (scene, "-o", out, "--model", model.path)
+    assert outcome_of(capsys, *at)["outcome"] == "published"
+    assert outcome_of(capsys, *at, "--off-level", "refuse")["outcome"] == "adopted"
 
 
 def test_nothing_of_ours_is_an_input(

@@ -84,6 +84,8 @@ class TensorRtBackend(Backend):
         return answers
 
     def close(self) -> None:
-        with contextlib.suppress(DeviceLost):
-            self.network.close()
-        self._gpu.close()
+        try:
+            with contextlib.suppress(DeviceLost):
+                self.network.close()
+        finally:
+            self._gpu.close()

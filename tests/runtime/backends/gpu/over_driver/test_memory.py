@@ -160,9 +160,9 @@ def test_memory_refused_at_any_call_leaves_the_next_scene_right(
 @pytest.mark.slow
 @pytest.mark.parametrize("entry_point", [*MEMORY, *OTHERS])
 def test_anything_refused_at_any_call_is_an_error_of_ours(
-    over_driver: OverDriver, engine: str, entry_point: str
+    over_driver: OverDriver, tensorrt_engine: str, entry_point: str
 ) -> None:
-    over_driver(refused, engine, entry_point, 1)
+    over_driver(refused, tensorrt_engine, entry_point, 1)
 
 
 def each_refused(engine: str) -> None:
@@ -170,8 +170,6 @@ def each_refused(engine: str) -> None:
 
     for entry_point in OTHERS:
         control.reset()
-        if engine.endswith("rtx.engine") and "raph" in entry_point:
-            continue
         refused(engine, entry_point, 17)
 
 

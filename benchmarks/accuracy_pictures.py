@@ -1,77 +1,69 @@
-"""Pictures of what the network fails at.
+"""Pictures of what a network fails at.
 
-Only simulated scenes are drawn for the documentation: the K5 tiles may not be passed on, so their picture stays in the
+Only simulated scenes are drawn for the documentation: real ones may not be passed on, so their picture stays in the
 cache folder.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.accuracy_networks import Network
-from benchmarks.accuracy_sets import Sample, UInt8
+from benchmarks.accuracy_methods import Network
+from benchmarks.accuracy_sets import SIMULATED, Scenes
+from benchmarks.bootstrap import Counts
 from sarwater.atomic import replacing
-from sarwater.metrics import Confusion, confusion
 from train.scoring.figure import BLUE, GREY, ORANGE, PURPLE, Panel, draw, thin
 
+SHOWN = 6
 WIDTH_PX = 900
 GREYS = 40
 """Of the palette: speckle does not compress, fewer colours do."""
 
 
 def draw_worst(
-    simulated: Mapping[str, Sequence[Sample]],
-    kompsat: Sequence[Sample],
+    sets: Mapping[str, Scenes],
     network: Network,
-    folds: Mapping[str, Network],
-    arguments: argparse.Namespace,
-    count: int,
-) -> dict[str, Any]:
-    """The `count` worst simulated scenes by IoU (on land where there is no water), and every K5 tile; returns what they
-    show."""
-    scenes = [sample for each in simulated.values() for sample in each]
-    worst = sorted(((sample, network.mask(sample)) for sample in scenes), key=_tile_iou)[:count]
-    picture = _sheet(arguments.pictures / "worst.png", worst)
-    if kompsat:
-        _sheet(arguments.cache / "k5.png", sorted(((s, folds[s.name].mask(s)) for s in kompsat), key=_tile_iou))
-    return {"worst": str(picture), "scenes": [_in_words(sample, mask) for sample, mask in worst]}
-
-
-def _tile_iou(pair: tuple[Sample, UInt8]) -> float:
-    sample, mask = pair
-    return confusion(mask, sample.truth).tile_iou
-
-
-def _in_words(sample: Sample, mask: UInt8) -> dict[str, Any]:
-    counts = confusion(mask, sample.truth)
-    total = max(1, sum(vars(counts).values()))
-    return {
-        "scene": sample.name,
-        "iou": counts.iou,
-        "water": (counts.true_water + counts.missed_water) / total,
-        "false_water": counts.false_water / total,
-        "missed_water": counts.missed_water / total,
+    results: Mapping[str, Mapping[str, Mapping[int, Counts]]],
+    folder: Path,
+    cache: Path,
+) -> str | None:
+    """Draw the SHOWN scenes with the lowest IoU (on land where there is no water): the simulated ones into `folder`,
+    the real ones into `cache`. Returns where the first lie, if any."""
+    ious = {
+        (name, index): iou
+        for name in sets
+        for index, iou in enumerate(results[name][network.name][0].scene_iou.tolist())
     }
+    simulated = {key: iou for key, iou in ious.items() if sets[key[0]].data_set.use == SIMULATED}
+    _sheet(cache / "worst.png", {key: iou for key, iou in ious.items() if key not in simulated}, sets, network)
+    _sheet(folder / "worst.png", simulated, sets, network)
+    return str(folder / "worst.png") if simulated else None
 
 
-def _sheet(path: Path, pairs: Sequence[tuple[Sample, UInt8]]) -> Path:
-    panels = [
-        Panel(s.name, thin(s.amplitude), thin(s.truth), (thin(mask),), (_title(confusion(mask, s.truth)),))
-        for s, mask in pairs
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw(path, panels)
+def _sheet(path: Path, ious: Mapping[tuple[str, int], float], sets: Mapping[str, Scenes], network: Network) -> None:
+    panels = []
+    for name, index in sorted(ious, key=lambda key: ious[key])[:SHOWN]:
+        sample = sets[name][index]
+        mask = network.mask(sample, 0)
+        title = f"{name} {sets[name].kinds[index] or sample.scene.name}"
+        shown = (thin(np.zeros_like(sample.truth) if mask is None else mask),)
+        iou = f"IoU {ious[name, index]:.3f}"
+        panels.append(Panel(title, thin(sample.amplitude), thin(sample.truth), shown, (iou,)))
+    if panels:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(path, panels)
+        _make_small(path)
+
+
+def _make_small(path: Path) -> None:
     with Image.open(path) as image:
         small = image.convert("RGB").resize((WIDTH_PX, round(image.height * WIDTH_PX / image.width)))
     with replacing(path) as temporary:
         small.quantize(palette=_palette(), dither=Image.Dither.NONE).save(temporary, optimize=True)
-    return path
 
 
 def _palette() -> Image.Image:
@@ -80,7 +72,3 @@ def _palette() -> Image.Image:
     palette = Image.new("P", (1, 1))
     palette.putpalette([part for colour in (BLUE, ORANGE, PURPLE, GREY, *greys) for part in colour])
     return palette
-
-
-def _title(counts: Confusion) -> str:
-    return f"IoU {counts.iou:.3f}"

@@ -5,51 +5,79 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from benchmarks.bootstrap import BLOCK_PX
+from benchmarks.accuracy_sets import DEVELOPMENT, SIMULATED, TEACH, TEST_SEED, UNLISTED, USES
+from benchmarks.bootstrap import BLOCK_PX, FALSE_SHARE, LEAST_SCENES, MEAN_SCENE_IOU, POOLED_IOU
+from benchmarks.water_width import WIDTHS
 
-FIGURES = {"pooled_iou": "pooled IoU", "mean_tile_iou": "mean-tile IoU", "f1": "F1", "boundary_f": "boundary F (3 px)"}
-TITLES = {
-    "k5": "KOMPSAT-5, leave-one-tile-out",
-    "etci": "Sentinel-1, held-out rows",
-    "simulated k5": "Simulated X band, single look, about 1 m",
-    "simulated s1": "Simulated C band, multi-look, about 10 m",
+HEADINGS = {
+    DEVELOPMENT: "Real sets that only measure",
+    SIMULATED: "Simulated scenes",
+    TEACH: "Real sets that may teach",
+    UNLISTED: "Sets that this project does not list",
 }
-ABOUT = {
-    "k5": "Each tile is answered by a network that was trained on all the others, by the recipe of the model that "
-    "ships (`sarwater fit --recipe hrnet-w18-small --holdout TILE`), at a fixed number of steps.",
-    "etci": "The lowest 15 % of the rows of the ETCI 2021 scene (Bangladesh), never trained on, against the given "
-    "labels, which miss some dark fields and wetland. The pixels are an 8-bit stretch, not calibrated amplitude, and "
-    "about 30 m wide.",
-    "simulated k5": "Scenes of every type, from seeds that are used for nothing else.",
-    "simulated s1": "Scenes of every type, from seeds that are used for nothing else.",
+EXPLAINED = {
+    DEVELOPMENT: "Nothing is learned from them. Threshold, recipe and the end of training are chosen on them, so that "
+    "they flatter a little, too.",
+    SIMULATED: "Of seeds that are used for nothing else: the same simulator teaches, with other seeds.",
+    TEACH: "**Training may use these very scenes: their figures flatter, and say nothing of scenes that are new.** "
+    "They tell what was learned.",
+    UNLISTED: "Whether a network has learned from them is not known here.",
 }
-FEW_FALSE = 0.001
-"""What a scene without water may be called water of."""
+WORST = """\
+The simulated scenes with the lowest IoU (on land where a scene has no water), of the first model. Real scenes may not
+be passed on; their picture is written to the cache folder."""
+METHOD = f"""\
+The networks are run on files as `sarwater predict` runs them, with their own threshold. Pooled IoU adds up the pixels
+of all scenes; where all is water it is the recall, and where nothing is, the share of land that is called water stands
+in its place. Mean-scene IoU takes a scene without water on land. Pixels whose label says that they are not known are
+left out. Water is as wide as the largest disc without land that covers the pixel.
+
+Otsu's threshold is of decibels of a 25 x 25 px mean of the amplitude. The best threshold is that of a 5 x 5 px mean
+with the highest IoU in each scene, which only its truth tells: no threshold of such means does better there. Pooled, it
+may fall behind Otsu's: where a scene has little water, much false water may win that scene. Gains are changed in copies
+in float32 with the same tags: DN are multiplied, decibels added to.
+
+Neighbouring pixels err together, so pixels are not drawn one by one. Simulated scenes, real ones of up to {BLOCK_PX} px
+and sets of {LEAST_SCENES} scenes and more are resampled by scenes; of others blocks of {BLOCK_PX} x {BLOCK_PX} px are
+drawn within each scene, and the interval says how much a figure hangs on parts of these scenes, not how another region
+would score. {{resamples}} resamples, percentiles 2.5 to 97.5. Simulated scenes have the seed {TEST_SEED}."""
 Document = Mapping[str, Any]
 
 
 def to_markdown(figures: Document, folder: Path) -> str:
-    """`folder` is where the page will lie: pictures are linked relative to it."""
+    """`folder` is where the page will lie: the picture is linked relative to it."""
     parts = [_head(figures)]
-    for name, title in TITLES.items():
-        parts += [f"## {title}", _set(figures["sets"][name], ABOUT[name])]
-    parts += ["## Scenes without any water", _dry(figures)]
-    parts += ["## Another gain, another pixel spacing", _robustness(figures["sets"])]
-    parts += [
-        "## The four families at equal training budget",
-        _peers(figures["peers"], figures["run"].get("simulator")),
-    ]
-    parts += ["## What it fails at", _failures(figures["pictures"], folder)]
-    parts += ["## How the intervals are made", _method(figures["run"])]
+    for use in USES:
+        if sets := {name: entry for name, entry in figures["sets"].items() if entry["use"] == use}:
+            parts += [f"## {HEADINGS[use]}", EXPLAINED[use], *_group(sets)]
+    if figures["picture"]:
+        link = os.path.relpath(figures["picture"], folder)
+        parts += ["## What it fails at", f"{WORST}\n\n![scene, truth, mask and errors of the worst scenes]({link})"]
+    parts += ["## How it is measured", METHOD.format(resamples=figures["run"]["resamples"])]
     return "\n\n".join(parts) + "\n"
 
 
-def figure(entry: Document, digits: int = 3) -> str:
-    """`0.924 [0.901, 0.943]`."""
-    return f"{entry['value']:.{digits}f} [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]"
+def main_figure(entry: Document, method: str) -> str:
+    """The figure that a set is judged by, in words and numbers: IoU, or land called water where there is no water."""
+    if entry["main"] == FALSE_SHARE:
+        return f"{percent(entry['methods'][method].get(FALSE_SHARE))} called water"
+    return figure(entry["methods"][method].get(POOLED_IOU))
+
+
+def figure(entry: Document | None, digits: int = 3, times: float = 1, sign: str = "") -> str:
+    """`0.924 [0.901, 0.943]`, of a figure `times` a factor; a dash where there is none."""
+    if entry is None:
+        return "-"
+    value, low, high = (times * entry[key] for key in ("value", "low", "high"))
+    return f"{value:{sign}.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def percent(entry: Document | None) -> str:
+    return (
+        "-" if entry is None else f"{100 * entry['value']:.2f} % [{100 * entry['low']:.2f}, {100 * entry['high']:.2f}]"
+    )
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -58,170 +86,73 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _head(figures: Document) -> str:
-    model, run, folds = figures["model"], figures["run"], figures["folds"]
-    of_folds = f"Folds: commit {folds['commit']}, {folds['steps']} steps." if folds else "No folds were there."
+    models = [
+        [name, each["model"], each["precision"], f"`{each['sha256'][:16]}`", f"{each['commit']}, {each['date'][:10]}"]
+        for name, each in figures["models"].items()
+    ]
     return (
-        "# Accuracy\n\n"
-        "Made by `python -m benchmarks.accuracy`; every figure is in the JSON beside this page. Brackets are 95 % "
-        "intervals.\n\n"
-        f"Model: {model['network']}, `{model['file']}`, sha256 `{model['sha256'][:16]}`, trained at commit "
-        f"{model['commit'] or 'unknown'}. {of_folds} Measured on {run['date']} at commit {run['commit']}, Python "
-        f"{run['python']}, PyTorch {run['torch']}, fp32."
-        + (
-            "\n\n**A quick run: few small scenes, of real ones the middle 256 px; the figures are rough.**"
-            if run["quick"]
-            else ""
-        )
+        f"# Accuracy\n\n{made_by(figures['run'])} Brackets are 95 % intervals; the JSON beside this page has one for "
+        f"every figure.\n\n{table(['', 'model', 'precision', 'sha256', 'trained'], models)}"
     )
 
 
-def _set(entry: Document, about: str) -> str:
-    if "missing" in entry:
-        return f"Not measured: {entry['missing']}."
-    heads = ["", *FIGURES.values()]
-    rows = [[name, *(figure(method[key]) for key in FIGURES)] for name, method in entry["methods"].items()]
-    parts = [f"{about} {entry['scenes']} scene(s), {entry['pixels'] / 1e6:.1f} Mpx; {entry['resampled']} resampled."]
-    if kept := entry.get("kept_from"):
-        parts[0] += f" Measured on {kept['date']} at commit {kept['commit']}, of sha256 `{kept['sha256'][:16]}`."
-    parts.append(table(heads, rows))
-    if limits := entry.get("label_limits"):
-        drawn = ", ".join(f"{name} {iou:.3f}" for name, iou in limits.items())
-        parts.append(f"How far the outlines of the labels allow: their own IoU when drawn {drawn}.")
-    methods = list(entry["methods"])
-    if entry["types"]:
-        by_type = [
-            [kind, *(figure(each[name]["pooled_iou"]) for name in methods)] for kind, each in entry["types"].items()
-        ]
-        parts.append(table(["pooled IoU by scene type", *methods], by_type))
-    if len(entry["tiles"]) > 1:
-        tiles = [[tile["name"], *(f"{tile[name]:.3f}" for name in methods)] for tile in entry["tiles"]]
-        parts.append(table(["IoU by tile", *methods], tiles))
-    return "\n\n".join(parts)
+def made_by(run: Document) -> str:
+    command = " ".join(["python -m benchmarks.accuracy --data DIR", *run["options"]])
+    rough = " **A quick run, of few small scenes: the figures are rough.**" if "--quick" in run["options"] else ""
+    return f"Made by `{command}` on {run['date']} at commit {run['commit']}.{rough}"
 
 
-def _dry(figures: Document) -> str:
-    """A threshold that knows there is no water finds none, and is left out."""
-    simulated = {
-        f"{TITLES[f'simulated {mode}']} ({each['scenes']} scenes)": each for mode, each in figures["dry"].items()
+def _group(sets: Mapping[str, Document]) -> list[str]:
+    """Tables of sets of one use."""
+    methods = list(next(iter(sets.values()))["methods"])
+    about = [[name, e["use"], e["about"], str(e["scenes"]), f"{e['pixels'] / 1e6:.1f}"] for name, e in sets.items()]
+    shown = {
+        "pooled IoU": main_figure,
+        "mean-scene IoU": lambda entry, method: figure(entry["methods"][method].get(MEAN_SCENE_IOU)),
+        "false water, of the land": lambda entry, method: percent(entry["methods"][method].get(FALSE_SHARE)),
     }
-    entries = dry_blocks(figures["sets"]) | simulated
-    methods = list(next(iter(entries.values()))["methods"])[:2]
-    rows = [
-        [name, *(percent(entry["methods"][method]["false_share"]) for method in methods)]
-        for name, entry in entries.items()
+    parts = [
+        table(["set", "use", "what it is", "scenes", "Mpx"], about),
+        *(
+            table(
+                [title, *methods],
+                [[name, *(show(entry, method) for method in methods)] for name, entry in sets.items()],
+            )
+            for title, show in shown.items()
+        ),
+        *(_by_type(name, entry, methods) for name, entry in sets.items() if entry["types"]),
+        _by_width(sets, methods[0], methods[-1]),
+        _by_gain(sets),
+        *(f"Refused, which counts as land: {name}, {e['refused']}." for name, e in sets.items() if e["refused"]),
     ]
-    return f"{table(['share of the land that is called water', *methods], rows)}\n\n{_dry_scenes(figures, methods)}"
+    return [part for part in parts if part]
 
 
-def _dry_scenes(figures: Document, methods: Sequence[str]) -> str:
-    """How many scenes are as dry as they should be: few have most of what is false."""
-    heads = [f"simulated scenes with less than {100 * FEW_FALSE:.1f} % of false water; the median; the worst", *methods]
+def _by_type(name: str, entry: Document, methods: Sequence[str]) -> str:
+    """Types without water are judged by land that is called water."""
     rows = []
-    for mode, entry in figures["dry"].items():
-        cells = []
-        for method in methods:
-            shares = entry["by_scene"][method]
-            few = sum(share < FEW_FALSE for share in shares)
-            cells.append(f"{few} of {len(shares)}; {100 * median(shares):.3f} %; {100 * max(shares):.1f} %")
-        rows.append([TITLES[f"simulated {mode}"], *cells])
-    return table(heads, rows)
+    for kind, by_method in entry["types"].items():
+        main = POOLED_IOU if POOLED_IOU in by_method[methods[0]] else FALSE_SHARE
+        rows.append([kind, *(main_figure({"main": main, "methods": by_method}, method) for method in methods)])
+    return table([f"{name}: pooled IoU by type", *methods], rows)
 
 
-def dry_blocks(measured: Mapping[str, Document]) -> dict[str, Document]:
-    """By what they are: the parts of real scenes without water by their labels."""
-    entries = {name: entry.get("dry_blocks") for name, entry in measured.items()}
-    return {
-        f"{TITLES[name]}: the {entry['blocks']} blocks of {BLOCK_PX} px without water by the labels": entry
-        for name, entry in entries.items()
-        if entry
-    }
+def _by_width(sets: Mapping[str, Document], network: str, best: str) -> str:
+    rows = []
+    for name, entry in sets.items():
+        ours, other = (entry["methods"][method] for method in (network, best))
+        if any(width in ours for width in WIDTHS):
+            cells = (f"{ours[w]['value']:.2f} ({other[w]['value']:.2f})" if w in ours else "-" for w in WIDTHS)
+            rows.append([name, *cells])
+    return table([f"recall of {network} ({best}) where water is wide", *WIDTHS], rows) if rows else ""
 
 
-def percent(entry: Document) -> str:
-    return f"{100 * entry['value']:.3f} % [{100 * entry['low']:.3f}, {100 * entry['high']:.3f}]"
-
-
-def _robustness(measured: Mapping[str, Document]) -> str:
-    there = {name: entry for name, entry in measured.items() if "missing" not in entry}
-    if not there:
-        return "Not measured."
-    gains = list(next(iter(there.values()))["gain_db"])
-    spacings = list(next(iter(there.values()))["spacing"])
-    changes = [
-        [TITLES[name], *(figure(_points(entry["gain_db"][gain]), 2) for gain in gains)] for name, entry in there.items()
-    ]
-    coarser = []
-    for name, entry in there.items():
-        at = [entry["methods"], *(entry["spacing"][factor] for factor in spacings)]
-        # A threshold that knows the truth says how much there is to be found in pixels so wide.
-        rows = {"network": TITLES[name], list(entry["methods"])[-1]: "by that threshold"}
-        coarser += [
-            [label, *(figure(each[method]["pooled_iou"]) if method in each else "" for each in at)]
-            for method, label in rows.items()
-        ]
-    return "\n\n".join(
-        [
-            table(["change of pooled IoU, points", *(f"{gain} dB" for gain in gains)], changes),
-            "Intervals are of the difference on the same resamples. At a coarser spacing, power is averaged and a "
-            "pixel is water where most of it is; what is coarser than the model knows is upsampled, as at run time. "
-            "Beside the network, the Lee-filtered threshold that knows the truth:",
-            table(["pooled IoU of the network", "as it is", *(f"{f} x the spacing" for f in spacings)], coarser),
-        ]
-    )
-
-
-def _points(entry: Document) -> dict[str, float]:
-    return {key: 100 * value for key, value in entry.items()}
-
-
-def _peers(peers: Sequence[Document], simulator: str | None) -> str:
-    if not peers:
-        return (
-            "Not measured: `python -m benchmarks.families --data DIR` trains them and prints the `--peer` options to "
-            "give."
-        )
-    names = list(peers[0]["sets"])
+def _by_gain(sets: Mapping[str, Document]) -> str:
     rows = [
-        [peer["name"], f"{peer['parameters'] / 1e6:.1f} M", f"{peer['pixels_seen'] / 1e6:.0f} M"]
-        + [figure(peer["sets"][name]["methods"]["network"]["pooled_iou"]) for name in names]
-        for peer in peers
+        [name, network, *(figure(change, 2, 100, "+") for change in changes.values())]
+        for name, entry in sets.items()
+        for network, changes in entry["change_by_gain_db"].items()
     ]
-    heads = ["", "parameters", "pixels seen in training", *(TITLES[name] for name in names)]
-    budgets = {peer["pixels_seen"] for peer in peers}
-    equal = "Each has seen as many pixels" if len(budgets) == 1 else "**The budgets differ**, see the table"
-    k5 = f"; KOMPSAT-5 is {', '.join(peers[0]['sets']['k5']['tiles'])}" if "k5" in names else ""
-    kept = peers[0].get("kept_from")
-    measured = f" Measured on {kept['date']} at commit {kept['commit']}." if kept else ""
-    if kept and kept.get("simulator") != simulator:
-        measured += " **The simulated scenes are those of then, not the ones above: the simulator has changed since.**"
-    return (
-        f"{equal}, from the same data{k5}, which none of them was trained on.{measured} Pooled IoU:\n\n"
-        f"{table(heads, rows)}"
-    )
-
-
-def _failures(pictures: Document, folder: Path) -> str:
-    rows = [
-        [scene["scene"], f"{scene['iou']:.3f}"]
-        + [f"{100 * scene[key]:.2f} %" for key in ("water", "false_water", "missed_water")]
-        for scene in pictures["scenes"]
-    ]
-    link = os.path.relpath(pictures["worst"], folder)
-    heads = ["scene", "IoU", "water", "of the scene: false water", "missed water"]
-    return (
-        "The simulated scenes with the lowest IoU (on land where a scene has no water). The real tiles may not be "
-        "passed on; their picture is written to the cache folder.\n\n"
-        f"{table(heads, rows)}\n\n![scene, truth, mask and errors of the worst scenes]({link})"
-    )
-
-
-def _method(run: Document) -> str:
-    return (
-        "Neighbouring pixels err together, so pixels are not drawn one by one. On the real scenes, blocks of 256 x "
-        "256 px are drawn with replacement within each tile, as many as it has: the interval says how much a figure "
-        "hangs on parts of these tiles, not how another region would score. Simulated scenes are independent of each "
-        f"other and are drawn whole. {run['resamples']} resamples, percentiles 2.5 to 97.5. Simulated scenes are "
-        f"{run['scene_px']} px wide, seeds {' and '.join(map(str, run['scene_seeds']))}. The Lee-filtered threshold is "
-        "the best of all thresholds, four windows and two speckle levels for each tile by its own truth: on that tile "
-        "no threshold behind that filter does better."
-    )
+    gains = [gain for entry in sets.values() for changes in entry["change_by_gain_db"].values() for gain in changes]
+    heads = ["change in points where scenes are brighter by", "", *(f"{gain} dB" for gain in dict.fromkeys(gains))]
+    return table(heads, rows) if rows else ""

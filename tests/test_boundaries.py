@@ -62,7 +62,7 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 """
     return subprocess.run(
-        [sys.executable, "-c", finder + code], capture_output=True, text=True, cwd=CHECKOUT, timeout=60
+        [sys.executable, "-c", finder + code], capture_output=True, text=True, cwd=CHECKOUT, timeout=240
     )
 
 

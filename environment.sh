@@ -65,6 +65,8 @@ if [ "$kind" = dev ]; then
     flock environment.sh "${own[@]}" '.[dev]' "gdal==$gdal"  # it writes beside the sources
     # For the type checker alone. Its dependency is TensorRT itself, which not every machine can have.
     "${install[@]}" --no-deps 'tensorrt-stubs==10.13.0.35.1'
+    # About a minute, the first time on a machine; without it the tests of the GPU half are skipped or make it themselves.
+    "$folder/bin/python" -m tests.support.cuda_driver.build >/dev/null || say "no CUDA driver for tests"
 else
     say "installing sarwater's runtime"
     flock environment.sh "${own[@]}" . "gdal==$gdal"

@@ -27,6 +27,7 @@ SarwaterError                 exit 1
 ├── DataError                 exit 1    training or evaluation data
 ├── DeviceLost                exit 1    the GPU failed in mid-work: the process must end, another may work
 ├── DeviceOutOfMemory         exit 1    too little GPU memory for this scene; also a MemoryError
+│   └── PinnedOutOfMemory               of the host's memory, too little can be page-locked for it
 ├── OutputError               exit 1    products cannot be written: full disk, read-only folder
 └── ExportError               exit 1    a graph or engine cannot be made, or failed its accuracy gate
 
@@ -173,6 +174,10 @@ class DeviceOutOfMemory(SarwaterError, MemoryError):
     """Nothing is broken: another scene, or the same one later, may fit."""
 
     reason = "out_of_memory"
+
+
+class PinnedOutOfMemory(DeviceOutOfMemory):
+    """A smaller batch of the network would not help: its memory is the GPU's."""
 
 
 class OutputError(SarwaterError):

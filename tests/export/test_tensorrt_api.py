@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import CHECKOUT
 from tests.support.tensorrt_api import REMOVED_IN_11, has_tensorrt_rtx, stubs, type_errors
+from tests.support.tensorrt_signatures import signatures
 
 __all__ = ["stubs"]
 
@@ -125,6 +126,11 @@ def test_no_name_was_removed_in_11(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SINCE))
 def test_the_real_library_of_that_generation_has_every_name(name: str) -> None:
     assert has_tensorrt_rtx(name)
+
+
+@pytest.mark.parametrize("version", signatures())
+def test_the_bindings_of_each_generation_have_every_name(version: str) -> None:
+    assert SINCE.keys() - signatures()[version].keys() == set()
 
 
 MISUSE = """

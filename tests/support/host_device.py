@@ -48,9 +48,13 @@ class HostDevice:
             found = self._pinned[role] = np.full(size_bytes, 0xA5, np.uint8)
         return found[:size_bytes].view(dtype).reshape(shape)
 
-    def release(self) -> None:
+    def free(self, role: str) -> None:
         self.check_guards()
-        self._memory.clear()
+        self._memory.pop(role, None)
+
+    def release(self, keep: str | None = None) -> None:
+        self.check_guards()
+        self._memory = {role: array for role, array in self._memory.items() if keep and role.startswith(keep)}
         self._pinned.clear()
 
     def upload(self, target: int, source: np.ndarray, stream: str) -> None:
@@ -138,6 +142,8 @@ class FormulaNetwork:
     def halve(self) -> None:
         if self.batch == 1:
             raise DeviceOutOfMemory("the scene")
+        for role in ("network input", "network output"):
+            self._device.free(role)
         self._use(self.batch // 2)
 
     def _use(self, batch: int) -> None:

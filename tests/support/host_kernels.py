@@ -55,9 +55,14 @@ class HostKernels:
             index.x, index.y, index.z = values
 
 
+def host_compiler() -> str | None:
+    """A C++ compiler of this machine."""
+    return shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+
+
 def compile_for_host(folder: Path) -> HostKernels:
     """Skips the test where there is no C++ compiler."""
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    compiler = host_compiler()
     if compiler is None:
         pytest.skip("no C++ compiler to compile the kernels for the host with")
     library = folder / "scene.so"

@@ -1,7 +1,7 @@
 """The GPU through PyCUDA: a Device of one context, three streams, and scene.cu. The only file that imports pycuda.
 
-The context is the GPU's primary one (TensorRT uses the same), retained and pushed by the thread that opens the device,
-which is the only thread that may use it.
+The context is the GPU's primary one (TensorRT uses the same), entered by the thread that opens the device, which is the
+only thread that may use it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from runtime.backends.gpu.device import Array, Event, Stream
 from runtime.backends.gpu.kernels.compile import kernels_for
+from runtime.backends.gpu.thread_context import enter
 from sarwater.dependencies import require
-from sarwater.errors import DeviceLost, DeviceOutOfMemory, DeviceUnavailable
+from sarwater.errors import DeviceLost, DeviceOutOfMemory, DeviceUnavailable, PinnedOutOfMemory
 from sarwater.gpu import require_gpu
 
 PYCUDA_INSTALL = "`pip install 'sarwater[cuda]'`, which builds against the CUDA toolkit"
@@ -37,13 +38,16 @@ class CudaDevice:
 
     def __init__(self) -> None:
         self._drv = drv = _pycuda_driver()
+        self._functions: dict[str, Any] = {}
+        self._memory: dict[str, tuple[Any, int]] = {}
+        self._pinned: dict[str, Array] = {}
         try:
             drv.init()
             device = drv.Device(0)
-            self._context = device.retain_primary_context()
+            self._context = enter(drv, device)
         except drv.Error as error:
-            raise DeviceUnavailable(f"the GPU cannot be opened ({error}); check `nvidia-smi` and the driver") from error
-        self._context.push()
+            raise _cannot_open(error) from error
+        self._open = True
         try:
             self.name = str(device.name())
             self.compute_capability = ".".join(map(str, device.compute_capability()))
@@ -51,12 +55,11 @@ class CudaDevice:
             kernels = kernels_for(self.compute_capability, (version // 1000, version % 1000 // 10))
             self._module = self._loaded(kernels)
             self.copy_in, self.compute, self.copy_out = (drv.Stream(_NON_BLOCKING) for _ in range(3))
-        except BaseException:
-            self._leave()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, drv.Error):
+                raise _cannot_open(error) from error
             raise
-        self._functions: dict[str, Any] = {}
-        self._memory: dict[str, tuple[Any, int]] = {}
-        self._pinned: dict[str, Array] = {}
 
     def free_bytes(self) -> int:
         return int(self._call(self._drv.mem_get_info)[0])
@@ -64,13 +67,22 @@ class CudaDevice:
     def memory(self, role: str, size_bytes: int) -> int:
         allocation, has_bytes = self._memory.get(role, (None, 0))
         if has_bytes < size_bytes:
-            self.wait_for_all()  # it may be in use
-            self._memory.pop(role, None)
-            if allocation is not None:
-                self._call(allocation.free)
-            allocation = self._allocate(size_bytes, "GPU memory", self._drv.mem_alloc, size_bytes)
+            self.free(role)
+            allocation = self._allocate(
+                DeviceOutOfMemory,
+                f"{self.name}: {size_bytes / 2**20:.1f} MiB of GPU memory are not free; close other programs on "
+                "the GPU, or use an engine with smaller tiles",
+                self._drv.mem_alloc,
+                size_bytes,
+            )
             self._memory[role] = allocation, size_bytes
         return int(allocation)
+
+    def free(self, role: str) -> None:
+        if role in self._memory:
+            self.wait_for_all()  # it may be in use
+            allocation, _ = self._memory.pop(role)
+            self._call(allocation.free)
 
     def pinned(self, role: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
         size_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -80,16 +92,21 @@ class CudaDevice:
             self._pinned.pop(role, None)
             del array
             array = self._allocate(
-                size_bytes, "pinned memory", self._drv.pagelocked_empty, (max(1, size_bytes),), np.uint8
+                PinnedOutOfMemory,
+                f"{self.name}: {size_bytes / 2**20:.1f} MiB of this machine's memory cannot be page-locked; close "
+                "other programs on it",
+                self._drv.pagelocked_empty,
+                (max(1, size_bytes),),
+                np.uint8,
             )
             self._pinned[role] = array
         return array[:size_bytes].view(dtype).reshape(shape)
 
-    def release(self) -> None:
+    def release(self, keep: str | None = None) -> None:
         self.wait_for_all()
-        for allocation, _ in self._memory.values():
+        for role in [role for role in self._memory if keep is None or not role.startswith(keep)]:
+            allocation, _ = self._memory.pop(role)
             self._call(allocation.free)
-        self._memory.clear()
         self._pinned.clear()
 
     def upload(self, target: int, source: Array, stream: Stream) -> None:
@@ -120,24 +137,23 @@ class CudaDevice:
         self._call(event.synchronize)
 
     def wait_for_all(self) -> None:
-        self._call(self._context.synchronize)
+        self._call(self._drv.Context.synchronize)
 
     def seconds(self, start: Event, end: Event) -> float:
         return float(self._call(start.time_till, end)) / 1000
 
     def close(self) -> None:
         """Give everything back; a GPU that was lost takes it with the process."""
+        if not self._open:
+            return
+        self._open = False
         with contextlib.suppress(DeviceLost):
             self.release()
+        self._memory.clear()
         self._functions.clear()
         for name in ("_module", "copy_in", "compute", "copy_out"):
             self.__dict__.pop(name, None)
-        self._leave()
-
-    def _leave(self) -> None:
-        with contextlib.suppress(self._drv.Error):
-            self._context.pop()
-            self._context.detach()
+        self._context.leave()
 
     def _loaded(self, kernels: bytes) -> Any:
         try:
@@ -147,14 +163,13 @@ class CudaDevice:
                 f"{self.name}: the driver does not load kernels compiled for it ({error}); update the driver"
             ) from error
 
-    def _allocate(self, size_bytes: int, kind: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _allocate(
+        self, short: type[DeviceOutOfMemory], message: str, function: Callable[..., Any], *arguments: Any
+    ) -> Any:
         try:
             return function(*arguments)
         except self._drv.MemoryError as error:
-            raise DeviceOutOfMemory(
-                f"{self.name}: {size_bytes / 2**20:.1f} MiB of {kind} are not free; close other programs on the GPU, "
-                "or use an engine with smaller tiles"
-            ) from error
+            raise short(message) from error
         except self._drv.Error as error:
             raise self._lost(error) from error
 
@@ -165,10 +180,15 @@ class CudaDevice:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> DeviceLost:
+        self._context.lose()
         return DeviceLost(
             f"{self.name}: {error}; this process cannot use the GPU any more: start again, and look into the kernel "
             "log (`dmesg | grep -i -e xid -e nvgpu`) if it happens twice"
         )
+
+
+def _cannot_open(error: Exception) -> DeviceUnavailable:
+    return DeviceUnavailable(f"the GPU cannot be opened ({error}); check `nvidia-smi` and the driver")
 
 
 def _pycuda_driver() -> Any:

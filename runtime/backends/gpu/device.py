@@ -16,12 +16,15 @@ Array = npt.NDArray[Any]
 Stream = Any
 Event = Any
 
+NETWORK_ROLES = "network"
+"""How the roles of a network's memory begin. It outlives scenes, so nobody but the network gives it back."""
+
 
 class Device(Protocol):
     """One GPU, used by the one thread that opened it.
 
     Every method raises DeviceLost where the GPU refuses: after that nothing works in this process. Only the two that
-    allocate raise DeviceOutOfMemory, and leave everything as it was.
+    allocate raise DeviceOutOfMemory, and leave everything as it was but for the role, which has nothing then.
     """
 
     copy_in: Stream
@@ -36,10 +39,14 @@ class Device(Protocol):
         """
 
     def pinned(self, role: str, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
-        """Page-locked memory of the host for `role`, kept likewise. Raises DeviceOutOfMemory."""
+        """Page-locked memory of the host for `role`, kept likewise. Raises PinnedOutOfMemory."""
 
-    def release(self) -> None:
-        """Give back all memory of both kinds, once all work is done."""
+    def free(self, role: str) -> None:
+        """Give back the device memory of `role`, if it has any, once all work is done."""
+
+    def release(self, keep: str | None = None) -> None:
+        """Give back all memory of both kinds, once all work is done; but not the device memory of roles that begin with
+        `keep`."""
 
     def upload(self, target: int, source: Array, stream: Stream) -> None:
         """Contiguous pinned `source` to the device."""
@@ -70,7 +77,7 @@ class Device(Protocol):
 
 
 class BatchNetwork(Protocol):
-    """A network on a device, with memory for `batch` tiles."""
+    """A network on a device, with memory for `batch` tiles, in roles that begin with NETWORK_ROLES."""
 
     batch: int
     input: int
@@ -82,4 +89,5 @@ class BatchNetwork(Protocol):
         """Answer the first `count` tiles of the input. Raises DeviceLost."""
 
     def halve(self) -> None:
-        """Make do with half the batch, and give back the memory. Raises DeviceOutOfMemory at a batch of one."""
+        """Make do with half the batch or less, and give back the memory. Raises DeviceOutOfMemory where that cannot be,
+        and leaves the network as it was."""

@@ -6,13 +6,14 @@ The three differ in two places only: which module is imported, and what an execu
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from runtime.backends.gpu.cuda import CudaDevice
 from runtime.backends.gpu.cuda_graph import CaptureRefused, CudaGraph
-from runtime.backends.gpu.device import Stream
+from runtime.backends.gpu.device import NETWORK_ROLES, Stream
 from runtime.cache import keep, recall
 from sarwater.errors import DeviceLost, DeviceOutOfMemory, DeviceUnavailable, ManifestInvalid
 from sarwater.gpu import Gpu
@@ -65,21 +66,33 @@ class EngineNetwork:
         cache_name: str,
         graphs: bool = True,
     ) -> None:
+        self._device = device
+        self._library = library
+        self._graphs: dict[int, CudaGraph] = {}
+        self._graphs_wanted = graphs and not library.is_rtx
+        self._ran: set[int] = set()
+        """Batch sizes that ran in the memory of now: TensorRT wants that before one is recorded."""
+        self._count = self._count_bytes = 0
+        self._roles: list[str] = []
+        self._tile_shape = (len(manifest.channels), manifest.tile_px, manifest.tile_px)
+        self._messages = _messages(library.module)
+        try:
+            self._open(plan, manifest, cache_name, graphs)
+        except BaseException:
+            with contextlib.suppress(DeviceLost):
+                self.close()
+            raise
+
+    def _open(self, plan: bytes, manifest: ModelManifest, cache_name: str, graphs: bool) -> None:
+        library = self._library
         if TYPE_CHECKING:
             trt = tensorrt
         else:
             trt = library.module
         assert manifest.engine is not None
-        self._device = device
-        self._library = library
-        self._messages = _messages(library.module)
         runtime = self._runtime = trt.Runtime(self._messages)  # must outlive the engine
         self._engine = self._made(runtime.deserialize_cuda_engine(plan), "deserialise the engine")
-        self._tile_shape = (len(manifest.channels), manifest.tile_px, manifest.tile_px)
         self._check_tensors(manifest.engine.max_batch)
-        self._graphs: dict[int, CudaGraph] = {}
-        self._graphs_wanted = graphs and not library.is_rtx
-        self._ran: set[int] = set()
         cache: Any = None
         if library.is_rtx:
             self._context, cache = self._rtx_context(cache_name, graphs)
@@ -101,33 +114,42 @@ class EngineNetwork:
             graph.launch(stream.handle)
             return
         self._set_count(count)
+        refusal = ""
         if self._graphs_wanted and count in self._ran:
             try:
                 self._graphs[count] = CudaGraph(stream.handle, lambda: self._execute(stream))
             except CaptureRefused as error:
-                self._graphs_wanted = False
-                log.warning("no CUDA graphs for this engine (%s); it runs without, a little slower", error)
+                refusal = str(error)
             else:
                 self._graphs[count].launch(stream.handle)
                 return
         if not self._execute(stream):
             raise DeviceLost(f"{self._library.name} does not run the engine ({self._messages.text}); start again")
         self._ran.add(count)
+        if refusal:  # and the GPU is there all the same
+            self._graphs_wanted = False
+            log.warning("no CUDA graphs for this engine (%s); it runs without, a little slower", refusal)
 
     def halve(self) -> None:
-        """At a batch of one, memory for it is there again before DeviceOutOfMemory is raised."""
         smaller = self.batch // 2
-        self._use(max(1, smaller))
-        if not smaller:
-            raise DeviceOutOfMemory(
-                f"{self._device.name}: too little GPU memory for this scene, even one tile at a time; close other "
-                "programs on the GPU, or use an engine with smaller tiles"
-            )
-        log.warning("GPU memory is short: %d tiles at a time from now on", smaller)
+        while smaller:
+            with contextlib.suppress(DeviceOutOfMemory):
+                self._use(smaller)
+                log.warning("GPU memory is short: %d tiles at a time from now on", smaller)
+                return
+            smaller //= 2
+        raise DeviceOutOfMemory(
+            f"{self._device.name}: too little GPU memory for this scene, even one tile at a time; close other "
+            "programs on the GPU, or use an engine with smaller tiles"
+        )
 
     def close(self) -> None:
-        self._drop_graphs()
-        del self._context, self._engine, self._runtime
+        """Context and engine go, whatever became of the GPU. Raises DeviceLost."""
+        try:
+            self._drop_graphs()
+        finally:
+            for name in ("_context", "_engine", "_runtime"):
+                self.__dict__.pop(name, None)
 
     def _fitting_batch(self, most: int) -> int:
         """The largest of most, most / 2, ... 1 whose memory leaves as much again for scenes."""
@@ -148,17 +170,33 @@ class EngineNetwork:
             batch //= 2
 
     def _use(self, batch: int) -> None:
-        """Memory for a batch, and nothing of another's. Raises DeviceOutOfMemory."""
-        self._drop_graphs()
-        scratch_bytes = self._scratch_bytes(batch)
+        """Memory for a batch in place of what there is, which stays where there is too little.
+
+        Raises DeviceOutOfMemory.
+        """
+        device = self._device
         channels, height, width = self._tile_shape
-        self.input = self._device.memory("network input", batch * channels * height * width * 4)
-        self.output = self._device.memory("network output", batch * height * width * 4)
-        scratch = self._device.memory("network scratch", max(256, scratch_bytes))
+        scratch_bytes = self._scratch_bytes(batch)
+        sizes_bytes = {
+            f"{NETWORK_ROLES} input of {batch}": batch * channels * height * width * 4,
+            f"{NETWORK_ROLES} output of {batch}": batch * height * width * 4,
+            f"{NETWORK_ROLES} scratch of {batch}": max(256, scratch_bytes),
+        }
+        try:
+            addresses = [device.memory(role, size_bytes) for role, size_bytes in sizes_bytes.items()]
+        except DeviceOutOfMemory:
+            for role in sizes_bytes:
+                device.free(role)
+            raise
+        self._drop_graphs()
+        self.input, self.output, scratch = addresses
         context = self._context
         context.set_device_memory(scratch, scratch_bytes)
         context.set_tensor_address(INPUT_NAME, self.input)
         context.set_tensor_address(OUTPUT_NAME, self.output)
+        for role in self._roles:
+            device.free(role)
+        self._roles = list(sizes_bytes)
         self.batch = batch
 
     def _bytes_for(self, batch: int) -> int:
@@ -170,10 +208,13 @@ class EngineNetwork:
         return max(self._set_count(count) for count in range(1, batch + 1))
 
     def _set_count(self, count: int) -> int:
-        context = self._context
-        if not context.set_input_shape(INPUT_NAME, (count, *self._tile_shape)):
-            raise ManifestInvalid(f"the engine takes no batch of {count} ({self._messages.text}); build it again")
-        return int(context.update_device_memory_size_for_shapes())
+        """Let the next batch be of `count` tiles; the bytes of scratch that it wants."""
+        if count != self._count:
+            context = self._context
+            if not context.set_input_shape(INPUT_NAME, (count, *self._tile_shape)):
+                raise ManifestInvalid(f"the engine takes no batch of {count} ({self._messages.text}); build it again")
+            self._count, self._count_bytes = count, int(context.update_device_memory_size_for_shapes())
+        return self._count_bytes
 
     def _execute(self, stream: Stream) -> bool:
         context = self._context
@@ -190,6 +231,8 @@ class EngineNetwork:
         device.wait_for_all()
 
     def _drop_graphs(self) -> None:
+        """They hold the addresses of the memory that they were recorded in."""
+        self._ran.clear()
         self._device.wait_for_all()
         for graph in self._graphs.values():
             graph.close()

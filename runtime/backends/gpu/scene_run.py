@@ -21,10 +21,10 @@ import numpy.typing as npt
 from runtime.backends.base import FinishedRows, RunCounters, SceneRun
 from runtime.backends.cpu.host import as_pixel
 from runtime.backends.cpu.windows import windows_with_data
-from runtime.backends.gpu.device import BatchNetwork, Device, Event
+from runtime.backends.gpu.device import NETWORK_ROLES, BatchNetwork, Device, Event
 from runtime.backends.gpu.device_kernels import SceneKernels, Strip
 from runtime.backends.gpu.memory import RESULT_HEAD_BYTES, SceneMemory
-from sarwater.errors import DeviceOutOfMemory, ModelError
+from sarwater.errors import DeviceOutOfMemory, ModelError, PinnedOutOfMemory
 from sarwater.tiling import TilePlan
 
 Pixels = npt.NDArray[np.generic]
@@ -107,8 +107,11 @@ class GpuRun(SceneRun):
         while True:
             try:
                 memory = SceneMemory(self._device, self._plan, self._channels, dtype)
+            except PinnedOutOfMemory:
+                self._device.release(keep=NETWORK_ROLES)
+                raise
             except DeviceOutOfMemory:
-                self._device.release()
+                self._device.release(keep=NETWORK_ROLES)
                 self._network.halve()
             else:
                 self._kernels = SceneKernels(self._device, self._plan, memory, as_pixel(self._nodata, dtype))

@@ -73,6 +73,8 @@ class TensorRtBackend(Backend):
         return infer(self._gpu, self.network, tiles)
 
     def close(self) -> None:
-        with contextlib.suppress(DeviceLost):
-            self.network.close()
-        self._gpu.close()
+        try:
+            with contextlib.suppress(DeviceLost):
+                self.network.close()
+        finally:
+            self._gpu.close()

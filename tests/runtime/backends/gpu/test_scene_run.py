@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.backends.base import FinishedRows, SceneRun
 from runtime.backends.cpu.host import HostRun
 from runtime.backends.gpu.scene_run import GpuRun, _batches
 from sarwater.blending import BLOCK_PX
 from sarwater.classes import NODATA
 from sarwater.errors import DeviceOutOfMemory, ModelError
 from sarwater.tiling import TilePlan
+from tests.support.gpu_scenes import push_all, speckle
 from tests.support.host_device import FormulaNetwork, HostDevice
 from tests.support.host_kernels import HostKernels
 
@@ -58,18 +58,6 @@ class HostNetwork:
         return self._answer(self._tiles[slot])
 
 
-def push_all(run: SceneRun, plan: TilePlan, pixels: np.ndarray, valid: np.ndarray | None = None) -> FinishedRows:
-    parts = []
-    for span in plan.rows:
-        stop = min(span.start + plan.tile_px, plan.height_px)
-        parts.append(run.push(pixels[:, span.start : stop], None if valid is None else valid[span.start : stop]))
-    parts = [part for part in parts if part.mask.size]
-    assert [part.row for part in parts] == list(np.cumsum([0, *(len(part.mask) for part in parts[:-1])]))
-    return FinishedRows(
-        0, np.concatenate([part.mask for part in parts]), np.concatenate([part.confidence for part in parts])
-    )
-
-
 def gpu_run(
     kernels: HostKernels,
     plan: TilePlan,
@@ -85,18 +73,6 @@ def gpu_run(
     device = HostDevice(kernels, limit_bytes)
     network = FormulaNetwork(device, answer, channels, plan.tile_px, batch)
     return GpuRun(plan, device, network, channels, nodata, 0.5), device, network
-
-
-def scene(channels: int, height: int, width: int, dtype: type, seed: int, holes: float) -> np.ndarray:
-    """Speckle with blocks of zeros, some of them in one channel alone."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(1, 255, (channels, height, width)).astype(dtype)
-    if np.issubdtype(dtype, np.signedinteger):
-        pixels -= 100
-    for _ in range(int(holes * 10)):
-        y, x, size = rng.integers(height), rng.integers(width), rng.integers(1, 70)
-        pixels[rng.integers(channels) if rng.random() < 0.5 else slice(None), y : y + size, x : x + size] = 0
-    return pixels
 
 
 @SCENES
@@ -130,7 +106,7 @@ def test_a_scene_over_the_device_is_the_scene_over_numpy(
     holes: float,
 ) -> None:
     plan = TilePlan(height, width, TILE_PX, overlap_px)
-    pixels = scene(channels, height, width, dtype, seed, holes)
+    pixels = speckle(channels, height, width, dtype, seed, holes)
     valid = None
     if given_valid != "no":
         valid = (pixels != 0).any(axis=0) if given_valid == "some" else np.ones((height, width), bool)
@@ -154,7 +130,7 @@ def test_windows_are_balanced_over_the_device_as_over_numpy(
     plan = TilePlan(500, 700, 224, 10)
     assert plan.balance_px > plan.overlap_px
     assert plan.tile_px > 2 * BLOCK_PX
-    pixels = scene(1, 500, 700, np.uint16, 11, 0.5)
+    pixels = speckle(1, 500, 700, np.uint16, 11, 0.5)
     pixels[:, :250] = pixels[:, :250] // 4 + 1
     expected = push_all(HostRun(plan, HostNetwork(1, leaning, 224), nodata, 0.5), plan, pixels)
     run, device, _ = gpu_run(host_kernels, plan, 1, nodata, batch=2, grid=grid, answer=leaning)
@@ -176,7 +152,7 @@ def test_a_slanting_swath_over_the_device_is_the_one_over_numpy(
     host_kernels: HostKernels, slant: float, share: float, overlap_px: int, batch: int, valid_given: bool
 ) -> None:
     plan = TilePlan(130, 190, TILE_PX, overlap_px)
-    pixels = scene(1, 130, 190, np.uint16, 5, 0)
+    pixels = speckle(1, 130, 190, np.uint16, 5, 0)
     y, x = np.ogrid[:130, :190]
     pixels[0, np.abs(x - 95 - slant * (y - 65)) > share * 95] = 0
     valid = pixels[0] != 0 if valid_given else None
@@ -193,7 +169,7 @@ def test_a_slanting_swath_over_the_device_is_the_one_over_numpy(
 
 def test_validity_may_come_with_later_bands_only(host_kernels: HostKernels) -> None:
     plan = TilePlan(120, 50, TILE_PX, 6)
-    pixels = scene(1, 120, 50, np.uint8, 3, 0)
+    pixels = speckle(1, 120, 50, np.uint8, 3, 0)
     valid = np.random.default_rng(3).random((120, 50)) < 0.5
     found = []
     for run in (HostRun(plan, HostNetwork(1), 0, 0.5), gpu_run(host_kernels, plan, 1, 0)[0]):
@@ -211,7 +187,7 @@ def test_validity_may_come_with_later_bands_only(host_kernels: HostKernels) -> N
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_goes_up_is_hardly_more_than_the_scene(host_kernels: HostKernels, dtype: type) -> None:
     plan = TilePlan(400, 300, TILE_PX, 10)
-    pixels = scene(1, 400, 300, dtype, 0, 0.5)
+    pixels = speckle(1, 400, 300, dtype, 0, 0.5)
     run, _, _ = gpu_run(host_kernels, plan, 1, 0)
     push_all(run, plan, pixels)
     assert pixels.nbytes <= run.uploaded_bytes <= 1.1 * pixels.nbytes
@@ -219,7 +195,7 @@ def test_what_goes_up_is_hardly_more_than_the_scene(host_kernels: HostKernels, d
 
 def test_validity_goes_up_as_bits(host_kernels: HostKernels) -> None:
     plan = TilePlan(400, 300, TILE_PX, 10)
-    pixels = scene(1, 400, 300, np.uint16, 0, 0.5)
+    pixels = speckle(1, 400, 300, np.uint16, 0, 0.5)
     run, _, _ = gpu_run(host_kernels, plan, 1, 0)
     push_all(run, plan, pixels, pixels[0] != 0)
     assert run.uploaded_bytes <= 1.1 * pixels.nbytes
@@ -227,7 +203,7 @@ def test_validity_goes_up_as_bits(host_kernels: HostKernels) -> None:
 
 def test_a_second_scene_of_the_same_size_allocates_nothing(host_kernels: HostKernels) -> None:
     plan = TilePlan(100, 90, TILE_PX, 6)
-    pixels = scene(1, 100, 90, np.uint16, 0, 0.5)
+    pixels = speckle(1, 100, 90, np.uint16, 0, 0.5)
     run, device, network = gpu_run(host_kernels, plan, 1, 0)
     first = push_all(run, plan, pixels)
     allocations = device.allocations
@@ -238,7 +214,7 @@ def test_a_second_scene_of_the_same_size_allocates_nothing(host_kernels: HostKer
 
 def test_a_run_given_up_in_its_midst_leaves_nothing_to_the_next(host_kernels: HostKernels) -> None:
     plan = TilePlan(150, 90, TILE_PX, 6)
-    pixels = scene(1, 150, 90, np.uint16, 0, 0.5)
+    pixels = speckle(1, 150, 90, np.uint16, 0, 0.5)
     run, device, network = gpu_run(host_kernels, plan, 1, 0)
     run.push(pixels[:, :TILE_PX])
     run.push(pixels[:, plan.rows[1].start : plan.rows[1].start + TILE_PX])
@@ -249,7 +225,7 @@ def test_a_run_given_up_in_its_midst_leaves_nothing_to_the_next(host_kernels: Ho
 
 def test_out_of_memory_halves_the_batch_until_the_scene_fits(host_kernels: HostKernels) -> None:
     plan = TilePlan(100, 300, TILE_PX, 6)
-    pixels = scene(1, 100, 300, np.uint16, 0, 0)
+    pixels = speckle(1, 100, 300, np.uint16, 0, 0)
     needed = 8 * 2 * TILE_PX**2 * 4
     run, _, network = gpu_run(host_kernels, plan, 1, 0, batch=8, limit_bytes=needed + 120_000)
     found = push_all(run, plan, pixels)
@@ -261,7 +237,7 @@ def test_a_scene_that_does_not_fit_at_a_batch_of_one_is_a_memory_error(host_kern
     plan = TilePlan(100, 3000, TILE_PX, 6)
     run, _, network = gpu_run(host_kernels, plan, 1, 0, limit_bytes=120_000)
     with pytest.raises(DeviceOutOfMemory):
-        run.push(scene(1, TILE_PX, 3000, np.uint16, 0, 0))
+        run.push(speckle(1, TILE_PX, 3000, np.uint16, 0, 0))
     assert network.batch == 1
 
 
@@ -297,7 +273,7 @@ def test_progress_is_told_batch_by_batch(host_kernels: HostKernels) -> None:
     run, _, _ = gpu_run(host_kernels, plan, 1, 0, batch=4)
     told: list[int] = []
     run.on_tile = lambda: told.append(run.counters.tiles)
-    push_all(run, plan, scene(1, 100, 300, np.uint8, 0, 0))
+    push_all(run, plan, speckle(1, 100, 300, np.uint8, 0, 0))
     assert told == sorted(told)
     assert len(told) == len(plan.rows) * len(_batches(len(plan.columns), 4))
     assert told[-1] == plan.tiles
@@ -306,7 +282,7 @@ def test_progress_is_told_batch_by_batch(host_kernels: HostKernels) -> None:
 def test_every_stage_has_its_seconds_on_the_device_clock(host_kernels: HostKernels) -> None:
     plan = TilePlan(100, 100, TILE_PX, 6)
     run, _, _ = gpu_run(host_kernels, plan, 1, 0)
-    push_all(run, plan, scene(1, 100, 100, np.uint8, 0, 0))
+    push_all(run, plan, speckle(1, 100, 100, np.uint8, 0, 0))
     assert all(run.counters.seconds[stage] > 0 for stage in ("h2d", "gather", "infer", "blend", "d2h"))
     assert sum(end - start for _, start, end in run.intervals) == sum(run.counters.seconds.values())
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import CHECKOUT
 from tests.support.tensorrt_api import REMOVED_IN_11, has_tensorrt_rtx, stubs, type_errors
+from tests.support.tensorrt_signatures import parameters, signatures
+from tests.support.tensorrt_stand_in import KINDS
 
 __all__ = ["stubs"]
 
@@ -99,6 +102,25 @@ def test_no_name_was_removed_in_11(name: str) -> None:
 @pytest.mark.parametrize("name", sorted({*SINCE, *RTX_ONLY}))
 def test_the_real_library_of_that_generation_has_every_name(name: str) -> None:
     assert has_tensorrt_rtx(name)
+
+
+@pytest.mark.parametrize("version", signatures())
+def test_the_bindings_of_each_generation_have_every_name(version: str) -> None:
+    assert SINCE.keys() - signatures()[version].keys() == set()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_stand_in_is_called_as_the_real_ones_are(kind: type) -> None:
+    """By parameters' names, in every release that has the function."""
+    for name, function in vars(kind).items():
+        if name.startswith("_") or not inspect.isfunction(function):
+            continue
+        own = list(inspect.signature(function).parameters)[1:]
+        full_name = f"{kind.__name__}.{name}"
+        in_releases = [table[full_name] for table in signatures().values() if full_name in table]
+        rtx = getattr(getattr(pytest.importorskip("tensorrt_rtx"), kind.__name__), name)
+        for overloads in (*in_releases, parameters(rtx.__doc__ or "")):
+            assert own in overloads, (full_name, own, overloads)
 
 
 MISUSE = """

@@ -15,7 +15,8 @@ mkdir -p .visit
 
 cuda=${CUDA_HOME:-/usr/local/cuda}
 if [ ! -e "$cuda/include/cuda.h" ]; then
-    "$python" -m pip download --quiet --no-deps --dest "$work" nvidia-cuda-runtime nvidia-cuda-crt
+    "$python" -m pip download --quiet --no-deps --dest "$work" \
+        nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-profiler-api
     for wheel in "$work"/*.whl; do "$python" -m zipfile -e "$wheel" "$work/cuda"; done
     cuda=$(dirname "$(dirname "$(find "$work/cuda" -name cuda.h)")")
 fi

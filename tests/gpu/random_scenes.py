@@ -15,7 +15,8 @@ from runtime.backends.gpu.cuda import CudaDevice
 from runtime.backends.gpu.scene_run import GpuRun
 from sarwater.errors import DeviceOutOfMemory
 from sarwater.tiling import TilePlan
-from tests.runtime.backends.gpu.test_scene_run import HostNetwork, formula, leaning, push_all, scene
+from tests.runtime.backends.gpu.test_scene_run import HostNetwork, formula, leaning
+from tests.support.gpu_scenes import push_all, speckle
 
 TILE_PX = 64
 
@@ -60,7 +61,7 @@ def differing_pixels(device: CudaDevice, seed: int) -> int:
         plan = plan.with_wide_fades()
     dtype, nodata = dice.choice([np.uint8, np.uint16, np.int16, np.float32]), dice.choice([None, 0, 7, -3, 0.5])
     answer = dice.choice([formula, leaning])
-    pixels = scene(channels, height, width, dtype, seed, dice.choice([0, 0.3, 1.0]))
+    pixels = speckle(channels, height, width, dtype, seed, dice.choice([0, 0.3, 1.0]))
     valid = dice.choice([None, (pixels != 0).any(axis=0), np.ones((height, width), bool)])
     network = RoundTripNetwork(device, answer, channels, dice.randint(1, 5))
     found = push_all(GpuRun(plan, device, network, channels, nodata, 0.5), plan, pixels, valid)

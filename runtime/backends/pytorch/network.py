@@ -96,6 +96,8 @@ class TorchNetwork:
     def _use(self, batch: int) -> None:
         """Memory and records for a batch, and nothing of another's. Raises DeviceOutOfMemory."""
         self.close()
+        for role in ("network input", "network output"):
+            self._device.free(role)
         channels, height, width = self._tile_shape
         self.input = self._device.memory("network input", batch * channels * height * width * 4)
         self.output = self._device.memory("network output", batch * height * width * 4)

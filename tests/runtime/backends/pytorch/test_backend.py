@@ -29,7 +29,7 @@ from sarwater.errors import (
 from sarwater.gpu import Gpu
 from sarwater.models import Model, shipped_model
 from sarwater.tiling import TilePlan
-from tests.runtime.backends.gpu.test_scene_run import push_all
+from tests.support.gpu_scenes import push_all
 from tests.support.host_device import HostDevice
 from tests.support.host_kernels import HostKernels, compile_for_host
 from tests.support.models import box_model

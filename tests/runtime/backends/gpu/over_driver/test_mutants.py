@@ -30,7 +30,7 @@ MUTANTS = {
     "the network does not wait for the pixels": ("device.order(device.compute, after)", "pass"),
     "the copy does not wait for the result": ("device.order(device.copy_out, after)", "pass"),
     "the host does not wait for the copy": ("device.wait(work.stages[-1][2])", "pass"),
-    "the host does not wait for tiles": ("gpu.wait(gpu.record(gpu.compute))", "pass"),
+    "the host does not wait for tiles": ("device.wait(device.record(device.compute))", "pass"),
     "memory is freed while it is used": ("self.wait_for_all()  # it may be in use", "pass"),
     "pinned memory is freed while it is used": (
         "self.wait_for_all()\n            self._pinned.pop",

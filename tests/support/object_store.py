@@ -13,7 +13,7 @@ from typing import Any
 
 import boto3
 from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -27,6 +27,11 @@ Fault = Callable[[int, dict[str, Any]], str | None]
 answer is cut off), `half` (cut off within), or None."""
 
 
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Nothing: a line for each request is too much, and a connection that is cut is what a test wants."""
+
+
 class ObjectStore:
     """A running server."""
 
@@ -36,7 +41,7 @@ class ObjectStore:
         self.fault: Fault | None = None
         self.seen: list[tuple[str, str]] = []
         """(method, path) of every request."""
-        self._server = make_server("127.0.0.1", 0, self._serve, threaded=True)
+        self._server = make_server("127.0.0.1", 0, self._serve, threaded=True, request_handler=_Quiet)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, name="s3", daemon=True).start()
         self.client = boto3.client(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import click
 from runtime.commands.options import ALIASES, MODEL_AND_PIXELS, PRODUCT_GROUPS, SCENE_GROUPS, device_option
 from runtime.commands.summary import facts_of, print_summary
 from runtime.products import PRODUCTS, chosen
+from runtime.products.catalogue import update_catalogue
 from sarwater.command import command, given, invoke, model_option, option, record_options, run
 from sarwater.errors import ConfigurationError, DeviceLost, OutputError, SarwaterError, UsageError
 from sarwater.identity import mask_key, mask_name, name_of, stem_of
@@ -96,6 +98,8 @@ def predict(
     with backend:
         task = _Task(backend, request, output, overwrite)
         outcomes = [_predict(path, task) for path in scenes]
+    with suppress(OSError):  # it is made of the items, and can be made again
+        update_catalogue(output)
     identity = {
         "name": found.manifest.name,
         "precision": found.manifest.precision,

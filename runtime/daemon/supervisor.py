@@ -32,6 +32,7 @@ from runtime.daemon.notify import Systemd
 from runtime.daemon.recovery import recover
 from runtime.daemon.room import Room, is_no_space, refuses_files
 from runtime.daemon.worker_process import WORKER_COMMAND, WorkerProcess, request_of
+from runtime.products.catalogue import Catalogue
 from runtime.products.publish import drop_leftovers
 from sarwater.errors import ConfigurationError, OutputError, SceneError
 
@@ -136,6 +137,7 @@ class Supervisor:
         recover(ledger, folders, config.after == "remove", no_space=self._was_full)
         room = Room(config.outgoing, config.state)
         self._context = Context(config, folders, ledger, room, self._metrics, lock, self._worker_command)
+        self._catalogue = Catalogue(config.outgoing)
         self._hints = self._open_hints(stack)
         self._claims = Claims(self._context, self._hints)
         self._commit = Commit(self._context)
@@ -249,6 +251,8 @@ class Supervisor:
         self._metrics.queue(ledger.pending_counts(), ledger.oldest_pending_utc())
         self._metrics.disk(config.incoming, config.outgoing, config.state)
         self._metrics.write(config.metrics_path)
+        with contextlib.suppress(OSError):  # it is made of the items, and made again later
+            self._catalogue.update(now=self._once)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

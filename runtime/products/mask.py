@@ -24,7 +24,16 @@ class WaterMask(Cog):
         "title": "Water mask",
         "roles": ["data", "water-mask"],
         "raster:bands": [{"data_type": "uint8", "nodata": NODATA}],
-        "file:values": [{"values": [value], "summary": text} for value, text in CLASSES.items()],
+        "classification:classes": [
+            {
+                "value": value,
+                "name": text.split(",")[0].replace(" ", "-"),
+                "title": text,
+                "color_hint": "".join(f"{part:02X}" for part in COLOURS[value][:3]),
+                "nodata": value == NODATA,
+            }
+            for value, text in CLASSES.items()
+        ],
     }
 
     def __init__(self, path: Path, scene: ModelInput, request: Request) -> None:

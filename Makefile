@@ -1,7 +1,9 @@
 # Every target does all of its own set-up: `make demo` and `make test` work on a bare machine with python3, git and make.
-.PHONY: help demo test test-all test-gpu torture check format lock docs setup setup-dev install uninstall clean
+.PHONY: help demo test test-all test-gpu torture check format lock docs site deb setup setup-dev install uninstall clean
 SCENE ?=
 PREFIX ?= /opt/sarwater
+UNITS ?= /etc/systemd/system
+DOCS ?= /usr/local/share/doc/sarwater
 
 # Two workers, each with one file of tests at a time. `make test PYTEST='-n 0 tests/runtime -x'` for something else.
 WORKERS ?= 2
@@ -49,6 +51,12 @@ lock: setup-dev  ## renew requirements/: the newest versions that pyproject.toml
 docs: setup-dev  ## renew the table of docs/products.md
 	.venv-dev/bin/python -m sarwater.scenes.readers.table docs/products.md
 
+site: setup-dev  ## the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 .venv-dev/bin/python -m mkdocs build --strict
+
+deb:             ## a Debian package for this machine's Debian or Ubuntu, in dist/
+	packaging/debian/build.sh dist
+
 setup: .venv/ready          ## .venv with the runtime alone
 setup-dev: .venv-dev/ready  ## .venv-dev with everything
 
@@ -59,29 +67,30 @@ setup-dev: .venv-dev/ready  ## .venv-dev with everything
 	@./environment.sh .venv-dev dev
 
 install: install-files  ## the daemon as a systemd service: program in /opt/sarwater, units, settings, account
+	./environment.sh "$(DESTDIR)$(PREFIX)" && "$(DESTDIR)$(PREFIX)/bin/python" -m pip install --quiet --no-deps --force-reinstall .
 	@if [ -n "$(DESTDIR)" ]; then \
-	    python3 -m pip install --quiet --no-deps --root="$(DESTDIR)" --prefix="$(PREFIX)" .; \
+	    grep --files-with-matches --recursive --binary-files=without-match "$(DESTDIR)$(PREFIX)" "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/pyvenv.cfg" | \
+	        xargs --no-run-if-empty sed -i "s|$(DESTDIR)$(PREFIX)|$(PREFIX)|g"; \
 	else \
-	    ./environment.sh "$(PREFIX)" && "$(PREFIX)/bin/pip" install --quiet --no-deps --force-reinstall . && \
 	    systemd-sysusers sarwater.conf && systemd-tmpfiles --create sarwater.conf && systemctl daemon-reload; \
 	fi
 
 install-files:
-	install -D -m 644 -t "$(DESTDIR)/etc/systemd/system" systemd/*.service
+	install -D -m 644 -t "$(DESTDIR)$(UNITS)" systemd/*.service
 	install -D -m 644 systemd/sarwater.sysusers "$(DESTDIR)/usr/lib/sysusers.d/sarwater.conf"
 	install -D -m 644 systemd/sarwater.tmpfiles "$(DESTDIR)/usr/lib/tmpfiles.d/sarwater.conf"
 	install -D -m 644 systemd/sarwater.logrotate "$(DESTDIR)/etc/logrotate.d/sarwater"
-	install -D -m 644 -t "$(DESTDIR)/usr/local/share/doc/sarwater" systemd/README.md systemd/*.conf
-	install -D -m 644 -t "$(DESTDIR)/usr/local/share/doc/sarwater/monitoring" systemd/monitoring/*
+	install -D -m 644 -t "$(DESTDIR)$(DOCS)" systemd/README.md systemd/*.conf
+	install -D -m 644 -t "$(DESTDIR)$(DOCS)/monitoring" systemd/monitoring/*
 	@for file in watch.toml sarwater.env; do \
 	    [ -e "$(DESTDIR)/etc/sarwater/$$file" ] || install -D -m 644 "systemd/$$file" "$(DESTDIR)/etc/sarwater/$$file"; \
 	done
 
 uninstall:       ## all but settings, scenes and masks
 	@[ -n "$(DESTDIR)" ] || systemctl disable --now sarwater-watch sarwater-build-engine || true
-	@for unit in $(notdir $(wildcard systemd/*.service)); do rm -f "$(DESTDIR)/etc/systemd/system/$$unit"; done
+	@for unit in $(notdir $(wildcard systemd/*.service)); do rm -f "$(DESTDIR)$(UNITS)/$$unit"; done
 	rm -f "$(DESTDIR)/usr/lib/sysusers.d/sarwater.conf" "$(DESTDIR)/usr/lib/tmpfiles.d/sarwater.conf" "$(DESTDIR)/etc/logrotate.d/sarwater"
-	rm -rf "$(DESTDIR)/usr/local/share/doc/sarwater" "$(DESTDIR)$(PREFIX)"
+	rm -rf "$(DESTDIR)$(DOCS)" "$(DESTDIR)$(PREFIX)"
 
 clean:           ## remove the environments and what the demo wrote
-	rm -rf .venv .venv-dev demo/out
+	rm -rf .venv .venv-dev demo/out site

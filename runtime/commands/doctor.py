@@ -20,7 +20,7 @@ from sarwater.dependencies import EXPORT_INSTALL, require
 from sarwater.errors import SarwaterError
 from sarwater.gpu import require_gpu
 from sarwater.models import shipped_models
-from sarwater.scenes.raster import gdal
+from sarwater.scenes.raster import INSTALL, gdal
 from sarwater.tensorrt_library import FLAVOURS
 
 GIB = 1 << 30
@@ -59,7 +59,7 @@ def _gdal() -> Iterator[Finding]:
     try:
         version = gdal.VersionInfo("RELEASE_NAME")
     except SarwaterError as error:
-        yield Finding("needed", "GDAL", "missing", _first(error), "make setup")
+        yield Finding("needed", "GDAL", "missing", _first(error), INSTALL)
         return
     absent = {name: use for name, use in (_READS | _WRITES).items() if gdal.GetDriverByName(name) is None}
     if absent:

@@ -11,14 +11,28 @@ from typing import Any
 
 from sarwater.dependencies import lazy_import, require
 
-__all__ = ["CACHE_BYTES", "close_dataset", "gdal", "gdal_array", "h5py", "load", "ogr", "osr", "tags_of", "text_of"]
+__all__ = [
+    "CACHE_BYTES",
+    "INSTALL",
+    "close_dataset",
+    "gdal",
+    "gdal_array",
+    "h5py",
+    "load",
+    "ogr",
+    "osr",
+    "tags_of",
+    "text_of",
+]
 
 CACHE_BYTES = 96 << 20
 """GDAL's block cache: a few block rows of the widest scene; its default of 5 % of memory is no bound at all."""
 _PURPOSE = "reading and writing rasters"
-_INSTALL = (
-    '`make setup`, or pip install --no-build-isolation "gdal[numpy]==$(gdal-config --version)" beside libgdal-dev'
+INSTALL = (
+    "pip install 'setuptools<81' wheel && pip install --no-build-isolation \"gdal[numpy]==$(gdal-config --version)\""
 )
+"""GDAL's Python binding has to be built for the GDAL of the machine: pip takes the newest by itself, which fits few."""
+_INSTALL = f"`{INSTALL}` beside libgdal-dev and g++; in a checkout `make setup` does it; docs/install.md has other ways"
 _OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecars: a VRT named x.tif.ovr would attach to x.tif
     "GDAL_PAM_ENABLED": "NO",  # neither read nor write .aux.xml

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,7 @@ from runtime.pipeline import (
 )
 from runtime.products import PRODUCTS, chosen
 from runtime.products.base import Making
+from runtime.products.catalogue import update_catalogue
 from runtime.products.polygons import WaterPolygons, read_polygons
 from runtime.products.publish import discard, publish
 from runtime.products.quicklook import Quicklook
@@ -251,6 +252,8 @@ class Prediction:
             publish(staged, overwrite=overwrite)
         finally:
             discard(staged)
+        with suppress(OSError):  # it is made of the items, and can be made again
+            update_catalogue(Path(folder))
         files = {kind.name: Path(folder, kind.file_name(stem)) for kind in chosen(request.products)}
         return {name: path for name, path in files.items() if path.name in staged.names}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -82,7 +81,8 @@ def test_a_path_gives_the_very_files_of_the_command(
     command = ["--threshold", "0.4", "--sieve", "20", "--model", str(model.path)]
     assert main([str(scene), "-o", str(tmp_path / "shell"), *command]) == 0
     assert sorted(files) == sorted(product.name for product in PRODUCTS)
-    assert sorted(file.name for file in (tmp_path / "shell").iterdir()) == sorted(f.name for f in files.values())
+    listed = [sorted(file.name for file in (tmp_path / name).iterdir()) for name in ("shell", "python")]
+    assert listed[0] == listed[1] == sorted(["collection.json", *(file.name for file in files.values())])
     for name in ("mask", "confidence", "quicklook"):
         assert files[name].read_bytes() == (tmp_path / "shell" / files[name].name).read_bytes(), name
     assert result.write(tmp_path / "shell")["mask"].exists(), "the same key: what is there is adopted"
@@ -421,16 +421,3 @@ def test_a_window_may_be_four_numbers(scene: Path, opened: sarwater.OpenModel) -
     part = opened.predict(scene, window=(40, 60, 100, 64))
     assert part.mask.shape == (64, 100)
     assert part.georeference.geotransform == opened.predict(scene, window="40,60,100,64").georeference.geotransform
-
-
-@pytest.mark.parametrize("page", ["docs/python.md"])
-def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
-    write_geotiff(tmp_path / "scene.tif", lake_scene(300, 400))
-    np.save(tmp_path / "amplitude.npy", lake_scene(300, 400))
-    blocks = re.findall(r"```python\n(.*?)```", (CHECKOUT / page).read_text(), re.DOTALL)
-    assert len(blocks) >= 4
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, page, "exec"), names)
-    assert (tmp_path / "products" / "scene_water.tif").is_file()

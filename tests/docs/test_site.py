@@ -1,0 +1,64 @@
+"""The documentation site: built strictly, so that every link leads somewhere, and whole without a network."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sarwater.cli import COMMANDS
+from sarwater.request import REQUEST_FIELDS
+from tests.conftest import CHECKOUT
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("mkdocs") is None, reason="needs mkdocs: pip install sarwater[docs]"
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        capture_output=True, text=True, cwd=CHECKOUT, timeout=250, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def test_every_page_of_the_repository_is_on_it(site: Path) -> None:
+    for page in (CHECKOUT / "docs").rglob("*.md"):
+        html = (site / page.relative_to(CHECKOUT / "docs")).with_suffix(".html")
+        assert html.is_file(), page
+        assert f'href="{html.relative_to(site)}"' in text_of(site / "index.html"), f"{page}: not in the navigation"
+
+
+def test_nothing_is_loaded_from_another_host(site: Path) -> None:
+    loaded = re.compile(
+        r"<(?:script|img|iframe)[^>]* src=\"?https?:|<link[^>]* rel=\"?(?:stylesheet|preconnect)[^>]*https?:"
+    )
+    for page in site.rglob("*.html"):
+        assert not loaded.search(text_of(page)), page
+
+
+def test_every_command_and_every_setting_has_its_place(site: Path) -> None:
+    commands, settings = text_of(site / "commands.html"), text_of(site / "settings.html")
+    for name in COMMANDS:
+        assert f"sarwater {name}" in commands
+    for name in REQUEST_FIELDS:
+        assert f"<code>{name}</code>" in settings
+
+
+def test_the_api_has_what_the_front_door_offers(site: Path) -> None:
+    text = text_of(site / "api.html")
+    for name in ("predict", "open_model", "open_scene", "Prediction", "OpenModel", "Scene", "Georeference"):
+        assert re.search(rf'id="sarwater\.[\w.]+\.{name}"', text), name

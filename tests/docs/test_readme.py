@@ -31,7 +31,7 @@ def test_four_lines_of_shell_and_four_of_python_show_its_use() -> None:
     use = TEXT.split("## Use")[1].split("\n## ")[0]
     assert len(re.findall(r"^ {4}\S", use, re.MULTILINE)) == 4
     (block,) = re.findall(r"```python\n(.*?)```", use, re.DOTALL)
-    assert len(block.splitlines()) == 4
+    assert len([line for line in block.splitlines() if line]) == 4
 
 
 def test_the_accuracy_has_a_row_for_each_sensor_between_its_two_comments() -> None:

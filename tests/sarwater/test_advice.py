@@ -166,7 +166,7 @@ def test_the_scenes_in_a_folder_can_be_named_as_advised(tmp_path: Path, capsys: 
     for name in ("a.tif", "b.tif"):
         write_geotiff(folder / name, amplitude())
     assert predict(folder, tmp_path / "out", model) == 1
-    pattern = re.findall(r"name them: (.+)$", capsys.readouterr().err, re.MULTILINE)[0]
+    pattern = re.findall(r"give them one by one: (.+)$", capsys.readouterr().err, re.MULTILINE)[0]
     paths = subprocess.run(["sh", "-c", f"printf '%s\\n' {pattern}"], capture_output=True, text=True, check=True)
     scenes = paths.stdout.splitlines()
     assert cli(["predict", *scenes, "-o", str(tmp_path / "out"), "--products", "mask", "--model", str(model)]) == 0

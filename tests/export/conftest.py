@@ -44,13 +44,8 @@ def speckle(channels: int, side_px: int, count: int = 1, seed: int = 0) -> Float
 
 def random_segmenter(name: str, channels: tuple[Channel, ...] = (Channel("sar", "amplitude_dn"),)) -> Segmenter:
     torch.manual_seed(0)
-    # As the model that ships, so that the pooling and resizing of its preprocessing go through everything, too.
-    as_shipped = name == "hrnet-w18-small"
-    segmenter = Segmenter(
-        architecture(name, channels, contrast=as_shipped, coarse=as_shipped, level_control=as_shipped)
-    )
-    if as_shipped:
-        torch.nn.init.normal_(segmenter.net.gate[2].weight)
+    # One as it ships, so that the pooling and enlarging of its preprocessing go through everything, too.
+    segmenter = Segmenter(architecture(name, channels, scales=name == "hrnet-w18-small"))
     segmenter.train()
     with torch.no_grad():
         segmenter(torch.from_numpy(speckle(len(channels), 256, count=2)))

@@ -151,22 +151,19 @@ def test_int8_quantises_convolutions_and_leaves_the_pixels_alone(int8: Graph) ->
 
 
 def test_int8_is_for_the_network_and_not_for_what_is_around_it(make_onnx: Callable[[str], Path]) -> None:
-    """What the estimate of the level rounds moves all pixels of a window, what weighs two answers rounds is in each."""
     graph = read_graph(make_onnx("hrnet-w18-small"))
     proto = folded(graph)
     around = [node.name for node in proto.graph.node if not node.name.startswith("/net")]
-    convolved = [name for name in around if name.endswith("Conv")]
-    assert len(convolved) == 5 + 2, "the estimate of the level, and the gate"
+    assert around
     int8 = to_int8(graph, speckle(1, 128, count=2), simulated_samples(graph.manifest.channels, 128, 2), {}, ignore)
     found = precisions(int8)
-    assert {found[name] for name in convolved} == {"fp16"}
     assert "int8" in found.values()
     quantised = {
         output for node in int8.proto.graph.node if node.op_type == "DequantizeLinear" for output in node.output
     }
     assert not [node.name for node in int8.proto.graph.node if node.name in around and quantised & set(node.input)]
     last = after_enlarged_maps(proto)
-    assert len(last) == 2, "the last layer but one, at both resolutions"
+    assert len(last) == 1, "the last layer but one"
     assert {found[name] for name in last} == {"fp16"}
 
 
@@ -301,6 +298,5 @@ def test_the_pixels_way_to_the_first_convolution_is_found(name: str, make_onnx: 
     assert kinds[found[-1]] == "Sigmoid"
     first = first_convolutions(folded(read_graph(make_onnx(name))))
     assert {kinds[item] for item in first} == {"Conv"}
-    count = 5 if name == "hrnet-w18-small" else 1
-    assert len(first) == count, "at both resolutions, in the gate, and where the level's estimate begins and ends"
-    assert ("AveragePool" in map(kinds.get, found)) == (name == "hrnet-w18-small"), "contrast stays in float32, too"
+    assert len(first) == 1
+    assert ("AveragePool" in map(kinds.get, found)) == (name == "hrnet-w18-small"), "means stay in float32, too"

@@ -185,7 +185,7 @@ def test_initialisers_carry_official_names(make_onnx: Callable[[str], Path]) -> 
     assert {"conv1.weight", "bn1.running_mean", "stage4.0.fuse_layers.0.3.0.weight", "last_layer.3.bias"} <= names
     assert numpy_helper.to_array(next(i for i in proto.graph.initializer if i.name == "conv1.weight")).shape == (
         64,
-        2,  # the channel and its contrast
+        4,  # the channel, its means at two scales, its contrast
         3,
         3,
     )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from sarwater.errors import OutputError, UsageError
+from sarwater.families import FAMILIES
 from sarwater.manifest import sha256_of
 from sarwater.scenes.labels import Coding
 from train.data.augment import Augmentation
@@ -105,7 +106,8 @@ def _check_crop(crop_px: int, batch: int, arch: Architecture) -> None:
     if crop_px % arch.stride_px:
         fitting = max(1, round(crop_px / arch.stride_px)) * arch.stride_px
         raise UsageError(f"--crop {crop_px}: {arch.name} takes multiples of {arch.stride_px} px, such as {fitting}")
-    if arch.batch_norm and batch * (crop_px // arch.stride_px) ** 2 < 2:
+    halvings_px = FAMILIES[arch.family].stride_px
+    if arch.batch_norm and batch * (crop_px // halvings_px) ** 2 < 2:
         raise UsageError(
             f"--crop {crop_px} --batch {batch}: the coarsest map of {arch.name} would be a single pixel, which has no "
             f"variance to normalise by; expected --batch 2 or --crop {2 * arch.stride_px}, or more"

@@ -234,11 +234,13 @@ class TestRefusals:
 
     def test_a_crop_that_the_network_cannot_take(self, lakes: Path, tmp_path: Path) -> None:
         self.refuse(
-            UsageError, r"--crop 40: unet-w16 takes multiples of 16 px, such as 32", lakes, tmp_path, crop_px=40
+            UsageError, r"--crop 40: unet-w16 takes multiples of 32 px, such as 32", lakes, tmp_path, crop_px=40
         )
 
     def test_a_batch_with_nothing_to_normalise_over(self, lakes: Path, tmp_path: Path) -> None:
-        self.refuse(UsageError, "--crop 16 --batch 1: the coarsest map", lakes, tmp_path, crop_px=16, batch=1)
+        self.refuse(
+            UsageError, "--crop 16 --batch 1: the coarsest map", lakes, tmp_path, crop_px=16, batch=1, scales=False
+        )
 
     def test_an_unknown_channel(self, lakes: Path, tmp_path: Path) -> None:
         self.refuse(UsageError, "no channel 'xx'; expected some of: sar, hh", lakes, tmp_path, channels="xx")

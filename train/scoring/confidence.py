@@ -9,6 +9,7 @@ convolution, so that the graph is as large and as fast as before.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -107,8 +108,17 @@ def calibrate(checkpoint_path: Path, data: Sequence[str], output: Path) -> tuple
     print(f"logit x {scale:.3f} {offset:+.3f}")
     training = {**checkpoint.training, "confidence": {"scale": scale, "offset": offset, "sets": errors}}
     state = with_curve(checkpoint.state_dict, curve)
-    save_checkpoint(output, replace(checkpoint, state_dict=state, training=training, resume=None))
+    threshold = moved(checkpoint.threshold, curve)
+    print(f"water from {threshold:g}, which is {checkpoint.threshold:g} of before: masks stay as they were")
+    changed = replace(checkpoint, state_dict=state, threshold=threshold, training=training, resume=None)
+    save_checkpoint(output, changed)
     return curve
+
+
+def moved(threshold: float, curve: tuple[float, float]) -> float:
+    """The probability that `curve` makes of `threshold`, in whole percent."""
+    logit = math.log(threshold / (1 - threshold))
+    return round(1 / (1 + math.exp(-(curve[0] * logit + curve[1]))), 2)
 
 
 def with_curve(state: dict[str, Any], curve: tuple[float, float]) -> dict[str, Any]:

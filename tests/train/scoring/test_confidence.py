@@ -14,7 +14,7 @@ from sarwater.errors import DataError
 from tests.support.lakes import write_lakes
 from train.models import Segmenter, architecture
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from train.scoring.confidence import Answers, fitted, main, with_curve
+from train.scoring.confidence import Answers, fitted, main, moved, with_curve
 
 FAMILIES = ("fcn-vgg16", "unet-w16", "deepunet", "hrnet-w18-small")
 
@@ -42,6 +42,13 @@ def test_sets_weigh_alike_whatever_their_size() -> None:
     small, large = overconfident(2.0, 0.0, 20_000), overconfident(2.0, 2.0, 200_000)
     assert fitted([small, large]) == pytest.approx(fitted([large, small]))
     assert fitted([small, large])[1] == pytest.approx(fitted([small, overconfident(2.0, 2.0, 20_000)])[1], abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected"), [((1.0, 0.0), 0.5), ((0.6, 0.88), 0.71), ((3.0, -4.0), 0.02)], ids=["same", "more", "less"]
+)
+def test_the_threshold_moves_with_the_curve(curve: tuple[float, float], expected: float) -> None:
+    assert moved(0.5, curve) == expected
 
 
 def test_pixels_without_truth_do_not_count() -> None:

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = {
     "index.md": "README.md",
     "operate.md": "systemd/README.md",
-    "model.md": "recipes/hrnet-w18-small/README.md",
+    "model.md": "recipes/README.md",
     "accuracy.md": "benchmarks/accuracy.md",
     "speed.md": "benchmarks/README.md",
     "architecture.md": "ARCHITECTURE.md",

@@ -19,7 +19,7 @@ from tests.conftest import CHECKOUT
 from tests.support.rasters import lake_scene, write_geotiff
 
 PAGES = sorted(
-    path for pattern in ("*.md", "docs/**/*.md", "systemd/*.md", "recipes/*/*.md") for path in CHECKOUT.glob(pattern)
+    path for pattern in ("*.md", "docs/**/*.md", "systemd/*.md", "recipes/*.md") for path in CHECKOUT.glob(pattern)
 )
 PYTHON = [path for path in PAGES if "```python" in path.read_text()]
 RUN = ["README.md", "docs/quickstart.md", "docs/first-scene.md"]

@@ -222,5 +222,6 @@ OPERATORS: Mapping[str, Callable[[Any, Node, Constant], Run]] = {
     "Resize": _resize,
     "Sigmoid": _unary("sigmoid"),
     "Slice": _slice,
+    "Sqrt": _unary("sqrt"),
     "Sub": _binary("sub"),
 }

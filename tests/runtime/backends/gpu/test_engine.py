@@ -132,7 +132,7 @@ def test_a_device_is_one_of_a_list(engine_model: Model) -> None:
     assert ("auto", *(entry.device for entry in BACKENDS)) == DEVICES
     with pytest.raises(UsageError, match=r"device 'gppu' is unknown;.*did you mean 'gpu'"):
         open_backend(engine_model, "gppu")
-    with pytest.raises(UsageError, match="expected one of: auto, cpu, gpu, fake"):
+    with pytest.raises(UsageError, match="expected one of: auto, cpu, gpu, torch, fake"):
         open_backend(engine_model, "abacus")
 
 

@@ -131,8 +131,11 @@ def test_without_room_for_one_tile_the_process_ends(graph: TorchGraph, kernels: 
 
 
 def test_a_tile_that_does_not_suit_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"hrnet-w18-small\.onnx: cannot be run at a tile of 32 px"):
-        open_backend(shipped_model(), "torch", 32)
+    shipped = shipped_model()
+    graph = TorchGraph(shipped.path.read_bytes(), shipped.path.name)
+    graph.check_tile(1, 64)
+    with pytest.raises(UsageError, match=r"hrnet-w18-small\.onnx: cannot be run at a tile of 72 px"):
+        graph.check_tile(1, 72)
 
 
 def test_an_int8_graph_is_refused() -> None:

@@ -7,8 +7,8 @@ DOCS ?= /usr/local/share/doc/sarwater
 
 # Two workers, each with one file of tests at a time. `make test PYTEST='-n 0 tests/runtime -x'` for something else.
 WORKERS ?= 2
-# Ends with what share of the lines ran in the test processes; costs a tenth to a third of the time. `make test COVERAGE=` does without.
-COVERAGE ?= --cov --cov-report=term:skip-covered
+# `make test COVERAGE='--cov --cov-report=term:skip-covered'` ends with what share of the lines ran; a tenth to a third longer.
+COVERAGE ?=
 # A test process that dies ends the run: going on without its tests would wait for ever.
 run_tests = .venv-dev/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --max-worker-restart=0
 

@@ -240,5 +240,6 @@ def test_a_card_holds_the_figures_that_were_measured(figures: dict[str, Any]) ->
 @pytest.mark.realdata
 def test_real_scenes_are_measured_in_the_same_way(realdata: Path, folder: Path) -> None:
     measure(folder, "--data", str(realdata), "--sets", "stac_vv", "-o", str(folder / "real.md"))
-    methods = json.loads((folder / "real.json").read_text())["sets"]["stac_vv"]["methods"]
-    assert methods[Otsu().name][POOLED_IOU]["value"] < methods[BestThreshold().name][POOLED_IOU]["value"]
+    measured = json.loads((folder / "real.json").read_text())["sets"]["stac_vv"]
+    assert measured["scenes"] == 2
+    assert 0.3 < measured["methods"][Otsu().name][POOLED_IOU]["value"] < 0.6

@@ -67,7 +67,7 @@ def noticed(folder: str, engine: str) -> None:
     scenes = [(plan, speckle(1, plan.height_px, plan.width_px, np.uint16, 5, 0.1)) for plan in PLANS]
     cases = [case_of(network, manifest, plan, pixels) for plan, pixels in scenes]
     for name, (old, new) in MUTANTS.items():
-        path = _file_with(Path(folder) / "runtime" / "backends", old)
+        path = _file_with(Path(folder) / "runtime" / "backends" / "gpu", old)
         pristine = path.read_text()
         path.write_text(pristine.replace(old, new) if old else pristine)
         child = os.fork()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -179,7 +178,6 @@ def build_engine_command(
         version_compatible=version_compatible,
         from_onnx=from_onnx is not None,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped from outside, it cleans up as after Ctrl-C
     with Display(f"{build.model} -> engine") as display:
         path, manifest = build_engine(build, display.phase)
     engine = manifest.engine

@@ -64,7 +64,7 @@ def update_catalogue(folder: Path) -> int | None:
         return 0 if foreign else len(there)
     if known - there:
         old, known = {}, set()  # the extent of those that are gone cannot be taken away
-    boxes, times = _extent(old) if known else ([], [])
+    boxes, times = extent_of(old) if known else ([], [])
     for name in sorted(there - known):
         if item := _read(folder / name):
             boxes += [item["bbox"]] if item.get("bbox") else []
@@ -119,7 +119,7 @@ def _read(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) and document.get("type") in ("Feature", "Collection") else {}
 
 
-def _extent(collection: Mapping[str, Any]) -> tuple[list[list[float]], list[str]]:
+def extent_of(collection: Mapping[str, Any]) -> tuple[list[list[float]], list[str]]:
     """(boxes, times) that a collection was made of, as far as it tells."""
     extent = collection["extent"]
     boxes = [box for box in extent["spatial"]["bbox"] if tuple(box) != _WORLD]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sarwater.errors import SceneUnreadable, UnitMismatch
 from sarwater.request import Window
-from sarwater.scenes.raster import gdal_array
+from sarwater.scenes.raster import dtype_of
 from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, CALIBRATED_UNITS, UNKNOWN_UNIT, unlike_unit
 
 Pixels = npt.NDArray[np.generic]
@@ -114,8 +114,7 @@ class Band:
 
     @property
     def stored_dtype(self) -> np.dtype[np.generic]:
-        stored: np.dtype[np.generic] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(self._raster.DataType))
-        return stored
+        return dtype_of(self._raster)
 
     @property
     def block_px(self) -> tuple[int, int]:

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.request import Limits
-from sarwater.scenes.raster import gdal_array
+from sarwater.scenes.raster import dtype_of
 from sarwater.scenes.verdict import refuse
 
 MESSAGE_BYTES = 1 << 16
@@ -51,12 +51,6 @@ def raster_of(dataset: Any) -> Any:
     """A GDAL dataset as whoever opens this scene wants it."""
     wrap = _wrap.get()
     return dataset if wrap is None else wrap(dataset)
-
-
-def dtype_of(band: Any) -> np.dtype[Any]:
-    """Of a GDAL band as numpy has it."""
-    dtype: np.dtype[Any] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(band.DataType))
-    return dtype
 
 
 class Decoder:

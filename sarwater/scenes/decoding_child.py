@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from sarwater.request import Limits
-from sarwater.scenes.decoding import MESSAGE_BYTES, dtype_of
+from sarwater.scenes.decoding import MESSAGE_BYTES
+from sarwater.scenes.raster import dtype_of
 from sarwater.shown import shown
 
 _SLOWEST_BYTES_PER_S = 4 << 20

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from sarwater.scenes.names import plain, statements
-from sarwater.scenes.raster import gdal_array, tags_of, text_of
+from sarwater.scenes.raster import dtype_of, tags_of, text_of
 from sarwater.scenes.units import unit_of
 
 JAXA_CONSTANT_DB = -83.0
@@ -77,7 +77,7 @@ class BandFacts:
     def of(cls, raster: Any) -> BandFacts:
         """Of GDAL's band."""
         return cls(
-            np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(raster.DataType)),
+            dtype_of(raster),
             text_of(raster.GetUnitType()),
             text_of(raster.GetDescription()),
             tags_of(raster),

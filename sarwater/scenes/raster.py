@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
+
 from sarwater.dependencies import lazy_import, require
 
 __all__ = [
     "CACHE_BYTES",
     "INSTALL",
     "close_dataset",
+    "dtype_of",
     "gdal",
     "gdal_array",
     "h5py",
@@ -79,6 +82,12 @@ def load() -> None:
 def text_of(value: str | bytes | None) -> str:
     """What GDAL gives as text, which is bytes where a file does not hold UTF-8."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+
+
+def dtype_of(band: Any) -> np.dtype[Any]:
+    """Of a GDAL band as numpy has it."""
+    dtype: np.dtype[Any] = np.dtype(gdal_array.GDALTypeCodeToNumericTypeCode(band.DataType))
+    return dtype
 
 
 def tags_of(item: Any, domain: str = "") -> dict[str, str]:

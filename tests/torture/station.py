@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -50,6 +51,14 @@ class Station:
         self._log = root / "daemon.log"
         if not self.model.exists():
             self.write_model()
+
+    def copied_to(self, root: Path) -> Station:
+        """A station of its own that begins where this one stands; its ledger names its own folders."""
+        shutil.copytree(self.root, root, dirs_exist_ok=True)
+        copy = Station(root)
+        with Ledger(copy.state / FILE_NAME) as ledger:
+            ledger.note_folders(incoming=copy.incoming, outgoing=copy.outgoing)
+        return copy
 
     def write_model(self) -> None:
         """The fake backend parses nothing, but it wants a file that matches its manifest."""

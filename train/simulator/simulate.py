@@ -116,7 +116,7 @@ def simulate_scene(
 
 
 def averaged(scene: SimulatedScene, factor: int) -> SimulatedScene:
-    """Means of `factor` x `factor` pixels: of the valid amplitudes, as the coarse answer of a network sees them.
+    """Means of `factor` x `factor` pixels: of the valid amplitudes.
 
     Water is what mostly is, nodata what is for the greater part. Rows and columns that do not fill a pixel are cut off.
     """

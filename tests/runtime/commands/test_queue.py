@@ -28,11 +28,7 @@ def worked_off(tmp_path_factory: pytest.TempPathFactory) -> Station:
 
 @pytest.fixture
 def station(worked_off: Station, tmp_path: Path) -> Station:
-    shutil.copytree(worked_off.root, tmp_path, dirs_exist_ok=True)
-    station = Station(tmp_path)
-    with Ledger(station.state / FILE_NAME) as ledger:
-        ledger.note_folders(incoming=station.incoming, outgoing=station.outgoing)
-    return station
+    return worked_off.copied_to(tmp_path)
 
 
 def test_list_show_and_stats_tell_what_the_ledger_knows(station: Station, capsys: pytest.CaptureFixture[str]) -> None:

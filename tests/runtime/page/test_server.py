@@ -48,11 +48,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Station:
 
 @pytest.fixture
 def station(past: Station, tmp_path: Path) -> Station:
-    shutil.copytree(past.root, tmp_path, dirs_exist_ok=True)
-    station = Station(tmp_path)
-    with Ledger(station.state / FILE_NAME) as ledger:
-        ledger.note_folders(incoming=station.incoming, outgoing=station.outgoing)
-    return station
+    return past.copied_to(tmp_path)
 
 
 def page_of(station: Station, token: bool) -> PageServer:

@@ -24,14 +24,14 @@ class Augmentation:
     flips: bool = True
     rotation_deg: float = 0.0
     """Largest rotation to either side."""
-    gain_db: float = 6.0
+    gain_db: float = 10.0
     """Largest error of calibration or level to either side."""
     zoom: float = 2.5
     """Largest change of pixel spacing: windows up to `zoom` times as wide are averaged down to the crop."""
     speckle: float = 0.2
     """Probability of multiplying with further speckle of 1 to 8 looks."""
-    stretch: float = 0.2
-    """Probability of stretching decibels about LAND_DB."""
+    stretch: float = 0.4
+    """Probability of what pictures of 8 bits do to backscatter: decibels stretched about LAND_DB, or written as DN."""
     collar: float = 0.08
     """Probability that one side is no data, behind a straight border at any angle."""
 
@@ -39,10 +39,12 @@ class Augmentation:
 NONE = Augmentation(flips=False, rotation_deg=0, gain_db=0, zoom=1, speckle=0, stretch=0, collar=0)
 LAND_DB = 38.0
 """Amplitude of the land of a scene at its usual level."""
-STRETCHES = (0.75, 1.35)
-NORMAL = 0.8
+STRETCHES = (0.45, 1.4)
+PICTURE_DB = ((-34, -15), (6, 20))
+"""Decibels from LAND_DB that a picture shows as black and as white."""
+NORMAL = 0.7
 """Share of the gains that are normal, with GAINS_SIGMA of the largest as their deviation; the others are uniform."""
-GAINS_SIGMA = 0.25
+GAINS_SIGMA = 0.2
 
 
 def window_side_px(crop_px: int, options: Augmentation, rng: np.random.Generator) -> int:
@@ -73,10 +75,14 @@ def augment(
         looks = 2.0 ** rng.uniform(0, 3)
         # Intensity of L looks is gamma-distributed with mean 1 and shape L (Goodman); amplitude is its root.
         amplitude *= np.sqrt(rng.gamma(looks, 1 / looks, amplitude.shape)).astype(np.float32)
+    if rng.random() < options.stretch:
+        if rng.random() < 0.5:
+            amplitude = _stretched(amplitude, float(np.exp(rng.uniform(*np.log(STRETCHES)))))
+        else:
+            black_db, white_db = (rng.uniform(*ends) for ends in PICTURE_DB)
+            amplitude = _decibels_as_dn(amplitude, black_db, white_db)
     if options.gain_db:
         amplitude *= np.float32(10 ** (_gain_db(options.gain_db, rng) / 20))
-    if rng.random() < options.stretch:
-        amplitude = _stretched(amplitude, rng.uniform(*STRETCHES))
     pixels = np.concatenate([amplitude, pixels[sar_channels:]])
     if rng.random() < options.collar:
         beyond = _half_plane(crop_px, rng)
@@ -96,6 +102,18 @@ def _stretched(amplitude: Float32, factor: float) -> Float32:
     land = np.float32(10 ** (LAND_DB / 20))
     stretched: Float32 = land * (amplitude / land) ** np.float32(factor)
     return stretched
+
+
+def _decibels_as_dn(amplitude: Float32, black_db: float, white_db: float) -> Float32:
+    """A picture whose DN grow with the decibels, from 1 to 255, at the level of the scene; 0 stays 0.
+
+    Water lies some 12 dB below land in backscatter, and 5 to 9 dB in such DN.
+    """
+    above_land_db = 20 * np.log10(np.maximum(amplitude, 1)) - np.float32(LAND_DB)
+    dn = np.rint(np.clip((above_land_db - black_db) / (white_db - black_db) * 255, 1, 255))
+    land = -black_db / (white_db - black_db) * 255
+    picture: Float32 = (dn * np.float32(10 ** (LAND_DB / 20) / land) * (amplitude > 0)).astype(np.float32)
+    return picture
 
 
 def _half_plane(side_px: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

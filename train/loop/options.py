@@ -45,14 +45,14 @@ class FitOptions(Reading):
     """Quarter turns and mirror images."""
     rotation_deg: float = Field(0.0, ge=0)
     """Largest rotation to either side."""
-    gain_db: float = Field(6.0, ge=0)
-    """Largest error of calibration or level to either side; four of five are normal, with a quarter of it."""
+    gain_db: float = Field(10.0, ge=0)
+    """Largest error of calibration or level to either side; seven of ten are normal, with a fifth of it."""
     zoom: float = Field(2.5, ge=1)
     """Largest factor by which pixels are averaged to a coarser spacing."""
     speckle: float = Field(0.2, ge=0, le=1)
     """Probability of further speckle of 1 to 8 looks."""
-    stretch: float = Field(0.2, ge=0, le=1)
-    """Probability that decibels above and below the usual level are stretched, as pictures of 8 bits are."""
+    stretch: float = Field(0.4, ge=0, le=1)
+    """Probability that decibels about the usual level are stretched, or written as DN, as in pictures of 8 bits."""
     collar: float = Field(0.08, ge=0, le=1)
     """Probability that one side of the crop is no data."""
     init: Path | None = None

@@ -38,11 +38,12 @@ def roads(terrain: Terrain, count: int) -> None:
 
 
 def airport(terrain: Terrain) -> None:
-    """Runway, taxiways, apron and halls on mown grass."""
+    """Runway, taxiways, an apron with aircraft and lamps, and a hall on mown grass: dark as water, all but these."""
     angle, centre = terrain.angle(), terrain.point()
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     length_px, taxiway_px = terrain.px(terrain.uniform(1800, 3200)), terrain.px(25, 1.5)
-    side_px = terrain.px(terrain.uniform(150, 250), 4)
+    side_px = terrain.px(terrain.log_uniform(150, 500), 4)
+    apron_px = terrain.px(terrain.log_uniform(400, 1600), 6)
 
     def strip(place: Float64, length: float, width: float) -> Float64:
         return rectangle(centre + place, length, width, angle)
@@ -50,17 +51,37 @@ def airport(terrain: Terrain) -> None:
     paved = [
         strip(0 * across, length_px, terrain.px(terrain.uniform(40, 60), 2)),
         strip(side_px * across, length_px, taxiway_px),
-        strip(1.5 * side_px * across, terrain.px(500), side_px),
+        strip(1.5 * side_px * across, apron_px, side_px),
     ]
     exits = terrain.rng.uniform(-0.48, 0.48, 5) * length_px
     paved += [strip(end * along + side_px / 2 * across, taxiway_px, side_px) for end in exits]
     mown = strip(side_px / 2 * across, length_px * 1.1, 3.5 * side_px)
-    hall = strip(2.1 * side_px * across, terrain.px(350), terrain.px(45, 2))
-    land = ~terrain.water
-    terrain.paint(fill_polygons(terrain.shape, [mown]) & land, Cover.GRASS)
-    terrain.paint(fill_polygons(terrain.shape, paved) & land, Cover.ASPHALT)
-    terrain.paint(fill_polygons(terrain.shape, [hall]) & land, Cover.BUILT, canopy_m=12)
+    hall = strip(2 * side_px * across + terrain.px(30) * across, 0.7 * apron_px, terrain.px(45, 2))
+    places = terrain.rng.uniform([-0.45 * apron_px, 1.1 * side_px], [0.45 * apron_px, 1.9 * side_px], (24, 2))
+    aircraft = [
+        strip(x * along + y * across, terrain.px(length_m, 1.2), terrain.px(width_m, 1.2))
+        for x, y in places[: int(terrain.rng.integers(1, 25))]
+        for length_m, width_m in ((40, 6), (7, 36))
+    ]
+    lamps = [
+        strip(x * along + y * side_px * across, 1.5, 1.5)
+        for y in (0.97, 2.0)
+        for x in np.arange(-0.5, 0.5, 0.04) * apron_px
+    ]
+    mown_db, paved_db = terrain.uniform(-4, 0), terrain.uniform(-6, 1)
+    _laid(terrain, [mown], Cover.GRASS, level_db=mown_db)
+    _laid(terrain, paved, Cover.ASPHALT, level_db=paved_db)
+    scatter(terrain, _laid(terrain, [hall], Cover.BUILT, canopy_m=12), per_are=0.5, rcs_dbsm=20)
+    scatter(terrain, _laid(terrain, aircraft, Cover.BUILT, canopy_m=5), per_are=3, rcs_dbsm=15)
+    scatter(terrain, fill_polygons(terrain.shape, lamps) & ~terrain.water, per_are=20, rcs_dbsm=8)
     terrain.shown("airport")
+
+
+def _laid(terrain: Terrain, polygons: list[Float64], cover: Cover, **how: float) -> Mask:
+    """Where the polygons cover the land, now painted."""
+    where = fill_polygons(terrain.shape, polygons) & ~terrain.water
+    terrain.paint(where, cover, **how)
+    return where
 
 
 def town(terrain: Terrain, share: float) -> None:

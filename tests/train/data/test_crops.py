@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sarwater.classes import NODATA, WATER
 from sarwater.errors import DataError
 from tests.support.lakes import lake, write_lakes, write_raster
-from train.data.augment import LAND_DB, NONE, STRETCHES, Augmentation, augment
+from train.data.augment import LAND_DB, NONE, Augmentation, _decibels_as_dn, augment
 from train.data.crops import Crops, Share, Source, loader
 from train.data.labelled import LabelledScene, channels_named, find_labelled
 from train.data.split import split_sources
@@ -171,19 +171,28 @@ class TestAugmentation:
         power = [np.mean(self.augmented(speckled, seed)[0][0] ** 2) for seed in range(20)]
         assert np.mean(power) == pytest.approx(np.mean(self.scene**2), rel=0.02)
 
-    def test_a_stretch_keeps_the_level_of_land_and_moves_what_lies_below(self) -> None:
-        scene = np.array([[10 ** (LAND_DB / 20), 10.0, 0.0]], np.float32).repeat(3, axis=0)[None]
-        factors = set()
-        for seed in range(20):
+    def test_a_stretch_keeps_the_level_of_land_and_the_order_of_what_lies_below(self) -> None:
+        land = 10 ** (LAND_DB / 20)
+        scene = np.array([[land, land / 2, land / 5, 0.0]], np.float32).repeat(4, axis=0)[None]
+        contrasts_db = set()
+        for seed in range(40):
             pixels, _ = augment(
-                scene, np.zeros((3, 3), np.uint8), 3, replace(NONE, stretch=1), np.random.default_rng(seed)
+                scene, np.zeros((4, 4), np.uint8), 4, replace(NONE, stretch=1), np.random.default_rng(seed)
             )
-            assert pixels[0, 0, 0] == pytest.approx(scene[0, 0, 0], rel=1e-5)
-            assert pixels[0, 0, 2] == 0
-            factors.add(round(float((20 * np.log10(pixels[0, 0, 1]) - LAND_DB) / (20 - LAND_DB)), 4))
-        assert len(factors) == 20
-        assert min(factors) >= STRETCHES[0]
-        assert max(factors) <= STRETCHES[1]
+            assert pixels[0, 0, 0] == pytest.approx(land, rel=0.01)
+            assert pixels[0, 0, 0] > pixels[0, 0, 1] > pixels[0, 0, 2] > pixels[0, 0, 3] == 0
+            contrasts_db.add(round(float(LAND_DB - 20 * np.log10(pixels[0, 0, 2])), 3))
+        true_db = 20 * np.log10(5)
+        assert len(contrasts_db) == 40
+        assert min(contrasts_db) < 0.6 * true_db
+        assert max(contrasts_db) > 1.2 * true_db
+
+    def test_a_picture_of_decibels_has_at_most_255_levels(self) -> None:
+        amplitude = np.linspace(0, 3000, 50_000, dtype=np.float32)
+        picture = _decibels_as_dn(amplitude, -20, 10)
+        assert np.unique(picture).size <= 256
+        assert (np.diff(picture[1:]) >= 0).all()
+        assert picture[0] == 0
 
     def test_a_collar_is_no_data_and_teaches_nothing(self) -> None:
         pixels, truth = self.augmented(replace(NONE, collar=1))

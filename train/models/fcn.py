@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from train.models.layers import initialise
 
-DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-"""Convolutions before each of the five halvings."""
-WIDTHS = (64, 128, 256, 512, 512)
-DENSE = 4096
+VARIANTS = {"vgg16": ((2, 2, 3, 3, 3), 64), "vgg19": ((2, 2, 4, 4, 4), 64), "vgg16-w8": ((2, 2, 3, 3, 3), 8)}
+"""Convolutions before each of the five halvings, and channels at full resolution; `w8` has an eighth of VGG's
+everywhere, and so a sixty-fourth of its 143 million parameters."""
+WIDENING = (1, 2, 4, 8, 8)
+DENSE = 64
+"""Channels of conv6 and conv7, over those at full resolution."""
 
 
 class FCN(nn.Module):
@@ -28,20 +30,23 @@ class FCN(nn.Module):
 
     def __init__(self, variant: str, channels: int = 1, *, normalise: bool = True) -> None:
         super().__init__()
+        depths, finest = VARIANTS[variant]
+        widths = [finest * widening for widening in WIDENING]
+        dense = finest * DENSE
         layers: list[nn.Module] = []
         width = channels
-        for depth, outputs in zip(DEPTHS[variant], WIDTHS, strict=True):
+        for depth, outputs in zip(depths, widths, strict=True):
             for _ in range(depth):
                 layers += _conv(width, outputs, 3, normalise)
                 width = outputs
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.conv6 = nn.Sequential(*_conv(width, DENSE, 7, normalise))
-        self.conv7 = nn.Sequential(*_conv(DENSE, DENSE, 1, normalise))
-        self.score = nn.Conv2d(DENSE, 2, 1)
-        self.enlarge4 = nn.ConvTranspose2d(2, WIDTHS[3], 4, stride=2, padding=1)
-        self.enlarge3 = nn.ConvTranspose2d(WIDTHS[3], WIDTHS[2], 8, stride=2, padding=3)
-        self.head = nn.ConvTranspose2d(WIDTHS[2], 1, 16, stride=8, padding=4)
+        self.conv6 = nn.Sequential(*_conv(width, dense, 7, normalise))
+        self.conv7 = nn.Sequential(*_conv(dense, dense, 1, normalise))
+        self.score = nn.Conv2d(dense, 2, 1)
+        self.enlarge4 = nn.ConvTranspose2d(2, widths[3], 4, stride=2, padding=1)
+        self.enlarge3 = nn.ConvTranspose2d(widths[3], widths[2], 8, stride=2, padding=3)
+        self.head = nn.ConvTranspose2d(widths[2], 1, 16, stride=8, padding=4)
         initialise(self, self.head)
         for enlarge in (self.enlarge4, self.enlarge3):
             _keep_variance(enlarge)
@@ -51,10 +56,10 @@ class FCN(nn.Module):
         for layer in self.features:
             x = layer(x)
             if isinstance(layer, nn.MaxPool2d):
-                pools.append(x)  # (N, WIDTHS[i], H >> (i + 1), W >> (i + 1))
+                pools.append(x)  # (N, widths[i], H >> (i + 1), W >> (i + 1))
         x = self.score(self.conv7(self.conv6(x)))  # (N, 2, H/32, W/32)
-        x = self.enlarge4(x) + pools[3]  # (N, 512, H/16, W/16)
-        x = self.enlarge3(x) + pools[2]  # (N, 256, H/8, W/8)
+        x = self.enlarge4(x) + pools[3]  # (N, widths[3], H/16, W/16)
+        x = self.enlarge3(x) + pools[2]  # (N, widths[2], H/8, W/8)
         return self.head(x)  # (N, 1, H, W)
 
 

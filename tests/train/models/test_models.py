@@ -90,8 +90,12 @@ class TestFCNVgg19(NetworkTester):
     name, stride_px = "fcn-vgg19", 32
 
 
-class TestFCNVgg16(SmallestTester):
+class TestFCNVgg16(NetworkTester):
     name, stride_px = "fcn-vgg16", 32
+
+
+class TestFCNVgg16W8(SmallestTester):
+    name, stride_px = "fcn-vgg16-w8", 32
 
 
 class TestHRNetW48(NetworkTester):
@@ -118,6 +122,10 @@ def test_without_normalisation_the_net_has_the_published_number_of_parameters(na
     with torch.device("meta"):
         net = Segmenter(architecture(name, batch_norm=False))
     assert sum(p.numel() for p in net.parameters()) == parameters
+
+
+def test_the_small_fcn_is_a_file_of_at_most_10_mb() -> None:
+    assert 4 * sum(p.numel() for p in outline("fcn-vgg16-w8").parameters()) < 10e6
 
 
 def test_hrnet_w48_is_as_large_as_the_official_one() -> None:

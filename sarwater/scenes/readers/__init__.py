@@ -49,6 +49,7 @@ from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.scenes.readers.terrasarx_folder import TerraSarXFolder
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.trial import open_on_trial
+from sarwater.shown import shown
 from sarwater.tags import PRODUCT_REFUSED, is_product
 
 READERS: tuple[Reader, ...] = (
@@ -233,7 +234,7 @@ def _opened(
     except RuntimeError as error:  # GDAL's: it reads some parts of a header late
         raise SceneUnreadable(f"{source.name}: GDAL cannot read it ({error}); send it again") from error
     except SceneError as error:
-        if source.name in str(error):
+        if shown(source.name) in str(error):
             raise
         raise type(error)(f"{source.name}/{error}") from error  # of a file of the folder
     scene.name = source.name

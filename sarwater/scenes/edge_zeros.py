@@ -1,5 +1,6 @@
-"""Zeros that reach in from the edges of a scene are no measurement; those inside it are. Straight rows and columns of
-zeros are followed where the scene is read; all of it is looked at only where solid fill lies beyond them."""
+"""Zeros that reach in from the edges of a scene are no measurement; those inside it are, but for solid ones where zero
+would be brighter than land. Straight rows and columns of zeros are followed where the scene is read; all of it is
+looked at only where solid fill lies beyond them."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ class EdgeZeros:
         Raises SceneUnreadable."""
         beyond = self._empty_beyond(rows, window)
         if beyond.any():
-            zeros = beyond & ((rows[0] == 0) | np.isneginf(rows[0]))
+            zeros = beyond & _zeros(rows)
             filled = int(np.count_nonzero(zeros))
             if self.zero_is_level and self.extent is None and not self.cleared and filled <= FILLED:
                 return np.asarray(beyond & ~zeros)  # 0 dB by chance, at an edge
@@ -70,11 +71,17 @@ class EdgeZeros:
     def zero_is_level(self) -> bool:
         return self.bands[0].unit.endswith("_db")
 
+    @property
+    def solid_is_fill(self) -> bool:
+        """Whether zeros are no measurement wherever they are solid: no area is flat that is as bright as 0 dB."""
+        return self.zero_is_level and self.bands[0].calibrated and self.bands[0].offset == 0
+
     def _empty_beyond(self, rows: Pixels, window: Window) -> Bool:
         known = self.extent or self._seen
         if known is None:
             edges = (rows[:, :, [0, -1]], rows[:, [0, -1]])
-            if not any(is_empty(edge, self.nodata).any() for edge in edges):
+            begun = any(is_empty(edge, self.nodata).any() for edge in edges)
+            if not begun and not (self.solid_is_fill and _zeros(rows).any()):
                 return np.zeros(rows.shape[1:], bool)
             empty = is_empty(rows, self.nodata)
             beyond = self._straight(empty, window)
@@ -102,7 +109,7 @@ class EdgeZeros:
         return holds_empty_cell(rest, wide)
 
     def _look(self) -> ValidExtent:
-        look = ExtentLook(self.width_px, self.height_px)
+        look = ExtentLook(self.width_px, self.height_px, self.solid_is_fill)
         for row in range(0, self.height_px, _LOOK_ROWS):
             look.add(self.empty(Window(0, row, self.width_px, min(_LOOK_ROWS, self.height_px - row))))
         return look.extent()
@@ -162,3 +169,8 @@ class EdgeZeros:
             return np.ones(window.height_px, bool)
         beside = Window(left_px, window.y_px, right_px - left_px, window.height_px)
         return np.asarray(self.empty(beside).all(axis=1))
+
+
+def _zeros(rows: Pixels) -> Bool:
+    """(C, H, W) -> (H, W) True where the first channel holds a zero, or one that a conversion has marked."""
+    return np.asarray((rows[0] == 0) | np.isneginf(rows[0]))

@@ -1,4 +1,4 @@
-"""Rasters of kinds that are not read here, told by how they begin, and the command that makes a GeoTIFF of one.
+"""Rasters of kinds that are not read here, told by how they begin, and the commands that make of one what is read.
 
 Sources: GDAL's drivers of these formats, https://gdal.org/drivers/raster; CEOS SAR products, whose files begin with a
 descriptor record, as JAXA's ALOS-2 format description has it.
@@ -41,3 +41,9 @@ def foreign_raster(path: Path, name: str) -> str | None:
 def geotiff_of(source: str, stem: str) -> str:
     """The command that does it; `source` is GDAL's name for a raster."""
     return f"gdal_translate {shlex.quote(source)} {shlex.quote(stem + '.tif')}"
+
+
+def nitf_of(name: str, mark: str, *options: str) -> str:
+    """The command that writes the NITF file called `name` anew, `mark` in the new name."""
+    made = f"{Path(name).stem}-{mark}.ntf"
+    return shlex.join(["gdal_translate", "-of", "NITF", *(word for co in options for word in ("-co", co)), name, made])

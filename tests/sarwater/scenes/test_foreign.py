@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -15,6 +11,7 @@ from osgeo import gdal
 
 from sarwater.errors import SceneUnreadable
 from sarwater.scenes.readers import open_scene
+from tests.support.advice import translated
 from tests.support.rasters import lake_scene, write_geotiff
 
 PIXELS = lake_scene(96, 80)
@@ -27,15 +24,6 @@ DRIVERS = {
     "AAIGrid": ("scene.asc", "ESRI grid"),
     "ERS": ("scene.ers", "ER Mapper"),
 }
-
-
-def follow(message: str, folder: Path) -> Path:
-    """Run the `gdal_translate` of a refusal in `folder`, with GDAL's library: the program need not be there."""
-    command = re.findall(r"gdal_translate .+$", message)[0]
-    _, source, made = shlex.split(command)
-    translate = "import sys; from osgeo import gdal; gdal.UseExceptions(); gdal.Translate(sys.argv[2], sys.argv[1])"
-    subprocess.run([sys.executable, "-c", translate, source, made], check=True, cwd=folder)
-    return folder / made
 
 
 def refused(path: Path) -> str:
@@ -56,7 +44,7 @@ def test_the_advice_makes_the_same_scene_of_it(tmp_path: Path, driver: str) -> N
     message = refused(tmp_path / name)
     assert f"{name}: " in message
     assert kind in message
-    with open_scene(follow(message, tmp_path)) as scene:
+    with open_scene(translated(message, tmp_path)) as scene:
         assert np.array_equal(scene.read((0, 0, 80, 96)), PIXELS)
 
 
@@ -80,7 +68,7 @@ def test_a_raster_of_an_hdf5_file_of_no_known_kind_can_be_taken_out(tmp_path: Pa
         file["grd/GRD_Amplitude"], file["quicklook"], file["time"] = PIXELS, PIXELS[::4, ::4], np.arange(96)
     message = refused(tmp_path / "my scene.h5")
     assert "with the rasters grd/GRD_Amplitude, quicklook;" in message
-    with open_scene(follow(message, tmp_path)) as scene:
+    with open_scene(translated(message, tmp_path)) as scene:
         assert np.array_equal(scene.read((0, 0, 80, 96)), PIXELS)
 
 
@@ -90,7 +78,7 @@ def test_a_variable_of_a_netcdf_file_that_does_not_say_what_it_is_can_be_taken_o
     source = gdal.Open(str(write_geotiff(tmp_path / "source.tif", PIXELS)))
     gdal.GetDriverByName("netCDF").CreateCopy(str(tmp_path / "scene.nc"), source, options=["FORMAT=NC4"])
     message = refused(tmp_path / "scene.nc")
-    with open_scene(follow(message, tmp_path)) as scene:
+    with open_scene(translated(message, tmp_path)) as scene:
         assert np.array_equal(scene.read((0, 0, 80, 96)), PIXELS)
 
 

@@ -56,10 +56,9 @@ class EdgeZeros:
         Raises SceneUnreadable."""
         beyond = self._empty_beyond(rows, window)
         if beyond.any():
-            zeros = beyond & _zeros(rows)
-            filled = int(np.count_nonzero(zeros))
+            filled = int(np.count_nonzero(_are_zero(rows[0][beyond])))
             if self.zero_is_level and self.extent is None and not self.cleared and filled <= FILLED:
-                return np.asarray(beyond & ~zeros)  # 0 dB by chance, at an edge
+                return np.asarray(beyond & ~_are_zero(rows[0]))  # 0 dB by chance, at an edge
             self.cleared = self.cleared or filled > 0
         return beyond
 
@@ -81,7 +80,7 @@ class EdgeZeros:
         if known is None:
             edges = (rows[:, :, [0, -1]], rows[:, [0, -1]])
             begun = any(is_empty(edge, self.nodata).any() for edge in edges)
-            if not begun and not (self.solid_is_fill and _zeros(rows).any()):
+            if not begun and not (self.solid_is_fill and _are_zero(rows[0]).any()):
                 return np.zeros(rows.shape[1:], bool)
             empty = is_empty(rows, self.nodata)
             beyond = self._straight(empty, window)
@@ -105,6 +104,8 @@ class EdgeZeros:
         wide = widened(window, self.width_px, self.height_px) if any(edge.any() for edge in edges) else window
         if wide != window:
             around = with_borders(wide, window, lambda part: empty if part == window else self.empty(part))
+            if not holds_empty_cell(around, wide):
+                return False
             rest = around & ~self._straight(around, wide)
         return holds_empty_cell(rest, wide)
 
@@ -171,6 +172,7 @@ class EdgeZeros:
         return np.asarray(self.empty(beside).all(axis=1))
 
 
-def _zeros(rows: Pixels) -> Bool:
-    """(C, H, W) -> (H, W) True where the first channel holds a zero, or one that a conversion has marked."""
-    return np.asarray((rows[0] == 0) | np.isneginf(rows[0]))
+def _are_zero(pixels: Pixels) -> Bool:
+    """Which of `pixels` of one channel are zeros, or those that a conversion has marked."""
+    zero = pixels == 0
+    return np.asarray(zero | (pixels == -np.inf) if pixels.dtype.kind == "f" else zero)

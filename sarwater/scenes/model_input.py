@@ -274,7 +274,7 @@ class ModelInput:
         """Zeros inside the valid extent are levels."""
         for channel in self.sar_channels:
             if self.bands[channel].marks_zeros:
-                inside = np.isneginf(rows[channel])
+                inside = rows[channel] == -np.inf
                 if inside.any():
                     rows[channel][inside] = self.bands[channel].of_zero
 

@@ -40,6 +40,7 @@ from sarwater.scenes.level import check_level
 from sarwater.scenes.model_input import Bool, ModelInput, Pixels, See
 from sarwater.scenes.readers import members, open_model_input, try_to_open
 from sarwater.scenes.sidecars import left_out
+from sarwater.shown import shown
 from sarwater.tags import (
     GEOREFERENCE_TAG,
     INPUT_TAG,
@@ -112,7 +113,7 @@ def process_scene(
         clock.mark("validated")
         if sidecars and not scene.georeference.known:
             scene.scene.notes += (left_out(sidecars, scene.name),)
-        record = record or LatencyRecord(input=scene.name, input_bytes=input_bytes(path, scene.name))
+        record = record or LatencyRecord(input=shown(scene.name), input_bytes=input_bytes(path, scene.name))
         known = input_sha256
 
         def feed(products: Sequence[Attempt]) -> Origin:

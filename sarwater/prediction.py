@@ -49,6 +49,7 @@ from sarwater.scenes.array import array_sha256, is_array, listed_names, scene_of
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scratch import scratch_folder
+from sarwater.shown import shown
 
 UInt8 = npt.NDArray[np.uint8]
 ArrayOrPath = Any
@@ -283,7 +284,7 @@ def _prediction(
     progress: Progress | None,
 ) -> Prediction:
     clock.mark("validated")
-    record = LatencyRecord(input=scene.name, input_bytes=size_bytes)
+    record = LatencyRecord(input=shown(scene.name), input_bytes=size_bytes)
     rows = KeptRows(scene.height_px, scene.width_px)
     seeing = [kind(Path(kind.file_name("scene")), scene, request) for kind in PRODUCTS if kind.sees]
     with hashing(sha256) as hashed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Cog(Product):
         blocks = ["TILED=YES", f"BLOCKXSIZE={BLOCK_PX}", f"BLOCKYSIZE={BLOCK_PX}"]
         options = [*blocks, *_light_compression(), "BIGTIFF=IF_SAFER"]
         size = (scene.width_px, scene.height_px)
-        return gdal.GetDriverByName("GTiff").Create(str(self._working), *size, 1, gdal.GDT_Byte, options)
+        return gdal.GetDriverByName("GTiff").Create(os.fsencode(self._working), *size, 1, gdal.GDT_Byte, options)
 
     def _write(self, row: int, rows: UInt8) -> None:
         self._complete = self._complete and not (rows == NODATA).any()
@@ -98,7 +99,7 @@ class Cog(Product):
             "BIGTIFF=IF_SAFER",
             "NUM_THREADS=ALL_CPUS",
         ]
-        finished = gdal.GetDriverByName("COG").CreateCopy(str(self.path), self._dataset, options=options)
+        finished = gdal.GetDriverByName("COG").CreateCopy(os.fsencode(self.path), self._dataset, options=options)
         close_dataset(finished)
 
     def close(self) -> None:

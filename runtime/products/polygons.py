@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -91,7 +92,7 @@ class WaterPolygons(Product):
         self._feature: Any = None
         with self._opening():
             driver = gdal.GetDriverByName("GPKG")
-            self._dataset = self._attempt(lambda: driver.Create(str(path), 0, 0, 0, gdal.GDT_Unknown))
+            self._dataset = self._attempt(lambda: driver.Create(os.fsencode(path), 0, 0, 0, gdal.GDT_Unknown))
             self._layer = self._attempt(lambda: self._dataset.CreateLayer("water", self._placement.crs, ogr.wkbPolygon))
             for name, kind in _FIELDS:
                 self._layer.CreateField(ogr.FieldDefn(name, getattr(ogr, kind)))
@@ -102,7 +103,7 @@ class WaterPolygons(Product):
     def tags_in(cls, path: Path) -> Mapping[str, str]:
         try:
             # An absolute path of a real file: never one of GDAL's connection strings.
-            dataset = gdal.OpenEx(str(path.resolve()), gdal.OF_VECTOR | gdal.OF_READONLY, ["GPKG"])
+            dataset = gdal.OpenEx(os.fsencode(path.resolve()), gdal.OF_VECTOR | gdal.OF_READONLY, ["GPKG"])
         except RuntimeError:
             return {}
         found: dict[str, str] = dataset.GetMetadata()
@@ -239,7 +240,7 @@ def count_polygons(path: Path) -> int:
 
 def read_polygons(path: Path) -> list[dict[str, Any]]:
     """The water bodies in a GeoPackage of ours as GeoJSON features, in its CRS."""
-    dataset = gdal.OpenEx(str(path.resolve()), gdal.OF_VECTOR | gdal.OF_READONLY, ["GPKG"])
+    dataset = gdal.OpenEx(os.fsencode(path.resolve()), gdal.OF_VECTOR | gdal.OF_READONLY, ["GPKG"])
     return [
         {
             "type": "Feature",

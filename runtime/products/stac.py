@@ -22,6 +22,7 @@ from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, sha256_of
 from sarwater.request import Request
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.sensor import sensor_of
+from sarwater.shown import shown
 from sarwater.tags import INPUT_TAG, MASK_KEY_TAG, MODEL_SHA256_TAG, MODEL_TAG, VERSION_TAG
 
 EXTENSIONS = tuple(
@@ -116,7 +117,7 @@ def stac_item(stem: str, scene: ModelInput, making: Making) -> dict[str, Any]:
         },
         "links": [
             *LINKS_OF_ITEM,
-            {"rel": "derived_from", "href": f"urn:sha256:{tags[INPUT_TAG]}", "title": scene.name},
+            {"rel": "derived_from", "href": f"urn:sha256:{tags[INPUT_TAG]}", "title": shown(scene.name)},
         ],
         "assets": assets,
     }

@@ -8,7 +8,7 @@ _date), SNAP bands (localIncidenceAngle, elevation, layover_shadow_mask), CF fla
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from sarwater.errors import SceneNoBackscatter
 from sarwater.scenes.band import Band
 from sarwater.scenes.raster import gdal, tags_of, text_of
 from sarwater.scenes.scene import Scene
-from sarwater.scenes.texture import is_speckled, why_without_speckle
+from sarwater.scenes.texture import Samples, is_speckled, why_classes, why_without_speckle
 from sarwater.scenes.units import UNKNOWN_UNIT
 
-_INTERFEROGRAM, _INDEX = "an interferogram", "an index of an optical image"
+_INTERFEROGRAM, _INDEX, _OPTICAL = "an interferogram", "an index of an optical image", "an optical image"
 _KINDS = (
     (r"(?:ls|layover(?: ?(?:and)? ?shadow)?|shadow(?: ?layover)?)(?: (?:map|mask))?", "a map of layover and shadow"),
     (
@@ -43,13 +43,21 @@ _KINDS = (
     (r"(?:rgb|browse|preview|quicklook|thumbnail)(?: .*)?", "a picture for looking at"),
     (r"coh(?:erence)?(?: .*)?|corr|unw ?phase|wrapped ?phase|phase|los ?disp(?:lacement)?", _INTERFEROGRAM),
     (r"(?:[am]?ndwi\d?|ndvi|ndsi|ndmi|ndbi|nbr|s?avi|evi\d?|awei[a-z]*)(?: .*)?", _INDEX),
-    (r"(?:(?:toa|boa|surface|sr) ?)?(?:reflectance|radiance|rrs)(?: .*)?", "an optical image"),
+    (r"(?:(?:toa|boa|surface|sr) ?)?(?:reflectance|radiance|rrs)(?: .*)?|sr b\d+|b0[1-9]|b8a", _OPTICAL),
+    (r"red|green|blue|nir|near infrared|swir ?\d*|red ?edge ?\d?|coastal aerosol|panchromatic|cirrus", _OPTICAL),
     (
         r"(?:water|flood|surface water|wm|wtr|bwtr|land ?cover|class(?:ification|es)?)(?: (?:map|extent))?",
         "a map of classes",
     ),
 )
 _PRODUCT = re.compile(r"_RTC\d+_[A-Z]_|^OPERA_|^[NS]\d{2}[EW]\d{3}_\d{2}_", re.IGNORECASE)
+_OPTICAL_PRODUCT = re.compile(
+    r"^S2[A-D]_MSI|^T\d\d[A-Z]{3}_\d{8}T\d{6}_|^L[CEOT]0\d_L[12][A-Z]{2}_|^HLS\.[LS]30\.|_Analytic(?:MS)?(?:_|\.)",
+    re.IGNORECASE,
+)
+"""Sentinel-2, Landsat, the harmonised of both, and PlanetScope."""
+_COLOURS = {"b2", "b3", "b4"}
+"""Blue, green and red of Sentinel-2 and Landsat, where there is no band of that numbering before them."""
 _TRAILING = re.compile(r"v?\d[\d.]*|f\d{2}d\w*")
 """Last words that say nothing: versions, and the modes of JAXA's mosaics."""
 _LAST_WORDS = 6
@@ -72,20 +80,28 @@ def no_backscatter(scene: Scene) -> str | None:
     """Why no band of `scene` is backscatter, or None. Metadata, and a look at some 64 thousand pixels."""
     rasters = [band.dataset.GetRasterBand(band.number) for band in scene.bands]
     if _is_picture(rasters):
-        return "three or four bytes per pixel in red, green and blue: an optical image or a picture for looking at"
+        return "red, green and blue, three or four bytes or words per pixel: an optical image or a picture to look at"
+    if _is_multispectral(rasters):
+        return f"its bands are called B2, B3, B4: {_OPTICAL}"
     reasons = [_said(raster, band) for raster, band in zip(rasters, scene.bands, strict=True)]
     if all(reasons):
         return reasons[0]
-    if any(reasons) or any(_says_backscatter(raster) for raster in rasters):
+    says_backscatter = any(_says_backscatter(raster) for raster in rasters)
+    if any(reasons) or (says_backscatter and len(rasters) > 1):
         return None
     if scene.format not in ("GeoTIFF", "ENVI", "BEAM-DIMAP"):
         return None  # the product says what it is
     samples = list(_samples(scene.bands[0], scene))
+    if says_backscatter:
+        return _seen(scene.bands[0], samples, why_classes)
     if why := _said_by_name(scene.name, len(rasters)):
         # Of a product with a naming convention the name will do; anybody may call a scene `internal_mask.tif`.
         unlike = samples and (_is_ratio(why, samples) or not is_speckled(samples, scene.declared_nodata))
-        return why if _PRODUCT.search(scene.name) or unlike else None
-    return _seen(scene.bands[0], scene, samples) if len(rasters) == 1 else None
+        known = _PRODUCT.search(scene.name) or _OPTICAL_PRODUCT.search(scene.name)
+        return why if known or unlike else None
+    if len(rasters) > 1:
+        return None
+    return _seen(scene.bands[0], samples, lambda values: why_without_speckle(values, scene.declared_nodata))
 
 
 def _is_picture(rasters: list[Any]) -> bool:
@@ -93,9 +109,14 @@ def _is_picture(rasters: list[Any]) -> bool:
     return (
         len(rasters) in (3, 4)
         and colours[:3] == [gdal.GCI_RedBand, gdal.GCI_GreenBand, gdal.GCI_BlueBand]
-        and all(raster.DataType == gdal.GDT_Byte for raster in rasters)
+        and all(raster.DataType in (gdal.GDT_Byte, gdal.GDT_UInt16) for raster in rasters)
         and not any(_says_backscatter(raster) for raster in rasters)
     )
+
+
+def _is_multispectral(rasters: list[Any]) -> bool:
+    names = {text_of(raster.GetDescription()).lower() for raster in rasters}
+    return names >= _COLOURS and "b1" not in names
 
 
 def _said(raster: Any, band: Band) -> str | None:
@@ -147,6 +168,8 @@ def _says_backscatter(raster: Any) -> bool:
 
 def _said_by_name(name: str, bands: int) -> str | None:
     """The last words of a name, of any file: `..._ls_map.tif`, `dem.tif`; `area` only of a product that has it."""
+    if _OPTICAL_PRODUCT.search(name):
+        return f"called {name!r}: {_OPTICAL}{_RENAME}"
     words = _words(re.sub(r"(?:\.(?:tiff?|img|hdr|dat|bin))+$", "", name, flags=re.IGNORECASE)).split()
     while len(words) > 1 and _TRAILING.fullmatch(words[-1]):
         words.pop()
@@ -171,13 +194,13 @@ def _words(text: str) -> str:
     return " ".join(re.split(r"[\s_.()\[\]-]+", apart.lower())).strip()
 
 
-def _seen(band: Band, scene: Scene, samples: list[npt.NDArray[Any]]) -> str | None:
-    """Why a band that says nothing is none by its values."""
+def _seen(band: Band, samples: list[npt.NDArray[Any]], look: Callable[[Samples], str | None]) -> str | None:
+    """Why a band that says nothing of its unit is none by its values."""
     if band.unit not in ("amplitude_dn", UNKNOWN_UNIT) or band.scaled or band.quadrature is not None:
         return None
     if not samples or samples[0].dtype.kind == "c":
         return None
-    return why_without_speckle(samples, scene.declared_nodata)
+    return look(samples)
 
 
 def _is_ratio(why: str, samples: list[npt.NDArray[Any]]) -> bool:

@@ -1,5 +1,6 @@
-"""Zeros that reach in from the edges of a scene are no measurement; those inside it are. Straight rows and columns of
-zeros are followed where the scene is read; all of it is looked at only where solid fill lies beyond them."""
+"""Zeros that reach in from the edges of a scene are no measurement; those inside it are, but for solid ones where zero
+would be brighter than land. Straight rows and columns of zeros are followed where the scene is read; all of it is
+looked at only where solid fill lies beyond them."""
 
 from __future__ import annotations
 
@@ -55,10 +56,9 @@ class EdgeZeros:
         Raises SceneUnreadable."""
         beyond = self._empty_beyond(rows, window)
         if beyond.any():
-            zeros = beyond & ((rows[0] == 0) | np.isneginf(rows[0]))
-            filled = int(np.count_nonzero(zeros))
+            filled = int(np.count_nonzero(_are_zero(rows[0][beyond])))
             if self.zero_is_level and self.extent is None and not self.cleared and filled <= FILLED:
-                return np.asarray(beyond & ~zeros)  # 0 dB by chance, at an edge
+                return np.asarray(beyond & ~_are_zero(rows[0]))  # 0 dB by chance, at an edge
             self.cleared = self.cleared or filled > 0
         return beyond
 
@@ -70,11 +70,17 @@ class EdgeZeros:
     def zero_is_level(self) -> bool:
         return self.bands[0].unit.endswith("_db")
 
+    @property
+    def solid_is_fill(self) -> bool:
+        """Whether zeros are no measurement wherever they are solid: no area is flat that is as bright as 0 dB."""
+        return self.zero_is_level and self.bands[0].calibrated and self.bands[0].offset == 0
+
     def _empty_beyond(self, rows: Pixels, window: Window) -> Bool:
         known = self.extent or self._seen
         if known is None:
             edges = (rows[:, :, [0, -1]], rows[:, [0, -1]])
-            if not any(is_empty(edge, self.nodata).any() for edge in edges):
+            begun = any(is_empty(edge, self.nodata).any() for edge in edges)
+            if not begun and not (self.solid_is_fill and _are_zero(rows[0]).any()):
                 return np.zeros(rows.shape[1:], bool)
             empty = is_empty(rows, self.nodata)
             beyond = self._straight(empty, window)
@@ -98,11 +104,13 @@ class EdgeZeros:
         wide = widened(window, self.width_px, self.height_px) if any(edge.any() for edge in edges) else window
         if wide != window:
             around = with_borders(wide, window, lambda part: empty if part == window else self.empty(part))
+            if not holds_empty_cell(around, wide):
+                return False
             rest = around & ~self._straight(around, wide)
         return holds_empty_cell(rest, wide)
 
     def _look(self) -> ValidExtent:
-        look = ExtentLook(self.width_px, self.height_px)
+        look = ExtentLook(self.width_px, self.height_px, self.solid_is_fill)
         for row in range(0, self.height_px, _LOOK_ROWS):
             look.add(self.empty(Window(0, row, self.width_px, min(_LOOK_ROWS, self.height_px - row))))
         return look.extent()
@@ -162,3 +170,9 @@ class EdgeZeros:
             return np.ones(window.height_px, bool)
         beside = Window(left_px, window.y_px, right_px - left_px, window.height_px)
         return np.asarray(self.empty(beside).all(axis=1))
+
+
+def _are_zero(pixels: Pixels) -> Bool:
+    """Which of `pixels` of one channel are zeros, or those that a conversion has marked."""
+    zero = pixels == 0
+    return np.asarray(zero | (pixels == -np.inf) if pixels.dtype.kind == "f" else zero)

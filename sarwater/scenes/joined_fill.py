@@ -106,15 +106,16 @@ class CellRows:
         self._take_down(empty[:whole])
         self._rest = empty[whole:].copy()
 
-    def joined(self, columns: Edges, rows: Edges) -> JoinedFill | None:
-        """What is joined to the edge of the scene, now that all of it was added; `columns` are measured in each of its
-        rows (H,), and `rows` in each of its columns (W,). None where straight rows and columns tell all of it."""
+    def joined(self, columns: Edges, rows: Edges, all_of_it: bool = False) -> JoinedFill | None:
+        """What is joined to the edge of the scene, or `all_of_it`, now that all of it was added; `columns` are measured
+        in each of its rows (H,), and `rows` in each of its columns (W,). None where straight rows and columns tell all
+        of it."""
         if self._rest is not None and len(self._rest):
             self._take_down(self._rest)
             self._rest = None
         straight = _Straight.of(columns, rows)
-        begun = [straight.touches(number, *runs) for number, runs in enumerate(self._runs)]
-        reached = _reached(self._runs, begun)
+        begun = [straight.touches(number, *runs) | all_of_it for number, runs in enumerate(self._runs)]
+        reached = begun if all_of_it else _reached(self._runs, begun)
         hidden = [
             straight.hidden(number, starts[joined], ends[joined])
             for number, ((starts, ends), joined) in enumerate(zip(self._runs, reached, strict=True))

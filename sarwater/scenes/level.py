@@ -87,11 +87,15 @@ def check_level(scene: ModelInput, request: Request, usual_db: float | None = No
 
 def level_of(scene: ModelInput) -> Level | None:
     """Of all of the scene, whatever its window; None where hardly anything was measured."""
-    band = replace(scene.bands[scene.sar_channels[0]], trusted=True, marks_zeros=False)
+    zeros_are_fill = scene.edge_zeros is not None and scene.edge_zeros.zero_is_level
+    band = replace(scene.bands[scene.sar_channels[0]], trusted=True)
+    band = replace(band, marks_zeros=band.marks_zeros and zeros_are_fill)
     means, spreads = [], []
     for window in _windows(scene.scene.width_px, scene.scene.height_px, *band.block_px):
         pixels = band.read(window)
-        measured = np.isfinite(pixels) & (pixels != 0 if scene.sar_nodata is None else pixels != scene.sar_nodata)
+        measured = np.isfinite(pixels) & (pixels != (scene.sar_nodata or 0))
+        if zeros_are_fill:  # a collar would be land at 0 dB
+            measured &= pixels != 0
         mask = scene.scene.read_mask(window)
         amplitude = _amplitude(pixels, scene.sar_unit)
         cells = _cells(amplitude)[_cells(measured if mask is None else measured & mask).all(axis=1)]

@@ -34,7 +34,7 @@ def check_declared(
             )
 
 
-def how_to_lift(option: str, found: int) -> str:
+def how_to_lift(option: str, found: float) -> str:
     """For whoever meets the limit `option` on a command, in settings, or in Python, where it is called alike."""
     flag = "--" + option.replace("_", "-")
     return f"if that is right, raise it with {flag} {found} (in settings: `{option}`)"

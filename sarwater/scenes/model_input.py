@@ -185,7 +185,8 @@ class ModelInput:
         if self.within_noise is not None:
             notes.append("border noise of an old processor was taken for nodata; --nodata says otherwise")
         if self.edge_zeros is not None and self.edge_zeros.cleared:
-            notes.append("zeros that reach in from an edge were taken for nodata; --nodata says otherwise")
+            where = "reach in from an edge, or are solid," if self.edge_zeros.solid_is_fill else "reach in from an edge"
+            notes.append(f"zeros that {where} were taken for nodata; --nodata says otherwise")
         return tuple(notes)
 
     def cropped(self, window: Window) -> ModelInput:
@@ -215,7 +216,7 @@ class ModelInput:
         For those who read the same scene again and again, in small windows. Raises as `read`."""
         whole = Window(0, 0, self.scene.width_px, self.scene.height_px)
         zeros = self.edge_zeros if self.window == whole else None
-        look = ExtentLook(self.width_px, self.height_px)
+        look = ExtentLook(self.width_px, self.height_px, zeros is not None and zeros.solid_is_fill)
         for row in range(0, self.height_px, rows_at_a_time):
             count = min(rows_at_a_time, self.height_px - row)
             self.read(row, count)
@@ -273,7 +274,7 @@ class ModelInput:
         """Zeros inside the valid extent are levels."""
         for channel in self.sar_channels:
             if self.bands[channel].marks_zeros:
-                inside = np.isneginf(rows[channel])
+                inside = rows[channel] == -np.inf
                 if inside.any():
                     rows[channel][inside] = self.bands[channel].of_zero
 

@@ -24,7 +24,7 @@ _FIRST = datetime(1978, 6, 27, tzinfo=timezone.utc)
 
 _NOT_SENSING = re.compile(
     r"tifftag_datetime|proc|creat|generat|updat|modif|publish|produc(?!t_?(?:scene|start|first|sens|acq))|deliver|downlink|archiv|order|orbit|state_?vector|"
-    r"reference|calibrat|valid|version|end|stop|last",
+    r"reference|calibrat|valid|version|end|stop|last|history|lineage|provenance|software",
     re.IGNORECASE,
 )
 """Tags whose times are not when the scene was sensed, or when that ended."""
@@ -75,7 +75,7 @@ def polarisation_stated(tags: Mapping[str, str]) -> str | None:
             sent = value.strip()[:1]
         elif _RECEIVED.fullmatch(word):
             received = value.strip()[:1]
-        elif "polari" in word and (found := polarisation_in(value)):
+        elif "polar" in word and (found := polarisation_in(value)):
             return found
     return polarisation_in(sent + received)
 

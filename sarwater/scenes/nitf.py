@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 from sarwater.errors import SceneTruncated, SceneUnreadable, SceneUnsafe
 from sarwater.request import Limits
-from sarwater.scenes.limits import check_declared
+from sarwater.scenes.foreign import nitf_of
+from sarwater.scenes.limits import check_declared, how_to_lift
 
 _VERSIONS = (b"NITF02.10", b"NSIF01.00")
 _SECURITY_BYTES = 167
@@ -63,7 +64,7 @@ def read_structure(path: Path, limits: Limits, name: str | None = None) -> NitfF
         if version not in _VERSIONS:
             raise SceneUnreadable(
                 f"{name}: {version.decode('ascii', 'replace')}, expected NITF 2.1 or NSIF 1.0; convert it with "
-                "gdal_translate -of NITF"
+                + nitf_of(name, "2.1")
             )
         try:
             return _read(file, name, limits)
@@ -148,11 +149,13 @@ def _image(fields: _Fields, number: int, stored_bytes: int, name: str, limits: L
         kind = _COMPRESSIONS.get(compression, "unknown")
         raise SceneUnreadable(
             f"{name}: its image is compressed ({compression}: {kind}), expected an uncompressed one; convert it with "
-            "gdal_translate -of NITF -co IC=NC"
+            + nitf_of(name, "uncompressed", "IC=NC", *([f"ICAT={category}"] if category else []))
         )
     count = fields.number(1) or fields.number(5)
     if count > limits.max_bands:
-        raise SceneUnsafe(f"{name}: has {count} bands, more than the limit of {limits.max_bands} (--max-bands)")
+        raise SceneUnsafe(
+            f"{name}: has {count} bands, more than the limit of {limits.max_bands}; {how_to_lift('max_bands', count)}"
+        )
     kinds = []
     for _ in range(count):
         fields.text(2)  # IREPBAND

@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from sarwater.shown import shown
+
 _WORLD = ("tfw", "tifw", "tiffw", "wld", "tab")
 _SIDECAR = re.compile(
     rf"(?P<image>.+?)(?:(?:\.tiff?)?\.(?:{'|'.join(_WORLD)}|aux\.xml|rpb|prj|points)|_rpc\.txt)",
@@ -36,7 +38,7 @@ def sidecars_of(image: Path) -> list[str]:
 
 def left_out(beside: Sequence[str], name: str) -> str:
     """The note on a scene called `name` whose file says not where it lies, and what of that kind lies beside it."""
-    return (
+    return shown(
         f"not read, though beside it: {', '.join(beside)}; the file itself says not where it lies: make one that does, "
         f"as gdal_translate {name} placed.tif"
     )

@@ -22,7 +22,10 @@ _CODES_UP_TO, _CODES = 31, 12
 """Masks and classes hold few numbers, and small ones beside their fill."""
 _MANY_CODES, _STEP, _FEWEST_STEPS, _FEWEST_CODES = 40, 5, 3, 6
 """Legends of land cover count in steps (10, 20, 30), or have many classes."""
+_FEW_CODES, _VERY_PATCHY = 3, 0.95
+"""So few may be anything (days since a launch), and lie in patches that are larger still."""
 _FEW_PERCENT, _NEARLY_ALL, _CLOSE = 0.01, 90, 8
+_HALF_TURN, _BOTH_SIGNS = 3.15, 0.1
 _PATCHY = 0.8
 """Share of neighbours that are equal: of classes nearly all, of speckle hardly any."""
 _SMOOTH = 0.02
@@ -39,7 +42,26 @@ def why_without_speckle(samples: Samples, nodata: float | None) -> str | None:
     fill = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
     if nodata is not None:
         fill |= values == nodata
-    return _classes(values, samples) or _surface(samples, values[~fill], nodata)
+    measured = values[~fill]
+    return why_classes(samples) or _circular(measured) or _surface(samples, measured, nodata)
+
+
+def why_classes(samples: Samples) -> str | None:
+    """Why `samples` are codes, or shares of a whole; None where they may be backscatter."""
+    values = np.concatenate([sample.ravel() for sample in samples])
+    if not _are_whole(values):
+        return None
+    numbers = np.unique(values[np.isfinite(values)])
+    patchy, enough = 0.0, _PATCHY
+    if _are_codes(numbers, np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 255):
+        patchy = _share(samples, lambda left, right: left == right, lambda left, right: left == left)
+    elif _FEW_CODES <= _coded(numbers).size <= _MANY_CODES:
+        patchy = _share(samples, lambda left, right: left == right, lambda left, right: (left != 0) | (right != 0))
+        enough = _PATCHY if _are_legend(numbers) else _VERY_PATCHY
+    if patchy < enough:
+        return _percentages(values, samples)
+    shown = ", ".join(f"{number:g}" for number in numbers)
+    return f"its values are {shown} in patches, without speckle: a mask or a map of classes"
 
 
 def is_speckled(samples: Samples, nodata: float | None) -> bool:
@@ -50,22 +72,6 @@ def is_speckled(samples: Samples, nodata: float | None) -> bool:
     spread = np.concatenate([_spreads(_blocks(sample, nodata)) for sample in samples])
     equal = np.mean([np.mean(sample[:, 1:] == sample[:, :-1]) for sample in samples])
     return bool(spread.size and np.median(spread) > _SPECKLED and equal < _PATCHY)
-
-
-def _classes(values: Pixels, samples: Samples) -> str | None:
-    if not _are_whole(values):
-        return None
-    numbers = np.unique(values[np.isfinite(values)])
-    if _are_codes(numbers, np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 255):
-        patchy = _share(samples, lambda left, right: left == right, lambda left, right: left == left)
-    elif _are_legend(numbers):
-        patchy = _share(samples, lambda left, right: left == right, lambda left, right: (left != 0) | (right != 0))
-    else:
-        return _percentages(values, samples)
-    if patchy < _PATCHY:
-        return None
-    shown = ", ".join(f"{number:g}" for number in numbers)
-    return f"its values are {shown} in patches, without speckle: a mask or a map of classes"
 
 
 def _are_whole(values: Pixels) -> bool:
@@ -81,10 +87,15 @@ def _are_codes(numbers: Pixels, largest: int) -> bool:
     return bool(2 <= numbers.size <= _CODES and codes.all() and not one and begun)
 
 
+def _coded(numbers: Pixels) -> Pixels:
+    """Those that are neither of what mostly stands for nothing."""
+    return numbers[(numbers > 0) & (numbers != 255)]
+
+
 def _are_legend(numbers: Pixels) -> bool:
-    coded = numbers[(numbers > 0) & (numbers != 255)]
+    coded = _coded(numbers)
     in_steps = coded.size >= _FEWEST_STEPS and not (coded % _STEP).any()
-    return bool(coded.size <= _MANY_CODES and (in_steps or coded.size >= _FEWEST_CODES))
+    return bool(in_steps or coded.size >= _FEWEST_CODES)
 
 
 def _percentages(values: Pixels, samples: Samples) -> str | None:
@@ -101,6 +112,15 @@ def _percentages(values: Pixels, samples: Samples) -> str | None:
     if _share(samples, close, lambda left, right: (left > 0) & (right > 0)) < _PATCHY:
         return None
     return "its values go from 0 to 100 without speckle: percentages, as of how often water was seen"
+
+
+def _circular(measured: Pixels) -> str | None:
+    """Phases; indices of optical images, too. Decibels of a scene are spread more widely."""
+    if measured.dtype.kind != "f" or not measured.size or (np.abs(measured) > _HALF_TURN).any():
+        return None
+    if min(np.mean(measured < 0), np.mean(measured > 0)) < _BOTH_SIGNS:
+        return None
+    return "its values lie around 0, between -3.15 and 3.15: a phase or an index, neither power nor decibels"
 
 
 def _share(samples: Samples, such: Neighbours, of: Neighbours) -> float:

@@ -54,7 +54,7 @@ class ValidExtent:
     columns: tuple[Columns, Columns]
     rows: tuple[Columns, Columns]
     joined: JoinedFill | None = None
-    """Fill within these bounds that is joined to an edge all the same."""
+    """Fill within these bounds that is joined to an edge all the same, or solid where that is fill."""
 
     def outside(self, window: Window) -> Bool:
         """(H, W) of `window`, True where nothing but zeros and nodata lies between a pixel and an edge, straight."""
@@ -78,9 +78,10 @@ class ValidExtent:
 
 
 class ExtentLook:
-    """Looks at a whole scene, from its first row to its last."""
+    """Looks at a whole scene, from its first row to its last; `solid_is_fill` wherever it lies."""
 
-    def __init__(self, width_px: int, height_px: int) -> None:
+    def __init__(self, width_px: int, height_px: int, solid_is_fill: bool = False) -> None:
+        self._solid_is_fill = solid_is_fill
         self._rows = np.full(width_px, height_px), np.zeros(width_px, np.intp)
         self._columns: list[tuple[Columns, Columns]] = []
         self._cells = CellRows()
@@ -96,7 +97,7 @@ class ExtentLook:
     def extent(self) -> ValidExtent:
         first, end = zip(*self._columns, strict=True)
         columns = np.concatenate(first), np.concatenate(end)
-        return ValidExtent(columns, self._rows, self._cells.joined(columns, self._rows))
+        return ValidExtent(columns, self._rows, self._cells.joined(columns, self._rows, self._solid_is_fill))
 
 
 def note_rows(empty: Bool, row: int, first: Columns, end: Columns) -> None:

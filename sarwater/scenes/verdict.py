@@ -8,6 +8,7 @@ from typing import Any
 from sarwater import errors
 from sarwater.errors import SceneUnreadable, SceneUnsafe
 from sarwater.request import Limits
+from sarwater.scenes.limits import how_to_lift
 
 
 def refuse(answer: dict[str, Any], name: str, limits: Limits, doing: str) -> None:
@@ -26,12 +27,12 @@ def refuse(answer: dict[str, Any], name: str, limits: Limits, doing: str) -> Non
     if answer.get("memory") or ended_by == signal.SIGKILL:
         raise SceneUnsafe(
             f"{name}: needs more than {limits.max_open_bytes:,} bytes of memory to be {doing}; it is damaged, or "
-            "hostile; raise the limit with --max-open-bytes if that is right"
+            f"hostile; {how_to_lift('max_open_bytes', 2 * limits.max_open_bytes)}"
         )
     if ended_by == signal.SIGXCPU:
         raise SceneUnsafe(
-            f"{name}: takes more than {limits.max_open_s:g} s to be {doing}; it is damaged, or hostile; raise the "
-            "limit with --max-open-s if that is right"
+            f"{name}: takes more than {limits.max_open_s:g} s to be {doing}; it is damaged, or hostile; "
+            + how_to_lift("max_open_s", 2 * limits.max_open_s)
         )
     if ended_by:
         raise SceneUnreadable(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,10 +18,14 @@ import numpy as np
 import pytest
 
 from sarwater.cli import COMMANDS, cli
+from sarwater.errors import SceneUnsafe, UsageError
 from sarwater.request import Limits
 from sarwater.scenes import limits
+from sarwater.scenes.labels import Coding
+from sarwater.scenes.verdict import refuse
 from tests.support.deliveries import write_hdf5
 from tests.support.models import box_model
+from tests.support.product_folders import write_envi
 from tests.support.rasters import lake_scene, read_raster, write_geotiff
 from tests.torture.station import Station
 
@@ -39,6 +44,12 @@ def repeated() -> np.ndarray:
 
 def decibels() -> np.ndarray:
     return (20 * np.log10(amplitude() / np.float32(400))).astype(np.float32)
+
+
+def with_fill() -> np.ndarray:
+    pixels = amplitude().astype(np.float32)
+    pixels[40:44, 20:70] = -9999
+    return pixels
 
 
 def many_bands(folder: Path) -> Path:
@@ -74,6 +85,8 @@ REFUSALS = {
     ),
     "bytes of a file": Refusal(plain, ("--max-input-bytes", "1000")),
     "bytes of a block": Refusal(plain, ("--max-block-bytes", "1000")),
+    "columns": Refusal(plain, ("--max-width-px", "10")),
+    "fill that is not declared": Refusal(as_float(with_fill(), "Amplitude_VV"), same_as=None),
     "expansion": Refusal(
         lambda folder: write_geotiff(folder / "rows.tif", repeated(), options=("COMPRESS=DEFLATE",)),
         ("--max-expansion", "1"),
@@ -181,6 +194,71 @@ def test_a_scene_that_is_called_as_a_layer_can_be_renamed(tmp_path: Path, capsys
     assert predict(scene.rename(tmp_path / "scene.tif"), tmp_path / "out", model) == 0
 
 
+@pytest.mark.parametrize("option", ["--off-level note", "--level usual"])
+def test_a_scene_off_level_is_worked_off_as_advised(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bright = write_geotiff(tmp_path / "bright.tif", (amplitude() * 64.0).clip(0, 65535).astype(np.uint16))
+    model = box_model(tmp_path / "box.onnx").path
+    assert predict(bright, tmp_path / "out", model, "--off-level", "refuse") == 1
+    assert option in capsys.readouterr().err
+    assert predict(bright, tmp_path / "out", model, "--off-level", "refuse", *option.split()) == 0
+
+
+@pytest.mark.parametrize(("answer", "option"), [({"memory": True}, "max_open_bytes"), ({"signal": 24}, "max_open_s")])
+def test_the_budget_of_opening_is_raised_as_advised(answer: dict[str, object], option: str) -> None:
+    with pytest.raises(SceneUnsafe) as refused:
+        refuse(answer, "a.tif", Limits(), "opened")
+    flag, value = _OPTION.findall(str(refused.value))[0].split()
+    assert flag == "--" + option.replace("_", "-")
+    assert getattr(Limits(**{option: value}), option) > getattr(Limits(), option)
+
+
+def packed(folder: Path, kind: str) -> Path:
+    """A scene in an archive that is not unpacked here."""
+    scene = write_geotiff(folder / "scene.tif", amplitude())
+    if kind == "tar.bz2":
+        return Path(shutil.make_archive(str(folder / "packed"), "bztar", folder, scene.name))
+    inner = Path(shutil.make_archive(str(folder / "inner"), "zip", folder, scene.name))
+    return Path(shutil.make_archive(str(folder / "packed"), "zip", folder, inner.name))
+
+
+@pytest.mark.parametrize("kind", ["tar.bz2", "zip in a zip"])
+def test_what_is_packed_in_another_way_can_be_unpacked_as_advised(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, model = packed(tmp_path, kind), box_model(tmp_path / "box.onnx").path
+    assert predict(archive, tmp_path / "out", model) == 1
+    assert "unpack it and give" in capsys.readouterr().err
+    shutil.unpack_archive(archive, tmp_path / "unpacked")
+    (product,) = (tmp_path / "unpacked").iterdir()
+    assert predict(product, tmp_path / "out", model) == 0
+
+
+def test_scenes_of_one_polarisation_in_a_folder_of_pairs_can_be_given_one_by_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, model = tmp_path / "two words", box_model(tmp_path / "box.onnx").path
+    folder.mkdir()
+    for day in ("20240716", "20240728"):
+        write_envi(folder / f"Amplitude_VV_{day}.img", amplitude())
+    assert predict(folder, tmp_path / "out", model) == 1
+    pattern = re.findall(r"one by one: (.+)$", capsys.readouterr().err, re.MULTILINE)[0]
+    paths = subprocess.run(["sh", "-c", f"printf '%s\\n' {pattern}"], capture_output=True, text=True, check=True)
+    for path in paths.stdout.splitlines():
+        assert predict(Path(path), tmp_path / "out", model) == 0
+    assert len(list((tmp_path / "out").glob("*_water.tif"))) == 2
+
+
+def test_an_hdf5_file_with_a_quote_in_its_name_can_be_renamed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene, model = write_hdf5(tmp_path / 'a"b.h5', "L1D", amplitude()), box_model(tmp_path / "box.onnx").path
+    assert predict(scene, tmp_path / "out", model) == 1
+    assert "rename it" in capsys.readouterr().err
+    assert predict(scene.rename(tmp_path / "ab.h5"), tmp_path / "out", model) == 0
+
+
 class TestLabels:
     def data(self, folder: Path, label: np.ndarray) -> Path:
         for name in ("img", "mask"):
@@ -206,6 +284,12 @@ class TestLabels:
         assert coding == "land=1,water=2,ignore=3"
         plain_data = self.data(tmp_path / "plain", np.where(water, 255, 0).astype(np.uint8))
         assert self.iou(coded, model, option, coding) == self.iou(plain_data, model)
+
+    @pytest.mark.parametrize("coding", ["land=0,sea=1", "land=zero,water=1"])
+    def test_the_coding_that_is_given_as_an_example_is_understood(self, coding: str) -> None:
+        with pytest.raises(UsageError) as refused:
+            Coding.parse(coding)
+        assert Coding.parse(str(refused.value).partition("labels, as ")[2]) == Coding.parse("land=0,water=1,ignore=255")
 
     def test_a_band_of_a_picture_can_be_taken_out(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         model = box_model(tmp_path / "box.onnx").path

@@ -28,6 +28,7 @@ from sarwater.request import Limits, Request
 from sarwater.scenes.backscatter import refuse_what_is_no_backscatter
 from sarwater.scenes.band import Incidence
 from sarwater.scenes.decoding import Decoder, rasters_through
+from sarwater.scenes.foreign import foreign_raster
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.names import polarisation_in
@@ -49,6 +50,7 @@ from sarwater.scenes.readers.sentinel1_safe import Sentinel1Safe
 from sarwater.scenes.readers.terrasarx_folder import TerraSarXFolder
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.trial import open_on_trial
+from sarwater.shown import shown
 from sarwater.tags import PRODUCT_REFUSED, is_product
 
 READERS: tuple[Reader, ...] = (
@@ -117,6 +119,8 @@ def _of_no_kind(path: Path, name: str) -> SceneError:
             return SceneUnreadable(f"{name}: a folder of {some}, and no product; give {_each(products)}")
         if lack := incomplete(path, name):
             return SceneIncomplete(f"{name}: a folder without a whole product; {lack}: send all of the product")
+    elif why := foreign_raster(path, name):
+        return SceneUnreadable(f"{name}: {why}")
     hint = ""
     for folder in path.parents[:_DEEPEST_IN_PRODUCT] if path.is_file() else ():
         if (of := find_reader(folder, without=(NestedFolder,))) is not None:
@@ -233,7 +237,7 @@ def _opened(
     except RuntimeError as error:  # GDAL's: it reads some parts of a header late
         raise SceneUnreadable(f"{source.name}: GDAL cannot read it ({error}); send it again") from error
     except SceneError as error:
-        if source.name in str(error):
+        if shown(source.name) in str(error):
             raise
         raise type(error)(f"{source.name}/{error}") from error  # of a file of the folder
     scene.name = source.name

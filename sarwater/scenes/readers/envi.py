@@ -9,6 +9,7 @@ band into its description, `{Sigma0_VV - Unit: intensity}`.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -290,7 +291,7 @@ def of_one_product(source: Source, scenes: list[Scene]) -> Scene:
         polarisation, unit = max(known, key=known.count)
         raise SceneUnreadable(
             f"{source.name}: a folder with several rasters of {polarisation} in {unit}; expected one product: give its "
-            f"scenes one by one, {source.path.name}/*.hdr"
+            f"scenes one by one: {shlex.quote(str(source.path))}/*.hdr"
         )
     if left_out:
         first.notes += (f"left out: {', '.join(Path(scene.name).stem for scene in left_out)}",)

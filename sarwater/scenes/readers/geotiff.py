@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -76,10 +77,10 @@ def open_raster(source: Source, drivers: list[str], part: str | None = None, bes
     try:
         # An absolute path of a real file: never one of GDAL's /vsi or connection-string names.
         dataset = gdal.OpenEx(
-            part or str(source.path.resolve()),
+            os.fsencode(part or source.path.resolve()),  # as text, GDAL takes names in UTF-8 only
             gdal.OF_RASTER | gdal.OF_READONLY | gdal.OF_VERBOSE_ERROR,
             drivers,
-            sibling_files=[file.name for file in beside],
+            sibling_files=[os.fsencode(file.name) for file in beside],
         )
     except RuntimeError as error:
         raise SceneUnreadable(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from pathlib import PurePath
 from typing import Any
 
 from sarwater.errors import SceneUnreadable
+from sarwater.scenes.foreign import geotiff_of
 from sarwater.scenes.hdf5 import Hdf5File, Plane
 from sarwater.scenes.readers.base import Kind, Source
 from sarwater.scenes.readers.geotiff import open_raster
 from sarwater.scenes.scene import Scene
+
+_NAMED = 8
+"""Rasters that a message names."""
 
 
 class Hdf5Kind(Kind, ABC):
@@ -37,3 +43,18 @@ def open_plane(source: Source, plane: Plane) -> Any:
             f"{dataset.RasterYSize} px; expected rows and columns"
         )
     return dataset
+
+
+def with_rasters(source: Source, file: Hdf5File, driver: str = "HDF5") -> tuple[str, str]:
+    """What a file of no known kind holds, and what to do with that; `driver` is GDAL's."""
+    rasters = sorted((path for path, shape in file.datasets.items() if len(shape) == 2 and min(shape) > 1))
+    if not rasters:
+        return "without a raster", "give one of these"
+    largest = max(rasters, key=lambda path: math.prod(file.datasets[path]))
+    held = ", ".join(path.lstrip("/") for path in rasters[:_NAMED])
+    part = f"//{largest.lstrip('/')}" if driver == "HDF5" else largest.lstrip("/")
+    command = geotiff_of(f'{driver}:"{source.name}":{part}', PurePath(source.name).stem)
+    return (
+        f"with the rasters {held}",
+        f"give one of these, or make a GeoTIFF of the raster that is backscatter, as {command}",
+    )

@@ -18,7 +18,7 @@ from sarwater.scenes.hdf5 import Hdf5File, Plane, is_hdf5, opened_hdf5
 from sarwater.scenes.names import polarisation_in
 from sarwater.scenes.raster import osr
 from sarwater.scenes.readers.base import Kind, Reader, Source
-from sarwater.scenes.readers.hdf5_kind import Hdf5Kind, open_plane
+from sarwater.scenes.readers.hdf5_kind import Hdf5Kind, open_plane, with_rasters
 from sarwater.scenes.readers.kompsat5 import (
     LEVELS,
     MISSIONS,
@@ -57,11 +57,9 @@ def open_hdf5_product(source: Source) -> Scene:
         for kind in KINDS:
             if kind.matches(file):
                 return kind.open(source, file)
-        root = file.attributes("/")
-    raise SceneUnreadable(
-        f"{source.name}: HDF5 with mission {root.get('MissionID')!r} and product type {root.get('ProductType')!r}; "
-        f"expected {'; '.join(kind.looks_for for kind in KINDS)}: give one of these, or a GeoTIFF of its backscatter"
-    )
+        held, advice = with_rasters(source, file)
+    expected = "; ".join(kind.looks_for for kind in KINDS)
+    raise SceneUnreadable(f"{source.name}: HDF5 {held}; expected {expected}: {advice}")
 
 
 class Kompsat5Family(Hdf5Kind):

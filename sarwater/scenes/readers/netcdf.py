@@ -14,7 +14,7 @@ from sarwater.scenes.hdf5 import Hdf5File
 from sarwater.scenes.names import polarisation_in, sensing_start
 from sarwater.scenes.readers.base import Source
 from sarwater.scenes.readers.hdf5_grid import open_grid
-from sarwater.scenes.readers.hdf5_kind import Hdf5Kind
+from sarwater.scenes.readers.hdf5_kind import Hdf5Kind, with_rasters
 from sarwater.scenes.scene import Scene
 
 _PLAIN_PATH = re.compile(r"[\w/.-]+")
@@ -44,8 +44,8 @@ class NetCdf(Hdf5Kind):
         rasters = [path for path, shape in sorted(file.datasets.items()) if len(shape) == 2 or shape[:-2] == (1,)]
         planes = {path: _polarisation(file, path) for path in rasters if _is_backscatter(file, path)}
         if not planes:
-            names = ", ".join(map(_name, rasters[:8])) or "none"
-            raise SceneUnreadable(f"{source.name}: netCDF-4 with the rasters {names}; expected {self.looks_for}")
+            held, advice = with_rasters(source, file, "NETCDF")
+            raise SceneUnreadable(f"{source.name}: netCDF-4 {held}; expected {self.looks_for}: {advice}")
         tags = {name: str(value) for name, value in file.attributes("/").items()}
         if len(planes) == 1:
             planes = {path: found or polarisation_in(source.name) for path, found in planes.items()}

@@ -18,6 +18,7 @@ import numpy as np
 
 from sarwater.errors import SceneNoBackscatter, SceneUnreadable
 from sarwater.scenes.band import Band
+from sarwater.scenes.foreign import geotiff_of, nitf_of
 from sarwater.scenes.georeference import Georeference, GroundControlPoint
 from sarwater.scenes.names import polarisation_in, time_in
 from sarwater.scenes.nitf import NitfFile, NitfImage, is_nitf, read_structure
@@ -28,6 +29,8 @@ from sarwater.scenes.scene import Scene
 from sarwater.scenes.xml import parse_xml
 
 _PRODUCTS = ("SICD", "SIDD")
+_NAMED = 4
+"""Segments that a message names."""
 _NO_TIME = "20021216151629"
 """GDAL's, for want of any: NITFCreate."""
 _SCALE_FACTORS = {"SigmaZeroSFPoly": "sigma0_amplitude", "BetaZeroSFPoly": "beta0_amplitude"}
@@ -78,12 +81,15 @@ def _the_image(name: str, file: NitfFile, is_product: bool) -> NitfImage:
         found = ", ".join(sorted({image.category or "none" for image in file.images})) or "no image"
         raise SceneNoBackscatter(
             f"{name}: its image category is {found}, expected SAR or SARIQ; give the image of the radar (if this is "
-            "one, write it anew with gdal_translate -of NITF -co ICAT=SAR)"
+            f"one, write it anew with {nitf_of(name, 'sar', 'ICAT=SAR')})"
         )
     if len(images) > 1:
         raise SceneUnreadable(
-            f"{name}: its image lies in {len(images)} segments, expected one; take them out with gdal_translate "
-            f"NITF_IM:NUMBER:{name}, and give each by itself"
+            f"{name}: its image lies in {len(images)} segments, expected one; give each by itself, taken out with "
+            + ", ".join(
+                geotiff_of(f"NITF_IM:{image.number}:{name}", f"{Path(name).stem}-{image.number}")
+                for image in images[:_NAMED]
+            )
         )
     return images[0]
 

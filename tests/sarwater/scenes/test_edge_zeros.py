@@ -105,6 +105,40 @@ def test_solid_zeros_inside_that_nothing_joins_to_the_edge_stay() -> None:
     assert beyond[:10, 30:40].all()
 
 
+@pytest.mark.parametrize("rows_at_a_time", [200, 50, 17])
+@pytest.mark.parametrize("looked_through", [False, True])
+def test_solid_zeros_inside_a_scene_of_decibels_are_nodata_and_single_ones_levels(
+    tmp_path: Path, rows_at_a_time: int, looked_through: bool
+) -> None:
+    pixels = np.random.default_rng(1).normal(-12, 2, (200, 240)).astype(np.float32)
+    pixels[40:80, 90:130] = pixels[77:110, 120:190] = np.nan
+    hole = np.isnan(pixels)
+    pixels[hole] = 0
+    pixels[150, 3::3] = pixels[160:163, 20:23] = 0  # 0 dB of a city
+    path = write_geotiff(tmp_path / "a.tif", pixels, descriptions=["Sigma0_VV_db"])
+    with open_model_input(path, SAR) as scene:
+        if looked_through:
+            scene.look_through(64)
+        starts = range(0, 200, rows_at_a_time)
+        valid = np.concatenate([scene.read_valid(row, min(rows_at_a_time, 200 - row))[1] for row in starts])
+        notes = " ".join(scene.notes)
+    assert np.array_equal(valid, ~hole)
+    assert "or are solid, were taken for nodata" in notes
+
+
+@pytest.mark.parametrize(
+    ("name", "about"),
+    [("Sigma0_VV", {}), ("Intensity_VV_db", {}), ("Sigma0_VV_db", {"scale": "0.2", "offset": "-35"})],
+)
+def test_solid_zeros_inside_that_may_be_dark_stay_levels(tmp_path: Path, name: str, about: dict[str, str]) -> None:
+    dtype = np.int16 if about else np.float32
+    pixels = np.random.default_rng(1).uniform(1, 4, (120, 120)).astype(dtype)
+    pixels[40:80, 40:80] = 0
+    path = write_geotiff(tmp_path / "a.tif", pixels, descriptions=[name], metadata=about)
+    with open_model_input(path, SAR) as scene:
+        assert scene.read_valid(0, 120)[1].all()
+
+
 def test_a_window_of_a_scene_answers_as_all_of_it_does() -> None:
     pixels = np.where(spiral(), 0, 0.1).astype(np.float32)
     whole = read_in_strips(pixels, 255)

@@ -82,6 +82,18 @@ def test_the_level_is_the_same_in_every_unit(tmp_path: Path, unit: str) -> None:
     assert level.level_db == pytest.approx(-10.2, abs=0.02)
 
 
+@pytest.mark.parametrize("unit", ["amplitude_dn", "sigma0_db"])
+@pytest.mark.parametrize("nodata", [None, -9999])
+def test_a_collar_of_zeros_around_decibels_changes_no_level(tmp_path: Path, unit: str, nodata: float | None) -> None:
+    pixels = (20 * np.log10(amplitude(-10) / 400)).astype(np.float32)
+    pixels[:, :100] = pixels[:, 240:] = 0
+    with checked(
+        written(tmp_path, pixels, descriptions=["Sigma0_VV_db"], nodata=nodata), (Channel("sar", unit),)
+    ) as scene:
+        assert scene.level is not None
+        assert scene.level.level_db == pytest.approx(-10, abs=1)
+
+
 def test_a_model_of_decibels_is_told_in_decibels(tmp_path: Path) -> None:
     pixels = (20 * np.log10(amplitude(-10) / 400) + 24).astype(np.float32)
     with checked(written(tmp_path, pixels), (Channel("vv", "sigma0_db"),), unit="sigma0_db", polarisations="1") as one:

@@ -95,7 +95,11 @@ def test_iso_text_comes_back(when: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["TIFFTAG_DATETIME", "PROCESSING_TIME", "processingDate", "CREATION_TIME", "GenerationTime", "PROC_TIME"]
+    "key",
+    [
+        *("TIFFTAG_DATETIME", "PROCESSING_TIME", "processingDate", "CREATION_TIME", "GenerationTime", "PROC_TIME"),
+        *("NC_GLOBAL#history", "history", "processing_lineage"),
+    ],
 )
 def test_a_processing_time_is_no_acquisition(key: str) -> None:
     assert sensing_start("scene.tif", {key: "2025-01-01T00:00:00Z"}) is None
@@ -166,6 +170,7 @@ ICEYE = {
         {"ICEYE_PROPERTIES": json.dumps(ICEYE).replace('"', "&quot;")},
         {"ACQUISITION_START_UTC": "2024-07-16T09:31:12.25", "POLARIZATION": "VV", "PROC_TIME": "2024-07-17T02:00:00"},
         {"startTimeUTC": "2024-07-16T09:31:12Z", "POLARIZATIONS": "VV"},
+        {"first_line_time": "16-JUL-2024 09:31:12.123456", "mds1_tx_rx_polar": "VV"},
         {"ACQUISITION_START_TIME": "2024-07-16T09:31:12Z", "TRANSMIT_POLARIZATION": "V", "RECEIVE_POLARIZATION": "V"},
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from osgeo import gdal
 
 from runtime.backends import Backend
 from runtime.pipeline import process_scene
@@ -16,6 +17,7 @@ from sarwater.manifest import Channel
 from sarwater.request import Limits
 from sarwater.scenes.readers import find_reader, open_model_input, open_scene
 from sarwater.scenes.readers.nitf import Nitf
+from tests.support.advice import translated
 from tests.support.deliveries import sicd_xml, sidd_xml, whole, write_nitf
 from tests.support.rasters import lake_scene, read_raster, write_geotiff
 
@@ -136,7 +138,36 @@ def test_the_only_image_of_a_sar_product_is_that_of_the_radar(tmp_path: Path) ->
 def test_several_segments_are_refused_with_the_way_to_take_them_out(tmp_path: Path) -> None:
     path = write_nitf(tmp_path / "a.ntf", PIXELS, options=["NUMI=2"])
     write_nitf(path, PIXELS, options=["APPEND_SUBDATASET=YES"])
-    refused(path, SceneUnreadable, r"2 segments, expected one; .* gdal_translate NITF_IM:NUMBER:a.ntf")
+    refused(
+        path, SceneUnreadable, r"2 segments, expected one; .* gdal_translate NITF_IM:0:a.ntf a-0.tif, gdal_translate"
+    )
+
+
+def advice(path: Path) -> str:
+    with pytest.raises(SceneError) as error:
+        open_scene(path)
+    return str(error.value)
+
+
+def test_one_of_several_segments_can_be_taken_out_as_advised(tmp_path: Path) -> None:
+    path = write_nitf(tmp_path / "my a.ntf", PIXELS, options=["NUMI=2"])
+    write_nitf(path, PIXELS[:, ::-1].copy(), options=["APPEND_SUBDATASET=YES"])
+    with open_scene(translated(advice(path), tmp_path)) as scene:
+        assert np.array_equal(scene.read(), PIXELS)
+
+
+def test_an_image_of_another_category_can_be_written_anew_as_advised(tmp_path: Path) -> None:
+    path = write_nitf(tmp_path / "a.ntf", PIXELS, category="VIS")
+    with open_scene(translated(advice(path), tmp_path)) as scene:
+        assert np.array_equal(scene.read(), PIXELS)
+
+
+def test_a_compressed_image_can_be_converted_as_advised(tmp_path: Path) -> None:
+    if gdal.GetDriverByName("JP2OpenJPEG") is None:
+        pytest.skip("this GDAL writes no JPEG 2000")
+    path = write_nitf(tmp_path / "a.ntf", PIXELS, options=["IC=C8", "QUALITY=100"])
+    with open_scene(translated(advice(path), tmp_path)) as scene:
+        assert scene.read().shape == PIXELS.shape
 
 
 @pytest.mark.parametrize("first", ["SAR", "LEG"])

@@ -89,13 +89,44 @@ def test_a_colour_table_and_named_flags_are_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bands", [3, 4])
-def test_pictures_in_rgb_are_refused_and_polarisations_in_bytes_are_not(tmp_path: Path, bands: int) -> None:
-    pixels = np.stack([lake_scene(80, 90).clip(0, 250).astype(np.uint8)] * bands)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pictures_in_rgb_are_refused_and_polarisations_in_bytes_are_not(
+    tmp_path: Path, bands: int, dtype: type
+) -> None:
+    pixels = np.stack([lake_scene(80, 90).clip(0, 250).astype(dtype)] * bands)
     options = ["PHOTOMETRIC=RGB"]
     with pytest.raises(SceneNoBackscatter, match="red, green and blue"):
         open_scene(write_geotiff(tmp_path / "a.tif", pixels, options=options))
     named = ["VV", "VH", "ratio", "x"][:bands]
     open_scene(write_geotiff(tmp_path / "b.tif", pixels, options=options, descriptions=named)).close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "T52SCG_20240716T021611_B08_10m.tif",
+        "S2A_MSIL2A_20240716T021611_N0510_R003_T52SCG_20240716T050000.tif",
+        "LC08_L2SP_116034_20240716_20240720_02_T1_SR_B5.TIF",
+        "HLS.S30.T52SCG.2024198T021611.v2.0.B08.tif",
+        "20240716_021611_12_24b0_3B_AnalyticMS_SR.tif",
+    ],
+)
+def test_optical_products_are_told_by_their_names(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SceneNoBackscatter, match="an optical image"):
+        open_scene(write_geotiff(tmp_path / name, lake_scene(80, 90)))
+
+
+@pytest.mark.parametrize("names", [["B2", "B3", "B4", "B8"], ["blue", "green", "red", "nir"], ["B03", "B8A"]])
+def test_bands_of_optical_sensors_are_told_by_theirs(tmp_path: Path, names: list[str]) -> None:
+    path = write_geotiff(tmp_path / "a.tif", np.stack([lake_scene(80, 90)] * len(names)), descriptions=names)
+    with pytest.raises(SceneNoBackscatter, match="an optical image"):
+        open_scene(path)
+
+
+def test_bands_that_are_numbered_from_1_say_nothing(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", np.stack([lake_scene(80, 90)] * 4), descriptions=["B1", "B2", "B3", "B4"])
+    with open_scene(path) as scene:
+        assert len(scene.bands) == 4
 
 
 def test_our_products_of_any_version_are_refused(tmp_path: Path) -> None:

@@ -72,6 +72,42 @@ def test_how_often_water_was_seen_is_no_backscatter(tmp_path: Path, steepness: f
         open_here(write_geotiff(tmp_path / "a.tif", pixels, nodata=nodata))
 
 
+def test_percentages_of_few_values_are_no_backscatter(tmp_path: Path) -> None:
+    seen = np.where(blobs(3) > 0.5, np.random.default_rng(0).integers(95, 101, SHAPE), 0).astype(np.uint8)
+    with pytest.raises(SceneNoBackscatter, match="percentages"):
+        open_here(write_geotiff(tmp_path / "a.tif", seen))
+
+
+def test_days_of_acquisition_are_no_backscatter(tmp_path: Path) -> None:
+    days = land_cover(1000, 1012, 1024, 1036).astype(np.uint16)
+    with pytest.raises(SceneNoBackscatter, match=r"1000, 1012.*in patches"):
+        open_here(write_geotiff(tmp_path / "a.tif", days))
+
+
+@pytest.mark.parametrize("description", ["", "VV"])
+def test_a_mask_is_none_whatever_its_band_is_called(tmp_path: Path, description: str) -> None:
+    mask = (blobs(3) > 0.5).astype(np.uint8)
+    with pytest.raises(SceneNoBackscatter, match="0, 1 in patches"):
+        open_here(write_geotiff(tmp_path / "a.tif", mask, descriptions=[description]))
+
+
+@pytest.mark.parametrize("largest", [np.pi, 1.0])
+def test_phases_and_indices_around_0_are_no_backscatter(tmp_path: Path, largest: float) -> None:
+    pixels = np.random.default_rng(0).uniform(-largest, largest, SHAPE).astype(np.float32)
+    with pytest.raises(SceneNoBackscatter, match="a phase or an index"):
+        open_here(write_geotiff(tmp_path / "a.tif", pixels))
+
+
+@pytest.mark.parametrize("looks", [4, 30])
+def test_a_dark_sea_in_bytes_with_a_port_that_is_saturated_is_read(tmp_path: Path, looks: int) -> None:
+    rng = np.random.default_rng(looks)
+    power = np.where(blobs(1) < 0.95, 0.004, 2.0) * rng.gamma(looks, 1 / looks, SHAPE)
+    pixels = np.clip(np.sqrt(power) * 250, 0, 255).astype(np.uint8)
+    pixels[:40] = 0
+    with open_here(write_geotiff(tmp_path / "a.tif", pixels)):
+        pass
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("looks", [1, 4, 30, 100])
 @pytest.mark.parametrize("brightest", [90, 250])

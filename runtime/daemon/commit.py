@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from runtime.daemon.context import Context
 from runtime.daemon.fingerprint import fingerprint_of
 from runtime.daemon.inbox import now
-from runtime.daemon.item import ItemError, about, shown
+from runtime.daemon.item import ItemError, looking_at, shown
 from runtime.daemon.ledger import Row, Status
 from runtime.daemon.scene import ClaimedScene
 from runtime.latency import LatencyRecord
@@ -132,7 +132,7 @@ class Commit:
     def _went_back(self, scene: ClaimedScene) -> tuple[bool, Retry | None]:
         """Did the input change under our hands? Then it is in the inbox again, or waits for another try."""
         try:
-            with about(scene.name):
+            with looking_at(scene.name):
                 found = fingerprint_of(scene.path)
         except ItemError as error:
             return True, self.transient(scene, "scene_changed", f"it cannot be looked at any more ({error})")

@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime.daemon.item import ItemError, about
+from runtime.daemon.item import ItemError, looking_at
 
 _MAX_DEPTH = 32
 _MAX_ENTRIES = 10_000
@@ -29,7 +29,7 @@ class Fingerprint:
         """The fingerprint at `path`, to which the item was moved: that changes `ctime_ns` and nothing else. Where
         something else changed, or nothing can be seen, it stays what it was, and the next comparison tells."""
         try:
-            with about(path.name):
+            with looking_at(path.name):
                 found = fingerprint_of(path)
         except (FileNotFoundError, ItemError):
             return self

@@ -29,7 +29,7 @@ from runtime.daemon.companions import CHECKSUM, COMPANIONS, MARKER, Checksum, is
 from runtime.daemon.config import Config
 from runtime.daemon.fingerprint import Fingerprint, fingerprint_of, fingerprint_of_status
 from runtime.daemon.inotify import Hint
-from runtime.daemon.item import ItemError, about
+from runtime.daemon.item import ItemError, looking_at
 from runtime.daemon.kinds import Kind, accepts, examine, is_uploading
 from runtime.daemon.loose import LooseFiles, is_uploaded, lacking, parts_of
 from runtime.latency import Moment
@@ -154,6 +154,16 @@ class Inbox:
 
     def _look(self, name: str, by: str, arrived: bool) -> None:
         """The one place that looks at a name: whatever is wrong with it sets this name aside, and no other."""
+        try:
+            with looking_at(name):
+                self._look_at(name, by, arrived)
+        except FileNotFoundError:
+            self._loose.discard(name)
+            self._lose(name)
+        except ItemError as error:
+            self._note(name, by, Kind.IGNORED, self._at_least(name), f"it cannot be looked at ({error})")
+
+    def _look_at(self, name: str, by: str, arrived: bool) -> None:
         if self._ignored(name) or self._is_companion(name):
             self._lose(name)
             return
@@ -163,17 +173,10 @@ class Inbox:
             if by == "event":  # a scan looks at the image itself
                 self._look(image, by, arrived=False)
             return
-        try:
-            with about(name):
-                candidate = self._note(name, by, *examine(self.config.incoming / name, self.config.accept))
-                self._compare_beside(candidate)
-                if candidate.complete is None and candidate.kind is not Kind.IGNORED:
-                    self._judge(candidate, arrived)
-        except FileNotFoundError:
-            self._loose.discard(name)
-            self._lose(name)
-        except ItemError as error:
-            self._note(name, by, Kind.IGNORED, self._at_least(name), f"it cannot be looked at ({error})")
+        candidate = self._note(name, by, *examine(self.config.incoming / name, self.config.accept))
+        self._compare_beside(candidate)
+        if candidate.complete is None and candidate.kind is not Kind.IGNORED:
+            self._judge(candidate, arrived)
 
     def _is_companion(self, name: str) -> bool:
         """Is it the marker or the checksum of something that is here?"""

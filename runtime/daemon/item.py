@@ -13,8 +13,9 @@ from sarwater.shown import shown
 
 __all__ = ["ItemError", "about", "shown"]
 
-_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors of the disk or the process, whatever was touched when they came."""
+_PROCESS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+"""What no single item is to blame for, whatever was touched when it came."""
 
 
 class ItemError(Exception):
@@ -23,7 +24,8 @@ class ItemError(Exception):
 
 @contextmanager
 def about(name: str) -> Iterator[None]:
-    """What fails in here concerns `name` alone, unless the machine is at fault: raises ItemError, or that OSError.
+    """What fails while `name` is moved or removed concerns it alone, unless the machine is at fault: raises ItemError,
+    or that OSError.
 
     FileNotFoundError stays what it is: the item left.
     """
@@ -32,8 +34,24 @@ def about(name: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        if error.errno in _MACHINE:
+        if error.errno in _PROCESS + _DISK:
             raise
         raise ItemError(error.strerror or str(error)) from error
     except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:  # UnicodeError is a ValueError
+        raise ItemError(str(error) or type(error).__name__) from error
+
+
+@contextmanager
+def looking_at(name: str) -> Iterator[None]:
+    """As `about`, where nothing is changed. Then a disk that cannot read one item, and a reader that stumbles over what
+    somebody made for that, concern the item alone, too."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in _PROCESS:
+            raise
+        raise ItemError(error.strerror or str(error)) from error
+    except Exception as error:
         raise ItemError(str(error) or type(error).__name__) from error

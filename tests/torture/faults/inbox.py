@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from runtime.daemon.ledger import Status
+from sarwater.shown import shown
 from tests.torture.corpus import hostile_files
 from tests.torture.faults.result import Result, deliver, scenes
 from tests.torture.station import Station, ended_well, until
@@ -120,7 +121,8 @@ def broken_and_hostile_files(root: Path, count: int, rng: random.Random) -> Resu
         all(row.status in (Status.QUARANTINED, Status.PUBLISHED, Status.DUPLICATE, Status.IGNORED) for row in rows),
         "undecided",
     )
-    result.expect(not any(row.worker_deaths for row in rows), "a file killed the worker")
+    deadly = [f"{shown(row.name)} ({row.message})" for row in rows if row.worker_deaths]
+    result.expect(not deadly, f"killed the worker: {deadly}")
     result.expect(station.reasons().get("unreadable.tif") == "scene_unreadable", "read a file of mode 000")
     peak_mb = int(peak.read_text()) / 1024
     result.expect(peak_mb < 1500, f"{peak_mb:.0f} MB")

@@ -16,16 +16,26 @@ from pathlib import Path
 
 from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from tests.torture.faults.result import Result, deliver, scenes, undisturbed
-from tests.torture.station import Audit, Daemon, Station, ended_well, until
+from tests.torture.station import CHECKOUT, Audit, Daemon, Station, ended_well, until
 
 SYSCALLS = "rename,link,linkat,unlink,unlinkat,rmdir,mkdir,fsync,fdatasync,pwrite64,ftruncate"
 
 
 def kill_at_random(root: Path, count: int, rng: random.Random) -> Result:
     """1: kill -9 at random moments."""
-    station, result = Station(root / "station"), Result()
+    return _kill_at_random(root, count, rng, patience_s=10)
+
+
+def kill_with_the_model_that_ships(root: Path, count: int, rng: random.Random) -> Result:
+    """21: kill -9 with the model that ships."""
+    model = CHECKOUT / "engines" / "hrnet-w18-small.onnx"
+    return _kill_at_random(root, count, rng, patience_s=60, model=str(model), device="cpu")
+
+
+def _kill_at_random(root: Path, count: int, rng: random.Random, patience_s: float, **settings: object) -> Result:
+    station, result = Station(root / "station", **settings), Result()
     contents = scenes(station, 2 * count)  # so that every daemon has something to do when it is killed
-    expected = undisturbed(root, contents)
+    expected = undisturbed(root, contents, **settings)
     waiting = list(contents.items())
     while result.hit < count:
         for name, content in waiting[:2]:
@@ -36,7 +46,7 @@ def kill_at_random(root: Path, count: int, rng: random.Random) -> Result:
             if rng.random() < 0.75:  # while it works, else anywhere, the start and the recovery included
                 seen = len(station.masks())
                 with contextlib.suppress(TimeoutError):
-                    until(lambda n=seen: len(station.masks()) > n, 10)  # type: ignore[misc]
+                    until(lambda n=seen: len(station.masks()) > n, patience_s)  # type: ignore[misc]
                 time.sleep(rng.uniform(0.0, 0.2))
             else:
                 time.sleep(rng.uniform(0.0, 2.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,12 +29,13 @@ log = logging.getLogger("sarwater.watch")
 class Claims:
     """The inbox as the supervisor needs it: `look` brings everything up to date, `claim` gives the next scene."""
 
-    def __init__(self, context: Context, hints: Hints | None) -> None:
+    def __init__(self, context: Context, hints: Hints | None, go_on: Callable[[], bool] = lambda: True) -> None:
+        """`go_on` is asked between two items of a scan; False ends it."""
         self._context = context
         self._ledger = context.ledger
         self._hints = hints
         given_back = {row.name: row.fingerprint for row in self._ledger.rows(Status.SEEN)}
-        self._inbox = Inbox(context.config, given_back)
+        self._inbox = Inbox(context.config, given_back, go_on=go_on)
         self._queue: list[tuple[int, int, str]] = []
         self._left: dict[tuple[int, int, str], str] = {}
         """Complete scenes that stay in the inbox until the next scan, and why."""
@@ -162,7 +164,8 @@ class Claims:
 
     def _scan(self) -> None:
         first = self._scanned_s is None
-        self._inbox.scan()
+        if not self._inbox.scan():
+            return
         self._scanned_s = time.monotonic()
         self.short_of_room = ""
         for entry in self._left:

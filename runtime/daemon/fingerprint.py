@@ -11,7 +11,7 @@ from pathlib import Path
 from runtime.daemon.item import ItemError, looking_at
 
 _MAX_DEPTH = 32
-_MAX_ENTRIES = 10_000
+_MAX_ENTRIES = 2000
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def fingerprint_of(path: Path) -> Fingerprint:
     """Of the file or folder itself, never of what a link points to.
 
     Raises FileNotFoundError; OSError for what may not be looked at; ValueError for a folder that is no product: deeper
-    than 32 folders, or with more than 10,000 entries.
+    than 32 folders, or with more than 2,000 entries.
     """
     status = path.lstat()
     found = fingerprint_of_status(status)

@@ -20,7 +20,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
@@ -34,6 +34,11 @@ from runtime.daemon.kinds import Kind, accepts, examine, is_uploading
 from runtime.daemon.loose import LooseFiles, is_uploaded, lacking, parts_of
 from runtime.latency import Moment
 from sarwater.scenes.readers import find_reader
+
+_LONG_S = 0.1
+"""Of processor time."""
+_REST = 20
+"""Times as long as the look before it."""
 
 
 @dataclass
@@ -78,18 +83,25 @@ class Inbox:
     fresh: list[Candidate] = field(default_factory=list)
     completed: list[Candidate] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
+    go_on: Callable[[], bool] = lambda: True
+    """Asked between two items of a scan; False ends it."""
     _due: list[tuple[float, str]] = field(default_factory=list)
+    _rests_until_s: dict[str, float] = field(default_factory=dict)
+    """Monotonic time before which no scan looks at what takes long, by name."""
     _loose: LooseFiles = field(default_factory=LooseFiles)
 
-    def scan(self) -> None:
-        """Look at everything. Raises OSError where the inbox cannot be read."""
+    def scan(self) -> bool:
+        """Look at everything; False where `go_on` ended it. Raises OSError where the inbox cannot be read."""
         with os.scandir(self.config.incoming) as entries:
             names = {entry.name for entry in entries}
         for name in self.candidates.keys() - names:
             self._lose(name)
         self._loose = LooseFiles(name for name in names if not self._ignored(name))
         for name in sorted(names):
-            self._look(name, "scan", arrived=False)
+            if not self.go_on():
+                return False
+            self._look_again(name)
+        return True
 
     def follow(self, hints: Iterable[Hint]) -> bool:
         """Look where the hints point; False where events were lost and only a scan can tell."""
@@ -112,7 +124,7 @@ class Inbox:
         while self._due and self._due[0][0] <= now_s:
             _, name = heapq.heappop(self._due)
             if name in self.candidates and self.candidates[name].complete is None:
-                self._look(name, "scan", arrived=False)
+                self._look_again(name)
 
     @property
     def next_look_s(self) -> float | None:
@@ -141,6 +153,7 @@ class Inbox:
         return self.candidates.get(candidate.name) is candidate and candidate.complete is not None
 
     def _lose(self, name: str) -> None:
+        self._rests_until_s.pop(name, None)
         candidate = self.candidates.pop(name, None)
         if candidate is not None and candidate.job is not None:
             self.gone.append(candidate.job)
@@ -151,6 +164,20 @@ class Inbox:
     def _unfinished(self, name: str) -> bool:
         """Is it a name under which an upload is written, to be renamed once it is whole?"""
         return self._ignored(name) or is_uploading(name)
+
+    def _look_again(self, name: str) -> None:
+        """A look for which no event asks: one that takes long is followed by a rest, or a few folders with large
+        headers would take all of the time."""
+        now_s, before_s = time.monotonic(), time.thread_time()
+        if (rests_until_s := self._rests_until_s.get(name, 0.0)) > now_s:
+            if name in self.candidates and self.candidates[name].complete is None:
+                heapq.heappush(self._due, (rests_until_s, name))
+            return
+        self._rests_until_s.pop(name, None)
+        self._look(name, "scan", arrived=False)
+        took_s = time.thread_time() - before_s
+        if took_s > _LONG_S and name in self.candidates:
+            self._rests_until_s[name] = time.monotonic() + _REST * took_s
 
     def _look(self, name: str, by: str, arrived: bool) -> None:
         """The one place that looks at a name: whatever is wrong with it sets this name aside, and no other."""
@@ -167,13 +194,15 @@ class Inbox:
         if self._ignored(name) or self._is_companion(name):
             self._lose(name)
             return
+        path = self.config.incoming / name
+        fingerprint_of(path)  # before a reader looks into it: raises for a folder too large to be a product
         self._loose.add(name)
         if image := self._loose.image_of(name) or self._head_of(name):
             self._lose(name)
             if by == "event":  # a scan looks at the image itself
                 self._look(image, by, arrived=False)
             return
-        candidate = self._note(name, by, *examine(self.config.incoming / name, self.config.accept))
+        candidate = self._note(name, by, *examine(path, self.config.accept))
         self._compare_beside(candidate)
         if candidate.complete is None and candidate.kind is not Kind.IGNORED:
             self._judge(candidate, arrived)

@@ -228,6 +228,8 @@ class Claims:
             return False
         if row.status in WAITING:
             candidate.job = row.id
+            if returns := self._context.returns.get(row.id, 0):
+                self._inbox.settle_longer(candidate, returns)
             if row.fingerprint != candidate.fingerprint:
                 self._ledger.resighted(row.id, Status.SETTLING, candidate.fingerprint)
             return True
@@ -242,7 +244,8 @@ class Claims:
         ]
 
     def _may_settle(self, candidate: Candidate) -> bool:
-        return candidate.changes == 0 and candidate.settling
+        returns = self._context.returns.get(candidate.job or 0, 0)
+        return candidate.changes == 0 and candidate.settling and returns < self._context.config.max_attempts
 
 
 def _is_unchanged(path: Path, seen: Fingerprint) -> bool:

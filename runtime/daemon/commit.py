@@ -61,6 +61,7 @@ class Commit:
             raise
         visible = now()
         self._ledger.published(scene.job, list(staged.names))
+        self._context.returns.pop(scene.job, None)
         self._folders.retire(scene.job, scene.name, self._context.remove_done)
         record = LatencyRecord.from_dict(staged.record)
         record.add_moments({"visible": visible})
@@ -71,6 +72,7 @@ class Commit:
     def duplicate(self, scene: ClaimedScene, holder: Row, input_sha256: str) -> None:
         """The same bytes were worked off, with the same model and settings: nothing to do."""
         self._ledger.duplicate(scene.job, holder.id, input_sha256)
+        self._context.returns.pop(scene.job, None)
         self._folders.retire(scene.job, scene.name, self._context.remove_done)
         self._account(scene.record(), "duplicate")
         log.info("%s: same bytes as %s (job %d), whose mask exists; no second one", scene.name, holder.name, holder.id)
@@ -121,6 +123,7 @@ class Commit:
         }
         self._folders.quarantine_scene(scene.job, scene.name, document)
         self._ledger.quarantined(scene.job, reason, message)
+        self._context.returns.pop(scene.job, None)
         record = scene.record()
         record.error = f"{reason}: {message}"
         self._account(record, "quarantined")
@@ -146,6 +149,7 @@ class Commit:
             self._ledger.given_back(scene.job)
         if self._folders.give_back(scene.job, scene.name):
             self._ledger.resighted(scene.job, Status.SETTLING, found)
+            self._context.returns[scene.job] += 1
             log.warning("%s: changed while it was worked on; back in the inbox to settle", scene.name)
             return True, None
         # Another file has its name by now: try this one again from where it is.

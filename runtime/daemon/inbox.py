@@ -37,6 +37,7 @@ from sarwater.scenes.readers import find_reader
 
 _LONG_S = 0.1
 """Of processor time."""
+_MOST_DOUBLINGS = 20
 _REST = 20
 """Times as long as the look before it."""
 
@@ -56,6 +57,8 @@ class Candidate:
     looks: int = 1
     """In a row that found it the same."""
     changes: int = 0
+    returns: int = 0
+    """Times that it was claimed and came back, because it changed while it was worked on."""
     settling: bool = False
     """All of it is there; only time has to show that it stays as it is."""
     lack: tuple[str, ...] = ()
@@ -142,6 +145,16 @@ class Inbox:
             self._loose.discard(file)
         candidate.name, candidate.kind, candidate.fingerprint, candidate.beside = name, Kind.FOLDER, fingerprint, {}
         self.candidates[name] = candidate
+
+    def settle_longer(self, candidate: Candidate, returns: int) -> None:
+        """It came back: whoever writes to it pauses for longer than it had to settle."""
+        candidate.returns, candidate.complete, candidate.looks = returns, None, 1
+        candidate.unchanged_since_s = time.monotonic()
+        heapq.heappush(self._due, (candidate.unchanged_since_s + self._settle_s(candidate), candidate.name))
+
+    def _settle_s(self, candidate: Candidate) -> float:
+        longest_s = max(self.config.settle_s, self.config.retry_cap_s)
+        return min(self.config.settle_s * 2 ** min(candidate.returns, _MOST_DOUBLINGS), longest_s)
 
     def sidecars_of(self, candidate: Candidate) -> tuple[str, ...]:
         """Files that would say where it lies, and are not read."""
@@ -280,20 +293,22 @@ class Inbox:
             return
         if candidate.kind is Kind.SCENE and self._waits_for_companions(candidate):
             return
-        arrived = arrived and not candidate.beside  # which says nothing of the others
-        settled_s = candidate.unchanged_since_s + self.config.settle_s
-        now_s = time.monotonic()
+        # A rename says nothing of what lies beside it, and we ourselves rename what comes back.
+        arrived = arrived and not candidate.beside and not candidate.returns
+        settled_s = candidate.unchanged_since_s + self._settle_s(candidate)
+        settled = candidate.looks > 1 and time.monotonic() >= settled_s
+        marked = self._marked(candidate)
         too_large = candidate.kind is Kind.SCENE and candidate.fingerprint.size_bytes > self.config.max_input_bytes
         if (
             too_large  # and may grow for ever: no further byte makes a scene of it
-            or self._marked(candidate)
+            or (marked and (settled or not candidate.returns))
             or candidate.lack
             or self.trusted.get(candidate.name) == candidate.fingerprint
-            or (not self.config.require_marker and (arrived or (candidate.looks > 1 and now_s >= settled_s)))
+            or (not self.config.require_marker and (arrived or settled))
         ):
             candidate.complete = now()
             self.completed.append(candidate)
-        elif not self.config.require_marker:
+        elif marked or not self.config.require_marker:
             candidate.settling = True
             heapq.heappush(self._due, (settled_s, candidate.name))
 

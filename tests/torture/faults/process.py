@@ -23,24 +23,28 @@ SYSCALLS = "rename,link,linkat,unlink,unlinkat,rmdir,mkdir,fsync,fdatasync,pwrit
 
 def kill_at_random(root: Path, count: int, rng: random.Random) -> Result:
     """1: kill -9 at random moments."""
-    return _kill_at_random(root, count, rng, patience_s=10)
+    # Two scenes a kill, so that every daemon has something to do when it is killed.
+    return _kill_at_random(root, count, 2 * count, rng, patience_s=10)
 
 
 def kill_with_the_model_that_ships(root: Path, count: int, rng: random.Random) -> Result:
     """21: kill -9 with the model that ships."""
     model = CHECKOUT / "engines" / "hrnet-w18-small.onnx"
-    return _kill_at_random(root, count, rng, patience_s=60, model=str(model), device="cpu")
+    # Few live long enough to finish one.
+    settings = {"model": str(model), "device": "cpu", "max_interruptions": count + 1}
+    return _kill_at_random(root, count, 2 + count // 2, rng, patience_s=120, **settings)
 
 
-def _kill_at_random(root: Path, count: int, rng: random.Random, patience_s: float, **settings: object) -> Result:
+def _kill_at_random(
+    root: Path, count: int, scene_count: int, rng: random.Random, patience_s: float, **settings: object
+) -> Result:
     station, result = Station(root / "station", **settings), Result()
-    contents = scenes(station, 2 * count)  # so that every daemon has something to do when it is killed
+    contents = scenes(station, scene_count)
     expected = undisturbed(root, contents, **settings)
     waiting = list(contents.items())
     while result.hit < count:
-        for name, content in waiting[:2]:
-            station.drop(name, content)
-        del waiting[:2]
+        while waiting and len(contents) - len(waiting) < len(station.masks()) + 2:
+            station.drop(*waiting.pop(0))
         result.injected += 1
         with station.start() as daemon:
             if rng.random() < 0.75:  # while it works, else anywhere, the start and the recovery included

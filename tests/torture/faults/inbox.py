@@ -105,7 +105,7 @@ sys.exit(code)
 
 def broken_and_hostile_files(root: Path, count: int, rng: random.Random) -> Result:
     """10: broken and hostile files: each ends in quarantine or as a mask, none kills the worker, memory is capped."""
-    station, result = Station(root / "station", retry_first_s=0, stall_s=60), Result()
+    station, result = Station(root / "station", retry_first_s=0, stall_s=300), Result()
     for name, content in hostile_files(station.scene(0), count, rng):
         station.drop(name, content)
         result.injected += 1

@@ -133,13 +133,13 @@ def _false_successes(station: Station, expected: dict[str, str]) -> Audit:
 
 def deadly_inputs(root: Path, count: int, rng: random.Random) -> Result:
     """11: inputs that kill or hang the worker: quarantined after two deaths, the next scene succeeds."""
-    station, result = Station(root / "station", stall_s=1, retry_first_s=0), Result()
+    station, result = Station(root / "station", stall_s=15, retry_first_s=0), Result()
     station.module = "tests.torture.faulty_watch"
     for number in range(count):
         station.drop(f"{('segfault', 'hang')[number % 2]}{number}.tif", number)
         result.injected += 1
     sound = deliver(station, {"z-sound.tif": station.scene(count)})
-    result.expect(station.drain(timeout_s=60 + 20 * count).returncode == 1, "the daemon failed")
+    result.expect(station.drain(timeout_s=300 + 60 * count).returncode == 1, "the daemon failed")
     result.hit = sum(row.worker_deaths == 2 for row in station.rows(Status.QUARANTINED))
     result.expect(result.hit == count, f"{result.hit} of {count} quarantined after two deaths")
     result.audit.add(station.audit(sound))

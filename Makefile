@@ -31,7 +31,7 @@ test-all: setup-dev  ## the slow ones, too
 test-gpu: setup-dev  ## what needs an NVIDIA GPU
 	.venv-dev/bin/python -m pytest -m gpu tests/gpu $(PYTEST)
 
-torture: setup-dev  ## 20,000 damaged files, an archive of 10,000 scenes, then all seventeen faults against the daemon (hours)
+torture: setup-dev  ## 20,000 damaged files, an archive of 10,000 scenes, then all twenty-one faults against the daemon (hours)
 	.venv-dev/bin/python -m tests.torture.mutating 20000 --seed "$$(date +%s)"
 	.venv-dev/bin/python -m tests.torture.archive 10000 300
 	.venv-dev/bin/python -m tests.torture.run $(TORTURE)

@@ -10,13 +10,13 @@ import hashlib
 import json
 import os
 import re
-import stat
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sarwater import __version__
 from sarwater.errors import SceneMissing, SceneUnreadable, SceneUnsafe
+from sarwater.regular import open_regular
 from sarwater.request import Request
 
 MASK_SUFFIX = "_water.tif"
@@ -74,20 +74,17 @@ def mask_name(stem: str) -> str:
 
 def _file_sha256(path: Path, name: str, progress: Callable[[], None] | None) -> str:
     try:
-        # Not blocking, or a pipe would be waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = open_regular(path, os.O_NOFOLLOW)
     except FileNotFoundError:
         raise SceneMissing(f"{name}: no such file; expected a SAR scene") from None
     except PermissionError:
         raise SceneUnreadable(f"{name}: may not be read by this user; grant read permission on it") from None
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, or a socket
-            raise SceneUnsafe(f"{name}: a link or a socket, no regular file; send the file itself") from None
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EINVAL):  # a link, a socket, another special file
+            raise SceneUnsafe(f"{name}: a link or a special file; send the file itself") from None
         raise
     digest = hashlib.sha256()
-    with open(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SceneUnsafe(f"{name}: not a regular file; send the file itself")
+    with file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
             if progress is not None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from sarwater.errors import HashMismatch, ManifestInvalid
 from sarwater.families import FAMILIES
+from sarwater.regular import open_regular
 from sarwater.tensorrt_library import FLAVOURS
 
 FORMAT = "sarwater-model/1"
@@ -137,7 +138,8 @@ class ModelManifest:
         try:
             if path.stat().st_size > _MAX_BYTES:
                 raise ManifestInvalid(f"{path}: larger than {_MAX_BYTES:,} bytes, expected the manifest of one model")
-            document = json.loads(path.read_text(encoding="utf-8"))
+            with open_regular(path) as file:
+                document = json.load(file)
         except FileNotFoundError:
             raise ManifestInvalid(
                 f"{path}: no such manifest; a model file needs its JSON manifest beside it: copy both, or export again"

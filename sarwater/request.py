@@ -51,7 +51,8 @@ class Limits(Record):
     """Largest ratio of decoded to stored bytes, against decompression bombs: a scene of which all but 1 % is nodata
     has some 150. Blocks that are absent do not count. Not applied below 256 MiB."""
     max_open_s: float = Field(5.0, gt=0)
-    """Most processor time until a scene is open, and again to decode a part of it, beside 1 s for each 4 MiB."""
+    """Most processor time until a scene is open, and again to decode 16 MiB of it; 1 s more for each 128 MiB of a
+    larger strip, tile or chunk."""
     max_open_bytes: int = Field(768 << 20, gt=0)
     """Most memory that opening a scene may take, and decoding it, beside its pixels."""
 

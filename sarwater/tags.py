@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sarwater.regular import open_regular
+
 TAG_PREFIX = "SARWATER_"
 """Of every tag of ours, in this version and in those before."""
 MASK_KEY_TAG = "SARWATER_MASK_KEY"
@@ -28,7 +30,7 @@ _LOOKED_INTO_BYTES = 64 << 20
 def is_product(path: Path) -> bool:
     """Whether a file that is no raster of a scene names a mask's key, as our pictures, polygons and STAC items do."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_LOOKED_INTO_BYTES)
     except OSError:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,12 +29,13 @@ log = logging.getLogger("sarwater.watch")
 class Claims:
     """The inbox as the supervisor needs it: `look` brings everything up to date, `claim` gives the next scene."""
 
-    def __init__(self, context: Context, hints: Hints | None) -> None:
+    def __init__(self, context: Context, hints: Hints | None, go_on: Callable[[], bool] = lambda: True) -> None:
+        """`go_on` is asked between two items of a scan; False ends it."""
         self._context = context
         self._ledger = context.ledger
         self._hints = hints
         given_back = {row.name: row.fingerprint for row in self._ledger.rows(Status.SEEN)}
-        self._inbox = Inbox(context.config, given_back)
+        self._inbox = Inbox(context.config, given_back, go_on=go_on)
         self._queue: list[tuple[int, int, str]] = []
         self._left: dict[tuple[int, int, str], str] = {}
         """Complete scenes that stay in the inbox until the next scan, and why."""
@@ -162,7 +164,8 @@ class Claims:
 
     def _scan(self) -> None:
         first = self._scanned_s is None
-        self._inbox.scan()
+        if not self._inbox.scan():
+            return
         self._scanned_s = time.monotonic()
         self.short_of_room = ""
         for entry in self._left:
@@ -225,6 +228,8 @@ class Claims:
             return False
         if row.status in WAITING:
             candidate.job = row.id
+            if returns := self._context.returns.get(row.id, 0):
+                self._inbox.settle_longer(candidate, returns)
             if row.fingerprint != candidate.fingerprint:
                 self._ledger.resighted(row.id, Status.SETTLING, candidate.fingerprint)
             return True
@@ -239,7 +244,8 @@ class Claims:
         ]
 
     def _may_settle(self, candidate: Candidate) -> bool:
-        return candidate.changes == 0 and candidate.settling
+        returns = self._context.returns.get(candidate.job or 0, 0)
+        return candidate.changes == 0 and candidate.settling and returns < self._context.config.max_attempts
 
 
 def _is_unchanged(path: Path, seen: Fingerprint) -> bool:

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from runtime.daemon.context import Context
 from runtime.daemon.fingerprint import fingerprint_of
 from runtime.daemon.inbox import now
-from runtime.daemon.item import ItemError, about, shown
+from runtime.daemon.item import ItemError, looking_at, shown
 from runtime.daemon.ledger import Row, Status
 from runtime.daemon.scene import ClaimedScene
 from runtime.latency import LatencyRecord
@@ -61,6 +61,7 @@ class Commit:
             raise
         visible = now()
         self._ledger.published(scene.job, list(staged.names))
+        self._context.returns.pop(scene.job, None)
         self._folders.retire(scene.job, scene.name, self._context.remove_done)
         record = LatencyRecord.from_dict(staged.record)
         record.add_moments({"visible": visible})
@@ -71,6 +72,7 @@ class Commit:
     def duplicate(self, scene: ClaimedScene, holder: Row, input_sha256: str) -> None:
         """The same bytes were worked off, with the same model and settings: nothing to do."""
         self._ledger.duplicate(scene.job, holder.id, input_sha256)
+        self._context.returns.pop(scene.job, None)
         self._folders.retire(scene.job, scene.name, self._context.remove_done)
         self._account(scene.record(), "duplicate")
         log.info("%s: same bytes as %s (job %d), whose mask exists; no second one", scene.name, holder.name, holder.id)
@@ -121,6 +123,7 @@ class Commit:
         }
         self._folders.quarantine_scene(scene.job, scene.name, document)
         self._ledger.quarantined(scene.job, reason, message)
+        self._context.returns.pop(scene.job, None)
         record = scene.record()
         record.error = f"{reason}: {message}"
         self._account(record, "quarantined")
@@ -132,7 +135,7 @@ class Commit:
     def _went_back(self, scene: ClaimedScene) -> tuple[bool, Retry | None]:
         """Did the input change under our hands? Then it is in the inbox again, or waits for another try."""
         try:
-            with about(scene.name):
+            with looking_at(scene.name):
                 found = fingerprint_of(scene.path)
         except ItemError as error:
             return True, self.transient(scene, "scene_changed", f"it cannot be looked at any more ({error})")
@@ -146,6 +149,7 @@ class Commit:
             self._ledger.given_back(scene.job)
         if self._folders.give_back(scene.job, scene.name):
             self._ledger.resighted(scene.job, Status.SETTLING, found)
+            self._context.returns[scene.job] += 1
             log.warning("%s: changed while it was worked on; back in the inbox to settle", scene.name)
             return True, None
         # Another file has its name by now: try this one again from where it is.

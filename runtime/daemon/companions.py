@@ -13,6 +13,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from sarwater.regular import open_regular
 from sarwater.scenes.readers import find_reader
 
 MARKER = ".done"
@@ -63,9 +64,8 @@ def is_companion(path: Path) -> bool:
 
 def read_head(path: Path, size_bytes: int) -> bytes:
     """The first bytes of a regular file, never waiting for a pipe that took its place. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb", buffering=0) as file:
-        return file.read(size_bytes) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    with open_regular(path, os.O_NOFOLLOW) as file:
+        return file.read(size_bytes)
 
 
 def scene_of(companion: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runtime.daemon.config import Config
 from runtime.daemon.folders import Folders
@@ -25,6 +26,8 @@ class Context:
     metrics: Metrics
     lock: Lock
     worker_command: Sequence[str]
+    returns: Counter[int] = field(default_factory=Counter)
+    """How many times in a row a scene went back to the inbox because it changed while it was worked on, by job."""
 
     @property
     def latency_log(self) -> LatencyLog:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runtime.daemon.fingerprint import fingerprint_of
 from runtime.daemon.folders import Folders
-from runtime.daemon.item import ItemError, about, shown
+from runtime.daemon.item import ItemError, looking_at, shown
 from runtime.daemon.ledger import WAITING, Ledger, Row, Status
 from sarwater.errors import SarwaterError, UsageError
 
@@ -63,7 +63,7 @@ def requeue(ledger: Ledger, folders: Folders, row: Row) -> str:
 def _lies_there(inbox: Path, row: Row) -> bool:
     """Is it the very scene, which was never moved because the inbox is read-only?"""
     try:
-        with about(inbox.name):
+        with looking_at(inbox.name):
             return fingerprint_of(inbox) == row.fingerprint
     except (FileNotFoundError, ItemError):
         return False

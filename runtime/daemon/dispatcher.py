@@ -127,7 +127,8 @@ class Dispatcher:
     def stop(self) -> None:
         """Let the worker finish its batch; what is not finished then returns to the inbox."""
         self._stopping = True
-        for message in self._worker.stop(self._context.config.stop_s):
+        patience_s = self._context.config.stop_s if self.ready else 0.0  # one that opens its model hears nothing
+        for message in self._worker.stop(patience_s):
             if message["event"] in ("staged", "skipped", "failed"):
                 self._take_in(message)
         drop_leftovers(self._context.config.outgoing, sole=True)

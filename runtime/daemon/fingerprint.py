@@ -8,10 +8,10 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime.daemon.item import ItemError, about
+from runtime.daemon.item import ItemError, looking_at
 
 _MAX_DEPTH = 32
-_MAX_ENTRIES = 10_000
+_MAX_ENTRIES = 2000
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Fingerprint:
         """The fingerprint at `path`, to which the item was moved: that changes `ctime_ns` and nothing else. Where
         something else changed, or nothing can be seen, it stays what it was, and the next comparison tells."""
         try:
-            with about(path.name):
+            with looking_at(path.name):
                 found = fingerprint_of(path)
         except (FileNotFoundError, ItemError):
             return self
@@ -40,7 +40,7 @@ def fingerprint_of(path: Path) -> Fingerprint:
     """Of the file or folder itself, never of what a link points to.
 
     Raises FileNotFoundError; OSError for what may not be looked at; ValueError for a folder that is no product: deeper
-    than 32 folders, or with more than 10,000 entries.
+    than 32 folders, or with more than 2,000 entries.
     """
     status = path.lstat()
     found = fingerprint_of_status(status)

@@ -20,7 +20,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
@@ -29,11 +29,17 @@ from runtime.daemon.companions import CHECKSUM, COMPANIONS, MARKER, Checksum, is
 from runtime.daemon.config import Config
 from runtime.daemon.fingerprint import Fingerprint, fingerprint_of, fingerprint_of_status
 from runtime.daemon.inotify import Hint
-from runtime.daemon.item import ItemError, about
+from runtime.daemon.item import ItemError, looking_at
 from runtime.daemon.kinds import Kind, accepts, examine, is_uploading
 from runtime.daemon.loose import LooseFiles, is_uploaded, lacking, parts_of
 from runtime.latency import Moment
 from sarwater.scenes.readers import find_reader
+
+_LONG_S = 0.1
+"""Of processor time."""
+_MOST_DOUBLINGS = 20
+_REST = 20
+"""Times as long as the look before it."""
 
 
 @dataclass
@@ -51,6 +57,8 @@ class Candidate:
     looks: int = 1
     """In a row that found it the same."""
     changes: int = 0
+    returns: int = 0
+    """Times that it was claimed and came back, because it changed while it was worked on."""
     settling: bool = False
     """All of it is there; only time has to show that it stays as it is."""
     lack: tuple[str, ...] = ()
@@ -78,18 +86,25 @@ class Inbox:
     fresh: list[Candidate] = field(default_factory=list)
     completed: list[Candidate] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
+    go_on: Callable[[], bool] = lambda: True
+    """Asked between two items of a scan; False ends it."""
     _due: list[tuple[float, str]] = field(default_factory=list)
+    _rests_until_s: dict[str, float] = field(default_factory=dict)
+    """Monotonic time before which no scan looks at what takes long, by name."""
     _loose: LooseFiles = field(default_factory=LooseFiles)
 
-    def scan(self) -> None:
-        """Look at everything. Raises OSError where the inbox cannot be read."""
+    def scan(self) -> bool:
+        """Look at everything; False where `go_on` ended it. Raises OSError where the inbox cannot be read."""
         with os.scandir(self.config.incoming) as entries:
             names = {entry.name for entry in entries}
         for name in self.candidates.keys() - names:
             self._lose(name)
         self._loose = LooseFiles(name for name in names if not self._ignored(name))
         for name in sorted(names):
-            self._look(name, "scan", arrived=False)
+            if not self.go_on():
+                return False
+            self._look_again(name)
+        return True
 
     def follow(self, hints: Iterable[Hint]) -> bool:
         """Look where the hints point; False where events were lost and only a scan can tell."""
@@ -112,7 +127,7 @@ class Inbox:
         while self._due and self._due[0][0] <= now_s:
             _, name = heapq.heappop(self._due)
             if name in self.candidates and self.candidates[name].complete is None:
-                self._look(name, "scan", arrived=False)
+                self._look_again(name)
 
     @property
     def next_look_s(self) -> float | None:
@@ -131,6 +146,16 @@ class Inbox:
         candidate.name, candidate.kind, candidate.fingerprint, candidate.beside = name, Kind.FOLDER, fingerprint, {}
         self.candidates[name] = candidate
 
+    def settle_longer(self, candidate: Candidate, returns: int) -> None:
+        """It came back: whoever writes to it pauses for longer than it had to settle."""
+        candidate.returns, candidate.complete, candidate.looks = returns, None, 1
+        candidate.unchanged_since_s = time.monotonic()
+        heapq.heappush(self._due, (candidate.unchanged_since_s + self._settle_s(candidate), candidate.name))
+
+    def _settle_s(self, candidate: Candidate) -> float:
+        longest_s = max(self.config.settle_s, self.config.retry_cap_s)
+        return min(self.config.settle_s * 2 ** min(candidate.returns, _MOST_DOUBLINGS), longest_s)
+
     def sidecars_of(self, candidate: Candidate) -> tuple[str, ...]:
         """Files that would say where it lies, and are not read."""
         return self._loose.sidecars_of(candidate.name)
@@ -141,6 +166,7 @@ class Inbox:
         return self.candidates.get(candidate.name) is candidate and candidate.complete is not None
 
     def _lose(self, name: str) -> None:
+        self._rests_until_s.pop(name, None)
         candidate = self.candidates.pop(name, None)
         if candidate is not None and candidate.job is not None:
             self.gone.append(candidate.job)
@@ -152,28 +178,47 @@ class Inbox:
         """Is it a name under which an upload is written, to be renamed once it is whole?"""
         return self._ignored(name) or is_uploading(name)
 
+    def _look_again(self, name: str) -> None:
+        """A look for which no event asks: one that takes long is followed by a rest, or a few folders with large
+        headers would take all of the time."""
+        now_s, before_s = time.monotonic(), time.thread_time()
+        if (rests_until_s := self._rests_until_s.get(name, 0.0)) > now_s:
+            if name in self.candidates and self.candidates[name].complete is None:
+                heapq.heappush(self._due, (rests_until_s, name))
+            return
+        self._rests_until_s.pop(name, None)
+        self._look(name, "scan", arrived=False)
+        took_s = time.thread_time() - before_s
+        if took_s > _LONG_S and name in self.candidates:
+            self._rests_until_s[name] = time.monotonic() + _REST * took_s
+
     def _look(self, name: str, by: str, arrived: bool) -> None:
         """The one place that looks at a name: whatever is wrong with it sets this name aside, and no other."""
+        try:
+            with looking_at(name):
+                self._look_at(name, by, arrived)
+        except FileNotFoundError:
+            self._loose.discard(name)
+            self._lose(name)
+        except ItemError as error:
+            self._note(name, by, Kind.IGNORED, self._at_least(name), f"it cannot be looked at ({error})")
+
+    def _look_at(self, name: str, by: str, arrived: bool) -> None:
         if self._ignored(name) or self._is_companion(name):
             self._lose(name)
             return
+        path = self.config.incoming / name
+        fingerprint_of(path)  # before a reader looks into it: raises for a folder too large to be a product
         self._loose.add(name)
         if image := self._loose.image_of(name) or self._head_of(name):
             self._lose(name)
             if by == "event":  # a scan looks at the image itself
                 self._look(image, by, arrived=False)
             return
-        try:
-            with about(name):
-                candidate = self._note(name, by, *examine(self.config.incoming / name, self.config.accept))
-                self._compare_beside(candidate)
-                if candidate.complete is None and candidate.kind is not Kind.IGNORED:
-                    self._judge(candidate, arrived)
-        except FileNotFoundError:
-            self._loose.discard(name)
-            self._lose(name)
-        except ItemError as error:
-            self._note(name, by, Kind.IGNORED, self._at_least(name), f"it cannot be looked at ({error})")
+        candidate = self._note(name, by, *examine(path, self.config.accept))
+        self._compare_beside(candidate)
+        if candidate.complete is None and candidate.kind is not Kind.IGNORED:
+            self._judge(candidate, arrived)
 
     def _is_companion(self, name: str) -> bool:
         """Is it the marker or the checksum of something that is here?"""
@@ -248,20 +293,22 @@ class Inbox:
             return
         if candidate.kind is Kind.SCENE and self._waits_for_companions(candidate):
             return
-        arrived = arrived and not candidate.beside  # which says nothing of the others
-        settled_s = candidate.unchanged_since_s + self.config.settle_s
-        now_s = time.monotonic()
+        # A rename says nothing of what lies beside it, and we ourselves rename what comes back.
+        arrived = arrived and not candidate.beside and not candidate.returns
+        settled_s = candidate.unchanged_since_s + self._settle_s(candidate)
+        settled = candidate.looks > 1 and time.monotonic() >= settled_s
+        marked = self._marked(candidate)
         too_large = candidate.kind is Kind.SCENE and candidate.fingerprint.size_bytes > self.config.max_input_bytes
         if (
             too_large  # and may grow for ever: no further byte makes a scene of it
-            or self._marked(candidate)
+            or (marked and (settled or not candidate.returns))
             or candidate.lack
             or self.trusted.get(candidate.name) == candidate.fingerprint
-            or (not self.config.require_marker and (arrived or (candidate.looks > 1 and now_s >= settled_s)))
+            or (not self.config.require_marker and (arrived or settled))
         ):
             candidate.complete = now()
             self.completed.append(candidate)
-        elif not self.config.require_marker:
+        elif marked or not self.config.require_marker:
             candidate.settling = True
             heapq.heappush(self._due, (settled_s, candidate.name))
 

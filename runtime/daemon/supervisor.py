@@ -152,7 +152,7 @@ class Supervisor:
         self._context = Context(config, folders, ledger, room, self._metrics, lock, self._worker_command)
         self._catalogue = Catalogue(config.outgoing)
         self._hints = self._open_hints(stack)
-        self._claims = Claims(self._context, self._hints)
+        self._claims = Claims(self._context, self._hints, self._goes_on)
         self._commit = Commit(self._context)
         scenes = take_over(self._context, self._commit)
         self._dispatcher = stack.enter_context(Dispatcher(self._context, self._commit, scenes, worker))
@@ -283,12 +283,20 @@ class Supervisor:
         advancing = self._dispatcher.current is None or now_s < self._dispatcher.progress_s + config.stall_s
         if scanned and advancing:
             self._metrics.progressed()
-            if self._systemd.watchdog_s and now_s >= self._pinged_s + self._systemd.watchdog_s / 2:
-                self._systemd.tell("WATCHDOG=1")
-                self._pinged_s = now_s
+            self._ping(now_s)
             self._tell_health()
         if now_s >= self._reported_s + _REPORT_S:
             self._report(now_s)
+
+    def _goes_on(self) -> bool:
+        """Between two items of a scan, however many there are: show life, and see whether to stop."""
+        self._ping(time.monotonic())
+        return not self._stopping
+
+    def _ping(self, now_s: float) -> None:
+        if self._systemd.watchdog_s and now_s >= self._pinged_s + self._systemd.watchdog_s / 2:
+            self._systemd.tell("WATCHDOG=1")
+            self._pinged_s = now_s
 
     def _report(self, now_s: float) -> None:
         self._reported_s = now_s

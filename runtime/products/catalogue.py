@@ -18,6 +18,7 @@ from typing import Any
 
 from sarwater import __version__
 from sarwater.atomic import fsync_folder
+from sarwater.regular import open_regular
 
 COLLECTION = "collection.json"
 COLLECTION_ID = "sarwater"
@@ -58,7 +59,7 @@ def update_catalogue(folder: Path) -> int | None:
     path = folder / COLLECTION
     there = {entry.name for entry in os.scandir(folder) if entry.name.endswith(ITEM_SUFFIX)}
     old = _read(path)
-    known = {link["href"].removeprefix("./") for link in old.get("links", ()) if link.get("rel") == "item"}
+    known = {href.removeprefix("./") for href in _hrefs(old)}
     foreign = bool(old) and old.get("id") != COLLECTION_ID
     if known == there or foreign:
         return 0 if foreign else len(there)
@@ -67,8 +68,9 @@ def update_catalogue(folder: Path) -> int | None:
     boxes, times = extent_of(old) if known else ([], [])
     for name in sorted(there - known):
         if item := _read(folder / name):
-            boxes += [item["bbox"]] if item.get("bbox") else []
-            times.append(item["properties"]["datetime"])
+            properties = item.get("properties")
+            boxes += _boxes([item.get("bbox")])
+            times += _times([properties.get("datetime")] if isinstance(properties, dict) else [])
             known.add(name)
     links = [
         {"rel": "item", "href": f"./{name}", "type": "application/geo+json", "title": name.removesuffix(ITEM_SUFFIX)}
@@ -113,17 +115,41 @@ def _around(boxes: Iterable[Sequence[float]]) -> list[float]:
 def _read(path: Path) -> dict[str, Any]:
     """Empty where there is none, or it is damaged."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            document = json.load(file)
     except (OSError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) and document.get("type") in ("Feature", "Collection") else {}
 
 
+def _hrefs(collection: Mapping[str, Any]) -> list[str]:
+    links = collection.get("links")
+    found = [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
+    return [str(link.get("href")) for link in found if link.get("rel") == "item"]
+
+
+def _boxes(found: Any) -> list[list[float]]:
+    """Those that are one: what lies in the folder may be of anybody."""
+    several = found if isinstance(found, list) else []
+    return [
+        box
+        for box in several
+        if isinstance(box, list) and len(box) == 4 and all(type(edge) in (int, float) for edge in box)
+    ]
+
+
+def _times(found: Any) -> list[str]:
+    return [time for time in found if isinstance(time, str)] if isinstance(found, list) else []
+
+
 def extent_of(collection: Mapping[str, Any]) -> tuple[list[list[float]], list[str]]:
     """(boxes, times) that a collection was made of, as far as it tells."""
-    extent = collection["extent"]
-    boxes = [box for box in extent["spatial"]["bbox"] if tuple(box) != _WORLD]
-    return boxes, [time for time in extent["temporal"]["interval"][0] if time]
+    try:
+        extent = collection["extent"]
+        boxes, times = extent["spatial"]["bbox"], extent["temporal"]["interval"][0]
+    except (LookupError, TypeError):
+        return [], []
+    return [box for box in _boxes(boxes) if tuple(box) != _WORLD], _times(times)
 
 
 def _write(path: Path, collection: Mapping[str, Any]) -> bool:

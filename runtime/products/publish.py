@@ -11,11 +11,11 @@ import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
-from xml.etree import ElementTree
 
 from sarwater.atomic import fsync_folder
 from sarwater.errors import OutputError, SceneError
 from sarwater.scenes import tiff
+from sarwater.scenes.xml import parse_xml
 from sarwater.scratch import drop_abandoned, make_owned_folder, owner_of
 from sarwater.tags import MASK_KEY_TAG
 
@@ -117,12 +117,10 @@ def mask_key_of(mask: Path) -> str | None:
 def tags_of(mask: Path) -> dict[str, str]:
     """A product's tags, as pipeline wrote them; none where the file is missing or no product. Needs no GDAL."""
     try:
-        if not mask.is_file():  # whoever opens a pipe waits for its other end
-            return {}
         text = tiff.read_text_tag(mask, tiff.GDAL_METADATA)
-        items = ElementTree.fromstring(text).iter("Item") if text else ()
+        items = parse_xml(text.encode(), mask.name).iter("Item") if text else ()
         return {item.get("name", ""): item.text or "" for item in items}
-    except (OSError, SceneError, ElementTree.ParseError):
+    except (OSError, SceneError):
         return {}
 
 

@@ -19,6 +19,7 @@ from runtime.products.base import Making, Product
 from runtime.products.catalogue import COLLECTION_ID, LINKS_OF_ITEM
 from sarwater.classes import CLASSES, LAND, WATER
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest, sha256_of
+from sarwater.regular import open_regular
 from sarwater.request import Request
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.sensor import sensor_of
@@ -75,7 +76,8 @@ class StacItem(Product):
 def read_item(path: Path) -> dict[str, Any]:
     """The item at `path`; empty where there is none."""
     try:
-        item = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            item = json.load(file)
     except (OSError, ValueError, RecursionError):
         return {}
     return item if isinstance(item, dict) else {}

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sarwater.errors import OutputError, SceneEmpty, SceneTruncated, SceneUnreadable, SceneUnsafe
+from sarwater.regular import open_regular
 from sarwater.request import Limits
 from sarwater.scenes.limits import SMALL_BYTES
 from sarwater.scratch import scratch_folder
@@ -99,7 +100,7 @@ def unpacked(path: Path, name: str, limits: Limits) -> Iterator[Path]:
 
 
 def _kind_of(path: Path) -> str | None:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_TAR_BLOCK_BYTES)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _ZIP
@@ -121,7 +122,7 @@ def _is_tar(head: bytes) -> bool:
 
 def _unpack(path: Path, name: str, target: _Target) -> None:
     kind = _kind_of(path)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if kind == _ZIP:
             _unpack_zip(file, name, target)
         elif kind == _TAR:

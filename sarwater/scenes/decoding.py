@@ -30,8 +30,8 @@ from sarwater.scenes.raster import dtype_of
 from sarwater.scenes.verdict import refuse
 
 MESSAGE_BYTES = 1 << 16
-_PART_BYTES = 64 << 20
-"""Decoded and copied at a time, or one row of blocks."""
+PART_BYTES = 16 << 20
+"""Decoded and copied at a time, of all bands together, or one block: `max_open_s` is enough for that."""
 
 Wrap = Callable[[Any], Any]
 _wrap: ContextVar[Wrap | None] = ContextVar("wrap", default=None)
@@ -139,15 +139,14 @@ class RasterBand:
         """(H, W), into `buf_obj` where that is given. Raises RuntimeError, SceneUnsafe, SceneUnreadable."""
         dtype = dtype_of(self._band)
         out = np.empty((height_px, width_px), dtype) if buf_obj is None else buf_obj
-        _, block_rows = self._band.GetBlockSize()
-        rows = max(1, _PART_BYTES // (width_px * dtype.itemsize))
-        rows = max(rows // block_rows, 1) * block_rows  # or a block would be decoded twice
-        first = 0
-        while first < height_px:
-            top = y_px + first
-            count = min(rows - top % block_rows, height_px - first)
-            self._read_part((x_px, top, width_px, count), out[first : first + count], dtype)
-            first += count
+        block_columns, block_rows = self._band.GetBlockSize()
+        pixel_bytes = dtype.itemsize * self._raster.RasterCount  # a block may hold every band
+        rows = max(PART_BYTES // (width_px * pixel_bytes) // block_rows, 1) * block_rows
+        columns = max(PART_BYTES // (rows * pixel_bytes) // block_columns, 1) * block_columns
+        for top, count in _stretches(y_px, height_px, rows):
+            for left, wide in _stretches(x_px, width_px, columns):
+                part = out[top - y_px : top - y_px + count, left - x_px : left - x_px + wide]
+                self._read_part((left, top, wide, count), part, dtype)
         return out
 
     def _read_part(self, window: tuple[int, int, int, int], out: npt.NDArray[Any], dtype: np.dtype[Any]) -> None:
@@ -157,6 +156,15 @@ class RasterBand:
             self._band.ReadAsArray(*window, buf_obj=stored)
         if stored is not out:
             out[...] = stored
+
+
+def _stretches(start: int, length: int, step: int) -> Iterator[tuple[int, int]]:
+    """(first, count) of the parts of a stretch that begin at multiples of `step`, or a block would be decoded twice."""
+    first, end = start, start + length
+    while first < end:
+        count = min(step - first % step, end - first)
+        yield first, count
+        first += count
 
 
 def _close(*descriptors: int) -> None:

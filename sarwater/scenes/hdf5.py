@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.errors import SceneTruncated, SceneUnreadable, SceneUnsafe
+from sarwater.regular import open_regular
 from sarwater.request import Limits
 from sarwater.scenes.limits import check_declared
 from sarwater.scenes.raster import h5py
@@ -133,7 +134,7 @@ class Hdf5File:
 
 
 def is_hdf5(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sarwater.errors import SceneTruncated, SceneUnreadable, SceneUnsafe
+from sarwater.regular import open_regular
 from sarwater.request import Limits
 from sarwater.scenes.foreign import nitf_of
 from sarwater.scenes.limits import check_declared, how_to_lift
@@ -52,14 +53,14 @@ class NitfFile:
 
 
 def is_nitf(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(5) in (b"NITF0", b"NSIF0")
 
 
 def read_structure(path: Path, limits: Limits, name: str | None = None) -> NitfFile:
     """Raises SceneTruncated, SceneUnreadable (damaged, older, compressed), and SceneUnsafe for absurd sizes."""
     name = name or path.name
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         version = file.read(9)
         if version not in _VERSIONS:
             raise SceneUnreadable(

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.errors import SceneTruncated, SceneUnreadable
+from sarwater.regular import open_regular
 
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _UNSIGNED = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
@@ -52,7 +53,7 @@ class TiffStructure:
 
 
 def is_tiff(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -65,7 +66,7 @@ def check_structure(path: Path, name: str | None = None) -> TiffStructure:
     name = name or path.name
     first: TiffStructure | None = None
     blocks = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for tags in _Reader(name, file).directories():
             structure, listed = _check_image(name, tags)
             first = first or structure
@@ -85,7 +86,7 @@ def read_text_tag(path: Path, tag: int) -> str | None:
 
 def read_tag(path: Path, tag: int) -> bytes | None:
     """The bytes of one text tag of the first image, or None; raises as check_structure does."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for tags in _Reader(path.name, file).directories():
             return tags.text(tag)
     return None

@@ -36,6 +36,8 @@ from sarwater.scenes.decoding import MESSAGE_BYTES, Decoder
 from sarwater.scenes.verdict import refuse
 
 PATIENCE_S = 20.0
+PATIENCES = 4
+"""For a trial that computes all the while, until its processor time ends it."""
 _START_S = 10.0
 """Beyond the patience: loading the libraries, on a machine that is busy."""
 _STOP_S = 2.0
@@ -128,7 +130,7 @@ class _Server:
         socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
         poll = select.poll()  # `select` knows descriptors below 1024 only
         poll.register(self._channel, select.POLLIN)
-        if not poll.poll((PATIENCE_S + _START_S) * 1000):
+        if not poll.poll((PATIENCES * PATIENCE_S + _START_S) * 1000):
             raise TimeoutError
         content = self._channel.recv(MESSAGE_BYTES)
         if not content:

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from sarwater.errors import SceneUnreadable, SceneUnsafe
+from sarwater.regular import open_regular
 
 MAX_BYTES = 64 << 20
 MAX_ELEMENTS = 500_000
@@ -24,7 +25,7 @@ def read_xml(path: Path, max_bytes: int = MAX_BYTES, without: tuple[str, str] | 
 
     Raises SceneUnreadable, and SceneUnsafe for a large file or one that defines entities."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = file.read(max_bytes + 1)
     except OSError as error:
         raise SceneUnreadable(f"{path.name}: cannot be read ({error.strerror}); send the product again") from error

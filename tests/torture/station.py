@@ -96,7 +96,7 @@ class Station:
         return [*python, *folders, f"--model={self.model}", "--device=fake", *_flags(self.settings), *flags]
 
     def drain(
-        self, *flags: str, timeout_s: float = 120, prefix: Sequence[str] = (), **settings: str
+        self, *flags: str, timeout_s: float = 600, prefix: Sequence[str] = (), **settings: str
     ) -> subprocess.CompletedProcess[str]:
         """Run the daemon with --once to its end; `settings` come last and so win."""
         command = [*prefix, *WITHOUT_PRIVILEGES, *self.command("--once", *flags), *_flags(settings)]

@@ -24,7 +24,7 @@ NOBODY = 65534
 def put_strange_things(inbox: Path, sound: bytes) -> list[str]:
     """Put every kind once, and return the names. `sound` is a GeoTIFF, of which each copy gets other last bytes."""
     put = _Put(inbox, sound)
-    for kind in (_names, _folders, _markers, _special_files, _files_of_others, _sizes_and_times, _no_scenes):
+    for kind in (_names, _folders, _headers, _markers, _special_files, _files_of_others, _sizes_and_times, _no_scenes):
         kind(put)
     return put.names
 
@@ -86,6 +86,23 @@ def _folders(put: _Put) -> None:
     inner = put.folder("K5_with_fifo", "a.tif", "a_Aux.xml") / "pipe"
     inner.mkdir()
     os.mkfifo(inner / "fifo")
+
+
+def _headers(put: _Put) -> None:
+    """Which a reader looks into before anything is claimed: pipes, links without end, and more than any product has."""
+    for name in ("manifest.safe", "product.xml", "TSX1_SAR.xml", "K5_Aux.xml", "x.hdr", "x.dim"):
+        os.mkfifo(put.folder(f"pipe-{name}.SAFE", "a.tif") / name)
+        os.mkfifo(put.new(f"loose-{name}"))
+    (put.inbox / "loose-x.img").write_bytes(bytes(100))
+    (put.folder("zeros.SAFE", "a.tif") / "manifest.safe").symlink_to("/dev/zero")
+    sparse = put.folder("sparse.SAFE", "a.tif") / "manifest.safe"
+    sparse.touch()
+    os.truncate(sparse, 60 * 10**9)
+    images = "".join(f"<fullResolutionImageData>{number}.tif</fullResolutionImageData>" for number in range(200_000))
+    (put.folder("RS2_long", "a.tif") / "product.xml").write_text(f"<product>{images}</product>")
+    crowd = put.folder("crowd.SAFE", "a.tif")
+    for number in range(3000):
+        (crowd / str(number)).touch()
 
 
 def _markers(put: _Put) -> None:

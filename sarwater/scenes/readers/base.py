@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sarwater.errors import SceneEmpty, SceneMissing, SceneUnsafe
@@ -120,10 +120,11 @@ def named(folder: Path, *patterns: str) -> list[Path]:
 
     Never the hidden ones: they are still being written, or an operating system's own (`._NAME.tif`)."""
     try:
-        entries = sorted(path for path in folder.iterdir() if not _is_hidden(path.name))
+        names = [name for name in os.listdir(folder) if not _is_hidden(name)]
     except OSError:
         return []
-    return [path for path in entries if any(fnmatch(path.name.lower(), pattern.lower()) for pattern in patterns)]
+    fit = (name for name in names if any(fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns))
+    return [folder / name for name in sorted(fit)]
 
 
 def _is_hidden(name: str) -> bool:

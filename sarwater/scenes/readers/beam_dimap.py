@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sarwater.errors import SceneError, SceneIncomplete, SceneUnreadable, SceneUnsafe, UsageError
+from sarwater.regular import open_regular
 from sarwater.scenes.band import Band
 from sarwater.scenes.dimap import Dimap, DimapBand
 from sarwater.scenes.georeference import Georeference, GroundControlPoint, with_epsg
@@ -102,7 +103,7 @@ def _known_header(path: Path) -> Path:
 
 def _is_dimap(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return b"<Dimap_Document" in file.read(_HEAD_BYTES)
     except OSError:
         return False

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sarwater.errors import SceneTruncated, SceneUnreadable, SceneUnsafe
+from sarwater.regular import open_regular
 from sarwater.scenes.backscatter import beside_backscatter, no_backscatter
 from sarwater.scenes.georeference import Georeference, with_epsg
 from sarwater.scenes.hdf5 import is_hdf5
@@ -112,7 +113,7 @@ def _pairs_in(folder: Path) -> list[Pair]:
 
 def is_header(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(5).rstrip() == b"ENVI"
     except OSError:
         return False
@@ -168,7 +169,7 @@ def _is_lone_image(path: Path) -> bool:
     """Pixels whose header has not arrived; ERDAS Imagine files are called .img, too."""
     if path.suffix.lower() != ".img":
         return False
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return not file.read(len(_IMAGINE)).startswith(_IMAGINE)
 
 
@@ -192,7 +193,7 @@ class Layout:
 
 def read_layout(header: Path) -> Layout:
     """Raises SceneUnreadable, SceneUnsafe."""
-    with header.open("rb") as file:
+    with open_regular(header) as file:
         data = file.read(_MAX_HEADER_BYTES + 1)
     if len(data) > _MAX_HEADER_BYTES:
         raise SceneUnsafe(f"{header.name}: larger than {_MAX_HEADER_BYTES:,} bytes; expected an ENVI header")

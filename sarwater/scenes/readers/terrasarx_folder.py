@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.errors import SceneTruncated, SceneUnreadable
+from sarwater.regular import open_regular
 from sarwater.request import Window
 from sarwater.scenes.band import Band
 from sarwater.scenes.georeference import Georeference, GroundControlPoint
@@ -119,7 +120,7 @@ def _open_image(source: Source) -> Any:
 
 def _open_cosar(source: Source) -> Any:
     """Raises SceneUnreadable, SceneTruncated, SceneUnsafe."""
-    with source.path.open("rb") as file:
+    with open_regular(source.path) as file:
         head = file.read(_COSAR.size)
     fields = _COSAR.unpack(head) if len(head) == _COSAR.size else (0,) * 9
     burst_bytes, _, samples, lines, _, line_bytes, *_ = fields

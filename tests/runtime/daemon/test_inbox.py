@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ from runtime.daemon.companions import Checksum
 from runtime.daemon.config import Config
 from runtime.daemon.inbox import Inbox
 from runtime.daemon.inotify import Hint, Hints
-from runtime.daemon.kinds import Kind
+from runtime.daemon.kinds import Kind, examine
 from tests.support.deliveries import write_k5_folder, write_safe
 from tests.support.product_folders import write_dimap, write_envi
 from tests.support.rasters import lake_scene
@@ -291,3 +295,107 @@ def test_the_first_matching_rule_gives_the_priority(tmp_path: Path) -> None:
     box.scan()
     assert box.candidates["a-URGENT.tif"].priority == 9
     assert box.candidates["a.tif"].priority == -1
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "name", ["pair.hdr", "pair.dim", "x.img", "x.raw.hdr", "x_Aux.xml", "x.sha256", "x.h5", "x.zip"]
+)
+def test_a_pipe_is_not_waited_for_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    os.mkfifo(tmp_path / "incoming" / name)
+    for beside in ("pair.img", "x.raw", "x.tif"):
+        (tmp_path / "incoming" / beside).write_bytes(bytes(100))
+    box.scan()
+    assert box.candidates[name].kind is Kind.IGNORED
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["manifest.safe", "product.xml", "x.xml", "x.hdr", "x.dim", "x_Aux.xml", "x.tif"])
+def test_a_pipe_in_a_folder_is_not_waited_for_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    (tmp_path / "incoming/product").mkdir()
+    os.mkfifo(tmp_path / "incoming/product" / name)
+    box.scan()
+    assert list(box.candidates) == ["product"]
+
+
+def _with_one_bad(monkeypatch: pytest.MonkeyPatch, folder: Path, bad: Callable[[], object]) -> Inbox:
+    """An inbox of three scenes, of which whoever looks at `b.tif` meets `bad`."""
+    box = inbox(folder)
+    for name in ("a.tif", "b.tif", "c.tif"):
+        (folder / "incoming" / name).write_bytes(b"x")
+    monkeypatch.setattr(
+        "runtime.daemon.inbox.examine", lambda path, accept: (path.name == "b.tif" and bad(), examine(path, accept))[1]
+    )
+    return box
+
+
+def _raising(error: BaseException) -> Callable[[], object]:
+    def bad() -> None:
+        raise error
+
+    return bad
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), KeyError("x"), TypeError("y"), struct.error("z"), MemoryError()]
+)
+def test_an_item_that_cannot_be_looked_at_costs_itself(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = _with_one_bad(monkeypatch, tmp_path, _raising(error))
+    box.scan()
+    box.scan()
+    assert complete(box) == ["a.tif", "c.tif"]
+    assert box.candidates["b.tif"].why.startswith("it cannot be looked at (")
+
+
+def test_a_process_without_descriptors_is_no_fault_of_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = _with_one_bad(monkeypatch, tmp_path, _raising(OSError(errno.EMFILE, "Too many open files")))
+    with pytest.raises(OSError, match="Too many"):
+        box.scan()
+
+
+def _for_ever() -> None:
+    while True:
+        with contextlib.suppress(Exception):
+            sum(range(1000))
+
+
+@pytest.mark.timeout(60)
+def test_a_look_without_end_costs_the_item_and_no_scan_looks_again_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[None] = []
+    box = _with_one_bad(monkeypatch, tmp_path, lambda: (looks.append(None), _for_ever()))
+    monkeypatch.setattr("runtime.daemon.item.LOOK_S", 0.3)
+    box.scan()
+    box.scan()
+    assert complete(box) == ["a.tif", "c.tif"]
+    assert "processor time" in box.candidates["b.tif"].why
+    assert len(looks) == 1
+
+
+def test_a_folder_of_thousands_of_files_is_ignored_before_a_reader_looks_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = inbox(tmp_path)
+    crowd = tmp_path / "incoming/crowd.SAFE"
+    crowd.mkdir()
+    for number in range(2001):
+        (crowd / str(number)).touch()
+    monkeypatch.setattr("runtime.daemon.inbox.examine", None)
+    box.scan()
+    assert "2,000 entries" in box.candidates["crowd.SAFE"].why
+
+
+def test_a_scan_that_is_told_to_stop_takes_nothing_for_gone(tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / "incoming" / name).write_bytes(b"x")
+    assert box.scan()
+    box.go_on = lambda: False
+    assert not box.scan()
+    assert list(box.candidates) == ["a.tif", "b.tif"]
+    assert box.gone == []

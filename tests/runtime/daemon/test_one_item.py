@@ -14,6 +14,7 @@ from runtime.pipeline import process_scene
 from runtime.products.publish import publish
 from tests.support.deliveries import write_safe
 from tests.support.rasters import lake_scene, write_geotiff
+from tests.torture import crafted
 from tests.torture.station import Station
 
 
@@ -27,6 +28,9 @@ def test_what_stands_in_outgoing_and_names_alike_cost_no_scene_an_attempt(statio
     os.mkfifo(station.outgoing / "pipe_water.tif")
     (station.outgoing / "folder_water.tif").mkdir()
     (station.outgoing / "link_water.tif").symlink_to("nowhere")
+    (station.outgoing / "theirs_water.tif").write_bytes(crafted.changed(42112, crafted.ASCII, b"<a>" * 100_000))
+    os.mkfifo(station.outgoing / "pipe_water.json")
+    (station.outgoing / "theirs_water.json").write_text('{"type": "Feature"}')
     other = write_geotiff(station.root / "predicted.tif", lake_scene(64, 64))
     staged = process_scene(other, FakeBackend(), station.outgoing)  # `sarwater predict`, in the middle of its work
     twins = [unicodedata.normalize(form, "é-강.tif") for form in ("NFC", "NFD")]

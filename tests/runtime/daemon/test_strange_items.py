@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,3 +54,28 @@ def test_nothing_in_one_inbox_stops_the_daemon_or_the_scenes_behind(station: Sta
     lines = station.log.splitlines()
     assert not [line for line in lines if line.startswith("forged")]
     assert "\x1b" not in station.log
+
+
+def test_a_scene_that_changes_whenever_it_is_worked_on_settles_longer_each_time(tmp_path: Path) -> None:
+    station = Station(tmp_path, settle_s=0.1)
+    path = station.drop("restless.tif", 1)
+    with path.open("r+b") as file:
+        over = threading.Event()
+
+        def write() -> None:
+            while not over.wait(0.02):
+                if not path.exists():
+                    os.utime(file.fileno())
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        station.drop("still.tif", 2)
+        done = station.drain()
+        over.set()
+        writer.join()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("back in the inbox to settle") == 3
+    assert "restless.tif: not complete yet" in done.stderr
+    assert station.published() == ["still.tif"]
+    assert station.drain().returncode == 0
+    assert station.published() == ["restless.tif", "still.tif"]

@@ -119,3 +119,28 @@ def test_a_folder_that_has_not_changed_is_not_looked_at_again(filled: Path, monk
 def test_a_scene_across_the_antimeridian_widens_the_extent_to_all_longitudes() -> None:
     found = catalogue.collection_of([], [(179.0, -17.0, -179.0, -16.0), (10.0, 0.0, 11.0, 1.0)], [])
     assert found["extent"]["spatial"]["bbox"] == [[-180.0, -17.0, 180.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 5000, '{"type": "Feature"}', '{"type": "Feature", "bbox": [1, "x"], "properties": {"datetime": 7}}',
+     '{"type": "Feature", "bbox": 5, "properties": []}'],
+)  # fmt: skip
+def test_an_item_of_somebody_else_that_says_nothing_sensible_changes_no_extent(filled: Path, text: str) -> None:
+    before = collection(filled)["extent"]
+    (filled / "theirs_water.json").write_text(text)
+    update_catalogue(filled)
+    assert collection(filled)["extent"] == before
+
+
+@pytest.mark.parametrize("links", [7, [7], [{"rel": "item", "href": 7}]])
+def test_a_damaged_collection_of_ours_is_made_anew(filled: Path, links: object) -> None:
+    damaged = {"type": "Collection", "id": "sarwater", "links": links, "extent": {"temporal": []}}
+    (filled / COLLECTION).write_text(json.dumps(damaged))
+    assert update_catalogue(filled) == 2
+    validate_dict(collection(filled))
+
+
+def test_a_pipe_called_as_an_item_is_not_waited_for(filled: Path) -> None:
+    os.mkfifo(filled / "pipe_water.json")
+    assert update_catalogue(filled) == 2

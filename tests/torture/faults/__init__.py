@@ -27,6 +27,7 @@ from tests.torture.faults.process import (
     jump_clock,
     kill_at_random,
     kill_at_syscalls,
+    kill_with_the_model_that_ships,
     long_run,
     stop_and_reload,
 )
@@ -72,4 +73,5 @@ FAULTS = (
     Fault(18, damage_ledger, 39, 2),
     Fault(19, short_of_something, 60, 2),
     Fault(20, pass_through, 100, 2, "fuse"),
+    Fault(21, kill_with_the_model_that_ships, 1000, 1),
 )

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from runtime.daemon.ledger import Status
+from sarwater.shown import shown
 from tests.torture.corpus import hostile_files
 from tests.torture.faults.result import Result, deliver, scenes
 from tests.torture.station import Station, ended_well, until
@@ -104,7 +105,7 @@ sys.exit(code)
 
 def broken_and_hostile_files(root: Path, count: int, rng: random.Random) -> Result:
     """10: broken and hostile files: each ends in quarantine or as a mask, none kills the worker, memory is capped."""
-    station, result = Station(root / "station", retry_first_s=0, stall_s=60), Result()
+    station, result = Station(root / "station", retry_first_s=0, stall_s=300), Result()
     for name, content in hostile_files(station.scene(0), count, rng):
         station.drop(name, content)
         result.injected += 1
@@ -120,7 +121,8 @@ def broken_and_hostile_files(root: Path, count: int, rng: random.Random) -> Resu
         all(row.status in (Status.QUARANTINED, Status.PUBLISHED, Status.DUPLICATE, Status.IGNORED) for row in rows),
         "undecided",
     )
-    result.expect(not any(row.worker_deaths for row in rows), "a file killed the worker")
+    deadly = [f"{shown(row.name)} ({row.message})" for row in rows if row.worker_deaths]
+    result.expect(not deadly, f"killed the worker: {deadly}")
     result.expect(station.reasons().get("unreadable.tif") == "scene_unreadable", "read a file of mode 000")
     peak_mb = int(peak.read_text()) / 1024
     result.expect(peak_mb < 1500, f"{peak_mb:.0f} MB")

@@ -16,27 +16,41 @@ from pathlib import Path
 
 from runtime.daemon.ledger import FILE_NAME, Ledger, Status
 from tests.torture.faults.result import Result, deliver, scenes, undisturbed
-from tests.torture.station import Audit, Daemon, Station, ended_well, until
+from tests.torture.station import CHECKOUT, Audit, Daemon, Station, ended_well, until
 
 SYSCALLS = "rename,link,linkat,unlink,unlinkat,rmdir,mkdir,fsync,fdatasync,pwrite64,ftruncate"
 
 
 def kill_at_random(root: Path, count: int, rng: random.Random) -> Result:
     """1: kill -9 at random moments."""
-    station, result = Station(root / "station"), Result()
-    contents = scenes(station, 2 * count)  # so that every daemon has something to do when it is killed
-    expected = undisturbed(root, contents)
+    # Two scenes a kill, so that every daemon has something to do when it is killed.
+    return _kill_at_random(root, count, 2 * count, rng, patience_s=10)
+
+
+def kill_with_the_model_that_ships(root: Path, count: int, rng: random.Random) -> Result:
+    """21: kill -9 with the model that ships."""
+    model = CHECKOUT / "engines" / "hrnet-w18-small.onnx"
+    # Few live long enough to finish one.
+    settings = {"model": str(model), "device": "cpu", "max_interruptions": count + 1}
+    return _kill_at_random(root, count, 2 + count // 2, rng, patience_s=120, **settings)
+
+
+def _kill_at_random(
+    root: Path, count: int, scene_count: int, rng: random.Random, patience_s: float, **settings: object
+) -> Result:
+    station, result = Station(root / "station", **settings), Result()
+    contents = scenes(station, scene_count)
+    expected = undisturbed(root, contents, **settings)
     waiting = list(contents.items())
     while result.hit < count:
-        for name, content in waiting[:2]:
-            station.drop(name, content)
-        del waiting[:2]
+        while waiting and len(contents) - len(waiting) < len(station.masks()) + 2:
+            station.drop(*waiting.pop(0))
         result.injected += 1
         with station.start() as daemon:
             if rng.random() < 0.75:  # while it works, else anywhere, the start and the recovery included
                 seen = len(station.masks())
                 with contextlib.suppress(TimeoutError):
-                    until(lambda n=seen: len(station.masks()) > n, 10)  # type: ignore[misc]
+                    until(lambda n=seen: len(station.masks()) > n, patience_s)  # type: ignore[misc]
                 time.sleep(rng.uniform(0.0, 0.2))
             else:
                 time.sleep(rng.uniform(0.0, 2.0))
@@ -119,13 +133,13 @@ def _false_successes(station: Station, expected: dict[str, str]) -> Audit:
 
 def deadly_inputs(root: Path, count: int, rng: random.Random) -> Result:
     """11: inputs that kill or hang the worker: quarantined after two deaths, the next scene succeeds."""
-    station, result = Station(root / "station", stall_s=1, retry_first_s=0), Result()
+    station, result = Station(root / "station", stall_s=15, retry_first_s=0), Result()
     station.module = "tests.torture.faulty_watch"
     for number in range(count):
         station.drop(f"{('segfault', 'hang')[number % 2]}{number}.tif", number)
         result.injected += 1
     sound = deliver(station, {"z-sound.tif": station.scene(count)})
-    result.expect(station.drain(timeout_s=60 + 20 * count).returncode == 1, "the daemon failed")
+    result.expect(station.drain(timeout_s=300 + 60 * count).returncode == 1, "the daemon failed")
     result.hit = sum(row.worker_deaths == 2 for row in station.rows(Status.QUARANTINED))
     result.expect(result.hit == count, f"{result.hit} of {count} quarantined after two deaths")
     result.audit.add(station.audit(sound))

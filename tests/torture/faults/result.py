@@ -33,9 +33,9 @@ def deliver(station: Station, contents: dict[str, bytes]) -> dict[str, bytes]:
     return contents
 
 
-def undisturbed(root: Path, contents: dict[str, bytes]) -> dict[str, str]:
+def undisturbed(root: Path, contents: dict[str, bytes], **settings: object) -> dict[str, str]:
     """The masks that `contents` should give."""
-    station = Station(root / "undisturbed")
+    station = Station(root / "undisturbed", **settings)
     deliver(station, contents)
     station.drain(timeout_s=3600)
     return station.expected()

@@ -5,9 +5,7 @@ The kinds and seeds are ones that the model which ships reads well: a proof want
 
 from __future__ import annotations
 
-import numpy as np
-
-from export.samples import scene_types
+from export.samples import scene_types, simulated
 from sarwater.golden import FILE, save
 
 SIDE_PX = 192
@@ -21,15 +19,9 @@ SCENES = (
 def main() -> None:
     """Raises DependencyMissing without scipy."""
     scene_types()
-    from train.simulator.radar import SENSORS
-    from train.simulator.simulate import simulate_scene
-
-    made = [
-        simulate_scene((SIDE_PX, SIDE_PX), sensor, np.random.default_rng([seed, 7]), kind)
-        for sensor, kind, seed in SCENES
-    ]
-    dn_at_0_db = [SENSORS[sensor].dn_at_0_db for sensor, _, _ in SCENES]
-    save(FILE, [scene.amplitude for scene in made], [scene.water == 1 for scene in made], dn_at_0_db)
+    made = [simulated(kind, sensor, SIDE_PX, [seed, 7]) for sensor, kind, seed in SCENES]
+    amplitude, water, dn_at_0_db = zip(*made, strict=True)
+    save(FILE, amplitude, water, dn_at_0_db)
     print(f"{FILE}: {len(made)} scenes, {FILE.stat().st_size / 1e3:.0f} kB")
 
 

@@ -118,9 +118,6 @@ def simulated_samples(
     give the same pixels. Raises DependencyMissing without scipy.
     """
     kinds = scene_types()
-    from train.simulator.radar import SENSORS
-    from train.simulator.simulate import simulate_scene
-
     named = {channel.name for channel in channels}
     modes = ["s1"] if named & {"vv", "vh"} else ["k5"] if named & {"hh", "hv"} else ["k5", "s1"]
     samples = []
@@ -128,9 +125,9 @@ def simulated_samples(
         kind = kinds[(index + seed) % len(kinds)]
         # Each kind as each sensor sees it, once all have had their turn, whether the number of kinds is even or odd.
         mode = modes[(index % len(kinds) + index // len(kinds)) % len(modes)]
-        scene = simulate_scene((tile_px, tile_px), mode, np.random.default_rng([seed, index]), kind)
-        pixels = in_units(scene.amplitude.astype(np.float32), SENSORS[mode].dn_at_0_db, channels)
-        truth = np.where(scene.water == 1, WATER, LAND).astype(np.uint8)
+        amplitude, water, dn_at_0_db = simulated(kind, mode, tile_px, [seed, index])
+        pixels = in_units(amplitude, dn_at_0_db, channels)
+        truth = np.where(water, WATER, LAND).astype(np.uint8)
         if index % 3 == 2:
             row, column = np.ogrid[:tile_px, :tile_px]
             outside = row + column // 4 < tile_px // 4
@@ -138,6 +135,17 @@ def simulated_samples(
             truth[outside] = NODATA
         samples.append(Sample(f"simulated-{kind}-{mode}-{index}", pixels, truth))
     return samples
+
+
+def simulated(
+    kind: str, sensor: str, side_px: int, seed: Sequence[int]
+) -> tuple[Float32, npt.NDArray[np.bool_], float]:
+    """(T, T) amplitude DN, where its water is, and the DN of sigma0 of 1."""
+    from train.simulator.radar import SENSORS
+    from train.simulator.simulate import simulate_scene
+
+    scene = simulate_scene((side_px, side_px), sensor, np.random.default_rng(seed), kind)
+    return scene.amplitude.astype(np.float32), scene.water == 1, SENSORS[sensor].dn_at_0_db
 
 
 def scene_types() -> list[str]:

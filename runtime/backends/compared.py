@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.backends.base import Backend, FinishedRows, SceneRun
-from runtime.backends.cpu.host import as_pixel, gather
+from runtime.backends.cpu.host import as_factors, as_pixel, gather
 from runtime.backends.cpu.windows import windows_with_data
 from sarwater.errors import ProofFailed
 from sarwater.metrics import LARGEST_CHANGED_SHARE
@@ -47,10 +47,12 @@ class ComparedBackend(Backend):
     def plan(self, height_px: int, width_px: int) -> TilePlan:
         return self._backend.plan(height_px, width_px)
 
-    def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
-        run = self._backend.begin(plan, nodata, threshold)
+    def begin(
+        self, plan: TilePlan, nodata: float | None, threshold: float | None = None, gains: Sequence[float] = ()
+    ) -> SceneRun:
+        run = self._backend.begin(plan, nodata, threshold, gains)
         self.changed_share = None
-        return _ComparedRun(self, run, plan, nodata, threshold) if self.left else run
+        return _ComparedRun(self, run, plan, nodata, threshold, as_factors(gains)) if self.left else run
 
     def infer(self, tiles: Float32) -> Float32:
         return self._backend.infer(tiles)
@@ -87,11 +89,17 @@ class _ComparedRun(SceneRun):
     scene is not asked other things meanwhile."""
 
     def __init__(
-        self, backend: ComparedBackend, run: SceneRun, plan: TilePlan, nodata: float | None, threshold: float | None
+        self,
+        backend: ComparedBackend,
+        run: SceneRun,
+        plan: TilePlan,
+        nodata: float | None,
+        threshold: float | None,
+        gains: Float32 | None,
     ) -> None:
         self.counters = run.counters
         self._backend, self._run, self._plan = backend, run, plan
-        self._nodata, self._threshold = nodata, threshold
+        self._nodata, self._threshold, self._gains = nodata, threshold, gains
         self._pushed = 0
         self._kept: list[Float32] = []
 
@@ -113,5 +121,5 @@ class _ComparedRun(SceneRun):
         columns = windows_with_data(self._plan, span, rows, valid, nodata) if due > 0 else []
         for index in sorted(set(np.linspace(0, len(columns) - 1, min(due, len(columns))).astype(int).tolist())):
             tile = np.empty((len(rows), self._plan.tile_px, self._plan.tile_px), np.float32)
-            gather(rows, valid, nodata, columns[index].start, tile)
+            gather(rows, valid, nodata, columns[index].start, tile, self._gains)
             self._kept.append(tile)

@@ -10,12 +10,9 @@ import numpy.typing as npt
 
 from export.samples import Sample
 from sarwater.classes import LAND, NODATA, WATER
-from sarwater.metrics import Confusion, confusion
+from sarwater.metrics import LARGEST_IOU_LOSS, Confusion, confusion
 
 Float32 = npt.NDArray[np.float32]
-
-LARGEST_IOU_LOSS = {"fp32": 0.001, "fp16": 0.001, "int8": 0.005}
-"""The gates: how much pooled IoU a precision may cost against fp32 on the same samples (0.001 is 0.1 point)."""
 
 
 @dataclass(frozen=True)

@@ -275,8 +275,8 @@ def _convert(graph: Graph, precision: str, recipe: dict[str, Any], workshop: Wor
 
 
 def _complaint(reference: Graph, converted: Graph, accuracy: Accuracy, sample: Sample) -> str:
-    from export.accuracy import LARGEST_IOU_LOSS
     from export.bisect import worst_layers
+    from sarwater.metrics import LARGEST_IOU_LOSS
 
     precision = converted.manifest.precision
     layers = ", ".join(f"{layer.name} ({layer.added:.1%})" for layer in worst_layers(reference, converted, sample))

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export.accuracy import LARGEST_IOU_LOSS, Accuracy, compare
+from export.accuracy import Accuracy, compare
 from export.graph import Graph, copy_of, infer_shapes, opset_of, with_tile
 from export.runners import onnxruntime_runner, probabilities
 from export.samples import Sample
@@ -32,6 +32,7 @@ from export.sensitivity import quantised_blocks, ranked_blocks, unquantised
 from sarwater.dependencies import EXPORT_INSTALL, require
 from sarwater.errors import DependencyMissing
 from sarwater.manifest import INPUT_NAME
+from sarwater.metrics import LARGEST_IOU_LOSS
 
 Float32 = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sarwater.classes import LAND, NODATA, WATER
 from sarwater.dependencies import require
 from sarwater.errors import DataError
+from sarwater.golden import in_units
 from sarwater.manifest import Channel
 from sarwater.request import Limits, Request
 from sarwater.tiling import Span, TilePlan, reflect_indices
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 Float32 = npt.NDArray[np.float32]
 Item = TypeVar("Item")
 UInt8 = npt.NDArray[np.uint8]
-
-SECOND_CHANNEL = 0.5
-"""Simulated cross-polarisation: the co-polarised amplitude, 6 dB lower."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +118,6 @@ def simulated_samples(
     give the same pixels. Raises DependencyMissing without scipy.
     """
     kinds = scene_types()
-    from train.simulator.radar import SENSORS
-    from train.simulator.simulate import simulate_scene
-
     named = {channel.name for channel in channels}
     modes = ["s1"] if named & {"vv", "vh"} else ["k5"] if named & {"hh", "hv"} else ["k5", "s1"]
     samples = []
@@ -130,9 +125,9 @@ def simulated_samples(
         kind = kinds[(index + seed) % len(kinds)]
         # Each kind as each sensor sees it, once all have had their turn, whether the number of kinds is even or odd.
         mode = modes[(index % len(kinds) + index // len(kinds)) % len(modes)]
-        scene = simulate_scene((tile_px, tile_px), mode, np.random.default_rng([seed, index]), kind)
-        pixels = _in_units(scene.amplitude.astype(np.float32), channels, SENSORS[mode].dn_at_0_db)
-        truth = np.where(scene.water == 1, WATER, LAND).astype(np.uint8)
+        amplitude, water, dn_at_0_db = simulated(kind, mode, tile_px, [seed, index])
+        pixels = in_units(amplitude, dn_at_0_db, channels)
+        truth = np.where(water, WATER, LAND).astype(np.uint8)
         if index % 3 == 2:
             row, column = np.ogrid[:tile_px, :tile_px]
             outside = row + column // 4 < tile_px // 4
@@ -140,6 +135,17 @@ def simulated_samples(
             truth[outside] = NODATA
         samples.append(Sample(f"simulated-{kind}-{mode}-{index}", pixels, truth))
     return samples
+
+
+def simulated(
+    kind: str, sensor: str, side_px: int, seed: Sequence[int]
+) -> tuple[Float32, npt.NDArray[np.bool_], float]:
+    """(T, T) amplitude DN, where its water is, and the DN of sigma0 of 1."""
+    from train.simulator.radar import SENSORS
+    from train.simulator.simulate import simulate_scene
+
+    scene = simulate_scene((side_px, side_px), sensor, np.random.default_rng(seed), kind)
+    return scene.amplitude.astype(np.float32), scene.water == 1, SENSORS[sensor].dn_at_0_db
 
 
 def scene_types() -> list[str]:
@@ -153,21 +159,6 @@ def scene_types() -> list[str]:
 def _spread(items: Sequence[Item], limit: int) -> list[Item]:
     """At most `limit` of them, evenly."""
     return [items[index] for index in np.linspace(0, len(items) - 1, min(limit, len(items))).astype(int)]
-
-
-def _in_units(amplitude: Float32, channels: Sequence[Channel], dn_at_0_db: float) -> Float32:
-    """(T, T) amplitude DN -> (C, T, T) in the unit of each channel."""
-    planes = []
-    seen = 0
-    for channel in channels:
-        if channel.unit == "incidence_dn":
-            planes.append(np.broadcast_to(np.linspace(60, 200, amplitude.shape[1]), amplitude.shape))
-            continue
-        dn = np.rint(amplitude * SECOND_CHANNEL**seen)
-        seen += 1
-        sigma0 = (np.maximum(dn, 1) / dn_at_0_db) ** 2
-        planes.append({"amplitude_dn": dn, "sigma0_linear": sigma0, "sigma0_db": 10 * np.log10(sigma0)}[channel.unit])
-    return np.stack(planes).astype(np.float32)
 
 
 def _windows(

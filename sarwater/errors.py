@@ -11,7 +11,8 @@ SarwaterError                 exit 1
 ├── ModelError                exit 1
 │   ├── ManifestInvalid                 a manifest that cannot be read or says something impossible
 │   ├── HashMismatch                    a file is not the one its manifest describes
-│   └── CheckpointInvalid
+│   ├── CheckpointInvalid
+│   └── ProofFailed                     a model is wrong on this machine: golden scenes, or the first ones
 ├── SceneError                exit 1    the input is at fault; the same bytes would fail again
 │   ├── SceneMissing
 │   ├── SceneEmpty
@@ -110,6 +111,10 @@ class HashMismatch(ModelError):
 
 class CheckpointInvalid(ModelError):
     reason = "checkpoint_invalid"
+
+
+class ProofFailed(ModelError):
+    reason = "proof_failed"
 
 
 class SceneError(SarwaterError):

@@ -36,6 +36,7 @@ THRESHOLD_KEY = "seg_thresh"
 """The one that holds the threshold, under the name that QGIS' Deepness plugin gives it."""
 
 LARGEST_TILE_PX = 1 << 14
+MOST_CHANNELS = 3
 _MAX_BYTES = 16 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -102,8 +103,8 @@ class ModelManifest:
         _expect("format", self.format, (FORMAT,))
         _expect("family", self.family, tuple(FAMILIES))
         _expect("precision", self.precision, PRECISIONS)
-        if not 1 <= len(self.channels) <= 3:
-            raise ManifestInvalid(f"channels lists {len(self.channels)}, expected 1 to 3")
+        if not 1 <= len(self.channels) <= MOST_CHANNELS:
+            raise ManifestInvalid(f"channels lists {len(self.channels)}, expected 1 to {MOST_CHANNELS}")
         if not 0 < self.threshold < 1:
             raise ManifestInvalid(f"threshold is {self.threshold}, expected a probability between 0 and 1")
         if self.coarsest_m is not None and not self.coarsest_m > 0:

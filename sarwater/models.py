@@ -92,8 +92,16 @@ def shipped_names() -> list[str]:
     return [model_name(family.name, family.ships) for family in FAMILIES.values() if family.ships is not None]
 
 
+def followed(path: Path) -> Path:
+    """Where a link leads that has no manifest of its own beside it, as that to the model in force
+    (runtime/activation.py); anything else is itself."""
+    return path.resolve() if path.is_symlink() and not manifest_path(path).exists() else path
+
+
 def open_model(path: Path) -> Model:
-    """The model file at `path` with the manifest beside it. Raises ModelNotFound, ManifestInvalid."""
+    """The model file at `path`, or that a link there leads to, with the manifest beside it. Raises ModelNotFound,
+    ManifestInvalid."""
+    path = followed(path)
     if path.is_dir() or (path.suffix == ".pt" and path.is_file()):
         raise ModelNotFound(
             f"{path}: a training run or a checkpoint, expected an .onnx or .engine file; make one of it: "

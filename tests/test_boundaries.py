@@ -25,7 +25,7 @@ else:
     import tomli as tomllib
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-CONVERTED = ("predict", "watch", "status", "queue", "archive", "evaluate", "benchmark")
+CONVERTED = ("predict", "watch", "status", "queue", "activate", "archive", "evaluate", "benchmark")
 MODULES = ("runtime.predict", "runtime.watch", "runtime.evaluate")
 HEAVY = (
     *("torch", "onnx", "onnxruntime", "openvino", "osgeo", "h5py", "tensorrt", "tensorrt_lean", "tensorrt_rtx"),

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -91,8 +91,11 @@ class Backend(ABC):
         return TilePlan(height_px, width_px, self.manifest.tile_px, self.manifest.overlap_px).with_wide_fades()
 
     @abstractmethod
-    def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
-        """Start a scene, by a plan of `plan`; `threshold` defaults to the manifest's."""
+    def begin(
+        self, plan: TilePlan, nodata: float | None, threshold: float | None = None, gains: Sequence[float] = ()
+    ) -> SceneRun:
+        """Start a scene, by a plan of `plan`; `threshold` defaults to the manifest's. `gains`: by what the pixels of
+        each channel are multiplied on their way into the network; nothing where empty."""
 
     @abstractmethod
     def infer(self, tiles: Float32) -> Float32:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,8 +47,10 @@ class FakeBackend(Backend):
         self.model_sha256 = model_sha256
         self._tile = np.zeros((len(manifest.channels), manifest.tile_px, manifest.tile_px), np.float32)
 
-    def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
-        return HostRun(plan, self, nodata, self.manifest.threshold if threshold is None else threshold)
+    def begin(
+        self, plan: TilePlan, nodata: float | None, threshold: float | None = None, gains: Sequence[float] = ()
+    ) -> SceneRun:
+        return HostRun(plan, self, nodata, self.manifest.threshold if threshold is None else threshold, gains)
 
     def infer(self, tiles: Float32) -> Float32:
         return np.stack([_dark(tile[0]) for tile in tiles])[:, None]

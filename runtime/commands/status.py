@@ -112,6 +112,10 @@ def lines_of(found: dict[str, Any]) -> Iterator[str]:
     yield f"{found['state']}{': ' + found['why'] if found['why'] else ''}{since}"
     if model := found["model"]:
         yield f"model       {model['name']} {model['precision']} {model['sha256'][:12]} on {model['device']}"
+        if left := model.get("first_scenes_left"):
+            yield f"            new: activated {model['activated_utc']}, {left} of its first scenes to come"
+        if given_up := model.get("rolled_back"):
+            yield f"rolled back {given_up}"
     if scene := found["scene"]:
         yield f"at work     {_scene(scene)}"
     if found["note"]:
@@ -183,6 +187,8 @@ def judge(found: dict[str, Any], warning_s: float, critical_s: float) -> tuple[i
         why.append((WARNING, f"{count} in quarantine ({', '.join(found['quarantine']['reasons'])})"))
     if found["note"]:
         why.append((WARNING, found["note"]))
+    if given_up := (found.get("model") or {}).get("rolled_back"):
+        why.append((WARNING, f"rolled back: {given_up}"))
     for name, told in found["outbox"].items():
         if told["error"]:
             why.append((WARNING, f"{name} was not told of {told['waiting']} events ({told['error']})"))

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from runtime.products import chosen
 from runtime.telling.channel import Channel
 from sarwater.errors import ConfigurationError, SettingInvalid
+from sarwater.models import followed, looks_like_path
 from sarwater.record import Record
 from sarwater.request import Request
 
@@ -55,7 +56,7 @@ class Config(Request):
     state: Path
     """Folder of the ledger, the scenes in work, `done/` and `quarantine/`; one mount with incoming."""
     model: str = "hrnet"
-    """A model that ships, by its name, or a model or engine file."""
+    """A model that ships, by its name, a model or engine file, or the link that `sarwater activate` sets."""
     device: str = "auto"
     """Where inference runs; `auto` decides by the model file and never falls back from GPU to CPU."""
     ignore: tuple[str, ...] = (
@@ -130,6 +131,17 @@ class Config(Request):
     page_token_file: Path | None = None
     """File with the token, 16 characters or more, that lets the status page requeue and drop scenes; none makes it
     read-only."""
+
+    _model_file: str = PrivateAttr("")
+
+    def model_post_init(self, _context: Any) -> None:
+        self._model_file = str(followed(Path(self.model))) if looks_like_path(self.model) else self.model
+
+    @property
+    def model_file(self) -> str:
+        """`model`, where it is a link what that led to when these settings were read: until the next reload, whatever
+        becomes of the link."""
+        return self._model_file
 
     @field_validator("page", mode="before")
     @classmethod

@@ -9,8 +9,10 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
+from runtime.activation import Activation, checked, roll_back
 from runtime.daemon.at_work import AtWork
 from runtime.daemon.commit import Commit, Retry
 from runtime.daemon.config import Config
@@ -18,7 +20,7 @@ from runtime.daemon.context import Context
 from runtime.daemon.ledger import Row
 from runtime.daemon.pipe import Message, PipeClosed
 from runtime.daemon.scene import ClaimedScene
-from runtime.daemon.worker_process import WorkerProcess
+from runtime.daemon.worker_process import WorkerProcess, activation_in
 from runtime.products.publish import StagedProducts, drop_leftovers
 from sarwater import errors
 from sarwater.errors import ConfigurationError, DeviceUnavailable, OutputError, SarwaterError, UsageError
@@ -45,6 +47,8 @@ class Dispatcher:
         """Claimed and not finished, by job."""
         self.current: ClaimedScene | None = None
         """The one of them that the worker has."""
+        self.activation: Activation | None = None
+        """What is known of the model that the worker opened, where a link puts it in force."""
         self.at_work: AtWork | None = None
         """How far that is."""
         self._started_s = 0.0
@@ -143,14 +147,18 @@ class Dispatcher:
             case "ready":
                 self._worker.ready = message
                 self._failed_starts = 0
+                self.activation = activation_in(self._context.config)
                 self._context.metrics.opened(message["model_sha256"][:12], message["backend"])
                 log.info("ready: %s on %s (%s)", message["model"], message["device"], message["backend"])
             case "refused":
-                raise as_error(message)
+                if not self._rolled_back(message["message"]):
+                    raise as_error(message)
+                self._renew_worker()
             case "validated":
                 self._answer(message["key"], message["sha256"], message["mask"])
             case "staged" | "skipped" | "failed":
                 scene = self._taken_back()
+                message = self._judged(scene, message)
                 told = message.get("staged")
                 staged = StagedProducts.from_dict(told).taken_over() if told else None
                 self._committing = {staged.names[-1]: staged.mask_key} if staged else {}
@@ -185,7 +193,7 @@ class Dispatcher:
 
     def _died(self, how: str) -> None:
         self._failed_starts += self.ready is None
-        if self._failed_starts >= _MAX_FAILED_STARTS:
+        if self._failed_starts >= _MAX_FAILED_STARTS and not self._rolled_back(f"the worker ended at its start: {how}"):
             raise DeviceUnavailable(
                 f"the worker ended {_MAX_FAILED_STARTS} times before it was ready ({how}); see above"
             )
@@ -211,12 +219,58 @@ class Dispatcher:
                 worker.ready = message
         except (PipeClosed, SarwaterError) as error:
             log.error("reload refused: %s; the old settings stay", error)
+            if config.model_file != self._context.config.model_file:
+                self._roll_back(config, str(error))
             self._drop_successor()
             return
         if worker.ready is not None and self.current is None:
             self._worker.stop(self._context.config.stop_s)
             self._worker, self._successor, self._context.config = worker, None, config
             self._take_in(worker.ready)
+
+    def _judged(self, scene: ClaimedScene, message: Message) -> Message:
+        """While a model is new, what a scene says of it: one that came out well makes it less new, one that it answered
+        wrongly ends it. Raises ConfigurationError where there is no model to go back to."""
+        config, known = self._context.config, self.activation
+        if known is None or not known.unchecked:
+            return message
+        if message["event"] == "staged":
+            if (share := message.get("changed_share")) is not None:
+                log.info("%s: %.2f %% of the pixels compared differ from the CPU's", scene.name, 100 * share)
+            try:
+                self.activation = checked(Path(config.model), Path(config.model_file))
+            except OutputError as error:  # then the next worker begins to compare anew
+                self.activation = dataclasses.replace(known, unchecked=known.unchecked - 1)
+                log.warning("%s", error)
+        elif message.get("kind") == "model":
+            if not self._rolled_back(f"{scene.name}: {message['message']}"):
+                self._commit.postpone(scene)
+                raise ConfigurationError(
+                    f"{config.model_file}: {message['message']}; no model was in force before it: activate another"
+                )
+            return {**message, "kind": "postponed"}
+        return message
+
+    def _rolled_back(self, why: str) -> bool:
+        """Was the model new, and is that before it in force again?"""
+        if not self._roll_back(self._context.config, why):
+            return False
+        self._context.config = self._context.config.but()
+        self._failed_starts = 0
+        return True
+
+    def _roll_back(self, config: Config, why: str) -> bool:
+        known = activation_in(config)
+        found = roll_back(Path(config.model), Path(config.model_file), why) if known and known.unchecked else None
+        if found is None:
+            return False
+        text = f"{config.model_file}: {why}; rolled back: {found.model} is in force again"
+        log.error("%s", text)
+        self._context.metrics.rolled_back()
+        self._context.ledger.tell("rolled_back", text)
+        if self.activation:
+            self.activation = found
+        return True
 
     def _drop_successor(self) -> None:
         if self._successor:
@@ -239,6 +293,8 @@ class Dispatcher:
             assert self._duplicate_of is not None
             self._commit.duplicate(scene, *self._duplicate_of)
             return None
+        if message["kind"] == "postponed":
+            return self._commit.postpone(scene)
         if message["kind"] == "permanent":
             return self._commit.broken(scene, message["reason"], message["message"])
         if message["kind"] == "output":

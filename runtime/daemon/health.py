@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from runtime.activation import Activation
 from runtime.daemon.item import shown
 from runtime.daemon.pipe import Message
 from sarwater import __version__
@@ -42,14 +43,17 @@ class Health:
         self._written_s = 0.0
         self._told = False
 
-    def opened(self, ready: Message) -> None:
-        """What the worker opened."""
+    def opened(self, ready: Message, known: Activation | None) -> None:
+        """What the worker opened, and what is known of it."""
         self._model = {
             "name": ready["model"],
             "precision": ready["precision"],
             "sha256": ready["model_sha256"],
             "backend": ready["backend"],
             "device": ready["device"],
+            "activated_utc": known.activated_utc if known else None,
+            "first_scenes_left": known.unchecked if known else 0,
+            "rolled_back": shown(known.rolled_back) if known and known.rolled_back else None,
         }
 
     def tell(self, state: str, why: str = "", scene: dict[str, Any] | None = None, note: str = "") -> None:

@@ -52,6 +52,7 @@ class Metrics:
         self._tiles = counter("tiles", "Tiles inferred")
         self._overflows = counter("watch_overflows", "Times the kernel dropped inbox events, each followed by a scan")
         self._gpu_errors = counter("gpu_errors", "Errors of the GPU that ended a worker, by kind", "kind")
+        self._rollbacks = counter("model_rollbacks", "Times a new model was given up for the one before it")
         self._stages = self._histogram("scene_stage_duration_seconds", "Time of one scene in one stage", "stage")
         self._latency = self._histogram("scene_latency_seconds", "From a complete input to a visible mask")
         self._queue = gauge("queue_scenes", "Scenes that wait or are worked on, and those in quarantine", "state")
@@ -98,6 +99,9 @@ class Metrics:
 
     def gpu_error(self, kind: str) -> None:
         self._gpu_errors.labels(kind).inc()
+
+    def rolled_back(self) -> None:
+        self._rollbacks.inc()
 
     def opened(self, engine: str, backend: str) -> None:
         """The worker opened a model; the label set of the last one goes."""

@@ -115,6 +115,7 @@ class Supervisor:
     def _session(self) -> None:
         with contextlib.ExitStack() as stack:
             self._open(stack)
+            stack.callback(self._keep_settings)
             while not self._finished():
                 self._wait()
                 self._turn()
@@ -131,6 +132,10 @@ class Supervisor:
                     f"{len(quarantine)} in quarantine: {names}{more}; see {state}/quarantine, or "
                     f"`sarwater queue list --state {state}`"
                 )
+
+    def _keep_settings(self) -> None:
+        """For the next session: those of the last reload."""
+        self._config = self._context.config
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         config = self._config
@@ -249,7 +254,7 @@ class Supervisor:
         if self._dispatcher.hear():
             self._systemd.tell("READY=1", "STATUS=watching")
         if self._dispatcher.ready:
-            self._health.opened(self._dispatcher.ready)
+            self._health.opened(self._dispatcher.ready, self._dispatcher.activation)
         self._claims.look()
         self._check_room()
         if not self._paused:
@@ -347,7 +352,7 @@ class Supervisor:
         except ConfigurationError as error:
             log.error("reload refused: %s; the old settings stay", error)
             return
-        if (new.model, new.device, request_of(new)) != (old.model, old.device, request_of(old)):
+        if (new.model_file, new.device, request_of(new)) != (old.model_file, old.device, request_of(old)):
             worker = WorkerProcess(new, self._context.lock, self._worker_command)
             self._dispatcher.replace_worker(new, worker)
         else:

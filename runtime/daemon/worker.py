@@ -34,7 +34,8 @@ from runtime.daemon.pipe import Message, Pipe, PipeClosed
 from runtime.daemon.scene import ClaimedScene
 from sarwater.errors import (
     DeviceLost,
-    DeviceUnavailable,
+    HashMismatch,
+    ModelError,
     OutputError,
     SarwaterError,
     SceneError,
@@ -103,6 +104,8 @@ def _serve(pipe: Pipe) -> None:
 
 def _open(message: Message) -> tuple[Backend, Request]:
     from runtime.backends import open_backend
+    from runtime.backends.compared import ComparedBackend
+    from runtime.proof import check_golden_tile
     from sarwater.models import find_model
     from sarwater.request import Request
     from sarwater.scenes import archive, trial
@@ -115,27 +118,19 @@ def _open(message: Message) -> tuple[Backend, Request]:
     request = Request(**message["request"])
     backend = open_backend(model, message["device"])
     try:
-        _golden_tile(backend)
+        if message["sha256"] not in ("", backend.model_sha256):
+            raise HashMismatch(
+                f"{model.path}: sha256 is {backend.model_sha256[:12]}…, but {message['sha256'][:12]}… was proven; "
+                "prove it again: `sarwater activate`"
+            )
+        check_golden_tile(backend)
+        if reference := message["reference"]:
+            beside = open_backend(find_model(Path(reference)), "cpu", backend.manifest.tile_px)
+            backend = ComparedBackend(backend, beside, message["compared"])
     except BaseException:
         backend.close()
         raise
     return backend, request
-
-
-def _golden_tile(backend: Backend) -> None:
-    """One tile of fixed speckle, twice: it must give the same finite probabilities. Raises DeviceUnavailable."""
-    import numpy as np
-
-    manifest = backend.manifest
-    size = (1, len(manifest.channels), manifest.tile_px, manifest.tile_px)
-    tile = np.random.default_rng(5).rayleigh(60, size).astype(np.float32)
-    first, second = backend.infer(tile), backend.infer(tile)
-    sound = np.isfinite(first).all() and first.min() >= 0 and first.max() <= 1 and np.allclose(first, second, atol=1e-3)
-    if not sound:
-        raise DeviceUnavailable(
-            f"{backend.name} on {backend.device}: the golden tile came out as {first.min():.3g} to {first.max():.3g}, "
-            "expected the same probabilities between 0 and 1 twice; check driver and device"
-        )
 
 
 class _Attempt:
@@ -163,6 +158,8 @@ class _Attempt:
 
     def run(self) -> StagedProducts | None:
         """Answer with `staged`, `skipped` or `failed`; anything unknown is told and then raised."""
+        from runtime.backends.compared import ComparedBackend
+
         try:
             staged = self._process()
         except _Skipped:
@@ -175,6 +172,9 @@ class _Attempt:
             self._fail("transient", "checksum_mismatch", error)
         except MemoryError as error:
             self._fail("transient", "out_of_memory", error)
+        except ModelError as error:  # it answered with something that cannot be
+            self._fail("model", error.reason, error, ends=True)
+            raise SystemExit(1) from error
         except (_Stopped, PipeClosed):
             raise
         except Exception as error:
@@ -183,7 +183,8 @@ class _Attempt:
             self._fail("transient", _reason(error), error, ends=True)
             raise SystemExit(1) from error
         else:
-            self._pipe.send(event="staged", staged=staged.to_dict())
+            share = self._backend.changed_share if isinstance(self._backend, ComparedBackend) else None
+            self._pipe.send(event="staged", staged=staged.to_dict(), changed_share=share)
             return staged
         return None
 

@@ -12,9 +12,11 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from runtime.activation import Activation, activation_of
 from runtime.daemon.config import Config
 from runtime.daemon.folders import unpacked_folder
 from runtime.daemon.lock import Lock
@@ -28,7 +30,8 @@ class WorkerProcess:
     """One worker; a context manager that leaves no process behind. `ready` is its own account of what it opened."""
 
     def __init__(self, config: Config, lock: Lock | None, command: Sequence[str] = WORKER_COMMAND) -> None:
-        """The worker holds the daemon's lock, too, as long as it lives."""
+        """The worker holds the daemon's lock, too, as long as it lives. Raises ConfigurationError."""
+        known = activation_in(config)
         self._scratch = unpacked_folder(config.state) / uuid.uuid4().hex[:8]
         ours, theirs = socket.socketpair()
         with theirs:
@@ -43,7 +46,10 @@ class WorkerProcess:
         """Monotonic time of the last sign of progress."""
         self._pipe.send(
             op="open",
-            model=config.model,
+            model=config.model_file,
+            sha256=known.sha256 if known else "",
+            reference=known.reference if known and known.unchecked else None,
+            compared=known.unchecked if known else 0,
             device=config.device,
             request=request_of(config),
             scratch=str(self._scratch.absolute()),
@@ -100,6 +106,13 @@ class WorkerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+
+
+def activation_in(config: Config) -> Activation | None:
+    """What is known of the model that these settings put in force by a link. Raises ConfigurationError."""
+    if config.model == config.model_file:
+        return None
+    return activation_of(Path(config.model), Path(config.model_file))
 
 
 def request_of(config: Config) -> dict[str, Any]:

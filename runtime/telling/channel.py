@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from sarwater.record import Record
 
-Event = Literal["published", "quarantined", "paused", "resumed"]
+Event = Literal["published", "quarantined", "paused", "resumed", "rolled_back"]
 SCHEMES = ("https", "http", "mqtts", "mqtt", "mailto", "command")
 
 

@@ -58,6 +58,8 @@ class ModelInput:
     """What lies within the border noise of the scene, where it has some."""
     level: Level | None = None
     """How bright the scene is, once somebody has looked (sarwater/scenes/level.py)."""
+    gain_db: float = 0.0
+    """By how much its level was changed."""
     upsampling_factor: int = 1
     """How often `strips` gives each pixel along each axis (sarwater/upsampling.py)."""
 
@@ -176,8 +178,8 @@ class ModelInput:
                 )
             elif band.converted and band.unit not in (band.delivered_unit, UNKNOWN_UNIT):
                 notes.append(f"{band.label}: {band.unit} was converted to {band.delivered_unit}")
-        if gain_db := self.bands[self.sar_channels[0]].gain_db:
-            notes.append(f"its level was changed by {gain_db:+.1f} dB to the usual one; --level given leaves it")
+        if self.gain_db:
+            notes.append(f"its level was changed by {self.gain_db:+.1f} dB to the usual one; --level given leaves it")
         elif self.level and not self.level.known:
             notes.append(self.level.said(self.sar_unit))
         for fill in self.fills:
@@ -194,7 +196,11 @@ class ModelInput:
         return replace(self, window=self.scene.inside(window))
 
     def change_level(self, gain_db: float) -> None:
-        """Brighten the channels of backscatter. All of them are converted from then on."""
+        """Brighten the channels of backscatter: DN on their way into the network (`gains`), so that they stay as small
+        as they are until then; others as they are read, converted from then on."""
+        self.gain_db = gain_db
+        if all(_in_dn(self.bands[number]) for number in self.sar_channels):
+            return
         bands = list(self.bands)
         for number in self.sar_channels:
             band = bands[number]
@@ -210,6 +216,14 @@ class ModelInput:
             self.edge_zeros = replace(
                 self.edge_zeros, bands=tuple(bands[number] for number in self.sar_channels), nodata=None
             )
+
+    @property
+    def gains(self) -> tuple[float, ...]:
+        """By what a backend multiplies the pixels of each channel that `strips` gives; empty for nothing."""
+        if not self.gain_db or self.bands[self.sar_channels[0]].gain_db:
+            return ()
+        factor = 10 ** (self.gain_db / 20)
+        return tuple(factor if number in self.sar_channels else 1.0 for number in range(len(self.bands)))
 
     def look_through(self, rows_at_a_time: int = 1024) -> None:
         """Read all of the window once: damage shows, and values that cannot be in the unit; the valid extent is noted.
@@ -337,6 +351,11 @@ class ModelInput:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _in_dn(band: Band) -> bool:
+    """Whether its pixels are given as they are stored: integers, amplitudes."""
+    return band.dtype.kind in "iu" and band.unit in ("amplitude_dn", UNKNOWN_UNIT)
 
 
 def _as_stated(band: Band, request: Request) -> Band:

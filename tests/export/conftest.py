@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from export.accuracy import LARGEST_IOU_LOSS
 from export.graph import Graph, read_graph
 from export.to_onnx import export_checkpoint
 from sarwater.manifest import Channel
+from sarwater.metrics import LARGEST_IOU_LOSS
 from train.models import Segmenter, architecture
 from train.models.checkpoint import Checkpoint, save_checkpoint
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.accuracy import LARGEST_IOU_LOSS, Accuracy
+from export.accuracy import Accuracy
 from export.artefacts import GateMissed, Workshop, check_space, find_source
 from export.build_engine import BuildOptions, _told_apart, build_engine, main
 from export.graph import write_model
@@ -30,6 +30,7 @@ from sarwater.errors import (
 )
 from sarwater.gpu import Gpu
 from sarwater.manifest import ModelManifest, sha256_of
+from sarwater.metrics import LARGEST_IOU_LOSS
 from sarwater.models import find_model, shipped_model
 from sarwater.tensorrt_library import Library
 from tests.conftest import CHECKOUT

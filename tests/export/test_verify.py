@@ -15,7 +15,7 @@ import onnx
 import pytest
 from osgeo import gdal
 
-from export.accuracy import LARGEST_IOU_LOSS, compare
+from export.accuracy import compare
 from export.artefacts import Workshop
 from export.graph import read_graph, write_graph, write_model
 from export.samples import simulated_samples
@@ -23,6 +23,7 @@ from export.verify import find_files, main, verify
 from runtime.backends import open_backend
 from sarwater.errors import DataError, ExportError, ModelNotFound, UsageError
 from sarwater.manifest import Engine, sha256_of
+from sarwater.metrics import LARGEST_IOU_LOSS
 from sarwater.models import find_model, shipped_model
 from tests.export.conftest import SMALL, TILE_PX, be_quick, speckle
 

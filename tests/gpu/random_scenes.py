@@ -64,8 +64,10 @@ def differing_pixels(device: CudaDevice, seed: int) -> int:
     pixels = speckle(channels, height, width, dtype, seed, dice.choice([0, 0.3, 1.0]))
     valid = dice.choice([None, (pixels != 0).any(axis=0), np.ones((height, width), bool)])
     network = RoundTripNetwork(device, answer, channels, dice.randint(1, 5))
-    found = push_all(GpuRun(plan, device, network, channels, nodata, 0.5), plan, pixels, valid)
-    expected = push_all(HostRun(plan, HostNetwork(channels, answer, TILE_PX), nodata, 0.5), plan, pixels, valid)
+    gains = [dice.uniform(0.3, 3) for _ in range(channels)] if dice.random() < 0.5 else []
+    found = push_all(GpuRun(plan, device, network, channels, nodata, 0.5, gains), plan, pixels, valid)
+    host = HostRun(plan, HostNetwork(channels, answer, TILE_PX), nodata, 0.5, gains)
+    expected = push_all(host, plan, pixels, valid)
     return int(((found.mask != expected.mask) | (found.confidence != expected.confidence)).sum())
 
 

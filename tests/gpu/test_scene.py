@@ -183,9 +183,12 @@ def main(argv=None):
     with open_backend(open_model(Path({str(model.path)!r})), {device!r}) as backend:
         gpu = backend._gpu
         none = np.uint64(0)
-        sizes = [np.int32(n) for n in (1, {TILE_PX}, 0, 1, {TILE_PX}, {TILE_PX}, {TILE_PX}, 0)]
+        sizes = [np.int32(n) for n in (1, {TILE_PX}, 0, {TILE_PX})]
+        ring = [np.int32(n) for n in (1, {TILE_PX}, {TILE_PX}, 0)]
+        gains = [np.float32(1)] * 3
         size = ({TILE_PX}, {TILE_PX}, 1)
-        gpu.launch("gather_uint8", size, (np.uint64(64), none, none, none, *sizes, np.float32(0)), gpu.compute)
+        asked = (np.uint64(64), none, none, none, *sizes, *gains, *ring, np.float32(0))
+        gpu.launch("gather_uint8", size, asked, gpu.compute)
         gpu.wait_for_all()
 
 sys.exit(run_command(main))

@@ -117,10 +117,11 @@ class Case:
     pixels: np.ndarray
     valid: np.ndarray | None
     nodata: float | None
+    gains: tuple[float, ...]
     expected: FinishedRows
 
     def run(self, backend: Any) -> FinishedRows:
-        return push_all(backend.begin(self.plan, self.nodata), self.plan, self.pixels, self.valid)
+        return push_all(backend.begin(self.plan, self.nodata, gains=self.gains), self.plan, self.pixels, self.valid)
 
     def assert_same(self, backend: Any) -> None:
         found = self.run(backend)
@@ -138,7 +139,8 @@ def random_case(network: HostNetwork, manifest: ModelManifest, seed: int, larges
     nodata = [None, 0, 7, -3, 0.5][rng.integers(5)]
     pixels = speckle(len(manifest.channels), height, width, dtype, seed, float(rng.choice([0, 0.3, 1])))
     valid = [None, (pixels != 0).any(axis=0), np.ones((height, width), bool)][rng.integers(3)]
-    return case_of(network, manifest, plan, pixels, valid, nodata)
+    gains = tuple(rng.uniform(0.3, 3, len(manifest.channels))) if rng.random() < 0.5 else ()
+    return case_of(network, manifest, plan, pixels, valid, nodata, gains)
 
 
 def case_of(
@@ -148,9 +150,10 @@ def case_of(
     pixels: np.ndarray,
     valid: np.ndarray | None = None,
     nodata: float | None = 0,
+    gains: tuple[float, ...] = (),
 ) -> Case:
-    expected = push_all(HostRun(plan, network, nodata, manifest.threshold), plan, pixels, valid)
-    return Case(plan, pixels, valid, nodata, expected)
+    expected = push_all(HostRun(plan, network, nodata, manifest.threshold, gains), plan, pixels, valid)
+    return Case(plan, pixels, valid, nodata, gains, expected)
 
 
 def push_all(run: SceneRun, plan: TilePlan, pixels: np.ndarray, valid: np.ndarray | None = None) -> FinishedRows:

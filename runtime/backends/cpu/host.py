@@ -1,6 +1,7 @@
 """Gather, blend and finalise in numpy: the reference semantics of every backend, and the CPU's own.
 
-gather     a window's pixels as float32, reflected at the edges of a scene smaller than a tile; nodata becomes 0
+gather     a window's pixels as float32, reflected at the edges of a scene smaller than a tile; nodata becomes 0; times
+           the gain of each channel
 blend      windows are joined from west to east, then tile rows from north to south (sarwater/blending.py)
 finalise   water where the blend reaches the threshold; confidence = floor(100 * blend + 0.5) percent; nodata stays 255
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -54,12 +55,20 @@ class HostRun(SceneRun):
     """One scene through a TileNetwork. Tiles of the next strip start before the last ones of this strip are in, so
     that the network never idles; hence `push` returns the rows of earlier strips, and the last push the rest."""
 
-    def __init__(self, plan: TilePlan, network: TileNetwork, nodata: float | None, threshold: float) -> None:
+    def __init__(
+        self,
+        plan: TilePlan,
+        network: TileNetwork,
+        nodata: float | None,
+        threshold: float,
+        gains: Sequence[float] = (),
+    ) -> None:
         self.counters = RunCounters(seconds={"gather": 0.0, "infer": 0.0, "blend": 0.0})
         self._plan = plan
         self._network = network
         self._nodata = nodata
         self._threshold = np.float32(threshold)
+        self._gains = as_factors(gains)
         self._started: deque[tuple[int, _Strip, Span]] = deque()
         self._strips: deque[_Strip] = deque()
         self._pushed = 0
@@ -97,7 +106,7 @@ class HostRun(SceneRun):
         # Slots are used in turn and collected in the same order, so this one is free.
         slot, self._next_slot = self._next_slot, (self._next_slot + 1) % self._network.depth
         with self._timed("gather"):
-            gather(rows, valid, nodata, column.start, self._network.input(slot))
+            gather(rows, valid, nodata, column.start, self._network.input(slot), self._gains)
         if not self._started:
             self._busy_since = time.perf_counter()
         self._network.start(slot)
@@ -165,8 +174,21 @@ def as_pixel(value: float | None, dtype: np.dtype[np.generic]) -> np.generic | N
     return np.full(1, value, dtype)[0]  # type: ignore[no-any-return]
 
 
-def gather(rows: Pixels, valid: Bool | None, nodata: np.generic | None, start: int, tile: Float32) -> None:
-    """Fill `tile` (C, T, T) float32 with the window of `rows` (C, n, W) whose first column is `start`."""
+def as_factors(gains: Sequence[float]) -> Float32 | None:
+    """(C, 1, 1) float32 of a gain for each channel; None where there are none."""
+    return np.asarray(gains, np.float32)[:, None, None] if gains else None
+
+
+def gather(
+    rows: Pixels,
+    valid: Bool | None,
+    nodata: np.generic | None,
+    start: int,
+    tile: Float32,
+    factors: Float32 | None = None,
+) -> None:
+    """Fill `tile` (C, T, T) float32 with the window of `rows` (C, n, W) whose first column is `start`, times
+    `factors`."""
     _, tile_px, _ = tile.shape
     _, height, width = rows.shape
     small = height < tile_px or width < tile_px
@@ -183,6 +205,8 @@ def gather(rows: Pixels, valid: Bool | None, nodata: np.generic | None, start: i
         np.multiply(rows, valid, out=tile, casting="unsafe")
     if len(rows) > 1 and nodata is not None and nodata != 0:
         tile[rows == nodata] = 0
+    if factors is not None:
+        tile *= factors
 
 
 def finalise(row: int, probability: Float32, valid: Bool | None, threshold: np.float32) -> FinishedRows:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,11 @@ class OpenVinoBackend(Backend):
         fitted = TilePlan.fitted(height_px, width_px, self.manifest.tile_px, self.manifest.overlap_px)
         return fitted.with_wide_fades()
 
-    def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
+    def begin(
+        self, plan: TilePlan, nodata: float | None, threshold: float | None = None, gains: Sequence[float] = ()
+    ) -> SceneRun:
         network = self._network_for(plan.tile_px)
-        return HostRun(plan, network, nodata, self.manifest.threshold if threshold is None else threshold)
+        return HostRun(plan, network, nodata, self.manifest.threshold if threshold is None else threshold, gains)
 
     def infer(self, tiles: Float32) -> Float32:
         network = self._network_for(tiles.shape[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from runtime.backends.gpu.device import Device
 from runtime.backends.gpu.memory import COLUMN_BYTES, RESULT_HEAD_BYTES, Half, SceneMemory
 from sarwater.blending import prior_of
+from sarwater.manifest import MOST_CHANNELS
 from sarwater.tiling import Span, TilePlan
 
 # The `rules` of scene.cu.
@@ -39,14 +41,22 @@ class Strip:
 class SceneKernels:
     """For one scene. Every call goes into the compute stream and returns at once.
 
-    `nodata` is a value of the pixels' own type; None where no pixel is nodata.
+    `nodata` is a value of the pixels' own type; None where no pixel is nodata. `gains`: one for each channel, or none.
     """
 
-    def __init__(self, device: Device, plan: TilePlan, memory: SceneMemory, nodata: np.generic | None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        plan: TilePlan,
+        memory: SceneMemory,
+        nodata: np.generic | None,
+        gains: Sequence[float] = (),
+    ) -> None:
         self._device = device
         self._plan = plan
         self._memory = memory
         self._nodata = nodata
+        self._gains = tuple(np.float32(gain) for gain in (*gains, *(1.0,) * (MOST_CHANNELS - len(gains))))
         self._fade = _ints(plan.overlap_px, plan.balance_px, prior_of(plan.overlap_px))
 
     def clear(self, strip: Strip) -> None:
@@ -62,6 +72,7 @@ class SceneKernels:
             (plan.tile_px, plan.tile_px, count * memory.channels),
             *_addresses(tiles, memory.ring, strip.valid, strip.half.columns + COLUMN_BYTES * first),
             *_ints(count, plan.tile_px, strip.span.start, plan.height_px),
+            *self._gains,
         )
 
     def place(self, strip: Strip, first: int, count: int, answers: int) -> None:

@@ -12,6 +12,7 @@ its half, and the ring's rows that n overwrites.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -61,6 +62,7 @@ class GpuRun(SceneRun):
         channels: int,
         nodata: float | None,
         threshold: float,
+        gains: Sequence[float] = (),
     ) -> None:
         self.counters = RunCounters(seconds=dict.fromkeys(("h2d", "gather", "infer", "blend", "d2h"), 0.0))
         self.intervals: list[Interval] = []
@@ -71,6 +73,7 @@ class GpuRun(SceneRun):
         self._channels = channels
         self._nodata = nodata
         self._threshold = np.float32(threshold)
+        self._gains = gains
         self._memory: SceneMemory | None = None
         self._kernels: SceneKernels
         self._north: Strip | None = None
@@ -114,7 +117,9 @@ class GpuRun(SceneRun):
                 self._device.release(keep=NETWORK_ROLES)
                 self._network.halve()
             else:
-                self._kernels = SceneKernels(self._device, self._plan, memory, as_pixel(self._nodata, dtype))
+                self._kernels = SceneKernels(
+                    self._device, self._plan, memory, as_pixel(self._nodata, dtype), self._gains
+                )
                 return memory
 
     def _next_strip(self, memory: SceneMemory, rows: Pixels, valid: Bool | None) -> Strip:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,11 @@ class TensorRtBackend(Backend):
             self._gpu.close()
             raise
 
-    def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
+    def begin(
+        self, plan: TilePlan, nodata: float | None, threshold: float | None = None, gains: Sequence[float] = ()
+    ) -> SceneRun:
         threshold = self.manifest.threshold if threshold is None else threshold
-        return GpuRun(plan, self._gpu, self.network, len(self.manifest.channels), nodata, threshold)
+        return GpuRun(plan, self._gpu, self.network, len(self.manifest.channels), nodata, threshold, gains)
 
     def infer(self, tiles: Float32) -> Float32:
         """Raises DeviceOutOfMemory, DeviceLost."""

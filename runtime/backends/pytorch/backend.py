@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -92,12 +93,14 @@ class TorchBackend(Backend):
             self._gpu.close()
             raise
 
-    def begin(self, plan: TilePlan, nodata: float | None, threshold: float | None = None) -> SceneRun:
+    def begin(
+        self, plan: TilePlan, nodata: float | None, threshold: float | None = None, gains: Sequence[float] = ()
+    ) -> SceneRun:
         threshold = self.manifest.threshold if threshold is None else threshold
         if isinstance(self.network, HostNetwork):
-            return HostRun(plan, self.network, nodata, threshold)
+            return HostRun(plan, self.network, nodata, threshold, gains)
         assert self._gpu is not None
-        return GpuRun(plan, self._gpu, self.network, len(self.manifest.channels), nodata, threshold)
+        return GpuRun(plan, self._gpu, self.network, len(self.manifest.channels), nodata, threshold, gains)
 
     def infer(self, tiles: Float32) -> Float32:
         """Raises DeviceOutOfMemory, DeviceLost."""

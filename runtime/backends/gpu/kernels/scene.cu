@@ -65,15 +65,16 @@ static __device__ bool is_valid(const Pixel *ring, const unsigned char *valid, i
 }
 
 /* tiles: (count, channels, tile_px, tile_px) float32, of the windows `columns` of the tile row that starts at
- * scene row `start`. A float32 pixel holds every value of the other types exactly. */
+ * scene row `start`, times the gain of each channel. A float32 pixel holds every value of the other types exactly. */
 template <typename Pixel>
 static __device__ void gather(float *tiles, const Pixel *ring, const unsigned char *valid, const Column *columns,
-                              int count, int tile_px, int start, int height, int channels, int ring_rows, int width,
-                              int rules, float nodata)
+                              int count, int tile_px, int start, int height, float gain_0, float gain_1,
+                              float gain_2, int channels, int ring_rows, int width, int rules, float nodata)
 {
     int planes = count * channels;
     for (int plane = blockIdx.z; plane < planes; plane += gridDim.z) {
         int channel = plane % channels;
+        float gain = channel == 0 ? gain_0 : channel == 1 ? gain_1 : gain_2;
         int left = columns[plane / channels].start;
         const Pixel *pixels = ring + (size_t)channel * ring_rows * width;
         for (int row = blockIdx.y; row < tile_px; row += gridDim.y) {
@@ -87,7 +88,7 @@ static __device__ void gather(float *tiles, const Pixel *ring, const unsigned ch
                     !is_valid(ring, valid, y, x, channels, ring_rows, width, rules, nodata)) {
                     blank = true;
                 }
-                tiles[((size_t)plane * tile_px + row) * tile_px + column] = blank ? 0.0f : value;
+                tiles[((size_t)plane * tile_px + row) * tile_px + column] = blank ? 0.0f : value * gain;
             }
         }
     }
@@ -320,9 +321,11 @@ static __device__ void finalise(unsigned char *mask, unsigned char *confidence, 
 #define FOR_PIXELS(Pixel, name)                                                                                        \
     extern "C" __global__ void gather_##name(float *tiles, const Pixel *ring, const unsigned char *valid,              \
                                              const Column *columns, int count, int tile_px, int start, int height,     \
-                                             int channels, int ring_rows, int width, int rules, float nodata)          \
+                                             float gain_0, float gain_1, float gain_2, int channels, int ring_rows,    \
+                                             int width, int rules, float nodata)                                       \
     {                                                                                                                  \
-        gather(tiles, ring, valid, columns, count, tile_px, start, height, channels, ring_rows, width, rules, nodata); \
+        gather(tiles, ring, valid, columns, count, tile_px, start, height, gain_0, gain_1, gain_2, channels,           \
+               ring_rows, width, rules, nodata);                                                                       \
     }                                                                                                                  \
     extern "C" __global__ void compare_columns_##name(                                                                 \
         Odds *sums, const float *answers, const float *ends, const Pixel *ring, const unsigned char *valid,            \

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.backends.cpu.host import HostRun, as_pixel, gather
+from runtime.backends.cpu.host import HostRun, as_factors, as_pixel, gather
 from sarwater.classes import NODATA
 from sarwater.errors import ModelError
 from sarwater.tiling import TilePlan
@@ -42,6 +42,15 @@ def run(pixels: np.ndarray, overlap_px: int, nodata: float | None, depth: int = 
     assert rows == list(np.cumsum([0, *(len(part.mask) for part in parts[:-1])]))
     mask = np.concatenate([part.mask for part in parts])
     return mask, np.concatenate([part.confidence for part in parts]), scene.counters
+
+
+def test_each_channel_reaches_the_network_times_its_gain_and_nodata_stays_0() -> None:
+    rows = np.random.default_rng(1).integers(0, 5, (2, 64, 90)).astype(np.uint16)
+    plain, levelled = np.empty((2, 64, 64), np.float32), np.empty((2, 64, 64), np.float32)
+    gather(rows, None, np.uint16(3), 10, plain)
+    gather(rows, None, np.uint16(3), 10, levelled, as_factors([0.3, 2.5]))
+    assert np.array_equal(levelled, plain * np.array([0.3, 2.5], np.float32)[:, None, None])
+    assert levelled.any()
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -68,11 +68,12 @@ def gpu_run(
     grid: int | None = None,
     limit_bytes: int = 1 << 40,
     answer: Callable[[np.ndarray], np.ndarray] = formula,
+    gains: Sequence[float] = (),
 ) -> tuple[GpuRun, HostDevice, FormulaNetwork]:
     kernels.seed = grid
     device = HostDevice(kernels, limit_bytes)
     network = FormulaNetwork(device, answer, channels, plan.tile_px, batch)
-    return GpuRun(plan, device, network, channels, nodata, 0.5), device, network
+    return GpuRun(plan, device, network, channels, nodata, 0.5, gains), device, network
 
 
 @SCENES
@@ -89,6 +90,7 @@ def gpu_run(
     grid=st.sampled_from([None, 1, 2]),
     seed=st.integers(0, 999),
     holes=st.sampled_from([0, 0.3, 1.0]),
+    gains=st.sampled_from([(), (0.4, 1.7, 1.0), (2.9, 0.3, 1.1)]),
 )
 def test_a_scene_over_the_device_is_the_scene_over_numpy(
     host_kernels: HostKernels,
@@ -104,15 +106,17 @@ def test_a_scene_over_the_device_is_the_scene_over_numpy(
     grid: int | None,
     seed: int,
     holes: float,
+    gains: tuple[float, ...],
 ) -> None:
+    gains = gains[:channels]
     plan = TilePlan(height, width, TILE_PX, overlap_px)
     pixels = speckle(channels, height, width, dtype, seed, holes)
     valid = None
     if given_valid != "no":
         valid = (pixels != 0).any(axis=0) if given_valid == "some" else np.ones((height, width), bool)
-    expected_run = HostRun(plan, HostNetwork(channels, answer), nodata, 0.5)
+    expected_run = HostRun(plan, HostNetwork(channels, answer), nodata, 0.5, gains)
     expected = push_all(expected_run, plan, pixels, valid)
-    run, device, _ = gpu_run(host_kernels, plan, channels, nodata, batch=batch, grid=grid, answer=answer)
+    run, device, _ = gpu_run(host_kernels, plan, channels, nodata, batch=batch, grid=grid, answer=answer, gains=gains)
     found = push_all(run, plan, pixels, valid)
     device.check_guards()
     assert np.array_equal(found.mask, expected.mask)

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,26 +70,27 @@ class S3Store(Store):
                     yield Entry(key, found["Size"], found["ETag"], found["LastModified"].timestamp())
 
     def read(self, key: str) -> bytes | None:
-        with self._telling(key):
-            try:
-                body: bytes = self._client.get_object(**self._at(key))["Body"].read()
-                return body
-            except _errors.ClientError as error:
-                if _code(error) in _MISSING:
-                    return None
-                raise
+        try:
+            body: bytes = self._got(key, None, lambda answer: answer["Body"].read())
+        except SceneChanged:
+            return None
+        return body
 
     def download(self, key: str, path: Path, version: str | None = None) -> None:
+        self._got(key, version, lambda answer: self._save(answer, path, key))
+
+    def _got(self, key: str, version: str | None, take: Callable[[Any], Any]) -> Any:
+        """What `take` makes of the answer; asked again where it is cut off within the body, which is left to us."""
         for left in range(TRIES - 1, -1, -1):
             answer = self._opened(key, version)
             try:
                 with self._telling(key):
-                    return self._save(answer, path, key)
-            except StoreError:  # cut off within the body, which boto3 leaves to us
+                    return take(answer)
+            except StoreError:
                 if not left:
                     raise
                 time.sleep(random.uniform(0, 0.5 * 2 ** (TRIES - left)))
-        return None
+        raise AssertionError
 
     def _opened(self, key: str, version: str | None) -> Any:
         with self._telling(key):
@@ -193,7 +194,9 @@ def _client_config() -> Any:
 
 
 def _code(error: BaseException | None) -> str:
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    """Of an answer of the store; empty where there was none, or it was cut off."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def _md5(body: bytes) -> str:

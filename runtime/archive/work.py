@@ -101,7 +101,8 @@ class SceneResult:
     scene: str
     """Where it lies."""
     outcome: str
-    """`published`; `adopted` where the item was there already; `failed`; `later` where the place was at fault."""
+    """`published`; `adopted` where the item was there already, or another driver was first; `failed`; `later` where the
+    place was at fault."""
     reason: str = ""
     message: str = ""
     item: str | None = None

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from runtime.archive.archive import Archive, item_keys
+from runtime.archive.local import LocalStore
 from runtime.archive.patience import Patience
-from runtime.archive.store import StoreRefused, open_store
+from runtime.archive.store import StoreError, StoreRefused, open_store
 from runtime.archive.upkeep import collect_garbage, verify
-from runtime.archive.work import Head, Job, SceneResult, SceneWorker
+from runtime.archive.work import FAILED, Head, Job, SceneResult, SceneWorker
 from runtime.commands.archive import main
 from tests.conftest import CHECKOUT
 from tests.runtime.archive.conftest import MakePlan
@@ -184,3 +185,29 @@ def test_a_place_that_is_not_there_is_told_in_one_line(
 def test_an_unfinished_upload_is_no_scene(bucket: str, s3: ObjectStore) -> None:
     s3.client.create_multipart_upload(Bucket=bucket, Key="in/half.tif")
     assert list(open_store(f"s3://{bucket}/in").list()) == []
+
+
+def test_a_small_object_whose_answer_is_cut_off_is_asked_for_again(s3: ObjectStore, bucket: str) -> None:
+    store = open_store(f"s3://{bucket}")
+    store.write("one", b"of some length")
+    first = len(s3.seen)
+    s3.fault = lambda seen, _: "half" if seen == first else None
+    assert store.read("one") == b"of some length"
+
+
+def test_a_record_that_cannot_be_written_leaves_the_scene_to_the_next_run(
+    scenes: Path, tmp_path: Path, plan_of: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scenes / "broken.tif").write_bytes(b"II*\0 no more than that")
+    archive = Archive(plan_of(scenes, tmp_path / "out"))
+    write = LocalStore.write
+
+    def full(store: LocalStore, key: str, body: bytes) -> None:
+        if key.startswith(FAILED):
+            raise StoreError("no space left")
+        write(store, key, body)
+
+    monkeypatch.setattr(LocalStore, "write", full)
+    assert sorted(result.outcome for result in archive.run()) == ["later", *["published"] * 3]
+    monkeypatch.undo()
+    assert [result.reason for result in archive.run()] == ["scene_truncated"]

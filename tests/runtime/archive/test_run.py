@@ -59,6 +59,22 @@ def test_shards_cover_a_plan_without_overlap(scenes: Path, tmp_path: Path, plan_
     assert Archive(plan).status().done == 3
 
 
+def test_a_driver_looks_for_what_others_did_meanwhile(
+    scenes: Path, tmp_path: Path, plan_of: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.archive.archive._LOOK_EVERY_S", 0.0)
+    plan = plan_of(scenes, tmp_path / "out")
+    first = Archive(plan).run()
+    results = [next(first)]
+    assert outcomes(Archive(plan)) == {"published": 2}
+    results += first
+    assert [(result.outcome, bool(result.requests)) for result in results] == [
+        ("published", True),
+        ("adopted", False),
+        ("adopted", False),
+    ]
+
+
 def test_an_item_whose_record_was_lost_is_adopted(scenes: Path, tmp_path: Path, plan_of: MakePlan) -> None:
     archive = Archive(plan_of(scenes, tmp_path / "out"))
     assert outcomes(archive) == {"published": 3}

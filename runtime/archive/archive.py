@@ -81,11 +81,18 @@ class Status:
 class Archive:
     """A plan and the store where it is carried out. Raises StoreError and StoreRefused of `runtime.archive.store`."""
 
-    def __init__(self, plan: Plan, scratch: Path | None = None, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        scratch: Path | None = None,
+        patience_s: float = PATIENCE_S,
+        memory_bytes: int | None = None,
+    ) -> None:
         """`scratch` is a folder on every worker for the scenes in work; none means the system's for temporary files.
-        `patience_s` is how long a run waits while the store fails every scene."""
+        `patience_s` is how long a run waits while the store fails every scene. `memory_bytes` is what a worker process
+        may have in memory: one with more is ended, and its scene set aside when that happens twice."""
         self.plan = plan
-        self._head = Head.of(plan, scratch)
+        self._head = Head.of(plan, scratch, memory_bytes)
         self._patience_s = patience_s
         self._told_s = float("-inf")
 
@@ -207,10 +214,16 @@ class Archive:
         return found
 
     def retry(self, reasons: Sequence[str] = ()) -> list[str]:
-        """Let the next run take what was set aside, for these reasons or for any; returns the scenes."""
-        chosen = {
-            token: record for token, record in self.failures().items() if not reasons or record["reason"] in reasons
-        }
+        """Let the next run take what was set aside, for these reasons or for any; returns the scenes. Raises UsageError
+        for a reason that nothing was set aside for."""
+        failures = self.failures()
+        there = {record["reason"] for record in failures.values()}
+        if unknown := sorted(set(reasons) - there):
+            raise UsageError(
+                f"--reason {unknown[0]}: no scene was set aside for it; expected "
+                + (f"one of: {', '.join(sorted(there))}" if there else "none, for nothing is set aside")
+            )
+        chosen = {token: record for token, record in failures.items() if not reasons or record["reason"] in reasons}
         self.store.delete(f"{FAILED}/{token}" for token in chosen)
         return sorted(record["scene"] for record in chosen.values())
 

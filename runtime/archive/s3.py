@@ -12,6 +12,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ _parsers = lazy_import("botocore.parsers", "a bucket", install=_INSTALL)
 
 TRIES = 6
 """Of one request, with 1, 2, 4, 8, 16 seconds between them at most; a scene has more tries than one."""
+ANSWER_S = 60
+"""How long a store may be silent in the middle of a request."""
 _IN_PARTS_BYTES = 64 << 20
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _TAKEN = ("412", "PreconditionFailed")
@@ -42,6 +45,12 @@ _REFUSED = {
     "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
 }
 """Errors that stay, and what to do."""
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
+_LATER = {
+    **dict.fromkeys(_EXPIRED, "the credentials have expired; renew them, they are read again"),
+    "RequestTimeTooSkewed": "this machine's clock is more than 15 minutes off the store's; set it",
+}
+"""Errors that somebody may end while scenes wait, and how."""
 
 
 class S3Store(Store):
@@ -52,9 +61,19 @@ class S3Store(Store):
         self._bucket, _, self._prefix = place.partition("/")
         if not self._bucket:
             raise UsageError(f"{url}: names no bucket; expected s3://BUCKET/PREFIX")
-        with self._telling(""):
-            self._client = boto3.client("s3", config=_client_config())
-        self._client.meta.events.register("before-send.s3", self._count)
+        _ = self._client
+
+    @cached_property
+    def _client(self) -> Any:
+        """With the credentials as they are now."""
+        try:
+            client = boto3.session.Session().client("s3", config=_client_config())
+        except (_errors.BotoCoreError, ValueError) as error:
+            raise StoreRefused(
+                f"{self.root}: {' '.join(str(error).split())}; check AWS_ENDPOINT_URL, AWS_PROFILE and AWS_REGION"
+            ) from error
+        client.meta.events.register("before-send.s3", self._count)
+        return client
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         full, start = self._key(prefix), len(self._key(""))
@@ -178,14 +197,17 @@ class S3Store(Store):
                 raise StoreRefused(
                     f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
                 ) from error
-            raise StoreError(f"{where}: {' '.join(str(error).split())}; run again later") from error
+            if code in _EXPIRED:
+                del self._client
+            said = _LATER.get(code) or f"{' '.join(str(error).split())}; run again later"
+            raise StoreError(f"{where}: {said}") from error
 
 
 def _client_config() -> Any:
     return _config.Config(
         retries={"mode": "standard", "total_max_attempts": TRIES},
         connect_timeout=10,
-        read_timeout=60,
+        read_timeout=ANSWER_S,
         max_pool_connections=32,
         # Stores other than Amazon's refuse the newer checksums; ours are in the items.
         request_checksum_calculation="when_required",

@@ -36,8 +36,7 @@ from tests.support.models import box_model
 from tests.support.object_store import CREDENTIALS, ObjectStore, object_store
 from tests.support.rasters import lake_scene, write_geotiff
 
-BUCKET = "torture"
-FAULTS = ("500", "503", "cut", "lost", "half")
+FAULTS = ("500 InternalError", "503 SlowDown", "cut", "lost", "half")
 DASK = "distributed.cli.dask_"
 
 
@@ -85,16 +84,17 @@ def torture(scenes: int, kills: int, seed: int) -> dict[str, int]:
 
 
 def prepare(s3: ObjectStore, folder: Path, scenes: int, seed: int) -> Plan:
-    """The scenes in a bucket, and beside them on disk; a plan of them."""
-    s3.client.create_bucket(Bucket=BUCKET)
+    """The scenes in a bucket of their own, and beside them on disk; a plan of them."""
+    bucket = f"torture-{seed}"
+    s3.client.create_bucket(Bucket=bucket)
     (folder / "in").mkdir()
     for number in range(scenes):
         path = write_geotiff(folder / "in" / f"s{number:05}.tif", lake_scene(40, 50, seed=seed + number))
-        s3.client.upload_file(str(path), BUCKET, f"in/{path.name}")
-    root, found = find_scenes(f"s3://{BUCKET}/in", Filters())
+        s3.client.upload_file(str(path), bucket, f"in/{path.name}")
+    root, found = find_scenes(f"s3://{bucket}/in", Filters())
     model = box_model(folder / "box.onnx").path
     request = Request(products="mask,stac")  # type: ignore[arg-type]
-    plan = made(found, source=root, target=f"s3://{BUCKET}/out", model=str(model), device="fake", request=request)
+    plan = made(found, source=root, target=f"s3://{bucket}/out", model=str(model), device="fake", request=request)
     plan.write(folder / "run.json")
     return plan
 
@@ -176,7 +176,7 @@ def count(plan: Plan, s3: ObjectStore, folder: Path) -> dict[str, int]:
         there = archive.store.read(f"items/{href[2:]}")
         corrupted += there != (folder / "here" / href.rpartition("/")[2]).read_bytes()
     dead = len(collect_garbage(archive.store, 0))
-    left = len([key for key in s3.keys(BUCKET) if key.startswith("out/items/")])
+    left = len(list(archive.store.list("items")))
     return {
         "scenes": len(plan.scenes),
         "lost": len(plan.scenes) - status.done,

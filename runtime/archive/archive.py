@@ -27,7 +27,7 @@ from runtime.archive.executors import Executor, Here, OnDask
 from runtime.archive.items import write_collection
 from runtime.archive.patience import PATIENCE_S, Patience
 from runtime.archive.plan import Plan, Scene
-from runtime.archive.store import Store, StoreError, open_store
+from runtime.archive.store import Store, StoreError
 from runtime.archive.work import DONE, FAILED, ITEMS, PROBES, Head, Job, SceneResult
 from sarwater.errors import UsageError
 
@@ -98,7 +98,7 @@ class Archive:
 
     @cached_property
     def store(self) -> Store:
-        return open_store(self.plan.target)
+        return self.plan.open_target()
 
     @cached_property
     def tokens(self) -> dict[str, Scene]:

@@ -41,7 +41,8 @@ _REFUSED = {
     "InvalidAccessKeyId": "the access key is unknown there; check AWS_ACCESS_KEY_ID or AWS_PROFILE",
     "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY or AWS_PROFILE",
     "InvalidBucketName": "no bucket can have this name; expected s3://BUCKET/PREFIX",
-    "NotImplemented": "the store does not know this request, perhaps conditional writes (If-None-Match: *)",
+    "NotImplemented": "the store does not know this request, perhaps conditional writes (If-None-Match: *); "
+    "plan with --lock-table then",
     "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
 }
 """Errors that stay, and what to do."""

@@ -108,7 +108,7 @@ class Store(ABC):
             raise StoreRefused(
                 f"{self.root}: this store lets a conditional write (PutObject with If-None-Match: *) replace what is "
                 "there, so no scene could be committed exactly once; expected a store that honours it, such as Amazon "
-                "S3 or MinIO, or a folder"
+                "S3 or MinIO, or a folder, or a plan with --lock-table"
             )
 
 

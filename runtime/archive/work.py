@@ -29,7 +29,7 @@ from typing import Any
 
 from runtime.archive.items import committed_item
 from runtime.archive.memory import resident_bytes
-from runtime.archive.plan import Plan, Scene
+from runtime.archive.plan import Plan, Scene, open_target
 from runtime.archive.store import SceneChanged, Store, StoreError, StoreRefused, open_store
 from runtime.backends.cpu.openvino import THREADS_VARIABLE
 from runtime.daemon.config import Config
@@ -67,6 +67,7 @@ class Head:
     """Folder for scenes in work; none means the system's for temporary files."""
     memory_bytes: int | None = None
     """Most that a worker process may have in memory; none means no limit."""
+    lock_table: bool = False
 
     @classmethod
     def of(cls, plan: Plan, scratch: Path | None = None, memory_bytes: int | None = None) -> Head:
@@ -76,6 +77,7 @@ class Head:
             *(plan.target, plan.model, plan.model_sha256, plan.device, request, plan.software),
             str(scratch) if scratch else None,
             memory_bytes,
+            plan.lock_table,
         )
 
 
@@ -154,7 +156,7 @@ class SceneWorker:
         except OSError as error:
             raise OutputError(f"{base}: {error.strerror}; set TMPDIR, or --scratch, to a folder with room") from error
         self._stores: dict[str, Store] = {}
-        self._target = self._store(head.target)
+        self._target = self._stores[""] = open_target(head.target, head.lock_table)
         self._worker: WorkerProcess | None = None
         self._failed_starts = 0
         self._most_bytes = 0
@@ -208,7 +210,7 @@ class SceneWorker:
                 published, facts["output_bytes"] = self._commit(job, key, attempt, staged, began_s)
                 outcome = "published" if published else "adopted"
             record = {"scene": job.url, "item": item}
-            self._target.create(f"{DONE}/{job.token}", json.dumps(record).encode())
+            self._target.write(f"{DONE}/{job.token}", json.dumps(record).encode())
             return outcome, item
         finally:
             shutil.rmtree(inside, ignore_errors=True)

@@ -77,6 +77,12 @@ def archive() -> int:
     help="File to write.",
 )
 @option(
+    "--lock-table",
+    group="plan",
+    is_flag=True,
+    help="TARGET knows no conditional writes: commit by claims, which are weaker and take 5 s (docs/archive.md).",
+)
+@option(
     "--name", "names", group="which scenes", multiple=True, metavar="GLOB", help="Names, as in a shell; repeatable."
 )
 @option("--since", group="which scenes", metavar="DATE", help="First day, as 2019-07-01.")
@@ -90,6 +96,7 @@ def plan_command(
     source: str,
     target: str,
     output: Path,
+    lock_table: bool,
     names: Sequence[str],
     since: str | None,
     until: str | None,
@@ -113,7 +120,7 @@ def plan_command(
         root, scenes = find_scenes(source, filters)
     to = open_store(target)
     next(iter(to.list(DONE)), None)  # a bucket that is not there, or is not ours, is told of now
-    plan = made(scenes, source=root, target=to.root, model=model, device=device, request=request)
+    plan = made(scenes, source=root, target=to.root, model=model, device=device, request=request, lock_table=lock_table)
     plan.write(output)
     size_bytes = sum(scene.size_bytes for scene in scenes)
     facts = {

@@ -150,7 +150,8 @@ def work_off(plan: Plan, folder: Path, kills: int, chance: random.Random) -> dic
             time.sleep(chance.uniform(2, 10))
             if killed.total() < kills and (victim := cluster.kill(chance)):
                 killed[f"killed {victim}"] += 1
-            archive.retry(["worker_died"])  # two kills met the same scene
+            if "worker_died" in archive.status().reasons:
+                archive.retry(["worker_died"])  # two kills met the same scene
     return dict(killed)
 
 

@@ -38,6 +38,7 @@ sarwater archive status run.json
 sarwater archive retry run.json --reason worker_died
 sarwater archive verify run.json
 sarwater archive gc run.json
+sarwater archive mosaic run.json --grid EPSG:32652,10,100000
 """
 _EXIT_CODES = (
     "0 all of it done, 1 some failed or are left, 2 wrong usage, 78 settings, machine or store at fault, "
@@ -333,6 +334,24 @@ def gc_command(file: Path, older_than_h: float | None, as_json: bool) -> int:
     age_s = DEAD_AFTER_S if older_than_h is None else older_than_h * 3600
     removed = collect_garbage(_archive(file).store, age_s)
     print(json.dumps(removed, indent=2) if as_json else f"{len(removed):,} objects of dead attempts removed")
+    return 0
+
+
+@archive.subcommand("mosaic", "Make one mosaic per day and cell of a grid, of the scenes of PLAN that are done.")
+@_plan_argument
+@option("--grid", required=True, metavar="EPSG:CODE,PIXEL,CELL", help="In units of that system: EPSG:32652,10,100000.")
+@_json_option
+def mosaic_command(file: Path, grid: str, as_json: bool) -> int:
+    from runtime.archive.mosaic import make_mosaics
+    from runtime.products.mosaic import Grid
+
+    parsed = Grid.parse(grid)
+    with Progress("mosaics", "cells") as progress:
+        made = list(make_mosaics(_archive(file), parsed, progress))
+    if as_json:
+        print(json.dumps([mosaic._asdict() for mosaic in made], indent=2))
+    else:
+        print(_told(Counter(mosaic.outcome for mosaic in made)) or "no scene that is done has a place and a time")
     return 0
 
 

@@ -9,6 +9,7 @@ The store that the products go to is the truth. What is done, and what was set a
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import logging
@@ -26,7 +27,7 @@ from runtime.archive.executors import Executor, Here, OnDask
 from runtime.archive.items import write_collection
 from runtime.archive.patience import PATIENCE_S, Patience
 from runtime.archive.plan import Plan, Scene
-from runtime.archive.store import Store, open_store
+from runtime.archive.store import Store, StoreError
 from runtime.archive.work import DONE, FAILED, ITEMS, PROBES, Head, Job, SceneResult
 from sarwater.errors import UsageError
 
@@ -34,6 +35,10 @@ log = logging.getLogger("sarwater.archive")
 
 _TURN_S = 5.0
 _TOLD_EVERY_S = 30.0
+_LOOK_EVERY_S = 30.0
+"""Between two looks at what other drivers and shards of the plan have done; longer where a look takes long."""
+_LOOK_SHARE = 0.02
+"""Of the time, at most, that goes into them."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +81,24 @@ class Status:
 class Archive:
     """A plan and the store where it is carried out. Raises StoreError and StoreRefused of `runtime.archive.store`."""
 
-    def __init__(self, plan: Plan, scratch: Path | None = None, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        scratch: Path | None = None,
+        patience_s: float = PATIENCE_S,
+        memory_bytes: int | None = None,
+    ) -> None:
         """`scratch` is a folder on every worker for the scenes in work; none means the system's for temporary files.
-        `patience_s` is how long a run waits while the store fails every scene."""
+        `patience_s` is how long a run waits while the store fails every scene. `memory_bytes` is what a worker process
+        may have in memory: one with more is ended, and its scene set aside when that happens twice."""
         self.plan = plan
-        self._head = Head.of(plan, scratch)
+        self._head = Head.of(plan, scratch, memory_bytes)
         self._patience_s = patience_s
         self._told_s = float("-inf")
 
     @cached_property
     def store(self) -> Store:
-        return open_store(self.plan.target)
+        return self.plan.open_target()
 
     @cached_property
     def tokens(self) -> dict[str, Scene]:
@@ -126,15 +138,22 @@ class Archive:
         patience = Patience(self._patience_s)
         again: list[tuple[float, str]] = []
         at_work = 0
+        look_s = time.monotonic() + _LOOK_EVERY_S
         while waiting or again or at_work:
             while again and again[0][0] <= time.monotonic():
                 waiting.append(heapq.heappop(again)[1])
+            if waiting and time.monotonic() >= look_s:
+                others, look_s = self._done_by_others()
+                for token in filter(others.__contains__, waiting):
+                    yield SceneResult(token, self.plan.url_of(self.tokens[token].path), "adopted")
+                waiting = deque(token for token in waiting if token not in others)
             room = 1 - at_work if patience.in_trouble else executor.room()
             for _ in range(min(len(waiting), room)):
                 executor.submit(self._job(waiting.popleft()))
                 at_work += 1
             if not at_work:
-                time.sleep(max(0.0, min(_TURN_S, again[0][0] - time.monotonic())))
+                until_s = again[0][0] if again else 0.0
+                time.sleep(max(0.0, min(_TURN_S, until_s - time.monotonic())))
                 continue
             for result in executor.results(_TURN_S):
                 at_work -= 1
@@ -143,6 +162,15 @@ class Archive:
                 else:
                     self._tell(result)
                     heapq.heappush(again, (time.monotonic() + patience.wait_s(result.token), result.token))
+
+    def _done_by_others(self) -> tuple[set[str], float]:
+        """(what is done by now, monotonic time of the next look)."""
+        began_s = time.monotonic()
+        done: set[str] = set()
+        with contextlib.suppress(StoreError):  # the next look may
+            done = set(self._listed(DONE))
+        took_s = time.monotonic() - began_s
+        return done, time.monotonic() + max(_LOOK_EVERY_S, took_s / _LOOK_SHARE)
 
     def _settled(self, result: SceneResult, tries: int) -> SceneResult:
         """The result that stands; the store is told of a scene that is set aside."""
@@ -155,7 +183,10 @@ class Archive:
                 "message": result.message,
                 "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
-            self.store.write(f"{FAILED}/{result.token}", json.dumps(record).encode())
+            try:
+                self.store.write(f"{FAILED}/{result.token}", json.dumps(record).encode())
+            except StoreError:  # the next run takes it again, and tells
+                return replace(result, outcome="later")
         return result
 
     def _tell(self, result: SceneResult) -> None:
@@ -183,10 +214,16 @@ class Archive:
         return found
 
     def retry(self, reasons: Sequence[str] = ()) -> list[str]:
-        """Let the next run take what was set aside, for these reasons or for any; returns the scenes."""
-        chosen = {
-            token: record for token, record in self.failures().items() if not reasons or record["reason"] in reasons
-        }
+        """Let the next run take what was set aside, for these reasons or for any; returns the scenes. Raises UsageError
+        for a reason that nothing was set aside for."""
+        failures = self.failures()
+        there = {record["reason"] for record in failures.values()}
+        if unknown := sorted(set(reasons) - there):
+            raise UsageError(
+                f"--reason {unknown[0]}: no scene was set aside for it; expected "
+                + (f"one of: {', '.join(sorted(there))}" if there else "none, for nothing is set aside")
+            )
+        chosen = {token: record for token, record in failures.items() if not reasons or record["reason"] in reasons}
         self.store.delete(f"{FAILED}/{token}" for token in chosen)
         return sorted(record["scene"] for record in chosen.values())
 

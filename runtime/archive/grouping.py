@@ -25,6 +25,8 @@ _MARKER = re.compile(
 _SCENE = re.compile(
     r".*\.(?:tiff?|h5|hdf5|he5|nc|ntf|nitf|nsf|dim|hdr|zip|tar|tar\.gz|tgz|gz)", re.IGNORECASE | re.DOTALL
 )
+_OURS = re.compile(r"(?:.*/)?items/[0-9a-f]{64}(?:/.*|\.json)", re.DOTALL)
+"""Products of an archive, which may lie below its scenes."""
 _BESIDE = {".hdr": ("", ".img", ".bin", ".dat", ".raw"), ".dim": (".data",)}
 """What belongs to a header: files beside it, or a folder, of the same stem."""
 
@@ -40,7 +42,7 @@ class Group:
 
 def scenes_among(entries: Iterable[Entry]) -> list[Group]:
     """The scenes in a listing, in the order of their paths; what is none is left out."""
-    listed = list(entries)
+    listed = [entry for entry in entries if not _OURS.fullmatch(entry.key)]
     tops = {found[1] or "" for entry in listed if (found := _MARKER.fullmatch(entry.key))} - {""}
     tops |= _polarisation_folders(entry.key for entry in listed)
     folders: dict[str, list[Entry]] = {}
@@ -53,6 +55,11 @@ def scenes_among(entries: Iterable[Entry]) -> list[Group]:
             folders.setdefault(top, []).append(entry)
     groups = [Group(path, tuple(members)) for path, members in folders.items()]
     return sorted([*groups, *_loose_scenes(loose)], key=lambda group: group.path)
+
+
+def is_product(name: str, keys: Iterable[str]) -> bool:
+    """Whether a folder of this name with these keys in it is itself a scene."""
+    return bool(_FOLDER.fullmatch(name)) or any((found := _MARKER.fullmatch(key)) and not found[1] for key in keys)
 
 
 def _polarisation_folders(keys: Iterable[str]) -> set[str]:

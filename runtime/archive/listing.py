@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
-from typing import Any
 
-from runtime.archive.grouping import scenes_among
+from runtime.archive.grouping import is_product, scenes_among
 from runtime.archive.plan import Scene
-from runtime.archive.store import Entry, Store, StoreRefused, is_absolute, open_store, split
+from runtime.archive.stac_source import scenes_of
+from runtime.archive.store import Entry, Store, StoreRefused, absolute, is_absolute, open_store, split
 from sarwater.errors import UsageError
-from sarwater.scenes.names import time_in
+from sarwater.scenes.names import day_in
 
 Box = tuple[float, float, float, float]
 """West, south, east, north, in degrees."""
+_LISTS, _STAC = ("txt", "lst"), ("json", "geojson")
+_NAMED = 3
+"""How many missing scenes a message names."""
 
 
 @dataclass(frozen=True)
@@ -28,159 +29,120 @@ class Filters:
     """Patterns of their names, as in a shell; none means all."""
     since: date | None = None
     until: date | None = None
-    """First and last day, by the STAC item or the scene's name; a scene without a date is left out then."""
+    """First and last day, by the STAC item, the scene's name or its path; a scene without a date is left out then."""
     box: Box | None = None
     """Only STAC items that touch it."""
 
-    def keep(self, name: str, when: str | None, box: Sequence[float] | None) -> bool:
+    def keep(self, place: str, day: date | None = None, box: Sequence[float] | None = None) -> bool:
+        """`day` and `box` where something better than the scene's place tells them."""
+        name = place.rstrip("/").rpartition("/")[2]
         if self.names and not any(fnmatchcase(name, pattern) for pattern in self.names):
             return False
         if self.since or self.until:
-            day = date.fromisoformat(when[:10]) if when else None
+            day = day or day_in(name) or day_in(place)
             if day is None or (self.since and day < self.since) or (self.until and day > self.until):
                 return False
-        return self.box is None or (box is not None and _touch(self.box, _flat(box)))
+        return self.box is None or (box is not None and _touch(self.box, box))
 
 
 def find_scenes(source: str, filters: Filters) -> tuple[str, list[Scene]]:
-    """(root, the scenes) of an archive: a folder, a prefix, a `.txt` list, or a STAC collection or items (`.json`).
+    """(root, the scenes) of an archive: a folder, a prefix, a scene itself, a `.txt` list, or a STAC collection or
+    items (`.json`). There is one at least.
 
     Raises UsageError, StoreError, StoreRefused.
     """
     kind = source.rpartition(".")[2].lower()
-    if kind not in ("txt", "lst", "json", "geojson"):
-        if filters.box is not None:
-            raise UsageError(f"{source}: names say nothing of places; --box is for a STAC collection or items (.json)")
-        store = open_store(source)
-        groups = scenes_among(store.list())
-        scenes = (Scene.of(group) for group in groups)
-        return store.root, [scene for scene in scenes if filters.keep(scene.name, _day(scene.name, filters), None)]
+    if filters.box is not None and kind not in _STAC:
+        raise UsageError(f"{source}: names say nothing of places; --box is for a STAC collection or items (.json)")
+    if kind not in (*_LISTS, *_STAC):
+        return _below(source, filters)
     root, name = split(source) if is_absolute(source) else split(f"./{source}")
     store = open_store(root)
-    text = _text(store, name, source)
-    found = _of_list(text, store, filters) if kind in ("txt", "lst") else _of_stac(text, name, store, filters)
-    return store.root, list(found)
+    places: list[tuple[str, str | None]]
+    if kind in _LISTS:
+        places = [(place, None) for place in _listed(_text(store, name), store) if filters.keep(place)]
+    else:
+        found = scenes_of(store, name, _text)
+        places = [(each.place, each.item) for each in found if filters.keep(each.place, each.day, each.bbox)]
+    if not places:
+        raise UsageError(f"{source}: {_none(filters)}")
+    return store.root, list(_located(places, store, source))
 
 
-def _text(store: Store, key: str, said: str) -> str:
+def _below(source: str, filters: Filters) -> tuple[str, list[Scene]]:
+    store = open_store(source)
+    home, name = split(store.root)
+    entries = list(store.list())
+    if entries and not is_product(name, (entry.key for entry in entries)):
+        found = [Scene.of(group) for group in scenes_among(entries)]
+    elif home.endswith(":/"):  # a bucket
+        found = []
+    else:  # a scene itself, it may be
+        store = open_store(home)
+        found = [scene for path, scene in _listing(store, "").items() if path == name]
+    kept = [scene for scene in found if filters.keep(scene.path)]
+    if not kept:
+        raise UsageError(f"{source}: {_none(filters) if found else _none(Filters())}")
+    return store.root, kept
+
+
+def _none(filters: Filters) -> str:
+    if filters == Filters():
+        return "no scene there; expected .tif, .h5, .SAFE and the like"
+    return "no scene there is one that --name, --since, --until and --box let through; change these"
+
+
+def _text(store: Store, key: str) -> str:
     body = store.read(key)
     if body is None:
-        raise UsageError(f"{said}: no such file; expected a list of scenes, or a STAC collection or items")
+        raise UsageError(f"{store.url(key)}: no such file; expected a list of scenes, or a STAC collection or items")
     try:
-        return body.decode()
+        return body.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UsageError(f"{said}: not UTF-8 text; expected a list of scenes, or STAC as JSON") from None
+        raise UsageError(f"{store.url(key)}: not UTF-8 text; expected a list of scenes, or STAC as JSON") from None
 
 
-def _of_list(text: str, store: Store, filters: Filters) -> Iterator[Scene]:
+def _listed(text: str, store: Store) -> list[str]:
     """One location a line, relative to the list or absolute; `#` begins a comment."""
-    if filters.box is not None:
-        raise UsageError("a text list says nothing of places; --box is for a STAC collection or items (.json)")
     lines = [line.strip() for line in text.splitlines()]
-    places = [_joined(store.root, store.root, line) for line in lines if line and not line.startswith("#")]
-    yield from _located([(place, None) for place in places if _kept(place, filters)], store)
+    return [absolute(store.root, line) for line in lines if line and not line.startswith("#")]
 
 
-def _kept(place: str, filters: Filters) -> bool:
-    name = place.rstrip("/").rpartition("/")[2]
-    return filters.keep(name, _day(name, filters), None)
-
-
-def _of_stac(text: str, name: str, store: Store, filters: Filters) -> Iterator[Scene]:
-    wanted = []
-    for item, home, said in _items(text, name, store):
-        asset = _scene_asset(item)
-        if asset is None:
-            continue
-        place = _joined(store.root, home, asset)
-        when = item.get("properties", {}).get("datetime") or item.get("properties", {}).get("start_datetime")
-        if filters.keep(place.rpartition("/")[2], when, item.get("bbox")):
-            wanted.append((place, said))
-    yield from _located(wanted, store)
-
-
-def _items(
-    text: str, name: str, store: Store, seen: set[str] | None = None
-) -> Iterator[tuple[dict[str, Any], str, str | None]]:
-    """(item, the folder that its hrefs count from, its own address) of a STAC document and the catalogues below it."""
-    seen = {store.url(name)} if seen is None else seen
-    home = split(store.url(name))[0]
-    try:
-        document = json.loads(text)
-        kind = document["type"]
-    except (ValueError, RecursionError, TypeError, KeyError):
-        raise UsageError(f"{store.url(name)}: no STAC; expected a collection, a catalogue, an item or items") from None
-    if kind == "FeatureCollection":
-        for item in document.get("features", ()):
-            yield item, home, _self_of(item)
-    elif kind == "Feature":
-        yield document, home, store.url(name)
-    else:
-        for link in document.get("links", ()):
-            if link.get("rel") in ("item", "child", "items"):
-                place = _joined(store.root, home, link["href"])
-                root, key = split(place) if is_absolute(place) else (store.root, place)
-                below = store if root == store.root else open_store(root)
-                if below.url(key) not in seen:
-                    seen.add(below.url(key))
-                    yield from _items(_text(below, key, place), key, below, seen)
-
-
-def _self_of(item: Mapping[str, Any]) -> str | None:
-    return next((link["href"] for link in item.get("links", ()) if link.get("rel") == "self"), None)
-
-
-def _scene_asset(item: Mapping[str, Any]) -> str | None:
-    """The href of the asset that is the scene: the one with the role `data`, else the only one."""
-    assets = [asset for asset in item.get("assets", {}).values() if "href" in asset]
-    data = [asset for asset in assets if "data" in (asset.get("roles") or ())] or (assets if len(assets) == 1 else [])
-    return data[0]["href"] if data else None
-
-
-def _located(places: Sequence[tuple[str, str | None]], store: Store) -> Iterator[Scene]:
-    """Scenes with the sizes and versions of their files: each folder is listed once."""
+def _located(places: Iterable[tuple[str, str | None]], store: Store, source: str) -> Iterator[Scene]:
+    """Scenes with the sizes and versions of their files: each folder is listed once, each scene is there once. Paths
+    below the store's root are relative to it."""
     listings: dict[str, dict[str, Scene]] = {}
+    missing = []
+    once: dict[str, str | None] = {}
     for place, item in places:
+        once.setdefault(place.rstrip("/"), item)
+    for place, item in once.items():
         if place.startswith(("http://", "https://")):
             raise UsageError(
                 f"{place}: not in a store; expected s3://BUCKET/KEY or a path. Copy it into a bucket first"
             )
-        place = place.rstrip("/")
-        folder = split(place)[0] if is_absolute(place) else place.rpartition("/")[0]
+        inside = place.startswith(f"{store.root}/")
+        path = place.removeprefix(f"{store.root}/")
+        folder = path.rpartition("/")[0] if inside else split(path)[0]
         if folder not in listings:
-            listings[folder] = _listing(folder, store)
-        found = listings[folder].get(place)
+            listings[folder] = _listing(store, folder) if inside else _listing(open_store(folder), "", f"{folder}/")
+        found = listings[folder].get(path)
         if found is None:
-            raise StoreRefused(f"{place}: listed, and not there as a scene; correct the list")
-        yield Scene(found.path, found.files, item)
+            missing.append(path)
+        else:
+            yield Scene(found.path, found.files, item)
+    if missing:
+        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
+        raise StoreRefused(
+            f"{source}: it names {', '.join(missing[:_NAMED])}{more}, not there as a scene; correct it, or copy them"
+        )
 
 
-def _listing(folder: str, store: Store) -> dict[str, Scene]:
-    inside = open_store(folder) if is_absolute(folder) else store
-    prefix = "" if is_absolute(folder) else folder
-    entries: list[Entry] = []
-    for entry in inside.list(prefix):
-        entries.append(entry._replace(key=f"{folder}/{entry.key}") if is_absolute(folder) else entry)
+def _listing(store: Store, prefix: str, named: str = "") -> dict[str, Scene]:
+    """The scenes below `prefix` by their paths, which begin with `named`."""
+    entries: list[Entry] = [entry._replace(key=named + entry.key) for entry in store.list(prefix)]
     return {group.path: Scene.of(group) for group in scenes_among(entries)}
-
-
-def _joined(root: str, home: str, href: str) -> str:
-    """`href` in a document that lies in the folder `home`: relative to `root` where it lies below, else absolute."""
-    place = href.removeprefix("file://")
-    if not is_absolute(place):
-        scheme, mark, path = home.rpartition("://")
-        place = scheme + mark + posixpath.normpath(posixpath.join(path, place))
-    return place.removeprefix(f"{root}/")
-
-
-def _day(name: str, filters: Filters) -> str | None:
-    return time_in(name) if filters.since or filters.until else None
 
 
 def _touch(one: Sequence[float], other: Sequence[float]) -> bool:
     return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
-
-
-def _flat(box: Sequence[float]) -> Sequence[float]:
-    """Without heights."""
-    return box if len(box) == 4 else (box[0], box[1], box[3], box[4])

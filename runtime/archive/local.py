@@ -23,8 +23,10 @@ class LocalStore(Store):
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         top = self._folder / prefix
-        if not prefix and not top.is_dir():
+        if not prefix and not top.exists():
             raise StoreRefused(f"{top}: no such folder; expected one with scenes")
+        if top.is_file():
+            return
         self.requests["list"] += 1
         yield from self._below(top)
 

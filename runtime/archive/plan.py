@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.archive.grouping import Group
-from runtime.archive.store import is_absolute, split
+from runtime.archive.locks import WithLocks
+from runtime.archive.store import Store, is_absolute, open_store, split
 from sarwater import __version__
 from sarwater.atomic import replacing
 from sarwater.errors import HashMismatch, OutputError, UsageError
@@ -70,6 +71,11 @@ class Plan:
     """Fields of a Request, as JSON values."""
     scenes: tuple[Scene, ...]
     software: str = __version__
+    lock_table: bool = False
+    """Whether commits go by claims (`runtime.archive.locks`), for a store without conditional writes."""
+
+    def open_target(self) -> Store:
+        return open_target(self.target, self.lock_table)
 
     @cached_property
     def asked(self) -> Request:
@@ -129,6 +135,7 @@ class Plan:
             "model_sha256": self.model_sha256,
             "device": self.device,
             "request": self.request,
+            **({"lock_table": True} if self.lock_table else {}),
         }
         yield "{" + "".join(f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items())
         yield '"scenes": [\n'
@@ -160,12 +167,29 @@ class Plan:
             raise PlanInvalid(f"{path}: edited or damaged since it was written; plan again with other options instead")
         scenes = tuple(Scene(place, tuple(map(tuple, files)), *item) for place, files, *item in document["scenes"])
         keys = ("source", "target", "model", "model_sha256", "device", "request")
-        return cls(**{key: document[key] for key in keys}, scenes=scenes)
+        locks = document.get("lock_table", False)
+        return cls(**{key: document[key] for key in keys}, scenes=scenes, lock_table=locks)
 
 
-def made(scenes: Iterable[Scene], *, source: str, target: str, model: str, device: str, request: Request) -> Plan:
+def open_target(url: str, lock_table: bool) -> Store:
+    """The store that products go to. Raises what `open_store` raises."""
+    store = open_store(url)
+    return WithLocks(store) if lock_table else store
+
+
+def made(
+    scenes: Iterable[Scene],
+    *,
+    source: str,
+    target: str,
+    model: str,
+    device: str,
+    request: Request,
+    lock_table: bool = False,
+) -> Plan:
     """Raises ModelUnknown, ModelNotFound, ManifestInvalid, HashMismatch."""
     found = find_model(model)
     named = str(found.path.absolute()) if "/" in model or model.endswith(found.path.suffix) else model
     asked = request.model_dump(mode="json", exclude_defaults=True)
-    return Plan(source, target, named, found.manifest.verify(found.path), device, asked, tuple(scenes))
+    digest = found.manifest.verify(found.path)
+    return Plan(source, target, named, digest, device, asked, tuple(scenes), lock_table=lock_table)

@@ -11,7 +11,8 @@ import contextlib
 import hashlib
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ _parsers = lazy_import("botocore.parsers", "a bucket", install=_INSTALL)
 
 TRIES = 6
 """Of one request, with 1, 2, 4, 8, 16 seconds between them at most; a scene has more tries than one."""
+ANSWER_S = 60
+"""How long a store may be silent in the middle of a request."""
 _IN_PARTS_BYTES = 64 << 20
 _MISSING = ("404", "NoSuchKey", "NotFound")
 _TAKEN = ("412", "PreconditionFailed")
@@ -38,10 +41,17 @@ _REFUSED = {
     "InvalidAccessKeyId": "the access key is unknown there; check AWS_ACCESS_KEY_ID or AWS_PROFILE",
     "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY or AWS_PROFILE",
     "InvalidBucketName": "no bucket can have this name; expected s3://BUCKET/PREFIX",
-    "NotImplemented": "the store does not know this request, perhaps conditional writes (If-None-Match: *)",
+    "NotImplemented": "the store does not know this request, perhaps conditional writes (If-None-Match: *); "
+    "plan with --lock-table then",
     "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
 }
 """Errors that stay, and what to do."""
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
+_LATER = {
+    **dict.fromkeys(_EXPIRED, "the credentials have expired; renew them, they are read again"),
+    "RequestTimeTooSkewed": "this machine's clock is more than 15 minutes off the store's; set it",
+}
+"""Errors that somebody may end while scenes wait, and how."""
 
 
 class S3Store(Store):
@@ -52,9 +62,19 @@ class S3Store(Store):
         self._bucket, _, self._prefix = place.partition("/")
         if not self._bucket:
             raise UsageError(f"{url}: names no bucket; expected s3://BUCKET/PREFIX")
-        with self._telling(""):
-            self._client = boto3.client("s3", config=_client_config())
-        self._client.meta.events.register("before-send.s3", self._count)
+        _ = self._client
+
+    @cached_property
+    def _client(self) -> Any:
+        """With the credentials as they are now."""
+        try:
+            client = boto3.session.Session().client("s3", config=_client_config())
+        except (_errors.BotoCoreError, ValueError) as error:
+            raise StoreRefused(
+                f"{self.root}: {' '.join(str(error).split())}; check AWS_ENDPOINT_URL, AWS_PROFILE and AWS_REGION"
+            ) from error
+        client.meta.events.register("before-send.s3", self._count)
+        return client
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         full, start = self._key(prefix), len(self._key(""))
@@ -70,26 +90,27 @@ class S3Store(Store):
                     yield Entry(key, found["Size"], found["ETag"], found["LastModified"].timestamp())
 
     def read(self, key: str) -> bytes | None:
-        with self._telling(key):
-            try:
-                body: bytes = self._client.get_object(**self._at(key))["Body"].read()
-                return body
-            except _errors.ClientError as error:
-                if _code(error) in _MISSING:
-                    return None
-                raise
+        try:
+            body: bytes = self._got(key, None, lambda answer: answer["Body"].read())
+        except SceneChanged:
+            return None
+        return body
 
     def download(self, key: str, path: Path, version: str | None = None) -> None:
+        self._got(key, version, lambda answer: self._save(answer, path, key))
+
+    def _got(self, key: str, version: str | None, take: Callable[[Any], Any]) -> Any:
+        """What `take` makes of the answer; asked again where it is cut off within the body, which is left to us."""
         for left in range(TRIES - 1, -1, -1):
             answer = self._opened(key, version)
             try:
                 with self._telling(key):
-                    return self._save(answer, path, key)
-            except StoreError:  # cut off within the body, which boto3 leaves to us
+                    return take(answer)
+            except StoreError:
                 if not left:
                     raise
                 time.sleep(random.uniform(0, 0.5 * 2 ** (TRIES - left)))
-        return None
+        raise AssertionError
 
     def _opened(self, key: str, version: str | None) -> Any:
         with self._telling(key):
@@ -177,14 +198,17 @@ class S3Store(Store):
                 raise StoreRefused(
                     f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
                 ) from error
-            raise StoreError(f"{where}: {' '.join(str(error).split())}; run again later") from error
+            if code in _EXPIRED:
+                del self._client
+            said = _LATER.get(code) or f"{' '.join(str(error).split())}; run again later"
+            raise StoreError(f"{where}: {said}") from error
 
 
 def _client_config() -> Any:
     return _config.Config(
         retries={"mode": "standard", "total_max_attempts": TRIES},
         connect_timeout=10,
-        read_timeout=60,
+        read_timeout=ANSWER_S,
         max_pool_connections=32,
         # Stores other than Amazon's refuse the newer checksums; ours are in the items.
         request_checksum_calculation="when_required",
@@ -193,7 +217,9 @@ def _client_config() -> Any:
 
 
 def _code(error: BaseException | None) -> str:
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    """Of an answer of the store; empty where there was none, or it was cut off."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def _md5(body: bytes) -> str:

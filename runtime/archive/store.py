@@ -8,6 +8,7 @@ Keys are relative to the root, with `/` between their parts.
 
 from __future__ import annotations
 
+import posixpath
 import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -107,7 +108,7 @@ class Store(ABC):
             raise StoreRefused(
                 f"{self.root}: this store lets a conditional write (PutObject with If-None-Match: *) replace what is "
                 "there, so no scene could be committed exactly once; expected a store that honours it, such as Amazon "
-                "S3 or MinIO, or a folder"
+                "S3 or MinIO, or a folder, or a plan with --lock-table"
             )
 
 
@@ -126,6 +127,15 @@ def open_store(url: str) -> Store:
 
 def is_absolute(location: str) -> bool:
     return "://" in location or location.startswith("/")
+
+
+def absolute(home: str, location: str) -> str:
+    """What `location` means in a document that lies in the folder `home`, which is absolute."""
+    place = location.removeprefix(_LOCAL)
+    if is_absolute(place):
+        return place
+    scheme, mark, path = home.rpartition("://")
+    return scheme + mark + posixpath.normpath(posixpath.join(path, place))
 
 
 def split(location: str) -> tuple[str, str]:

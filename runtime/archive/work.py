@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.archive.items import committed_item
-from runtime.archive.plan import Plan, Scene
+from runtime.archive.memory import resident_bytes
+from runtime.archive.plan import Plan, Scene, open_target
 from runtime.archive.store import SceneChanged, Store, StoreError, StoreRefused, open_store
 from runtime.backends.cpu.openvino import THREADS_VARIABLE
 from runtime.daemon.config import Config
@@ -48,6 +49,8 @@ MAX_DEATHS = 2
 LONGEST_ATTEMPT_S = 12 * 3600.0
 """An attempt that took longer is not committed: `gc` may have taken its products for those of a dead one."""
 _MAX_FAILED_STARTS = 3
+_LOOK_S = 0.5
+"""Between two looks at how much memory a worker process has."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,19 @@ class Head:
     software: str
     scratch: str | None = None
     """Folder for scenes in work; none means the system's for temporary files."""
+    memory_bytes: int | None = None
+    """Most that a worker process may have in memory; none means no limit."""
+    lock_table: bool = False
 
     @classmethod
-    def of(cls, plan: Plan, scratch: Path | None = None) -> Head:
+    def of(cls, plan: Plan, scratch: Path | None = None, memory_bytes: int | None = None) -> Head:
         products = [product.name for product in chosen(plan.asked.products)]
         request = plan.request | {"products": [*products, *({"stac"} - set(products))]}
         return cls(
             *(plan.target, plan.model, plan.model_sha256, plan.device, request, plan.software),
             str(scratch) if scratch else None,
+            memory_bytes,
+            plan.lock_table,
         )
 
 
@@ -101,7 +109,8 @@ class SceneResult:
     scene: str
     """Where it lies."""
     outcome: str
-    """`published`; `adopted` where the item was there already; `failed`; `later` where the place was at fault."""
+    """`published`; `adopted` where the item was there already, or another driver was first; `failed`; `later` where the
+    place was at fault."""
     reason: str = ""
     message: str = ""
     item: str | None = None
@@ -111,6 +120,8 @@ class SceneResult:
     seconds: float = 0.0
     input_bytes: int = 0
     output_bytes: int = 0
+    memory_bytes: int = 0
+    """Most that its worker process was seen to have in memory, on this scene or one before."""
     requests: Mapping[str, int] = field(default_factory=dict)
     """To the stores, by operation."""
     worker: str = ""
@@ -145,9 +156,10 @@ class SceneWorker:
         except OSError as error:
             raise OutputError(f"{base}: {error.strerror}; set TMPDIR, or --scratch, to a folder with room") from error
         self._stores: dict[str, Store] = {}
-        self._target = self._store(head.target)
+        self._target = self._stores[""] = open_target(head.target, head.lock_table)
         self._worker: WorkerProcess | None = None
         self._failed_starts = 0
+        self._most_bytes = 0
 
     def process(self, job: Job) -> SceneResult:
         """Never raises for what a scene or a store does; raises the errors of a broken set-up."""
@@ -170,10 +182,16 @@ class SceneWorker:
             facts |= {"outcome": "failed", "reason": error.reason, "message": str(error)}
         except (StoreError, StoreRefused, OutputError) as error:
             facts |= {"outcome": "later", "reason": error.reason, "message": str(error), "blamed": False}
-        requests = dict(Counter(self._requests()) - Counter(before))
-        place = f"{socket.gethostname()}:{os.getpid()}"
+        if "message" in facts:  # whoever reports it says the place anyway
+            facts["message"] = facts["message"].removeprefix(f"{job.url}: ")
         return SceneResult(
-            job.token, job.url, **facts, seconds=round(time.monotonic() - began_s, 3), requests=requests, worker=place
+            job.token,
+            job.url,
+            **facts,
+            seconds=round(time.monotonic() - began_s, 3),
+            memory_bytes=self._most_bytes,
+            requests=dict(Counter(self._requests()) - Counter(before)),
+            worker=f"{socket.gethostname()}:{os.getpid()}",
         )
 
     def _attempts(self, job: Job, began_s: float, facts: dict[str, Any]) -> tuple[str, str]:
@@ -192,7 +210,7 @@ class SceneWorker:
                 published, facts["output_bytes"] = self._commit(job, key, attempt, staged, began_s)
                 outcome = "published" if published else "adopted"
             record = {"scene": job.url, "item": item}
-            self._target.create(f"{DONE}/{job.token}", json.dumps(record).encode())
+            self._target.write(f"{DONE}/{job.token}", json.dumps(record).encode())
             return outcome, item
         finally:
             shutil.rmtree(inside, ignore_errors=True)
@@ -304,13 +322,25 @@ class SceneWorker:
                 )
 
     def _heard(self, worker: WorkerProcess, stall_s: float, until_s: float) -> list[Message]:
-        """What it says next. Raises PipeClosed; _Died where it says nothing for too long."""
-        wait_s = min(worker.progress_s + stall_s, until_s) - time.monotonic()
-        if wait_s <= 0 or not select.select([worker], [], [], wait_s)[0]:
-            if time.monotonic() >= until_s:
-                raise _Died(f"not done after {self._config.scene_s:g} s")
-            raise _Died(f"no progress for {stall_s:g} s")
-        return worker.pending()
+        """What it says next. Raises PipeClosed; _Died where it says nothing for too long, or has too much memory."""
+        while True:
+            self._keep_memory(worker)
+            wait_s = min(worker.progress_s + stall_s, until_s) - time.monotonic()
+            if wait_s <= 0:
+                raise _Died(
+                    f"no progress for {stall_s:g} s"
+                    if time.monotonic() < until_s
+                    else f"not done after {self._config.scene_s:g} s"
+                )
+            if select.select([worker], [], [], min(wait_s, _LOOK_S))[0]:
+                return worker.pending()
+
+    def _keep_memory(self, worker: WorkerProcess) -> None:
+        """Raises _Died where it has more than it may."""
+        found_bytes, most_bytes = resident_bytes(worker.pid), self._head.memory_bytes
+        self._most_bytes = max(self._most_bytes, found_bytes)
+        if most_bytes and found_bytes > most_bytes:
+            raise _Died(f"{found_bytes / 1e9:.2f} GB in memory, more than the {most_bytes / 1e9:.2f} GB it may have")
 
     def _end_worker(self) -> None:
         worker, self._worker = self._worker, None

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ sarwater archive status run.json
 sarwater archive retry run.json --reason worker_died
 sarwater archive verify run.json
 sarwater archive gc run.json
+sarwater archive mosaic run.json --grid EPSG:32652,10,100000
 """
 _EXIT_CODES = (
     "0 all of it done, 1 some failed or are left, 2 wrong usage, 78 settings, machine or store at fault, "
@@ -77,6 +78,12 @@ def archive() -> int:
     help="File to write.",
 )
 @option(
+    "--lock-table",
+    group="plan",
+    is_flag=True,
+    help="TARGET knows no conditional writes: commit by claims, which are weaker and take 5 s (docs/archive.md).",
+)
+@option(
     "--name", "names", group="which scenes", multiple=True, metavar="GLOB", help="Names, as in a shell; repeatable."
 )
 @option("--since", group="which scenes", metavar="DATE", help="First day, as 2019-07-01.")
@@ -90,6 +97,7 @@ def plan_command(
     source: str,
     target: str,
     output: Path,
+    lock_table: bool,
     names: Sequence[str],
     since: str | None,
     until: str | None,
@@ -102,15 +110,18 @@ def plan_command(
     from runtime.archive.listing import Filters, find_scenes
     from runtime.archive.plan import made
     from runtime.archive.store import open_store
+    from runtime.archive.work import DONE
 
     request = Request(**given(asked))
     chosen(request.products)
+    if since and until and since > until:
+        raise UsageError(f"--since {since} --until {until}: expected the first day before the last")
     filters = Filters(names, _date(since, "--since"), _date(until, "--until"), _box(box))
     with Progress(f"listing {shown(source)}"):
         root, scenes = find_scenes(source, filters)
-    if not scenes:
-        raise UsageError(f"{source}: no scenes there that are meant; expected .tif, .h5, .SAFE and the like")
-    plan = made(scenes, source=root, target=open_store(target).root, model=model, device=device, request=request)
+    to = open_store(target)
+    next(iter(to.list(DONE)), None)  # a bucket that is not there, or is not ours, is told of now
+    plan = made(scenes, source=root, target=to.root, model=model, device=device, request=request, lock_table=lock_table)
     plan.write(output)
     size_bytes = sum(scene.size_bytes for scene in scenes)
     facts = {
@@ -125,7 +136,8 @@ def plan_command(
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
-        print(f"{output}: {len(scenes):,} scenes, {size_bytes / 1e9:,.2f} GB, from {plan.source} to {plan.target}")
+        counted = f"{len(scenes):,} scene{'s' * (len(scenes) > 1)}, {size_bytes / 1e6:,.1f} MB"
+        print(f"{output}: {counted}, from {plan.source} to {plan.target}")
     return 0
 
 
@@ -137,9 +149,22 @@ def plan_command(
 @option(
     "--scratch", type=click.Path(path_type=Path), metavar="DIR", help="Folder for scenes in work. [default: TMPDIR]"
 )
+@option(
+    "--memory",
+    "memory_gb",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GB",
+    help="Most that each worker may have in memory; twice more, and its scene is set aside. [default: no limit]",
+)
 @_json_option
 def run_command(
-    file: Path, scheduler: str | None, shard: str | None, resources: str | None, scratch: Path | None, as_json: bool
+    file: Path,
+    scheduler: str | None,
+    shard: str | None,
+    resources: str | None,
+    scratch: Path | None,
+    memory_gb: float | None,
+    as_json: bool,
 ) -> int:
     from runtime.archive.archive import ALL, Archive, Shard
     from runtime.archive.plan import Plan
@@ -147,11 +172,17 @@ def run_command(
     part = Shard.parse(shard) if shard else ALL
     if resources and not scheduler:
         raise UsageError("--resources is of Dask workers; give --scheduler, too")
-    work = Archive(Plan.read(file), scratch)
+    work = Archive(Plan.read(file), scratch, memory_bytes=int(memory_gb * 1e9) if memory_gb else None)
     results: list[SceneResult] = []
     began_s = time.monotonic()
-    for result in _results(work, scheduler, part, _resources(resources)):
-        results.append(result)
+    whole = False
+    try:
+        for result in _results(work, scheduler, part, _resources(resources)):
+            results.append(result)
+        whole = True
+    finally:
+        if not whole and results:
+            print(f"{_told(Counter(result.outcome for result in results))}; run it again to go on", file=sys.stderr)
     seconds = time.monotonic() - began_s
     status = work.status()
     if part == ALL or not status.pending:  # else each of forty shards would read all items
@@ -214,17 +245,24 @@ def _summary(results: Sequence[SceneResult], status: Status, seconds: float) -> 
         "seconds": round(seconds, 3),
         "input_bytes": sum(result.input_bytes for result in results),
         "output_bytes": sum(result.output_bytes for result in results),
+        "memory_bytes": max((result.memory_bytes for result in results), default=0),
         "requests": dict(requests),
         "unsettled": [result.to_dict() for result in unsettled],
         "plan": {**dataclasses.asdict(status), "pending": status.pending},
     }
 
 
+def _told(outcomes: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in sorted(outcomes.items()))
+
+
 def _print_summary(summary: dict[str, Any]) -> None:
     outcomes, plan, seconds = summary["outcomes"], summary["plan"], summary["seconds"]
     count = sum(outcomes.values())
-    told = ", ".join(f"{number:,} {name}" for name, number in sorted(outcomes.items())) or "nothing was left to do"
+    told = _told(outcomes) or "nothing was left to do"
     rate = f" in {seconds:,.1f} s, {count / seconds:.2f} scenes/s" if count else ""
+    if most_bytes := summary["memory_bytes"]:
+        rate += f", {most_bytes / 1e9:.2f} GB in memory at most"
     print(f"{told}{rate}")
     for result in summary["unsettled"][:_SHOWN_FAILURES]:
         print(shown(f"  {result['scene']}: {result['outcome']}: {result['reason']}: {result['message']}"))
@@ -296,6 +334,24 @@ def gc_command(file: Path, older_than_h: float | None, as_json: bool) -> int:
     age_s = DEAD_AFTER_S if older_than_h is None else older_than_h * 3600
     removed = collect_garbage(_archive(file).store, age_s)
     print(json.dumps(removed, indent=2) if as_json else f"{len(removed):,} objects of dead attempts removed")
+    return 0
+
+
+@archive.subcommand("mosaic", "Make one mosaic per day and cell of a grid, of the scenes of PLAN that are done.")
+@_plan_argument
+@option("--grid", required=True, metavar="EPSG:CODE,PIXEL,CELL", help="In units of that system: EPSG:32652,10,100000.")
+@_json_option
+def mosaic_command(file: Path, grid: str, as_json: bool) -> int:
+    from runtime.archive.mosaic import make_mosaics
+    from runtime.products.mosaic import Grid
+
+    parsed = Grid.parse(grid)
+    with Progress("mosaics", "cells") as progress:
+        made = list(make_mosaics(_archive(file), parsed, progress))
+    if as_json:
+        print(json.dumps([mosaic._asdict() for mosaic in made], indent=2))
+    else:
+        print(_told(Counter(mosaic.outcome for mosaic in made)) or "no scene that is done has a place and a time")
     return 0
 
 

@@ -55,6 +55,10 @@ class WorkerProcess:
             scratch=str(self._scratch.absolute()),
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def fileno(self) -> int:
         return self._pipe.fileno()
 

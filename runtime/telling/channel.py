@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from sarwater.record import Record
 
 Event = Literal["published", "quarantined", "paused", "resumed", "rolled_back"]
-SCHEMES = ("https", "http", "mqtts", "mqtt", "mailto", "command")
+SCHEMES = ("https", "http", "mqtts", "mqtt", "mailto", "command", "s3")
 
 
 class Channel(BaseModel):
@@ -23,8 +23,8 @@ class Channel(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
     """What logs and metrics call it; undelivered messages are kept under it."""
     to: str
-    """`https://HOST/PATH` (POST), `mqtts://USER@HOST/TOPIC`, `mailto:A@B,C@D` or `command:/PROGRAM ARGUMENT...`; `http`
-    and `mqtt` are without encryption."""
+    """`https://HOST/PATH` (POST), `mqtts://USER@HOST/TOPIC`, `mailto:A@B,C@D`, `command:/PROGRAM ARGUMENT...`, or
+    `s3://BUCKET/PREFIX`, which gets the products themselves; `http` and `mqtt` are without encryption."""
     events: tuple[Event, ...] = ("published", "quarantined")
     """What it is told of."""
     secret_file: Path | None = None
@@ -55,7 +55,7 @@ class Channel(BaseModel):
             raise ValueError(f"expected {', '.join(f'{scheme}:' for scheme in SCHEMES)} at its beginning")
         if url.password is not None or (url.username and url.scheme.startswith("http")):
             raise ValueError("expected no password in it: that is for secret_file")
-        if url.scheme in ("https", "http", "mqtts", "mqtt") and not url.hostname:
+        if url.scheme in ("https", "http", "mqtts", "mqtt", "s3") and not url.hostname:
             raise ValueError(f"expected {url.scheme}://HOST/...")
         if url.scheme.startswith("mqtt") and not url.path.strip("/"):
             raise ValueError(f"expected {url.scheme}://HOST/TOPIC")
@@ -64,6 +64,12 @@ class Channel(BaseModel):
         if url.scheme == "command" and not (value.removeprefix("command:") and shlex.split(url.path)[:1]):
             raise ValueError("expected command:/PROGRAM ARGUMENT...")
         return value
+
+    @model_validator(mode="after")
+    def _files_for_a_bucket(self) -> Channel:
+        if self.url.scheme == "s3" and self.links:
+            raise ValueError("links: expected none for s3://, which gets the files themselves")
+        return self
 
     @field_validator("server")
     @classmethod

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from runtime.telling.bucket import upload
 from runtime.telling.channel import Channel
-from sarwater.errors import DependencyMissing
+from sarwater.errors import SarwaterError
 from sarwater.shown import shown
 
 SIGNATURE = "X-Sarwater-Signature-256"
@@ -30,7 +31,7 @@ def send(channel: Channel, event: str, document: dict[str, Any]) -> None:
         _SENDERS[channel.url.scheme](channel, event, document)
     except NotDelivered:
         raise
-    except DependencyMissing as error:
+    except SarwaterError as error:
         raise NotDelivered(str(error)) from error
     except (OSError, ValueError, ArithmeticError, RuntimeError) as error:  # RuntimeError: no more threads
         raise NotDelivered(shown(f"{type(error).__name__}: {error}")[:300]) from error
@@ -183,4 +184,5 @@ _SENDERS: Mapping[str, Callable[[Channel, str, dict[str, Any]], None]] = {
     "mqtt": _publish,
     "mailto": _mail,
     "command": _run,
+    "s3": upload,
 }

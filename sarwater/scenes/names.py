@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ _REST = r"(?:[.,]\d+)?(?!\d)\s?(?P<zone>[+-](?:0\d|1[0-4]):?(?:00|15|30|45)(?!\d
 _TIME = re.compile(f"(?:{_DATE}|{_SNAP_DATE}|{_DAY_OF_YEAR}){_CLOCK}{_REST}", re.IGNORECASE)
 """20240716T093112, 2024-07-16-09-31-12, 20240716_093112, 2024-07-16T18:31:12.5+09:00, 16-JUL-2024 09:31:12.5,
 2024-198T09:31:12 (day of the year), 2024-07-16T09:31Z."""
+_DAY_ALONE = re.compile(r"(?<!\d)(?P<year>\d{4})(?P<d>[-/._]?)(?P<month>\d{2})(?P=d)(?P<day>\d{2})(?!\d)")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _FIRST = datetime(1978, 6, 27, tzinfo=timezone.utc)
 """Launch of Seasat, the first civil SAR in orbit."""
@@ -44,6 +46,19 @@ def time_in(text: str) -> str | None:
     """The first UTC time in a text, as ISO 8601, in whole seconds. Dates that no calendar has, and those before there
     was a SAR in orbit or after today, are passed over."""
     return next(_times_in(text), None)
+
+
+def day_in(text: str) -> date | None:
+    """The UTC day of the first time in a text; else the first date without a clock, as in `S1_20240716_VV` or
+    `2024/07/16/`."""
+    if when := time_in(text):
+        return date.fromisoformat(when[:10])
+    for found in _DAY_ALONE.finditer(text):
+        with contextlib.suppress(ValueError):
+            day = date(int(found["year"]), int(found["month"]), int(found["day"]))
+            if _FIRST.date() <= day <= datetime.now(timezone.utc).date() + timedelta(days=1):
+                return day
+    return None
 
 
 def sensing_start(name: str, tags: Mapping[str, str]) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,8 +24,9 @@ CREDENTIALS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 Fault = Callable[[int, dict[str, Any]], str | None]
-"""Called with a request's number and environment: `503`, `500`, `cut` (before anything is done), `lost` (done, but the
-answer is cut off), `half` (cut off within), or None."""
+"""Called with a request's number and environment: status and code of an error (`503 SlowDown`), `cut` (before anything
+is done), `lost` (done, but the answer is cut off), `half` (cut off within), `silent` (no answer), or None."""
+_SILENT_S = 1.0
 
 
 class _Quiet(WSGIRequestHandler):
@@ -57,13 +59,16 @@ class ObjectStore:
             number = len(self.seen)
             self.seen.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
             fault = self.fault(number, environ) if self.fault else None
+        if fault == "silent":
+            time.sleep(_SILENT_S)
+            return _cut(environ, start)
+        with self._lock:
             if fault == "cut":
                 return _cut(environ, start)
-            if fault in ("500", "503"):
+            if fault and fault[0].isdecimal():
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-                name = "SlowDown" if fault == "503" else "InternalError"
-                start(f"{fault} {name}", [("Content-Type", "application/xml")])
-                return [f"<Error><Code>{name}</Code><Message>by a test</Message></Error>".encode()]
+                start(fault, [("Content-Type", "application/xml")])
+                return [f"<Error><Code>{fault.split()[1]}</Code><Message>by a test</Message></Error>".encode()]
             body = b"".join(self._app(environ, start))
             if fault == "half" and len(body) > 1:
                 return _half(environ, body)

@@ -1,9 +1,10 @@
-"""`make torture`: an archive on two Dask workers, two drivers on one plan, and everything killed at random.
+"""`make torture`: archives on Dask, two drivers on one plan, and everything killed at random.
 
-    python -m tests.torture.archive [SCENES] [KILLS] [--seed N]
+    python -m tests.torture.archive [SCENES] [KILLS] [--rounds N] [--results FILE] [--minutes M] [--seed N]
 
-The store answers every twentieth request wrongly. Counts scenes that were lost, committed twice, or are not byte for
-byte what one machine makes of them.
+Every round has a scheduler, two workers, two drivers and a bucket of its own; the store answers every twentieth request
+wrongly. Counts scenes that were lost, committed twice, or are not byte for byte what one machine makes of them. Rounds
+that are in FILE already are not run again.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from runtime.archive.archive import Archive, item_keys
-from runtime.archive.cluster import open_client
 from runtime.archive.listing import Filters, find_scenes
 from runtime.archive.plan import Plan, made
-from runtime.archive.upkeep import verify
+from runtime.archive.upkeep import collect_garbage, verify
 from runtime.backends import open_backend
 from runtime.pipeline import process_scene
 from runtime.products.publish import publish
@@ -35,8 +36,8 @@ from tests.support.models import box_model
 from tests.support.object_store import CREDENTIALS, ObjectStore, object_store
 from tests.support.rasters import lake_scene, write_geotiff
 
-BUCKET = "torture"
-FAULTS = ("500", "503", "cut", "lost", "half")
+FAULTS = ("500 InternalError", "503 SlowDown", "cut", "lost", "half")
+DASK = "distributed.cli.dask_"
 
 
 def main() -> int:
@@ -45,70 +46,113 @@ def main() -> int:
     )
     parser.add_argument("scenes", type=int, nargs="?", default=10_000)
     parser.add_argument("kills", type=int, nargs="?", default=300)
+    parser.add_argument("--rounds", type=int, default=20, help="scenes and kills are shared out among them")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="a JSON line for each round; it is added to")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no round begins after so many")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
+    began_s = time.monotonic()
+    told = arguments.results.read_text().splitlines() if arguments.results and arguments.results.exists() else []
+    rows = [json.loads(line) for line in told]
+    for number in range(len(rows), arguments.rounds):
+        if time.monotonic() - began_s > 60 * arguments.minutes:
+            break
+        seed = arguments.seed + 1000 * number
+        row = torture(arguments.scenes // arguments.rounds, arguments.kills // arguments.rounds, seed)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        if arguments.results:
+            with arguments.results.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+    total = sum(map(Counter, ({k: v for k, v in row.items() if k != "seed"} for row in rows)), Counter())
+    print(json.dumps({"rounds": len(rows), **total}))
+    return 1 if any(total[name] for name in ("lost", "doubled", "corrupted", "set_aside", "orphans")) else 0
+
+
+def torture(scenes: int, kills: int, seed: int) -> dict[str, int]:
+    """A round; its counts."""
+    began_s = time.monotonic()
     with object_store() as s3, tempfile.TemporaryDirectory() as folder:
-        os.environ |= CREDENTIALS | {"AWS_ENDPOINT_URL": s3.endpoint}
-        plan = prepare(s3, Path(folder), arguments.scenes)
-        chance = random.Random(arguments.seed)
-        faults = random.Random(arguments.seed + 1)
+        os.environ |= CREDENTIALS | {"AWS_ENDPOINT_URL": s3.endpoint, "TMPDIR": folder}
+        plan = prepare(s3, Path(folder), scenes, seed)
+        faults = random.Random(seed + 1)
         s3.fault = lambda *_: faults.choice(FAULTS) if faults.random() < 0.05 else None
-        kills = work_off(plan, Path(folder), arguments.kills, chance)
+        killed = work_off(plan, Path(folder), kills, random.Random(seed))
         s3.fault = None
-        row = count(plan, s3, Path(folder)) | {"kills": kills}
-    print(json.dumps(row))
-    return 1 if any(row[name] for name in ("lost", "doubled", "corrupted", "set_aside")) else 0
+        row = count(plan, s3, Path(folder))
+    return {"seed": seed, **row, **killed, "seconds": round(time.monotonic() - began_s)}
 
 
-def prepare(s3: ObjectStore, folder: Path, scenes: int) -> Plan:
-    """The scenes in a bucket, and beside them on disk; a plan of them."""
-    s3.client.create_bucket(Bucket=BUCKET)
+def prepare(s3: ObjectStore, folder: Path, scenes: int, seed: int) -> Plan:
+    """The scenes in a bucket of their own, and beside them on disk; a plan of them."""
+    bucket = f"torture-{seed}"
+    s3.client.create_bucket(Bucket=bucket)
     (folder / "in").mkdir()
     for number in range(scenes):
-        path = write_geotiff(folder / "in" / f"s{number:05}.tif", lake_scene(40, 50, seed=number))
-        s3.client.upload_file(str(path), BUCKET, f"in/{path.name}")
-    root, found = find_scenes(f"s3://{BUCKET}/in", Filters())
+        path = write_geotiff(folder / "in" / f"s{number:05}.tif", lake_scene(40, 50, seed=seed + number))
+        s3.client.upload_file(str(path), bucket, f"in/{path.name}")
+    root, found = find_scenes(f"s3://{bucket}/in", Filters())
     model = box_model(folder / "box.onnx").path
     request = Request(products="mask,stac")  # type: ignore[arg-type]
-    plan = made(found, source=root, target=f"s3://{BUCKET}/out", model=str(model), device="fake", request=request)
+    plan = made(found, source=root, target=f"s3://{bucket}/out", model=str(model), device="fake", request=request)
     plan.write(folder / "run.json")
     return plan
 
 
-def work_off(plan: Plan, folder: Path, kills: int, chance: random.Random) -> int:
-    """Two drivers until nothing is left; returns how often something was killed."""
-    archive, killed = Archive(plan), 0
-    with open_client("local:2") as client:
-        command = [sys.executable, "-m", "sarwater", "archive", "run", str(folder / "run.json"), "--scheduler"]
-        command.append(client.scheduler.address)
-        drivers: list[subprocess.Popen[bytes]] = []
+class Cluster:
+    """A scheduler, two workers and two drivers, each started anew when it is gone. A context manager."""
+
+    def __init__(self, plan: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        address = f"tcp://127.0.0.1:{port}"
+        worker = [f"{DASK}worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        driver = ["sarwater", "archive", "run", str(plan), "--scheduler", address]
+        self._commands = {
+            "scheduler": [f"{DASK}scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+            **{f"worker {number}": worker for number in range(2)},
+            **{f"driver {number}": driver for number in range(2)},
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def keep_up(self) -> None:
+        for name, command in self._commands.items():
+            if name not in self._processes or self._processes[name].poll() is not None:
+                self._processes[name] = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL)
+
+    def kill(self, chance: random.Random) -> str:
+        """What was killed: any of the processes, or the one in a worker that makes masks; empty for none."""
+        name = chance.choice([*self._processes, "worker's own 0", "worker's own 1"])
+        pid = self._processes[name.replace("'s own", "")].pid
+        if "own" in name:
+            pid = next(iter(children_of(pid)), 0)
+        if pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                return name.rpartition(" ")[0] or name
+        return ""
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes.values():
+            process.kill()
+            process.wait()
+
+
+def work_off(plan: Plan, folder: Path, kills: int, chance: random.Random) -> dict[str, int]:
+    """Until nothing is left; how often what was killed."""
+    archive, killed = Archive(plan), Counter[str]()
+    with Cluster(folder / "run.json") as cluster:
         while archive.status().done < len(plan.scenes):
-            drivers = [driver for driver in drivers if driver.poll() is None]
-            drivers += [subprocess.Popen(command) for _ in range(2 - len(drivers))]
+            cluster.keep_up()
             time.sleep(chance.uniform(2, 10))
-            if killed < kills:
-                killed += kill(chance, drivers, client)
-            for token, record in archive.failures().items():
-                if record["reason"] == "worker_died":  # two kills met the same scene
-                    archive.store.delete([f".sarwater/failed/{token}"])
-        for driver in drivers:
-            driver.wait()
-    return killed
-
-
-def kill(chance: random.Random, drivers: list[subprocess.Popen[bytes]], client: Any) -> int:
-    """A driver, a Dask worker, or the process in it that makes masks."""
-    workers = list(client.run(os.getpid, on_error="ignore").values())
-    children = [pid for worker in workers for pid in children_of(worker)]
-    victims = [[driver.pid for driver in drivers], workers, children][chance.randrange(3)]
-    if not victims:
-        return 0
-    try:
-        os.kill(chance.choice(victims), signal.SIGKILL)
-    except ProcessLookupError:
-        return 0
-    return 1
+            if killed.total() < kills and (victim := cluster.kill(chance)):
+                killed[f"killed {victim}"] += 1
+            if "worker_died" in archive.status().reasons:
+                archive.retry(["worker_died"])  # two kills met the same scene
+    return dict(killed)
 
 
 def children_of(pid: int) -> list[int]:
@@ -126,18 +170,23 @@ def count(plan: Plan, s3: ObjectStore, folder: Path) -> dict[str, int]:
         for path in sorted((folder / "in").iterdir()):
             publish(process_scene(path, backend, folder / "here", plan.asked))
     corrupted = sum(1 for _ in verify(archive))
+    requests = len(s3.seen)
     for key in items:
         item = json.loads(archive.store.read(f"items/{key}.json") or b"{}")
         href = item["assets"]["water"]["href"]
         there = archive.store.read(f"items/{href[2:]}")
         corrupted += there != (folder / "here" / href.rpartition("/")[2]).read_bytes()
+    dead = len(collect_garbage(archive.store, 0))
+    left = len(list(archive.store.list("items")))
     return {
         "scenes": len(plan.scenes),
         "lost": len(plan.scenes) - status.done,
         "doubled": len(items) - len(plan.scenes),
         "corrupted": corrupted,
         "set_aside": status.failed,
-        "requests": len(s3.seen),
+        "dead attempts removed": dead,
+        "orphans": left - 2 * len(plan.scenes),
+        "requests": requests,
     }
 
 

@@ -1,4 +1,4 @@
-"""A worker that fails as the scene's name says: `segfault`, `hang`, `bug`, `gpu`, `memory`, `slow`; others work."""
+"""A worker that fails as the name of the scene says: `segfault`, `hang`, `bug`, `gpu`, `memory`, `hungry`, `slow`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ def process_scene(*arguments: Any, **keywords: Any) -> StagedProducts:
         time.sleep(10_000)
     if name.startswith("memory"):
         raise MemoryError
+    if name.startswith("hungry"):
+        eaten = bytearray(os.urandom(1 << 20)) * 800
+        time.sleep(len(eaten))
     if name.startswith("bug"):
         raise RuntimeError("a bug on purpose")
     if name.startswith("gpu"):

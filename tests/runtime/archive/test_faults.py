@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +13,17 @@ from typing import Any
 import pytest
 
 from runtime.archive.archive import Archive, item_keys
+from runtime.archive.local import LocalStore
 from runtime.archive.patience import Patience
-from runtime.archive.store import StoreRefused, open_store
+from runtime.archive.store import StoreError, StoreRefused, open_store
 from runtime.archive.upkeep import collect_garbage, verify
-from runtime.archive.work import Head, Job, SceneResult, SceneWorker
+from runtime.archive.work import FAILED, Head, Job, SceneResult, SceneWorker
 from runtime.commands.archive import main
+from sarwater.errors import DeviceUnavailable
 from tests.conftest import CHECKOUT
 from tests.runtime.archive.conftest import MakePlan
 from tests.support.object_store import ObjectStore
+from tests.support.rasters import lake_scene, write_geotiff
 
 FAULTY_WORKER = (sys.executable, str(CHECKOUT / "tests" / "torture" / "faulty_worker.py"))
 
@@ -54,7 +60,7 @@ def test_a_fault_at_any_request_of_a_scene_costs_time_alone(
     requests = len(s3.seen)
     assert requests == 5  # the scene, its item (not yet there), the mask, the item, the record
     for number in range(requests):
-        for fault in ("500", "503", "cut", "lost", "half"):
+        for fault in ("500 InternalError", "503 SlowDown", "cut", "lost", "half"):
             clear(s3, bucket)
             s3.fault = lambda seen, _, at=number, kind=fault: kind if seen == at else None
             result = worker.process(job)
@@ -69,12 +75,82 @@ def test_a_store_that_is_down_leaves_the_scene_for_later(
 ) -> None:
     monkeypatch.setattr("runtime.archive.s3.TRIES", 1)
     with SceneWorker(job.head) as worker:
-        s3.fault = lambda *_: "503"
+        s3.fault = lambda *_: "503 SlowDown"
         result = worker.process(job)
         s3.fault = None
         assert (result.outcome, result.reason, result.blamed) == ("later", "store", False)
         assert worker.process(job).outcome == "published"
     assert archive.status().failed == 0
+
+
+@pytest.mark.parametrize("fault", ["429 TooManyRequests", "silent"])
+def test_what_lasts_at_any_request_of_a_scene_leaves_it_for_later(
+    fault: str, archive: Archive, job: Job, s3: ObjectStore, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.archive.s3.TRIES", 1)
+    monkeypatch.setattr("runtime.archive.s3.ANSWER_S", 0.3)
+    with SceneWorker(job.head) as worker:
+        for number in range(5):
+            clear(s3, bucket)
+            s3.fault = lambda seen, _, at=number: fault if seen >= at else None
+            result = worker.process(job)
+            assert (result.outcome, result.reason, result.blamed) == ("later", "store", False), number
+            s3.fault = None
+            assert worker.process(job).outcome in ("published", "adopted")
+            assert len(item_keys(archive.store)) == 1
+    assert list(verify(archive)) == []
+
+
+def test_a_clock_that_is_off_is_told(bucket: str, s3: ObjectStore) -> None:
+    s3.fault = lambda *_: "403 RequestTimeTooSkewed"
+    with pytest.raises(StoreError, match="this machine's clock"):
+        open_store(f"s3://{bucket}").read("one")
+
+
+def test_credentials_that_were_renewed_are_read_again(
+    job: Job, s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "old")
+    s3.fault = lambda _, environ: "400 ExpiredToken" if "=old/" in environ["HTTP_AUTHORIZATION"] else None
+    with SceneWorker(job.head) as worker:
+        assert "renew them" in worker.process(job).message
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "new")
+        tries = [worker.process(job).outcome for _ in range(2)]  # two stores, each of which has to notice
+        assert tries[-1] == "published"
+
+
+@pytest.mark.parametrize(("name", "value"), [("AWS_ENDPOINT_URL", "host:9000"), ("AWS_PROFILE", "nobody")])
+def test_settings_of_the_store_that_cannot_be_are_told_in_one_line(
+    name: str, value: str, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StoreRefused, match="check AWS_ENDPOINT_URL") as caught:
+        _ = archive.store
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True).returncode:
+        pytest.skip("nothing may be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_scratch_disk_costs_time_alone(
+    small_disk: Path, scenes: Path, tmp_path: Path, plan_of: MakePlan
+) -> None:
+    write_geotiff(scenes / "large.tif", lake_scene(1000, 1000))
+    plan = plan_of(scenes / "large.tif", tmp_path / "out")
+    head = Head.of(plan, small_disk)
+    with SceneWorker(head) as worker:
+        result = worker.process(Job.of(plan, head, plan.scenes[0]))
+        assert (result.outcome, result.blamed) == ("later", False)
+        assert "No space left" in result.message
+        subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+        assert worker.process(Job.of(plan, head, plan.scenes[0])).outcome == "published"
 
 
 def settled(outcome: str, reason: str = "", blamed: bool = False) -> SceneResult:
@@ -126,6 +202,36 @@ def test_a_scene_that_ends_two_workers_is_set_aside_and_the_next_one_succeeds(
     assert results[0].reason == "worker_died"
     assert "SIGSEGV" in results[0].message
     assert [path.name for path in (tmp_path / "scratch").iterdir()] == []
+
+
+def test_a_scene_that_takes_more_memory_than_it_may_is_set_aside(
+    scenes: Path, tmp_path: Path, plan_of: MakePlan
+) -> None:
+    (scenes / "hungry.tif").write_bytes(next(scenes.rglob("*.tif")).read_bytes())
+    plan = plan_of(scenes, tmp_path / "out")
+    head = Head.of(plan, memory_bytes=700 << 20)
+    jobs = [Job.of(plan, head, scene) for scene in sorted(plan.scenes, key=lambda scene: scene.name, reverse=True)]
+    with SceneWorker(head, FAULTY_WORKER) as worker:
+        results = [worker.process(job) for job in jobs[:2]]
+    assert [(result.outcome, result.reason) for result in results] == [("failed", "worker_died"), ("published", "")]
+    assert "more than the 0.73 GB it may have" in results[0].message
+    assert results[0].memory_bytes > 700 << 20
+
+
+def test_a_limit_on_memory_that_no_worker_keeps_ends_the_run(scenes: Path, tmp_path: Path, plan_of: MakePlan) -> None:
+    with pytest.raises(DeviceUnavailable, match="than the 0\\.00 GB it may have"):
+        list(Archive(plan_of(scenes, tmp_path / "out"), memory_bytes=1 << 20).run())
+
+
+def test_a_clock_that_jumps_changes_nothing(
+    archive: Archive, s3: ObjectStore, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.client.put_object(Bucket=bucket, Key=f"out/items/{'0' * 64}/alive/y_water.tif", Body=b"in work")
+    real, chance = time.time, random.Random(1)
+    monkeypatch.setattr(time, "time", lambda: real() + chance.uniform(-1, 1) * 30 * 86400)
+    assert [result.outcome for result in archive.run()] == ["published"] * 3
+    assert collect_garbage(archive.store) == []
+    assert list(verify(archive)) == []
 
 
 def test_gc_removes_what_a_dead_attempt_left_and_nothing_else(
@@ -184,3 +290,29 @@ def test_a_place_that_is_not_there_is_told_in_one_line(
 def test_an_unfinished_upload_is_no_scene(bucket: str, s3: ObjectStore) -> None:
     s3.client.create_multipart_upload(Bucket=bucket, Key="in/half.tif")
     assert list(open_store(f"s3://{bucket}/in").list()) == []
+
+
+def test_a_small_object_whose_answer_is_cut_off_is_asked_for_again(s3: ObjectStore, bucket: str) -> None:
+    store = open_store(f"s3://{bucket}")
+    store.write("one", b"of some length")
+    first = len(s3.seen)
+    s3.fault = lambda seen, _: "half" if seen == first else None
+    assert store.read("one") == b"of some length"
+
+
+def test_a_record_that_cannot_be_written_leaves_the_scene_to_the_next_run(
+    scenes: Path, tmp_path: Path, plan_of: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scenes / "broken.tif").write_bytes(b"II*\0 no more than that")
+    archive = Archive(plan_of(scenes, tmp_path / "out"))
+    write = LocalStore.write
+
+    def full(store: LocalStore, key: str, body: bytes) -> None:
+        if key.startswith(FAILED):
+            raise StoreError("no space left")
+        write(store, key, body)
+
+    monkeypatch.setattr(LocalStore, "write", full)
+    assert sorted(result.outcome for result in archive.run()) == ["later", *["published"] * 3]
+    monkeypatch.undo()
+    assert [result.reason for result in archive.run()] == ["scene_truncated"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.archive.archive import Shard
+from runtime.archive.archive import Archive, Shard
 from runtime.archive.listing import Filters, find_scenes
 from runtime.archive.plan import Plan, PlanInvalid
 from runtime.commands.archive import main
@@ -44,8 +44,35 @@ def test_a_list_names_scenes_relative_to_itself_or_anywhere(scenes: Path, in_buc
     root, found = find_scenes(str(scenes / "list.txt"), Filters())
     assert (root, [scene.path for scene in found]) == (str(scenes), [places[0], places[3]])
     (scenes / "list.txt").write_text("2019/not-there.tif")
-    with pytest.raises(ConfigurationError, match="listed, and not there"):
+    with pytest.raises(ConfigurationError, match=r"it names 2019/not-there\.tif, not there"):
         find_scenes(str(scenes / "list.txt"), Filters())
+    (scenes / "list.txt").write_text(f"\ufeff{places[0]}\r\n{scenes / places[0]}\r\n")  # twice the same
+    assert names(scenes / "list.txt") == [scene_of("01")]
+
+
+def test_a_scene_itself_is_an_archive_of_one(scenes: Path, in_bucket: str) -> None:
+    for source in (scenes / "2019" / scene_of("01"), f"{in_bucket}/2019/{scene_of('01')}"):
+        assert names(source) == [scene_of("01")]
+    product = scenes / "renamed"
+    (product / "measurement").mkdir(parents=True)
+    for name in ("manifest.safe", "measurement/a-vv.tiff", "measurement/b-vh.tiff"):
+        (product / name).touch()
+    _, (found,) = find_scenes(str(product), Filters())
+    assert (found.path, len(found.files)) == ("renamed", 3)
+
+
+@pytest.mark.parametrize("path", ["a_20190702_vv.tif", "2019/07/02/a.tif", "20190702T001122.tif", "2019-07-02/a.tif"])
+def test_a_day_is_in_the_name_or_on_the_way_to_it(path: str, tmp_path: Path) -> None:
+    for each in (path, "a_20200702_vv.tif", "12345678_20191399.tif"):
+        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / each).touch()
+    assert names(tmp_path, since=date(2019, 7, 1), until=date(2019, 7, 2)) == [Path(path).name]
+
+
+def test_what_an_archive_made_is_no_scene_of_the_next(scenes: Path, plan_of: MakePlan) -> None:
+    before = names(scenes)
+    assert {result.outcome for result in Archive(plan_of(scenes, scenes / "2019" / "masks")).run()} == {"published"}
+    assert names(scenes) == before
 
 
 def stac_item(day: str, west: float) -> dict[str, object]:
@@ -75,8 +102,31 @@ def test_a_stac_collection_is_followed_to_its_items_and_filtered_by_place(scenes
     assert names(source, box=(127.5, 33.5, 128.5, 33.6), until=date(2019, 7, 2)) == [scene_of("02")]
     _, found = find_scenes(str(source), Filters())
     assert found[0].item == str(folder / "01.json")
+    with pytest.raises(UsageError, match="--name, --since, --until and --box"):
+        names(source, box=(0, 0, 1, 1))
     with pytest.raises(UsageError, match="--box is for a STAC"):
         names(scenes, box=(0, 0, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ({"type": "FeatureCollection", "features": None}, "features: "),
+        (stac_item("01", 126) | {"assets": None}, "assets: "),
+        (stac_item("01", 126) | {"assets": {"image": {"href": 5}}}, "assets.image.href: "),
+        (stac_item("01", 126) | {"bbox": [1, 2]}, "bbox: "),
+        (stac_item("01", 126) | {"properties": {"datetime": "yesterday"}}, "properties.datetime: "),
+        ({"type": "Collection", "links": [{"rel": "item"}]}, "links.0.href: "),
+        ({"type": "Catalog", "links": [{"rel": "item", "href": "gone.json"}]}, "gone.json: no such file"),
+        ({"type": "Thing"}, "no STAC"),
+        ([], "no STAC"),
+    ],
+)
+def test_stac_that_is_none_is_told_in_one_line(document: object, told: str, tmp_path: Path) -> None:
+    (tmp_path / "stac.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match=told) as caught:
+        names(tmp_path / "stac.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_plan_is_read_as_it_was_written(scenes: Path, tmp_path: Path, plan_of: MakePlan) -> None:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import jsonschema
 import pystac
 import pytest
 from pystac.validation import validate_dict
@@ -17,6 +18,7 @@ from runtime.pipeline import process_scene
 from runtime.products.publish import publish
 from sarwater.models import find_model
 from tests.runtime.archive.conftest import MakePlan
+from tests.runtime.products.test_stac import SCHEMAS
 from tests.support.object_store import ObjectStore
 
 
@@ -57,6 +59,22 @@ def test_shards_cover_a_plan_without_overlap(scenes: Path, tmp_path: Path, plan_
     assert outcomes(Archive(plan), shard=Shard(1, 2)) == {"published": 2}
     assert outcomes(Archive(plan), shard=Shard(2, 2)) == {"published": 1}
     assert Archive(plan).status().done == 3
+
+
+def test_a_driver_looks_for_what_others_did_meanwhile(
+    scenes: Path, tmp_path: Path, plan_of: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.archive.archive._LOOK_EVERY_S", 0.0)
+    plan = plan_of(scenes, tmp_path / "out")
+    first = Archive(plan).run()
+    results = [next(first)]
+    assert outcomes(Archive(plan)) == {"published": 2}
+    results += first
+    assert [(result.outcome, bool(result.requests)) for result in results] == [
+        ("published", True),
+        ("adopted", False),
+        ("adopted", False),
+    ]
 
 
 def test_an_item_whose_record_was_lost_is_adopted(scenes: Path, tmp_path: Path, plan_of: MakePlan) -> None:
@@ -122,6 +140,10 @@ def test_the_items_and_the_collection_are_valid_stac(
     }
     for document in documents.values():
         validate_dict({**document, "stac_extensions": []})
+    for path, document in documents.items():
+        for rules in map(json.loads, (schema.read_text() for schema in SCHEMAS)):
+            if "/items/" in path and rules["$id"] in document["stac_extensions"]:
+                jsonschema.validate(document, rules)
     collection = pystac.Collection.from_dict(documents["out/collection.json"])
     assert [link.rel for link in collection.links].count("item") == 3
     item = next(document for key, document in documents.items() if "/items/" in key)
@@ -131,3 +153,17 @@ def test_the_items_and_the_collection_are_valid_stac(
     west, south, east, north = collection.extent.spatial.bboxes[0]
     assert west <= item["bbox"][0] <= item["bbox"][2] <= east
     assert south <= item["bbox"][1] <= item["bbox"][3] <= north
+
+
+def test_the_catalogue_opens_wherever_it_lies(scenes: Path, tmp_path: Path, plan_of: MakePlan) -> None:
+    archive = Archive(plan_of(scenes, tmp_path / "out"))
+    assert outcomes(archive) == {"published": 3}
+    archive.write_collection()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    collection = pystac.Collection.from_file(str(tmp_path / "moved" / "collection.json"))
+    items = list(collection.get_items())
+    assert len(items) == 3
+    for item in items:
+        assert (item.get_root(), item.get_parent(), item.get_collection()) == (collection,) * 3
+        water = Path(item.assets["water"].get_absolute_href() or "")
+        assert water.stat().st_size == item.assets["water"].extra_fields["file:size"]

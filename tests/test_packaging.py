@@ -83,11 +83,11 @@ def test_a_script_of_the_debian_package_is_a_script(script: Path) -> None:
 def test_what_is_staged_names_the_final_folder_alone(tmp_path: Path) -> None:
     """`make --dry-run` of the installation: what lies below DESTDIR is to run without it."""
     done = subprocess.run(
-        ["make", "--dry-run", "install", f"DESTDIR={tmp_path}"],
+        ["make", "--dry-run", "install", f"DESTDIR={tmp_path}", "RELEASE=7"],
         capture_output=True, text=True, cwd=CHECKOUT, check=True, timeout=60,
     )  # fmt: skip
-    assert f'./environment.sh "{tmp_path}/opt/sarwater"' in done.stdout
-    assert f"s|{tmp_path}/opt/sarwater|/opt/sarwater|g" in done.stdout.replace('"', "")
+    assert f'./environment.sh "{tmp_path}/opt/sarwater/releases/7"' in done.stdout
+    assert f"s|{tmp_path}/opt/sarwater/releases/7|/opt/sarwater/releases/7|g" in done.stdout.replace('"', "")
     assert "systemctl" not in done.stdout.split("else", 1)[0]
 
 
@@ -95,15 +95,19 @@ STAGED = r"""#!/bin/bash
 # In place of make: the files as they are, and of the environment what the package is told by.
 for word in "$@"; do
     case $word in
-        DESTDIR=*) tree=${word#DESTDIR=}/opt/sarwater ;;
+        DESTDIR=*) tree=${word#DESTDIR=} ;;
+        RELEASE=*) release=${word#RELEASE=} ;;
         install) word=install-files ;;
     esac
     arguments+=("$word")
 done
 /usr/bin/make "${arguments[@]}"
-"$PYTHON" -m venv --without-pip "$tree"
-install -D -t "$tree/lib/python3.0/site-packages/osgeo" "$LIBRARY"
-echo '#!/opt/sarwater/bin/python' > "$tree/bin/sarwater"
+program=$tree/opt/sarwater/releases/$release
+"$PYTHON" -m venv --without-pip "$program"
+install -D -t "$program/lib/python3.0/site-packages/osgeo" "$LIBRARY"
+echo "#!${program#"$tree"}/bin/python" > "$program/bin/sarwater"
+ln -s "releases/$release" "$tree/opt/sarwater/current"
+mkdir -p "$tree/usr/bin" && ln -s /opt/sarwater/current/bin/sarwater "$tree/usr/bin/sarwater"
 """
 
 
@@ -128,8 +132,9 @@ def check_installed(root: Path, dpkg: list[str]) -> None:
     assert "sarwater" in (root / "etc/passwd").read_text()
     assert (root / "var/lib/sarwater/incoming").is_dir()
     assert (root / "usr/lib/systemd/system/sarwater-watch.service").is_file()
-    assert os.readlink(root / "usr/bin/sarwater") == "/opt/sarwater/bin/sarwater"
-    assert (root / "opt/sarwater/bin/sarwater").read_text().startswith("#!/opt/sarwater/bin/python")
+    assert os.readlink(root / "usr/bin/sarwater") == "/opt/sarwater/current/bin/sarwater"
+    program = (root / "opt/sarwater/current/bin/sarwater").read_text()
+    assert program.startswith(f"#!/opt/sarwater/releases/{__version__}/bin/python")
     settings = root / "etc/sarwater/watch.toml"
     settings.write_text(settings.read_text() + "# ours\n")
     subprocess.run([*dpkg, "--remove", "sarwater"], check=True, timeout=300)
@@ -162,7 +167,7 @@ def test_the_debian_package_is_told_by_its_files_installs_and_goes(
 @pytest.mark.timeout(1800)
 def test_the_debian_package_runs(tmp_path: Path) -> None:
     root, dpkg = build_and_install(tmp_path)
-    python = root / "opt/sarwater/bin/python"
+    python = root / "opt/sarwater/current/bin/python"
     for arguments in (["--version"], ["doctor"]):
         done = subprocess.run([python, "-m", "sarwater", *arguments], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr

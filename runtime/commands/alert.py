@@ -32,7 +32,7 @@ def _levels(function: Callable[..., int]) -> Callable[..., int]:
         --severity Moderate --certainty Observed
     """,
 )
-@click.argument("draft", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="DRAFT")
+@click.argument("draft", type=click.Path(path_type=Path), metavar="DRAFT")
 @option("-o", "--output", group="files", type=Path, required=True, metavar="FILE", help="Where the alert goes.")
 @option("--sender", group="judgement", required=True, help="Who answers for it, as the protocol wants it: NAME@HOST.")
 @option("--event", group="judgement", required=True, help="What it is about: Flood, Dam failure, ...")
@@ -40,11 +40,11 @@ def _levels(function: Callable[..., int]) -> Callable[..., int]:
 @option("--valid-h", group="judgement", type=click.FloatRange(0, min_open=True), default=24.0, show_default=True,
         help="Hours until it expires.")  # fmt: skip
 def alert(draft: Path, output: Path, sender: str, event: str, valid_h: float, **levels: str) -> int:
-    text = draft.read_bytes()
     try:
+        text = draft.read_bytes()
         said = read(text)
         made = confirmed(text, sender, event, levels, valid_h)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{draft}: {error}; give what a channel with format = 'cap' was told") from error
     if not sender or any(character in sender for character in " ,<&"):
         raise UsageError(f"--sender {sender}: expected no space, comma, < or &")

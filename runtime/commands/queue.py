@@ -171,7 +171,7 @@ def backup_command(file: Path, as_json: bool, **named: Any) -> int:
     "Put the ledger back to a copy of `backup`. What came, was made or was decided since is taken from the folders, "
     "so that no scene is lost or made twice. The daemon must not run.",
 )
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
 @_at
 def restore_command(file: Path, as_json: bool, **named: Any) -> int:
     if not is_ledger(file):

@@ -2,6 +2,12 @@
 .PHONY: help demo test test-all test-gpu torture check format lock docs site deb setup setup-dev install uninstall clean
 SCENE ?=
 PREFIX ?= /opt/sarwater
+BIN ?= /usr/local/bin
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' sarwater/__init__.py)
+COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
+# What an installation is called: those before it stay beside it, to go back to.
+RELEASE ?= $(VERSION)$(COMMIT:%=-%)
+release = $(PREFIX)/releases/$(RELEASE)
 UNITS ?= /etc/systemd/system
 DOCS ?= /usr/local/share/doc/sarwater
 
@@ -67,14 +73,17 @@ setup-dev: .venv-dev/ready  ## .venv-dev with everything
 .venv-dev/ready: pyproject.toml environment.sh requirements/dev.txt
 	@./environment.sh .venv-dev dev
 
-install: install-files  ## the daemon as a systemd service: program in /opt/sarwater, units, settings, account
-	./environment.sh "$(DESTDIR)$(PREFIX)" && "$(DESTDIR)$(PREFIX)/bin/python" -m pip install --quiet --no-deps --force-reinstall .
+install: install-files  ## the daemon as a systemd service: program in /opt/sarwater/releases, units, settings, account
+	./environment.sh "$(DESTDIR)$(release)" && "$(DESTDIR)$(release)/bin/python" -m pip install --quiet --no-deps --force-reinstall .
 	@if [ -n "$(DESTDIR)" ]; then \
-	    grep --files-with-matches --recursive --binary-files=without-match "$(DESTDIR)$(PREFIX)" "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/pyvenv.cfg" | \
-	        xargs --no-run-if-empty sed -i "s|$(DESTDIR)$(PREFIX)|$(PREFIX)|g"; \
+	    grep --files-with-matches --recursive --binary-files=without-match "$(DESTDIR)$(release)" "$(DESTDIR)$(release)/bin" "$(DESTDIR)$(release)/pyvenv.cfg" | \
+	        xargs --no-run-if-empty sed -i "s|$(DESTDIR)$(release)|$(release)|g"; \
 	else \
 	    systemd-sysusers sarwater.conf && systemd-tmpfiles --create sarwater.conf && systemctl daemon-reload; \
 	fi
+	@mkdir -p "$(DESTDIR)$(BIN)"
+	ln -sfnT "releases/$(RELEASE)" "$(DESTDIR)$(PREFIX)/current"
+	ln -sfnT "$(PREFIX)/current/bin/sarwater" "$(DESTDIR)$(BIN)/sarwater"
 
 install-files:
 	install -D -m 644 -t "$(DESTDIR)$(UNITS)" systemd/*.service
@@ -92,6 +101,7 @@ uninstall:       ## all but settings, scenes and masks
 	@for unit in $(notdir $(wildcard systemd/*.service)); do rm -f "$(DESTDIR)$(UNITS)/$$unit"; done
 	rm -f "$(DESTDIR)/usr/lib/sysusers.d/sarwater.conf" "$(DESTDIR)/usr/lib/tmpfiles.d/sarwater.conf" "$(DESTDIR)/etc/logrotate.d/sarwater"
 	rm -rf "$(DESTDIR)$(DOCS)" "$(DESTDIR)$(PREFIX)"
+	rm -f "$(DESTDIR)$(BIN)/sarwater"
 
 clean:           ## remove the environments and what the demo wrote
 	rm -rf .venv .venv-dev demo/out site

@@ -50,7 +50,10 @@ if ! "$folder/bin/python" -c "from osgeo import gdal, gdal_array; assert gdal.__
     say "building GDAL's Python binding $gdal (about half a minute)"
     "${install[@]}" numpy 'setuptools<81' wheel
     # Not isolated and not cached: the binding finds numpy at build time, and one built without it would stay in the cache.
-    "${install[@]}" --no-build-isolation --no-binary gdal --no-cache-dir --force-reinstall --no-deps "gdal==$gdal"
+    # This numpy first: Debian's python3-numpy, which gdal-bin brings, puts an older one beside Python.h.
+    numpy=$("$folder/bin/python" -c 'import numpy; print(numpy.get_include())')
+    PYTHONWARNINGS=ignore CPPFLAGS="-I'$numpy' ${CPPFLAGS:-}" "${install[@]}" --use-pep517 --no-build-isolation --no-binary gdal --no-cache-dir \
+        --force-reinstall --no-deps "gdal==$gdal"
 fi
 torch=${TORCH:-torch==2.13.0}
 own=("${install[@]}" --editable)

@@ -102,7 +102,8 @@ def settings_page() -> str:
         "# Settings",
         "",
         "A setting is a key of `watch.toml`, an option of the commands (`--sieve-px`), a keyword in Python (`sieve_px`)"
-        " and an environment variable of the daemon (`SARWATER_SIEVE_PX`); all of them are checked alike.",
+        " and an environment variable of the daemon (`SARWATER_SIEVE_PX`); all of them are checked alike. Below each is"
+        " its kind and its default.",
         "",
         "## Of a scene: commands, daemon and Python",
         "",
@@ -136,20 +137,24 @@ def _commands(command: click.Command, name: str) -> dict[str, click.Command]:
 
 
 def _table(record: type[Record], leave_out: Any) -> Iterator[str]:
-    yield "| setting | kind | default | what it says |"
-    yield "| --- | --- | --- | --- |"
+    yield "| setting | what it says |"
+    yield "| --- | --- |"
     own = [name for kind in record.__mro__ for name in inspect.get_annotations(kind)]
     for name, field in sorted(record.model_fields.items(), key=lambda item: own.index(item[0])):
         if name not in leave_out:
-            default = "needed" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
+            default = _plain(field.get_default(call_default_factory=True))
+            known = "needed" if field.is_required() else f"`{default}`" if default else "none"
             said = " ".join((field.description or "").split())
-            yield f"| `{name}` | {_kind(field.annotation)} | {default} | {said} |".replace("\\|", "|")
+            yield f"| `{name}`<br>{_kind(field.annotation)}<br>{known} | {said} |".replace("\\|", "|")
 
 
 def _plain(value: Any) -> str:
+    """As it is written in TOML; empty for none."""
     if isinstance(value, tuple):
         value = ",".join(map(str, value))
-    return {None: "none", "": "none", True: "true", False: "false"}.get(value, str(value)).replace("|", "/")
+    if isinstance(value, bool):
+        value = str(value).lower()
+    return "" if value is None else str(value).replace("|", "/")
 
 
 def _kind(annotation: Any) -> str:

@@ -19,6 +19,7 @@ COMMANDS = {
     "status": ("runtime.commands.status:status", "what the daemon does now, what waits, what came of the last scenes"),
     "queue": ("runtime.commands.queue:queue", "look into the daemon's ledger, requeue or drop scenes"),
     "activate": ("runtime.commands.activate:activate_command", "prove a model here, then let the daemon take it up"),
+    "alert": ("runtime.commands.alert:alert", "a draft of a public alert (CAP), confirmed by a person"),
     "archive": ("runtime.commands.archive:archive", "an archive of scenes -> masks, exactly once, on many machines"),
     "evaluate": ("runtime.commands.evaluate:evaluate", "score a model on labelled scenes, as it runs"),
     "benchmark": ("runtime.commands.benchmark:benchmark", "latency, throughput and start-up on this machine"),

@@ -215,8 +215,9 @@ class Prediction:
     @cached_property
     def polygons(self) -> list[dict[str, Any]]:
         """The water bodies as GeoJSON features, coordinates in the scene's own CRS (`georeference.crs`), or in columns
-        and negative rows where it has none. Properties: `area_m2` (None without a georeference), `pixels`, and `cut`,
-        1 where a body of a million corners was cut in parts.
+        and negative rows where it has none. Properties: `area_m2` and `perimeter_m` along the pixels' edges (None
+        without a georeference), `mean_confidence` in percent, `pixels`, and `cut`, 1 where a body of a million corners
+        was cut in parts.
 
         geopandas.GeoDataFrame.from_features(result.polygons, crs=result.georeference.crs)
         """

@@ -15,6 +15,7 @@ from osgeo import gdal
 from packaging.requirements import Requirement
 
 from sarwater import __version__
+from sarwater.scenes.raster import INSTALL
 from tests.conftest import CHECKOUT
 from tests.test_habits import asked_for
 
@@ -41,7 +42,12 @@ def test_without_gdal_the_first_scene_ends_with_the_command_that_brings_it(tmp_p
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 78, done.stderr
     assert "libgdal.so.99" in last
-    assert 'pip install --no-build-isolation "gdal[numpy]==$(gdal-config --version)"' in last
+    assert f"`{INSTALL}`" in last
+
+
+def test_the_page_brings_gdal_by_the_command_of_the_message() -> None:
+    lines = INSTALL.replace(" && ", "\n    ")
+    assert f"\n    {lines}\n" in (CHECKOUT / "docs" / "install.md").read_text()
 
 
 @pytest.mark.skipif(not HADOLINT.exists(), reason="needs hadolint")
@@ -78,11 +84,11 @@ def test_a_script_of_the_debian_package_is_a_script(script: Path) -> None:
 def test_what_is_staged_names_the_final_folder_alone(tmp_path: Path) -> None:
     """`make --dry-run` of the installation: what lies below DESTDIR is to run without it."""
     done = subprocess.run(
-        ["make", "--dry-run", "install", f"DESTDIR={tmp_path}"],
+        ["make", "--dry-run", "install", f"DESTDIR={tmp_path}", "RELEASE=7"],
         capture_output=True, text=True, cwd=CHECKOUT, check=True, timeout=60,
     )  # fmt: skip
-    assert f'./environment.sh "{tmp_path}/opt/sarwater"' in done.stdout
-    assert f"s|{tmp_path}/opt/sarwater|/opt/sarwater|g" in done.stdout.replace('"', "")
+    assert f'./environment.sh "{tmp_path}/opt/sarwater/releases/7"' in done.stdout
+    assert f"s|{tmp_path}/opt/sarwater/releases/7|/opt/sarwater/releases/7|g" in done.stdout.replace('"', "")
     assert "systemctl" not in done.stdout.split("else", 1)[0]
 
 
@@ -90,15 +96,19 @@ STAGED = r"""#!/bin/bash
 # In place of make: the files as they are, and of the environment what the package is told by.
 for word in "$@"; do
     case $word in
-        DESTDIR=*) tree=${word#DESTDIR=}/opt/sarwater ;;
+        DESTDIR=*) tree=${word#DESTDIR=} ;;
+        RELEASE=*) release=${word#RELEASE=} ;;
         install) word=install-files ;;
     esac
     arguments+=("$word")
 done
 /usr/bin/make "${arguments[@]}"
-"$PYTHON" -m venv --without-pip "$tree"
-install -D -t "$tree/lib/python3.0/site-packages/osgeo" "$LIBRARY"
-echo '#!/opt/sarwater/bin/python' > "$tree/bin/sarwater"
+program=$tree/opt/sarwater/releases/$release
+"$PYTHON" -m venv --without-pip "$program"
+install -D -t "$program/lib/python3.0/site-packages/osgeo" "$LIBRARY"
+echo "#!${program#"$tree"}/bin/python" > "$program/bin/sarwater"
+ln -s "releases/$release" "$tree/opt/sarwater/current"
+mkdir -p "$tree/usr/bin" && ln -s /opt/sarwater/current/bin/sarwater "$tree/usr/bin/sarwater"
 """
 
 
@@ -123,8 +133,9 @@ def check_installed(root: Path, dpkg: list[str]) -> None:
     assert "sarwater" in (root / "etc/passwd").read_text()
     assert (root / "var/lib/sarwater/incoming").is_dir()
     assert (root / "usr/lib/systemd/system/sarwater-watch.service").is_file()
-    assert os.readlink(root / "usr/bin/sarwater") == "/opt/sarwater/bin/sarwater"
-    assert (root / "opt/sarwater/bin/sarwater").read_text().startswith("#!/opt/sarwater/bin/python")
+    assert os.readlink(root / "usr/bin/sarwater") == "/opt/sarwater/current/bin/sarwater"
+    program = (root / "opt/sarwater/current/bin/sarwater").read_text()
+    assert program.startswith(f"#!/opt/sarwater/releases/{__version__}/bin/python")
     settings = root / "etc/sarwater/watch.toml"
     settings.write_text(settings.read_text() + "# ours\n")
     subprocess.run([*dpkg, "--remove", "sarwater"], check=True, timeout=300)
@@ -157,7 +168,7 @@ def test_the_debian_package_is_told_by_its_files_installs_and_goes(
 @pytest.mark.timeout(1800)
 def test_the_debian_package_runs(tmp_path: Path) -> None:
     root, dpkg = build_and_install(tmp_path)
-    python = root / "opt/sarwater/bin/python"
+    python = root / "opt/sarwater/current/bin/python"
     for arguments in (["--version"], ["doctor"]):
         done = subprocess.run([python, "-m", "sarwater", *arguments], capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -15,17 +15,18 @@ command -v dpkg-deb >/dev/null || { echo "dpkg-deb not found: build the package 
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 chmod 755 "$tree"
-make --no-print-directory install DESTDIR="$tree" UNITS=/usr/lib/systemd/system DOCS=/usr/share/doc/sarwater
-rm -f "$tree/opt/sarwater/ready"
+version=$("$PYTHON" -c 'import re; print(re.search(r"__version__ = \"(.+)\"", open("sarwater/__init__.py").read())[1])')
+make --no-print-directory install DESTDIR="$tree" RELEASE="$version" \
+    BIN=/usr/bin UNITS=/usr/lib/systemd/system DOCS=/usr/share/doc/sarwater
+program=$tree/opt/sarwater/releases/$version
+rm -f "$program/ready"
 sed -i 's|/usr/local/share/doc/sarwater|/usr/share/doc/sarwater|' "$tree"/usr/lib/systemd/system/*.service
 install -D -m 644 LICENSE "$tree/usr/share/doc/sarwater/copyright"
-mkdir -p "$tree/usr/bin" "$tree/DEBIAN"
-ln -s /opt/sarwater/bin/sarwater "$tree/usr/bin/sarwater"
+mkdir -p "$tree/DEBIAN"
 
-version=$("$PYTHON" -c 'import re; print(re.search(r"__version__ = \"(.+)\"", open("sarwater/__init__.py").read())[1])')
 minor=$("$PYTHON" -c 'import sys; print(sys.version_info.minor)')
 # The package that the binding's libgdal belongs to.
-library=$(ldd "$tree"/opt/sarwater/lib/python3.*/site-packages/osgeo/_gdal*.so | awk '/libgdal/ {print $3}' | sort --unique)
+library=$(ldd "$program"/lib/python3.*/site-packages/osgeo/_gdal*.so | awk '/libgdal/ {print $3}' | sort --unique)
 gdal=$(dpkg-query --search "$(realpath "$library")" | cut -d: -f1)
 
 cat > "$tree/DEBIAN/control" <<CONTROL

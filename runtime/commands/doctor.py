@@ -28,6 +28,12 @@ _READS = {"GTiff": "GeoTIFF", "HDF5Image": "KOMPSAT-5, COSMO-SkyMed and other HD
 _WRITES = {"COG": "masks", "GPKG": "polygons", "PNG": "quicklooks"}
 _LEAST_MEMORY_BYTES, _LEAST_DISK_BYTES = 2 * GIB, 5 * GIB
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd")
+_NVIDIA = "0x10de"
+_DRIVERS = {"debian": "sudo apt install nvidia-driver", "ubuntu": "sudo ubuntu-drivers install"}
+_SYSTEMD = Path("/run/systemd/system")
+_UNIT = "sarwater-watch.service"
+_UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
+_ENABLED = Path("/etc/systemd/system/multi-user.target.wants")
 
 
 @dataclass(frozen=True)
@@ -115,10 +121,42 @@ def _gpu() -> Iterator[Finding]:
     try:
         gpu = require_gpu()
     except SarwaterError as error:
-        yield Finding("GPU", "NVIDIA GPU", "missing", _first(error).split(";")[0], "nvidia-smi")
+        text = _first(error).split(";")[0]
+        if not _has_nvidia_card():
+            yield Finding(
+                "GPU", "NVIDIA GPU", "note", f"{text}, and no NVIDIA card is found; masks are made on the CPU"
+            )
+            return
+        remedy = _DRIVERS.get(_distribution(), _DRIVERS["debian"]) if "no NVIDIA driver" in text else "nvidia-smi"
+        yield Finding("GPU", "NVIDIA GPU", "missing", text, remedy)
         return
     yield Finding("GPU", "NVIDIA GPU", "ok", f"{gpu.name}, compute capability {gpu.compute_capability}")
+    found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", _text("/proc/driver/nvidia/version"))
+    yield Finding("GPU", "driver", "ok", found[1] if found else "loaded; it does not tell its version")
     yield _module("GPU", "PyCUDA", "pycuda", "pycuda", "pip install 'sarwater[cuda]'")
+    yield _cuda()
+
+
+def _cuda() -> Finding:
+    """What compiles the kernels for this GPU when it is first used."""
+    from runtime.backends.gpu.kernels.compile import INSTALL as CUDA_INSTALL
+    from runtime.backends.gpu.kernels.compile import compilers
+
+    names = [f"{compiler.name} of CUDA {'.'.join(map(str, compiler.version))}" for compiler in compilers()]
+    if names:
+        return Finding("GPU", "CUDA", "ok", ", ".join(names))
+    return Finding("GPU", "CUDA", "missing", "neither NVRTC nor nvcc is found", CUDA_INSTALL)
+
+
+def _has_nvidia_card() -> bool:
+    """On the PCI bus, or a Jetson's, which is on none."""
+    vendors = Path("/sys/bus/pci/devices").glob("*/vendor")
+    return any(_text(str(vendor)).strip() == _NVIDIA for vendor in vendors) or Path("/etc/nv_tegra_release").exists()
+
+
+def _distribution() -> str:
+    found = re.search(r'^ID="?([\w-]+)', _text("/etc/os-release"), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _tensorrt() -> Iterator[Finding]:
@@ -139,12 +177,19 @@ def _training() -> Iterator[Finding]:
 
 
 def _service() -> Iterator[Finding]:
-    if Path("/run/systemd/system").is_dir():
-        unit = Path("/etc/systemd/system/sarwater.service")
-        text = f"runs; {unit.name} is {'installed' if unit.exists() else 'not installed'}"
-        yield Finding("service", "systemd", "ok", text, "" if unit.exists() else "sudo make install")
-    else:
+    if not _SYSTEMD.is_dir():
         yield Finding("service", "systemd", "note", "does not run here; `sarwater watch` runs in any terminal")
+        return
+    yield Finding("service", "systemd", "ok", "runs")
+    unit = next((folder / _UNIT for folder in _UNITS if (folder / _UNIT).exists()), None)
+    if unit is None:
+        yield Finding("service", "unit", "missing", f"{_UNIT} is not installed", "sudo make install")
+    elif not (_ENABLED / _UNIT).exists():
+        yield Finding(
+            "service", "unit", "note", f"{unit} does not start by itself", f"sudo systemctl enable --now {_UNIT}"
+        )
+    else:
+        yield Finding("service", "unit", "ok", f"{unit} starts with the machine")
 
 
 def _module(part: Literal["GPU", "training and export"], name: str, module: str, package: str, remedy: str) -> Finding:

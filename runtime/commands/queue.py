@@ -22,7 +22,7 @@ from runtime.daemon.folders import Folders
 from runtime.daemon.item import shown
 from runtime.daemon.ledger import CLAIMED, FILE_NAME, WAITING, Ledger, Row, Status
 from runtime.daemon.lock import Lock
-from runtime.daemon.rebuild import is_sound, rebuild
+from runtime.daemon.rebuild import back_up, is_ledger, is_sound, rebuild
 from sarwater.command import Group, invoke, option, run
 from sarwater.errors import SarwaterError, UsageError, expected
 
@@ -37,6 +37,8 @@ sarwater queue requeue 17 K5_20261130.tif
 sarwater queue requeue --all --reason worker_died
 sarwater queue drop 19
 sarwater queue stats
+sarwater queue backup /srv/backup/ledger.sqlite
+sarwater queue restore /srv/backup/ledger.sqlite
 sarwater queue rebuild --state /var/lib/sarwater/state
 """
 _MORE = """
@@ -147,22 +149,54 @@ def drop_command(scenes: Sequence[str], **options: Any) -> int:
 )
 @_at
 def rebuild_command(as_json: bool, **named: Any) -> int:
-    folder = _state_folder(named)
+    return _make_anew(_state_folder(named), None, as_json)
+
+
+@queue.subcommand("backup", "Copy the ledger to FILE, whole and of one moment. The daemon may run.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@_at
+def backup_command(file: Path, as_json: bool, **named: Any) -> int:
+    with _ledger(named, read_only=True) as (ledger, folder):
+        counts = {status.value: count for status, count in ledger.counts().items() if count}
+        back_up(folder / FILE_NAME, file)
+    if _wants_json(as_json):
+        _print_pairs(counts, as_json=True)
+    else:
+        print(f"{file}: {sum(counts.values())} scenes")
+    return 0
+
+
+@queue.subcommand(
+    "restore",
+    "Put the ledger back to a copy of `backup`. What came, was made or was decided since is taken from the folders, "
+    "so that no scene is lost or made twice. The daemon must not run.",
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@_at
+def restore_command(file: Path, as_json: bool, **named: Any) -> int:
+    if not is_ledger(file):
+        raise UsageError(f"{file}: no copy of a ledger; expected what `sarwater queue backup` wrote")
+    return _make_anew(_state_folder(named), file, as_json)
+
+
+def _make_anew(folder: Path, copy: Path | None, as_json: bool) -> int:
+    """From the folders, and the past from `copy`; without one, only where the ledger is damaged."""
     if not any((folder / name).exists() for name in ("lock", "work", "done", "quarantine")):
         raise UsageError(f"{folder}: no state folder of a daemon; expected one with work, done and quarantine")
     file = folder / FILE_NAME
     try:
         with Lock(folder):
-            if is_sound(file):
+            if copy is None and is_sound(file):
                 print(f"{file}: sound; nothing to make anew")
                 return 0
-            counts, aside = rebuild(folder)
+            counts, aside = rebuild(folder, copy)
     except (OSError, sqlite3.OperationalError) as error:
         raise SarwaterError(f"{file}: cannot be made anew ({error}); run this as the daemon's user") from error
     if _wants_json(as_json):
         _print_pairs({status.value: count for status, count in counts.items()}, as_json=True)
         return 0
-    print(f"{file}: made anew; what was there is kept as {aside}")
+    kept = f"; what was there is kept as {aside}" if aside else ""
+    print(f"{file}: {'put back' if copy else 'made anew'}{kept}")
     _print_pairs({status.value: count for status, count in counts.items()}, as_json=False)
     print("The next start of the daemon adds the masks that are visible, and what waits in the inbox.")
     return 0

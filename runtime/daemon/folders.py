@@ -225,7 +225,7 @@ class Folders:
         path = self.done / name
         numbers = itertools.chain((str(job),), (f"{job}-{again}" for again in itertools.count(1)))
         while os.path.lexists(path):  # the numbers of a ledger that was lost may be in use
-            path = self.done / _numbered(name, next(numbers))
+            path = self.done / numbered(name, next(numbers))
         return path
 
     def quarantine_scene(self, job: int, name: str, reason: dict[str, Any]) -> None:
@@ -267,7 +267,7 @@ class Folders:
 
     def done_copy(self, job: int, name: str) -> Path | None:
         """The scene under done, or None; a name that was used again carries its job number."""
-        paths = (self.done / _numbered(name, str(job)), self.done / name)
+        paths = (self.done / numbered(name, str(job)), self.done / name)
         return next((path for path in paths if os.path.lexists(path)), None)
 
     def release(self, source: Path, name: str) -> None:
@@ -323,7 +323,7 @@ def same_bytes(one: Path, other: Path) -> bool:
     return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
-def _numbered(name: str, number: str) -> str:
+def numbered(name: str, number: str) -> str:
     """`scene.7.tif`, short enough for every file system."""
     stem, suffix = os.path.splitext(os.fsencode(name))
     return os.fsdecode(stem[:200] + f".{number}".encode() + suffix[:20])

@@ -19,7 +19,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -341,6 +341,13 @@ class Ledger:
         """New scenes get numbers above this one."""
         self._execute("DELETE FROM sqlite_sequence WHERE name = 'jobs'")
         self._execute("INSERT INTO sqlite_sequence VALUES ('jobs', ?)", (job,))
+
+    def forget(self, rows: Iterable[Row]) -> None:
+        """As if they had never been seen."""
+        numbers = json.dumps([row.id for row in rows])
+        among = "IN (SELECT value FROM json_each(?))"
+        self._execute(f"UPDATE jobs SET duplicate_of = NULL WHERE duplicate_of {among}", (numbers,))
+        self._execute(f"DELETE FROM jobs WHERE id {among}", (numbers,))
 
     def restored(self, name: str, status: Status, **columns: Any) -> None:
         """A scene that lies in one of our folders though the ledger does not know it."""

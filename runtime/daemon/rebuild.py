@@ -1,4 +1,7 @@
-"""The ledger made anew after damage, from what lies in the folders: work, quarantine and done.
+"""The ledger made anew after damage, from what lies in the folders: work, quarantine and done; or put back to a copy.
+
+What a copy says of finished scenes is taken as it is. Of all others the folders say where they are by now: no scene is
+lost or made twice, however old the copy is.
 
 Masks are not looked at here: those that the ledger does not know are adopted at every start of the daemon (`recovery`),
 and a restored scene takes over the mask that is called as its own would be.
@@ -17,10 +20,11 @@ from pathlib import Path
 
 from runtime.daemon.damage import LedgerDamaged, files_of
 from runtime.daemon.fingerprint import fingerprint_of
-from runtime.daemon.folders import REASON, Folders, input_name, reason_in, same_bytes
+from runtime.daemon.folders import REASON, Folders, input_name, numbered, reason_in, same_bytes
 from runtime.daemon.item import ItemError, about
-from runtime.daemon.ledger import FILE_NAME, Ledger, Status
-from sarwater.atomic import fsync_folder
+from runtime.daemon.ledger import CLAIMED, FILE_NAME, WAITING, Ledger, Status
+from sarwater.atomic import fsync_folder, replacing
+from sarwater.errors import ConfigurationError
 from sarwater.identity import mask_name, stem_of
 
 _OWNER_READS_AND_WRITES = 0o600
@@ -40,8 +44,14 @@ class Salvage:
     """As Ledger.folders."""
 
 
+def back_up(path: Path, to: Path) -> None:
+    """A copy of the ledger at `path`, of one moment, whoever writes to it. Raises sqlite3.Error, OSError."""
+    with replacing(to) as temporary, contextlib.closing(_reader(path, "mode=ro")) as db:
+        db.execute("VACUUM INTO ?", (str(temporary),))
+
+
 def restore(ledger: Ledger, folders: Folders, names: Mapping[int, str] | None = None) -> dict[Status, int]:
-    """Enter every scene that lies in our folders into a new ledger; returns how many of which status.
+    """Enter every scene that lies in our folders and is not in the ledger; returns how many it has of which status.
 
     `names` are those of jobs. A claimed scene whose name nobody knows is left out: `recover` gives it back to the inbox
     under a new one.
@@ -53,7 +63,8 @@ def restore(ledger: Ledger, folders: Folders, names: Mapping[int, str] | None = 
         ledger.reserve(max((*numbers, *names), default=0))  # what lies under a number is never taken for a new scene's
         for job, folder in _jobs(folders.quarantine):
             with _about_folder(folder):
-                _restore_quarantined(ledger, folders, job, names)
+                if ledger.row(job) is None:
+                    _restore_quarantined(ledger, folders, job, names)
         for job, folder in _jobs(folders.work):
             with _about_folder(folder):
                 if ledger.row(job) is None and (name := names.get(job)) and folders.held(job, name):
@@ -61,23 +72,27 @@ def restore(ledger: Ledger, folders: Folders, names: Mapping[int, str] | None = 
                     found = fingerprint_of(folder / input_name(name))
                     ledger.restored(name, Status.CLAIMED, id=job, **vars(found))
         for name in _names(folders.done):
-            if not _is_set_aside(folders.done / name):
+            if not _is_set_aside(folders.done / name) and not _is_known(ledger, name):
                 ledger.restored(name, Status.PUBLISHED, mask=mask_name(stem_of(name)))
     return {status: count for status, count in ledger.counts().items() if count}
 
 
-def rebuild(state: Path) -> tuple[dict[Status, int], Path | None]:
-    """Make the ledger anew, and keep what was there under another name: (scenes by status, that name).
+def rebuild(state: Path, copy: Path | None = None) -> tuple[dict[Status, int], Path | None]:
+    """Make the ledger anew, with the past of `copy` where there is one, and keep what was there under another name:
+    (scenes by status, that name).
 
-    Only for who holds the lock of the state folder. Raises OSError.
+    Only for who holds the lock of the state folder. Raises OSError; LedgerDamaged for a copy that is no ledger.
     """
     path, new = state / FILE_NAME, state / f".{FILE_NAME}.new"
     folders = Folders(state, state, state)  # only what lies in the state folder is looked at
     salvage = salvaged(path)
     for left in files_of(new):
         left.unlink()
+    if copy:
+        back_up(copy, new)
     with Ledger(new) as ledger:
-        counts = restore(ledger, folders, salvage.names)
+        names = {**_forget_pending(ledger, folders), **salvage.names}
+        counts = restore(ledger, folders, names)
         if salvage.folders:
             ledger.note_folders(**salvage.folders)
     if os.geteuid() == 0:
@@ -86,6 +101,21 @@ def rebuild(state: Path) -> tuple[dict[Status, int], Path | None]:
     os.rename(new, path)
     fsync_folder(state)
     return counts, aside
+
+
+def _forget_pending(ledger: Ledger, folders: Folders) -> dict[int, str]:
+    """Leave to the folders what is not finished, or was sent round again since; returns the names of those, by job."""
+    claimed, quarantined = ({job for job, _ in _jobs(folder)} for folder in (folders.work, folders.quarantine))
+    forgotten = [
+        row
+        for row in ledger.rows()
+        if row.status in (*WAITING, *CLAIMED)
+        or row.id in claimed
+        or (row.id in quarantined) != (row.status is Status.QUARANTINED)
+    ]
+    with ledger.transaction():
+        ledger.forget(forgotten)
+    return {row.id: row.name for row in forgotten}
 
 
 def is_sound(path: Path) -> bool:
@@ -99,6 +129,15 @@ def is_sound(path: Path) -> bool:
         with Ledger(path):
             return True
     except LedgerDamaged:
+        return False
+
+
+def is_ledger(path: Path) -> bool:
+    """Can it be looked into, as one of this version or an earlier?"""
+    try:
+        with Ledger(path, read_only=True) as ledger:
+            return ledger.check() == "ok"
+    except (ConfigurationError, sqlite3.Error):
         return False
 
 
@@ -165,6 +204,16 @@ def _scene_in(folder: Path) -> str | None:
     ours = (REASON, "marker", "manifest")
     names = [name for name in os.listdir(folder) if name not in ours and not name.startswith(("input.", "."))]
     return names[0] if len(names) == 1 and names[0] != "input" else None
+
+
+def _is_known(ledger: Ledger, name: str) -> bool:
+    """Is what lies under done the scene of a row?"""
+    finished = (Status.PUBLISHED, Status.DUPLICATE)
+    if ledger.newest(name, *finished):
+        return True
+    number = _NUMBERED.search(name)
+    row = ledger.row(int(number[1])) if number else None
+    return row is not None and row.status in finished and numbered(row.name, str(row.id)) == name
 
 
 def _is_set_aside(path: Path) -> bool:

@@ -46,6 +46,7 @@ class Cog(Product):
             scene.georeference.apply(self._dataset)
             band = self._dataset.GetRasterBand(1)
             band.SetNoDataValue(NODATA)
+            band.SetDescription(self.asset["title"])
             if colours:
                 table = gdal.ColorTable()
                 for value, colour in colours.items():

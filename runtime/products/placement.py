@@ -21,7 +21,7 @@ _SAMPLES = 9
 
 
 class Placement:
-    """Maps geometries from scene pixels to `crs` and tells their area in m2 on the ellipsoid (None where the ground is
+    """Maps geometries from scene pixels to `crs` and tells their size in m on the ellipsoid (None where the ground is
     unknown). Without a georeference, they stay in pixels with rows counted negative, as QGIS shows such a raster.
     """
 
@@ -45,7 +45,7 @@ class Placement:
                 parts.AddGeometryDirectly(self.place(polygon))
             return parts
         placed = ogr.Geometry(ogr.wkbPolygon)
-        for ring in _rings(geometry):
+        for ring in rings_of(geometry):
             line = ogr.Geometry(ogr.wkbLinearRing)
             for x, y in self._to_crs(ring).tolist():
                 line.AddPoint_2D(x, y)
@@ -53,20 +53,27 @@ class Placement:
         return placed
 
     def area_m2(self, geometry: Any, edge_px: float = _EDGE_PX) -> float | None:
-        """Of polygons in scene pixels; None where they have no area on the ground. Edges are followed in steps of
-        `edge_px`."""
+        """As `measure`, the first of both."""
+        measured = self.measure(geometry, edge_px)
+        return measured and measured[0]
+
+    def measure(self, geometry: Any, edge_px: float = _EDGE_PX) -> tuple[float, float] | None:
+        """(area in m2, length of the outline with that of holes in m) of polygons in scene pixels; None where they have
+        none on the ground. Edges are followed in steps of `edge_px`."""
         if self._ground is None:
             return None
         if geometry.GetGeometryType() == ogr.wkbMultiPolygon:
-            areas = [self.area_m2(polygon, edge_px) for polygon in geometry]
-            return None if None in areas else sum(area for area in areas if area is not None)
+            parts = [self.measure(polygon, edge_px) for polygon in geometry]
+            found = [part for part in parts if part is not None]
+            return None if None in parts else (sum(area for area, _ in found), sum(length for _, length in found))
         fine = geometry.Clone()
         fine.Segmentize(edge_px)
         try:
-            outer, *holes = (_area(self._ground.to_plane(ring)) for ring in _rings(fine))
+            rings = [self._ground.to_plane(ring) for ring in rings_of(fine)]
         except RuntimeError:
             return None
-        return outer - sum(holes)
+        outer, *holes = map(_area, rings)
+        return outer - sum(holes), sum(map(_length, rings))
 
     def pixel_m2(self, column: int, row: int, width_px: int, height_px: int) -> float | None:
         """The mean area of the pixels of a rectangle; None where it has none on the ground."""
@@ -111,7 +118,7 @@ def _plain(georeference: Georeference) -> Mapping:
     return partial(affine, (0.0, 1.0, 0.0, 0.0, 0.0, -1.0))
 
 
-def _rings(polygon: Any) -> list[Points]:
+def rings_of(polygon: Any) -> list[Points]:
     """Of a polygon without heights: (n, 2) corners, closed; the outer ring first."""
     # Well-known binary: byte order, type, number of rings, then for each its number of points and the points.
     wkb = bytes(polygon.ExportToWkb(ogr.wkbNDR))
@@ -121,6 +128,10 @@ def _rings(polygon: Any) -> list[Points]:
         rings.append(np.frombuffer(wkb, "<f8", 2 * count, start + 4).reshape(count, 2))
         start += 4 + 16 * count
     return rings
+
+
+def _length(ring: Points) -> float:
+    return float(np.hypot(*np.diff(ring, axis=0).T).sum())
 
 
 def _area(ring: Points) -> float:

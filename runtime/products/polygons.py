@@ -25,22 +25,30 @@ import numpy.typing as npt
 from runtime.backends.base import FinishedRows
 from runtime.products.base import Making, Product
 from runtime.products.cog import abandon
-from runtime.products.placement import Placement
+from runtime.products.placement import Placement, rings_of
 from runtime.products.qgis_style import add_layer_style, water_layer_style
 from sarwater.classes import WATER
 from sarwater.errors import OutputError
 from sarwater.request import Request
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.raster import close_dataset, gdal, gdal_array, ogr
+from sarwater.shown import shown
 
 UInt8 = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
 
 STRIP_PIXELS = 4_000_000
 STRIP_RUNS = 250_000
 """A strip with more runs of water than this is polygonised in halves: polygons, not pixels, take the memory."""
 MAX_POINTS = 1_000_000
 """A body that would need more corners is cut along a row, and its parts say so (`cut`)."""
-_FIELDS = (("area_m2", "OFTReal"), ("pixels", "OFTInteger64"), ("cut", "OFTInteger"))
+_FIELDS = (
+    ("area_m2", "OFTReal"),
+    ("perimeter_m", "OFTReal"),
+    ("mean_confidence", "OFTReal"),
+    ("pixels", "OFTInteger64"),
+    ("cut", "OFTInteger"),
+)
 _BATCH = 20_000
 _GAP_PX = 32
 """Dry rows or columns that are worth leaving out; each part costs a call of GDAL's."""
@@ -52,11 +60,14 @@ class _Body:
 
     pieces: list[Any] = field(default_factory=list)
     points: int = 0
+    confidence: int = 0
+    """Sum over its pixels, percent."""
     cut: bool = False
 
 
 class WaterPolygons(Product):
-    """Writes the layer `water`: area_m2 (null without a georeference), pixels, cut. Raises OutputError.
+    """Writes the layer `water`: area_m2 and perimeter_m (null without a georeference), mean_confidence in percent,
+    pixels, cut, scene, acquired. Raises OutputError.
 
     `minimum_area_m2` leaves smaller bodies out (square pixels where there is no georeference); `simplify_m` is the
     tolerance of the Douglas-Peucker simplification in units of the CRS, 0 keeps every pixel corner.
@@ -64,7 +75,7 @@ class WaterPolygons(Product):
 
     name = "polygons"
     suffix = "_water.gpkg"
-    help = "water bodies with their area in m2; GeoPackage"
+    help = "water bodies with area, perimeter and mean confidence; GeoPackage"
     asset_name = "polygons"
     settings = ("minimum_area_m2", "simplify_m")
     asset: ClassVar[Mapping[str, Any]] = {
@@ -82,6 +93,7 @@ class WaterPolygons(Product):
         self._minimum_area = request.minimum_area_m2
         self._simplify = request.simplify_m
         self._rows: list[UInt8] = []
+        self._confidence: list[UInt8] = []
         self._first_row = 0
         self._bodies: dict[int, _Body] = {}
         self._below = np.zeros(scene.width_px, np.int32)
@@ -111,6 +123,7 @@ class WaterPolygons(Product):
 
     def write(self, finished: FinishedRows) -> None:
         self._rows.append((finished.mask == WATER).view(np.uint8))
+        self._confidence.append(finished.confidence)
         held = sum(len(rows) for rows in self._rows)
         # The last strip is left to `finish`: joining the large bodies then overlaps with the other products' ends.
         if held * self._width >= STRIP_PIXELS and self._first_row + held < self._height:
@@ -120,6 +133,7 @@ class WaterPolygons(Product):
         self._strip_of_rows()
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._attempt(lambda: add_layer_style(self._dataset, "water", water_layer_style(), time=now))
+        self._attempt(self._say_whose_water)
         self._attempt(self._dataset.CommitTransaction)
         tags = {**making.tags, **self.setting_tags(self.request)}
         self._attempt(lambda: self._dataset.SetMetadata(tags))
@@ -143,28 +157,40 @@ class WaterPolygons(Product):
         abandon(self._dataset)
         self._dataset = None
 
+    def _say_whose_water(self) -> None:
+        """As columns whose default is the value: SQLite then keeps it once, not with each body."""
+        facts = {"scene": ("TEXT", shown(self.scene.name)), "acquired": ("DATETIME", self.scene.scene.acquired)}
+        for name, (kind, value) in facts.items():
+            default = "NULL" if value is None else "'" + value.replace("'", "''") + "'"
+            self._dataset.ExecuteSQL(f'ALTER TABLE water ADD COLUMN "{name}" {kind} DEFAULT {default}')
+
     def _strip_of_rows(self) -> None:
         rows, self._rows = self._rows, []
-        self._strip(np.concatenate(rows) if len(rows) > 1 else rows[0])
+        confidence, self._confidence = self._confidence, []
+        if len(rows) > 1:
+            self._strip(np.concatenate(rows), np.concatenate(confidence))
+        else:
+            self._strip(rows[0], confidence[0])
 
-    def _strip(self, water: UInt8) -> None:
-        runs = np.count_nonzero(water[:, 1:] > water[:, :-1])
-        if runs > STRIP_RUNS and len(water) > 1:
+    def _strip(self, water: UInt8, confidence: UInt8) -> None:
+        count = np.count_nonzero(water[:, 1:] > water[:, :-1])
+        if count > STRIP_RUNS and len(water) > 1:
             half = len(water) // 2
-            self._strip(water[:half])
-            self._strip(water[half:])
+            self._strip(water[:half], confidence[:half])
+            self._strip(water[half:], confidence[half:])
             return
         top, bottom = self._first_row, self._first_row + len(water)
         self._first_row = bottom
         above, self._below = self._below, np.zeros(self._width, np.int32)
         names = _Names()
+        runs = Runs(water, confidence, top)
         for polygon in polygonise(water, top):
             _, _, north, south = polygon.GetEnvelope()
             reaches_up, reaches_down = north == top and above.any(), south == bottom < self._height
             if not reaches_up and not reaches_down:
-                self._emit(polygon, cut=False)
+                self._emit(polygon, runs.sum_within(polygon), cut=False)
                 continue
-            number = self._hold(polygon)
+            number = self._hold(polygon, runs.sum_within(polygon))
             if reaches_up:
                 _join_above(names, number, polygon, top, above)
             if reaches_down:
@@ -173,10 +199,10 @@ class WaterPolygons(Product):
         self._merge(names)
         self._close_bodies()
 
-    def _hold(self, polygon: Any) -> int:
+    def _hold(self, polygon: Any, confidence: int) -> int:
         """Keep a piece that goes on beyond its strip; its number."""
         number = next(self._numbers)
-        self._bodies[number] = _Body([polygon.Clone()], polygon.GetGeometryRef(0).GetPointCount())
+        self._bodies[number] = _Body([polygon.Clone()], polygon.GetGeometryRef(0).GetPointCount(), confidence)
         return number
 
     def _merge(self, names: _Names) -> None:
@@ -186,6 +212,7 @@ class WaterPolygons(Product):
                 body = self._bodies.pop(number)
                 self._bodies[root].pieces += body.pieces
                 self._bodies[root].points += body.points
+                self._bodies[root].confidence += body.confidence
                 self._bodies[root].cut |= body.cut
         present = np.unique(self._below)
         roots = np.array([names.root(int(number)) for number in present], np.int32)
@@ -203,13 +230,13 @@ class WaterPolygons(Product):
             else:
                 continue
             if body.pieces:
-                self._emit(_joined(body.pieces), body.cut)
+                self._emit(_joined(body.pieces), body.confidence, body.cut)
 
-    def _emit(self, polygon: Any, cut: bool) -> None:
+    def _emit(self, polygon: Any, confidence: int, cut: bool) -> None:
         pixels = round(polygon.Area())
         if pixels * self._placement.largest_pixel_m2 < self._minimum_area:
             return
-        area_m2 = self._placement.area_m2(polygon)
+        area_m2, perimeter_m = self._placement.measure(polygon) or (None, None)
         if (pixels if area_m2 is None else area_m2) < self._minimum_area:
             return
         placed = self._placement.place(polygon)
@@ -219,7 +246,7 @@ class WaterPolygons(Product):
         feature = self._feature
         feature.SetFID(ogr.NullFID)
         feature.SetGeometryDirectly(placed)
-        for number, value in enumerate((area_m2, pixels, int(cut))):
+        for number, value in enumerate((area_m2, perimeter_m, round(confidence / pixels, 1), pixels, int(cut))):
             if value is None:
                 feature.SetFieldNull(number)
             else:
@@ -249,6 +276,46 @@ def read_polygons(path: Path) -> list[dict[str, Any]]:
         }
         for feature in dataset.GetLayer("water")
     ]
+
+
+class Runs:
+    """The stretches of water in the rows of a strip, and how much confidence each holds."""
+
+    def __init__(self, water: UInt8, confidence: UInt8, top: int) -> None:
+        """(n, W) each; `top` is the scene's row of the first."""
+        self._top = top
+        self._height = len(water) + 1
+        wet = water.view(bool)
+        begins, ends = wet.copy(), wet.copy()
+        begins[:, 1:] &= ~wet[:, :-1]
+        ends[:, :-1] &= ~wet[:, 1:]
+        starts, lasts = np.flatnonzero(begins), np.flatnonzero(ends)
+        rows, columns = np.divmod(starts, water.shape[1])
+        places = columns * self._height + rows
+        order = np.argsort(places)
+        self._places = places[order]
+        """Of their first pixels, column by column."""
+        self._sums = np.append(0, np.cumsum(_sums_of(confidence.ravel(), starts, lasts + 1)[order]))
+
+    def sum_within(self, polygon: Any) -> int:
+        """The confidence of a polygon's pixels: those of the runs that begin along its outline."""
+        total = 0
+        for ring in rings_of(polygon):
+            columns, rows = ring.astype(np.int64).T
+            upright = columns[:-1] == columns[1:]
+            corners = columns[:-1][upright] * self._height - self._top
+            first, last = np.sort(np.stack([rows[:-1][upright], rows[1:][upright]]), axis=0)
+            before, after = np.searchsorted(self._places, np.stack([corners + first, corners + last]))
+            total += int((self._sums[after] - self._sums[before]).sum())
+        return total
+
+
+def _sums_of(values: UInt8, starts: Ints, stops: Ints) -> Ints:
+    """Of values[start:stop], for stretches that do not overlap, in order."""
+    if not starts.size:
+        return starts
+    ends = np.stack([starts, stops], axis=1).ravel()
+    return np.add.reduceat(values, ends[:-1] if ends[-1] == values.size else ends, dtype=np.int64)[::2]
 
 
 class _Names:

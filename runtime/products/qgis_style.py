@@ -29,7 +29,15 @@ RAMP: Mapping[int, tuple[int, int, int, int]] = {
     100: COLOURS[WATER],
 }
 """Probability of water in percent -> red, green, blue, alpha; what lies between is mixed. Doubt is yellow."""
-ALIASES = {"area_m2": "Area (m²)", "pixels": "Area (pixels)", "cut": "Part of a larger body"}
+ALIASES = {
+    "area_m2": "Area (m²)",
+    "perimeter_m": "Perimeter (m)",
+    "mean_confidence": "Mean confidence (%)",
+    "pixels": "Area (pixels)",
+    "cut": "Part of a larger body",
+    "scene": "Scene",
+    "acquired": "Acquired (UTC)",
+}
 
 
 class Style(Product):

@@ -27,6 +27,9 @@ class Channel(BaseModel):
     `s3://BUCKET/PREFIX`, which gets the products themselves; `http` and `mqtt` are without encryption."""
     events: tuple[Event, ...] = ("published", "quarantined")
     """What it is told of."""
+    format: Literal["geojson", "cap"] = "geojson"
+    """What it gets: the notification, or a draft of a public alert (CAP 1.2), which `sarwater alert` completes; that is
+    for `published` alone."""
     secret_file: Path | None = None
     """File with the secret: what signs a POST, the password of the broker or of the mail server."""
     links: str = ""
@@ -79,6 +82,12 @@ class Channel(BaseModel):
         if url.scheme not in ("smtp", "smtp+starttls", "smtps") or not url.hostname or url.password is not None:
             raise ValueError("expected smtp://HOST, smtp+starttls://HOST or smtps://HOST")
         return value
+
+    @model_validator(mode="after")
+    def _of_masks(self) -> Channel:
+        if self.format == "cap" and self.events != ("published",):
+            raise ValueError('expected events = ["published"] with format = "cap"')
+        return self
 
     @property
     def url(self) -> SplitResult:

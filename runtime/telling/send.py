@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from runtime.telling import cap
 from runtime.telling.bucket import upload
 from runtime.telling.channel import Channel
 from sarwater.errors import SarwaterError
@@ -37,7 +38,9 @@ def send(channel: Channel, event: str, document: dict[str, Any]) -> None:
         raise NotDelivered(shown(f"{type(error).__name__}: {error}")[:300]) from error
 
 
-def payload(document: dict[str, Any]) -> bytes:
+def payload(channel: Channel, document: dict[str, Any]) -> bytes:
+    if channel.format == "cap":
+        return cap.draft(document, channel.sender)
     return json.dumps(document, ensure_ascii=False).encode(errors="replace")
 
 
@@ -51,9 +54,9 @@ def _post(channel: Channel, event: str, document: dict[str, Any]) -> None:
     import socket
     import threading
 
-    url, body = channel.url, payload(document)
+    url, body = channel.url, payload(channel, document)
     headers = {
-        "Content-Type": "application/geo+json",
+        "Content-Type": cap.CONTENT_TYPE if channel.format == "cap" else "application/geo+json",
         "User-Agent": "sarwater",
         "X-Sarwater-Event": event,
         "X-Sarwater-Delivery": document["id"],
@@ -96,7 +99,7 @@ def _run(channel: Channel, event: str, document: dict[str, Any]) -> None:
         start_new_session=True,
     )
     try:
-        process.communicate(payload(document), timeout=channel.timeout_s)
+        process.communicate(payload(channel, document), timeout=channel.timeout_s)
     except subprocess.TimeoutExpired:
         raise NotDelivered(f"not done after {channel.timeout_s:g} s") from None
     finally:
@@ -132,7 +135,7 @@ def _publish(channel: Channel, event: str, document: dict[str, Any]) -> None:
     client.connect(url.hostname, url.port or (8883 if url.scheme == "mqtts" else 1883))
     client.loop_start()
     try:
-        info = client.publish(unquote(url.path.strip("/")), payload(document), qos=1)
+        info = client.publish(unquote(url.path.strip("/")), payload(channel, document), qos=1)
         info.wait_for_publish(channel.timeout_s)
         if not info.is_published() or (answers and answers[-1]):
             raise NotDelivered(answers[-1] if answers and answers[-1] else f"no word after {channel.timeout_s:g} s")
@@ -153,7 +156,9 @@ def _mail(channel: Channel, event: str, document: dict[str, Any]) -> None:
     message["From"], message["To"] = channel.sender, ", ".join(unquote(channel.url.path).split(","))
     message["Message-ID"] = f"<{document['id']}@sarwater>"
     message.set_content("".join(f"{line}\n" for line in _lines(event, document)))
-    message.add_attachment(payload(document), maintype="application", subtype="geo+json", filename=f"{event}.geojson")
+    subtype, suffix = ("cap+xml", "cap.xml") if channel.format == "cap" else ("geo+json", "geojson")
+    body = payload(channel, document)
+    message.add_attachment(body, maintype="application", subtype=subtype, filename=f"{event}.{suffix}")
     url = urlsplit(channel.server)
     kind = smtplib.SMTP_SSL if url.scheme == "smtps" else smtplib.SMTP
     try:

@@ -32,10 +32,15 @@ CACHE_BYTES = 96 << 20
 """GDAL's block cache: a few block rows of the widest scene; its default of 5 % of memory is no bound at all."""
 _PURPOSE = "reading and writing rasters"
 INSTALL = (
-    "pip install 'setuptools<81' wheel && pip install --no-build-isolation \"gdal[numpy]==$(gdal-config --version)\""
+    "pip install 'setuptools<81' wheel numpy && CPPFLAGS=-I$(python -c 'import numpy; print(numpy.get_include())') "
+    'pip install --no-build-isolation --no-cache-dir "gdal==$(gdal-config --version)"'
 )
-"""GDAL's Python binding has to be built for the GDAL of the machine: pip takes the newest by itself, which fits few."""
-_INSTALL = f"`{INSTALL}` beside libgdal-dev and g++; in a checkout `make setup` does it; docs/install.md has other ways"
+"""GDAL's Python binding has to be built for the GDAL of the machine, while pip takes the newest, which fits few; and
+for the numpy of the environment: Debian's, where it is installed, lies beside Python.h and would be found first."""
+_INSTALL = (
+    f"`{INSTALL}` beside libgdal-dev, g++ and python3-dev; in a checkout `make setup` does it; docs/install.md has "
+    "other ways"
+)
 _OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecars: a VRT named x.tif.ovr would attach to x.tif
     "GDAL_PAM_ENABLED": "NO",  # neither read nor write .aux.xml

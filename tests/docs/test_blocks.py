@@ -23,7 +23,7 @@ PAGES = sorted(
 )
 PYTHON = [path for path in PAGES if "```python" in path.read_text()]
 RUN = ["README.md", "docs/quickstart.md", "docs/first-scene.md"]
-_NOT_HERE = re.compile(r"git clone|make |\. \.venv|sarwater watch(?!.*--once)|pip |apt ")
+_NOT_HERE = re.compile(r"git clone|make |\. \.venv|(mkdir \w+ && )?sarwater watch(?!.*--once)|pip |apt ")
 """Lines that fetch, or that never end."""
 
 

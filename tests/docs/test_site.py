@@ -58,6 +58,17 @@ def test_every_command_and_every_setting_has_its_place(site: Path) -> None:
         assert f"<code>{name}</code>" in settings
 
 
+def test_a_setting_says_its_kind_and_default(site: Path) -> None:
+    settings = text_of(site / "settings.html")
+    for name, kind, default in (
+        ("sieve_px", "whole number", "0"), ("off_level", "note</code> or <code>refuse", "note"),
+        ("read_only_inbox", "true or false", "false"),
+    ):  # fmt: skip
+        assert re.search(
+            rf"<code>{name}</code><br ?/?>(<code>)?{kind}(</code>)?<br ?/?><code>{default}</code>", settings
+        ), name
+
+
 def test_the_api_has_what_the_front_door_offers(site: Path) -> None:
     text = text_of(site / "api.html")
     for name in ("predict", "open_model", "open_scene", "Prediction", "OpenModel", "Scene", "Georeference"):

@@ -27,7 +27,7 @@ def installed(folder: Path, name: str, drop_in: str = "") -> Path:
     """The unit as if its program was installed; a template as its instance `x`."""
     shutil.copy("/bin/true", folder / "sarwater")
     unit = folder / name.replace("@.", "@x.")
-    unit.write_text((SYSTEMD / name).read_text().replace("/opt/sarwater/bin", str(folder)))
+    unit.write_text((SYSTEMD / name).read_text().replace("/opt/sarwater/current/bin", str(folder)))
     if drop_in:
         settings = folder / f"{unit.name}.d" / drop_in
         settings.parent.mkdir()

@@ -21,7 +21,13 @@ def table_of(readers: Iterable[Reader] = READERS) -> str:
     rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
     kinds = [kind for reader in readers for kind in reader.kinds]
     rows += [(k.name, k.looks_for, k.reads or "-", k.unit or "-", k.unused or "-") for k in kinds]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
+
+
+def _cell(text: str) -> str:
+    """Asterisks of file names are no emphasis; within code they stay."""
+    parts = text.replace("|", "/").split("`")
+    return "`".join(part if index % 2 else part.replace("*", r"\*") for index, part in enumerate(parts))
 
 
 def with_table(page: str, readers: Iterable[Reader] = READERS) -> str:

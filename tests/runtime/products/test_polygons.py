@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from osgeo import gdal, ogr
+from scipy.ndimage import label
 
 import runtime.products.polygons
 from runtime.backends.base import FinishedRows
@@ -21,6 +22,7 @@ from runtime.products.base import Making
 from runtime.products.polygons import WaterPolygons, polygonise
 from sarwater.request import Request
 from sarwater.scenes.georeference import Georeference, GroundControlPoint
+from sarwater.shown import shown
 from tests.support.rasters import TRANSFORM, UTM_52N, wkt
 
 UTM = Georeference(wkt(UTM_52N), TRANSFORM)
@@ -29,14 +31,27 @@ SCALE = 0.9996 * (1 + (200_000 / 0.9996) ** 2 / (2 * 6_381_000**2))
 """Of UTM at 300 km east, 37 degrees north (Snyder, Map Projections, 1987, eq. 8-4 with the mean radius)."""
 
 
-def polygons_of(path: Path, water: np.ndarray, georeference: Georeference, rows: int, **options: float) -> list[Any]:
+def scene_of(height_px: int, width_px: int, georeference: Georeference, name: str = "a.tif") -> Any:
+    acquired = SimpleNamespace(acquired="2024-07-26T09:15:30Z")
+    return SimpleNamespace(height_px=height_px, width_px=width_px, georeference=georeference, name=name, scene=acquired)
+
+
+def polygons_of(
+    path: Path,
+    water: np.ndarray,
+    georeference: Georeference,
+    rows: int,
+    confidence: np.ndarray | None = None,
+    name: str = "a.tif",
+    **options: float,
+) -> list[Any]:
     """Write `water` in strips of `rows`; (geometry, fields) of each polygon."""
     path.unlink(missing_ok=True)
-    scene = SimpleNamespace(height_px=water.shape[0], width_px=water.shape[1], georeference=georeference)
-    product = WaterPolygons(path, scene, Request(**options))  # type: ignore[arg-type]
+    scene = scene_of(*water.shape, georeference, name)
+    confidence = water if confidence is None else confidence
+    product = WaterPolygons(path, scene, Request(**options))
     for row in range(0, len(water), rows):
-        mask = water[row : row + rows]
-        product.write(FinishedRows(row, mask, mask))
+        product.write(FinishedRows(row, water[row : row + rows], confidence[row : row + rows]))
     product.finish(Making({}, FAKE_MANIFEST, LatencyRecord(), ()))
     layer = (dataset := gdal.OpenEx(str(path))).GetLayer()
     found = [(feature.GetGeometryRef().Clone(), feature.items()) for feature in layer]
@@ -99,6 +114,43 @@ def test_area_is_in_square_metres_and_the_place_is_right(tmp_path: Path) -> None
     assert fields["area_m2"] == pytest.approx(200 * PIXEL_M2 / SCALE**2, rel=5e-6)
     x, _, _, y, _, _ = TRANSFORM
     assert geometry.GetEnvelope() == (x + 37.5, x + 62.5, y - 25, y - 12.5)
+
+
+def test_the_perimeter_is_in_metres_and_counts_holes(tmp_path: Path) -> None:
+    water = np.zeros((50, 60), np.uint8)
+    water[10:20, 30:50] = 1
+    water[14:16, 35:38] = 0
+    ((_, fields),) = polygons_of(tmp_path / "a.gpkg", water, UTM, 7)
+    assert fields["perimeter_m"] == pytest.approx((60 + 10) * 1.25 / SCALE, rel=5e-5)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    rows=st.integers(1, 12),
+    share=st.sampled_from([0.2, 0.5, 0.7, 0.95, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_the_mean_confidence_is_that_of_the_bodys_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, height: int, width: int, rows: int, share: float, seed: int
+) -> None:
+    monkeypatch.setattr(runtime.products.polygons, "STRIP_PIXELS", 1)
+    random = np.random.default_rng(seed)
+    water = (random.random((height, width)) < share).astype(np.uint8)
+    confidence = random.integers(0, 101, water.shape, np.uint8)
+    bodies, _ = label(water)
+    for geometry, fields in polygons_of(tmp_path / "a.gpkg", water, Georeference(), rows, confidence):
+        inside = geometry.PointOnSurface()
+        body = bodies[int(-inside.GetY()), int(inside.GetX())]
+        assert fields["mean_confidence"] == pytest.approx(confidence[bodies == body].mean(), abs=0.0501)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "K5 'quoted' \"scene\".h5", "\udcb0\udcad.tif"])
+def test_each_body_says_of_which_scene_and_time_it_is(tmp_path: Path, name: str) -> None:
+    ((_, fields),) = polygons_of(tmp_path / "a.gpkg", np.ones((4, 4), np.uint8), UTM, 4, name=name)
+    assert fields["scene"] == shown(name)
+    assert fields["acquired"].startswith("2024/07/26 09:15:30")
 
 
 def test_area_in_longitude_and_latitude_is_true(tmp_path: Path) -> None:
@@ -174,8 +226,7 @@ def test_ctrl_c_while_the_file_is_made_closes_it_at_once(tmp_path: Path, monkeyp
     folder = tmp_path / "staging"
     folder.mkdir()
     try:
-        scene = SimpleNamespace(height_px=8, width_px=8, georeference=UTM)
-        WaterPolygons(folder / "a.gpkg", scene, Request())  # type: ignore[arg-type]
+        WaterPolygons(folder / "a.gpkg", scene_of(8, 8, UTM), Request())
     except KeyboardInterrupt:
         shutil.rmtree(folder)
     gc.collect()

@@ -13,6 +13,7 @@ import pytest
 from runtime.backends import Backend
 from runtime.pipeline import process_scene
 from runtime.products.publish import publish
+from runtime.products.qgis_style import ALIASES
 from sarwater.scenes.raster import gdal
 from tests.support.rasters import lake_scene, write_geotiff
 
@@ -53,6 +54,12 @@ def test_the_legend_names_the_classes_that_occur_and_land_is_transparent(made: P
     assert [entry["label"] for entry in shown.values()] == [{0: "land", 1: "water"}[value] for value in shown]
 
 
+def test_a_band_says_what_its_values_mean(made: Path) -> None:
+    mask, confidence = (gdal.Open(str(made / f"a_{name}.tif")) for name in ("water", "confidence"))
+    assert mask.GetRasterBand(1).GetDescription() == "Water mask"
+    assert confidence.GetRasterBand(1).GetDescription() == "Probability of water, percent"
+
+
 def test_the_confidence_is_a_ramp_in_percent(made: Path) -> None:
     stops = entries(made / "a_confidence.qml", "item")
     assert [stop["label"] for stop in stops] == ["0 %", "50 %", "100 %"]
@@ -90,5 +97,5 @@ def test_a_real_qgis_shows_it_so(made: Path, tmp_path: Path) -> None:
     found: dict[str, Any] = json.loads(line.removeprefix("FOUND"))
     assert {tuple(entry) for entry in found["classes"]} <= {(0, "land", 0), (1, "water", 255)}
     assert found["ramp"] == ["0 %", "50 %", "100 %"]
-    assert found["fields"] == ["fid", "Area (m²)", "Area (pixels)", "Part of a larger body"]
+    assert found["fields"] == ["fid", *ALIASES.values()]
     assert found["fill"] == "#266bb3"

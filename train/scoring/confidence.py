@@ -88,8 +88,11 @@ def fitted(answers: Sequence[Answers]) -> tuple[float, float]:
     return float(curve[0]), float(curve[1])
 
 
-def calibrate(checkpoint_path: Path, data: Sequence[str], output: Path) -> tuple[float, float]:
-    """Fit on `data`, put the curve into the network, write it to `output` and say what changed.
+def calibrate(
+    checkpoint_path: Path, data: Sequence[str], output: Path, threshold: float | None = None
+) -> tuple[float, float]:
+    """Fit on `data`, put the curve into the network, write it to `output` and say what changed. `threshold` is that
+    of the result; None: the one that leaves masks as they were.
 
     Raises CheckpointInvalid, DataError, SceneError, OutputError.
     """
@@ -108,8 +111,9 @@ def calibrate(checkpoint_path: Path, data: Sequence[str], output: Path) -> tuple
     print(f"logit x {scale:.3f} {offset:+.3f}")
     training = {**checkpoint.training, "confidence": {"scale": scale, "offset": offset, "sets": errors}}
     state = with_curve(checkpoint.state_dict, curve)
-    threshold = moved(checkpoint.threshold, curve)
-    print(f"water from {threshold:g}, which is {checkpoint.threshold:g} of before: masks stay as they were")
+    as_it_was = moved(checkpoint.threshold, curve)
+    threshold = threshold or as_it_was
+    print(f"water from {threshold:g}; masks stay as they were at {as_it_was:g}")
     changed = replace(checkpoint, state_dict=state, threshold=threshold, training=training, resume=None)
     save_checkpoint(output, changed)
     return curve
@@ -165,9 +169,11 @@ def _sigmoid(logit: npt.NDArray[Any]) -> Float64:
 @click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT")
 @option("--data", multiple=True, required=True, metavar="DIR", group="data", help="A set; repeat for several.")
 @option("-o", "--output", type=Path, required=True, metavar="FILE.pt", group="output", help="Where to write it.")
-def confidence_command(checkpoint: Path, data: Sequence[str], output: Path) -> int:
+@option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="P", group="output",
+        help="Confidence from which a pixel is water; without it, masks stay as they were.")  # fmt: skip
+def confidence_command(checkpoint: Path, data: Sequence[str], output: Path, threshold: float | None) -> int:
     require("torch", "calibrating confidence", "pip install 'sarwater[train]'")
-    calibrate(checkpoint, data, output)
+    calibrate(checkpoint, data, output, threshold)
     return 0
 
 

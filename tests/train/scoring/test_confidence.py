@@ -83,3 +83,5 @@ def test_a_checkpoint_says_what_was_measured(tmp_path: Path, capsys: pytest.Capt
     assert about["scale"] > 0
     assert about["sets"]["lakes"]["after"] < about["sets"]["lakes"]["before"]
     assert "lakes: calibration error" in capsys.readouterr().out
+    assert main([str(out), "--data", lakes, "--threshold", "0.4", "-o", str(out)]) == 0
+    assert load_checkpoint(out).threshold == 0.4

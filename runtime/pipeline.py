@@ -246,12 +246,21 @@ def run_network(
             if hidden is not None:
                 hidden &= finished.mask != NODATA
                 finished.mask[hidden], finished.confidence[hidden] = SHADOW, NODATA
-            for part in sieve.push(finished) if sieve else (finished,):
+            parts = list(sieve.push(finished)) if sieve else [finished]
+            for part in parts:
                 tally.add(part.row, part.mask)
-                for sink in sinks:
-                    sink.write(part)
+        for part in parts:
+            for own, sink in zip(threads, sinks, strict=True):
+                own.submit(write_to, sink, part)
 
-    with _WriterThread() as writer:
+    def write_to(sink: Sink, part: FinishedRows) -> None:
+        with clock.stage("write"):
+            sink.write(part)
+
+    with ExitStack() as stack:
+        # One for each product: polygons take as long as all others together.
+        threads = [stack.enter_context(_WriterThread()) for _ in sinks]
+        writer = stack.enter_context(_WriterThread())
         for finished in infer_scene(scene, backend, request, clock, record, progress, see if seeing else None):
             writer.submit(write, finished)
     record.land_px, record.water_px = tally.land_px, tally.water_px

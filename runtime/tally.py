@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Tally:
         self.land_px = self.water_px = self.shadow_px = self.nodata_px = 0
         self._placement = Placement(georeference, width_px, 1)
         self._water_m2: float | None = 0.0
-        self._edges = np.unique(np.linspace(0, width_px, _PARTS + 1).astype(int))
+        self._edges: list[int] = np.unique(np.linspace(0, width_px, _PARTS + 1).astype(int)).tolist()
         self._strip, self._strip_m2 = -1, np.zeros(0)
 
     def add(self, row: int, mask: UInt8) -> None:
@@ -48,9 +49,12 @@ class Tally:
         return None if self._water_m2 is None or not self._placement.known else self._water_m2 / 1e6
 
     def _add_area(self, row: int, wet: npt.NDArray[np.bool_]) -> None:
-        counts = np.add.reduceat(wet, self._edges[:-1], axis=1, dtype=np.int64)
         for first, last in _strips(row, len(wet)):
-            pixels = counts[first - row : last - row].sum(axis=0)
+            lines = wet[first - row : last - row]
+            # Part by part: adding them all up at once along an axis takes ten times as long.
+            pixels = np.array(
+                [np.count_nonzero(lines[:, left:right]) for left, right in itertools.pairwise(self._edges)]
+            )
             if not pixels.any() or self._water_m2 is None:
                 continue
             areas = self._areas(first // _ROWS)
@@ -59,12 +63,9 @@ class Tally:
     def _areas(self, strip: int) -> npt.NDArray[np.float64] | None:
         """m2 of a pixel in each part of a strip of rows; None where it has no area on the ground."""
         if strip != self._strip:
-            found = []
-            for left, right in zip(self._edges[:-1].tolist(), self._edges[1:].tolist(), strict=True):
-                pixel_m2 = self._placement.pixel_m2(left, strip * _ROWS, right - left, _ROWS)
-                if pixel_m2 is None:
-                    return None
-                found.append(pixel_m2)
+            found = self._placement.pixel_m2(self._edges, strip * _ROWS, _ROWS)
+            if found is None:
+                return None
             self._strip, self._strip_m2 = strip, np.array(found)
         return self._strip_m2
 

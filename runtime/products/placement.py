@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,7 @@ from sarwater.scenes.raster import ogr
 _EDGE_PX = 16
 """Straight edges of pixels bend on the ground; so long they may be before that is looked at."""
 _STEPS = 8
-"""In so many steps the edge of a rectangle is followed, where they are longer than that."""
+"""In so many steps the upper and the lower side of a rectangle are followed."""
 _SAMPLES = 9
 """Pixels along each axis whose area is looked up for `largest_pixel_m2`."""
 
@@ -44,30 +46,19 @@ class Placement:
             for polygon in geometry:
                 parts.AddGeometryDirectly(self.place(polygon))
             return parts
-        placed = ogr.Geometry(ogr.wkbPolygon)
-        for ring in rings_of(geometry):
-            line = ogr.Geometry(ogr.wkbLinearRing)
-            for x, y in self._to_crs(ring).tolist():
-                line.AddPoint_2D(x, y)
-            placed.AddGeometryDirectly(line)
-        return placed
+        return _polygon([self._to_crs(ring) for ring in rings_of(geometry)])
 
-    def area_m2(self, geometry: Any, edge_px: float = _EDGE_PX) -> float | None:
-        """As `measure`, the first of both."""
-        measured = self.measure(geometry, edge_px)
-        return measured and measured[0]
-
-    def measure(self, geometry: Any, edge_px: float = _EDGE_PX) -> tuple[float, float] | None:
+    def measure(self, geometry: Any) -> tuple[float, float] | None:
         """(area in m2, length of the outline with that of holes in m) of polygons in scene pixels; None where they have
-        none on the ground. Edges are followed in steps of `edge_px`."""
+        none on the ground."""
         if self._ground is None:
             return None
         if geometry.GetGeometryType() == ogr.wkbMultiPolygon:
-            parts = [self.measure(polygon, edge_px) for polygon in geometry]
+            parts = [self.measure(polygon) for polygon in geometry]
             found = [part for part in parts if part is not None]
             return None if None in parts else (sum(area for area, _ in found), sum(length for _, length in found))
         fine = geometry.Clone()
-        fine.Segmentize(edge_px)
+        fine.Segmentize(_EDGE_PX)
         try:
             rings = [self._ground.to_plane(ring) for ring in rings_of(fine)]
         except RuntimeError:
@@ -75,26 +66,35 @@ class Placement:
         outer, *holes = map(_area, rings)
         return outer - sum(holes), sum(map(_length, rings))
 
-    def pixel_m2(self, column: int, row: int, width_px: int, height_px: int) -> float | None:
-        """The mean area of the pixels of a rectangle; None where it has none on the ground."""
-        ring = ogr.Geometry(ogr.wkbLinearRing)
-        right, bottom = column + width_px, row + height_px
-        for x, y in ((column, row), (column, bottom), (right, bottom), (right, row), (column, row)):
-            ring.AddPoint_2D(x, y)
-        rectangle = ogr.Geometry(ogr.wkbPolygon)
-        rectangle.AddGeometry(ring)
-        area_m2 = self.area_m2(rectangle, max(_EDGE_PX, width_px / _STEPS, height_px / _STEPS))
-        return None if area_m2 is None else area_m2 / (width_px * height_px)
+    def pixel_m2(self, columns: Sequence[int], row: int, height_px: int) -> list[float] | None:
+        """The mean area of the pixels of rectangles beside each other, each from one of `columns` to the next; None
+        where they have none on the ground."""
+        if self._ground is None:
+            return None
+        edges = np.asarray(columns, np.float64)
+        widths = np.diff(edges)
+        upper = edges[:-1, None] + widths[:, None] * (np.arange(_STEPS + 1) / _STEPS)
+        x = np.hstack([upper, upper[:, ::-1]])  # (n, 2 * _STEPS + 2) points around each
+        y = np.broadcast_to(np.repeat((row, row + height_px), _STEPS + 1), x.shape)
+        try:
+            placed = self._ground.to_plane(np.stack([x, y], axis=-1).reshape(-1, 2)).reshape(*x.shape, 2)
+        except RuntimeError:
+            return None
+        corners = placed - placed[:, :1]  # the shoelace formula, as _area
+        following = np.roll(corners, -1, axis=1)
+        doubled = (corners[..., 0] * following[..., 1] - following[..., 0] * corners[..., 1]).sum(axis=1)
+        areas: list[float] = (np.abs(doubled) / 2 / (widths * height_px)).tolist()
+        return areas
 
     def _largest_pixel_m2(self, width_px: int, height_px: int) -> float:
         if self._ground is None:
             return math.inf
         places = (
-            self.pixel_m2(int(column), int(row), 1, 1)
+            self.pixel_m2((int(column), int(column) + 1), int(row), 1)
             for row in np.linspace(0, height_px - 1, _SAMPLES)
             for column in np.linspace(0, width_px - 1, _SAMPLES)
         )
-        found = [math.inf if area is None else area for area in places]
+        found = [math.inf if area is None else area[0] for area in places]
         return 2 * max(found)  # pixels between the samples may be larger, but not by as much
 
 
@@ -132,6 +132,14 @@ def rings_of(polygon: Any) -> list[Points]:
 
 def _length(ring: Points) -> float:
     return float(np.hypot(*np.diff(ring, axis=0).T).sum())
+
+
+def _polygon(rings: Sequence[Points]) -> Any:
+    """The other way round: a point at a time would take as long as finding the polygon."""
+    wkb = [struct.pack("<BII", 1, ogr.wkbPolygon, len(rings))]
+    for ring in rings:
+        wkb += [struct.pack("<I", len(ring)), np.ascontiguousarray(ring, "<f8").tobytes()]
+    return ogr.CreateGeometryFromWkb(b"".join(wkb))
 
 
 def _area(ring: Points) -> float:

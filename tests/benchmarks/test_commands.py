@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from benchmarks import daemon, precision, scene, seams, training
+from benchmarks import daemon, host, precision, scene, seams, training
 from sarwater.errors import UsageError
 from tests.support.models import box_model
 from tests.support.rasters import lake_scene, write_geotiff
@@ -28,6 +28,14 @@ def test_the_whole_scene(capsys: pytest.CaptureFixture[str]) -> None:
     # How large the share is, is for the benchmark to say: two tiles on a busy machine may take less than alone.
     assert len(report["shares_processor"]) == report["rounds"]
     assert report["share_of_raw_processor"] == median(report["shares_processor"]) > 0
+
+
+def test_the_host(capsys: pytest.CaptureFixture[str]) -> None:
+    assert host.main(["--size", "1300x1100", "--rounds", "1"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["steps"]["polygons write"].keys() == {"cpu_s", "wall_s", "cpu_ns_per_px"}
+    assert sum(step["cpu_s"] for step in report["steps"].values()) > 0
+    assert report["gdal_cog_alone"]["cpu_s"] > 0
 
 
 def test_seams(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

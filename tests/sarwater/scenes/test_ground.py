@@ -52,12 +52,12 @@ def areas(georeference: Georeference, size: int = SIZE) -> list[float]:
     polygon = whole(size)
     tally = Tally(georeference, size)
     tally.add(0, water)
-    polygon_m2 = Placement(georeference, size, size).area_m2(polygon)
+    measured = Placement(georeference, size, size).measure(polygon)
     pixel_m = georeference.pixel_m(size, size)
-    assert polygon_m2 is not None
+    assert measured is not None
     assert tally.water_km2 is not None
     assert pixel_m is not None
-    return [polygon_m2, tally.water_km2 * 1e6, (pixel_m * size) ** 2]
+    return [measured[0], tally.water_km2 * 1e6, (pixel_m * size) ** 2]
 
 
 def geometry_of(footprint: Footprint) -> ogr.Geometry:
@@ -213,7 +213,7 @@ def test_nonsense_leads_to_no_ground_and_raises_nothing(georeference: Georeferen
     assert tally.water_km2 is None
     placement = Placement(georeference, SIZE, SIZE)
     polygon = whole()
-    assert placement.area_m2(polygon) is None
+    assert placement.measure(polygon) is None
     assert placement.place(polygon).GetGeometryRef(0).GetPointCount() == 5
 
 

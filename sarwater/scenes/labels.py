@@ -45,6 +45,8 @@ LABEL_SUFFIXES = (".tif", ".tiff", ".png")
 HELD_OUT_LISTS = ("val.txt", "valid.txt", "test.txt")
 LABEL_WORDS = ("label", "labels", "mask", "truth", "gt", "gim")
 BLOCK_ROWS = 1024
+_LOOK_PX = 256
+"""Side of the overview that is looked at."""
 _MAX_EXPANSION = 2000
 """At least: classes compress like nothing else; Deflate at its best reaches 1032."""
 
@@ -136,11 +138,23 @@ class Label:
         if self._dataset.RasterCount != 1:
             raise DataError(
                 f"{path}: has {self._dataset.RasterCount} bands, expected one with a value for each class; a picture "
-                "of a label is none: take the band that holds the classes out of it (gdal_translate -b 1 IN OUT.tif)"
+                "of a label is none: take the band that holds the classes out of it (gdal_translate -b "
+                f"{self._last_that_varies()} IN OUT.tif)"
             )
         self.width_px: int = self._dataset.RasterXSize
         self.height_px: int = self._dataset.RasterYSize
         self.nodata: float | None = self._band.GetNoDataValue()
+
+    def _last_that_varies(self) -> int:
+        """Number of the band that may hold classes: of pictures in which water is blue, the last that is not flat."""
+        numbers = range(self._dataset.RasterCount, 0, -1)
+        size_px = (min(self._dataset.RasterXSize, _LOOK_PX), min(self._dataset.RasterYSize, _LOOK_PX))
+        bands = ((number, self._dataset.GetRasterBand(number)) for number in numbers)
+        looks = ((number, band.ReadAsArray(buf_xsize=size_px[0], buf_ysize=size_px[1])) for number, band in bands)
+        try:
+            return next((number for number, values in looks if values.min() < values.max()), 1)
+        except RuntimeError:
+            return 1  # damage is for the reading to say
 
     @property
     def _band(self) -> Any:

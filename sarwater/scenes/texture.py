@@ -89,7 +89,7 @@ def _are_codes(numbers: Pixels, largest: int) -> bool:
 
 def _coded(numbers: Pixels) -> Pixels:
     """Those that are neither of what mostly stands for nothing."""
-    return numbers[(numbers > 0) & (numbers != 255)]
+    return np.asarray(numbers[(numbers > 0) & (numbers != 255)])
 
 
 def _are_legend(numbers: Pixels) -> bool:

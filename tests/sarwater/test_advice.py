@@ -294,7 +294,8 @@ class TestLabels:
     def test_a_band_of_a_picture_can_be_taken_out(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         model = box_model(tmp_path / "box.onnx").path
         water = np.where(amplitude() < 60, 255, 0).astype(np.uint8)
-        data = self.data(tmp_path, np.stack([water] * 3))
+        flat = np.zeros_like(water)
+        data = self.data(tmp_path, np.stack([flat, flat, water, flat + 255]))
         assert cli(["evaluate", str(data), "--model", str(model)]) == 1
         command = re.findall(r"gdal_translate -b \d+ IN OUT\.tif", capsys.readouterr().err)[0]
         label = data / "mask" / "a_label.tif"

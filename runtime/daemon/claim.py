@@ -25,6 +25,9 @@ from sarwater.scenes.sidecars import sidecars_of
 
 log = logging.getLogger("sarwater.watch")
 
+_BETWEEN_SCANS = 4
+"""Times as long as the scan before."""
+
 
 class Claims:
     """The inbox as the supervisor needs it: `look` brings everything up to date, `claim` gives the next scene."""
@@ -42,6 +45,7 @@ class Claims:
         self._told: dict[str, str] = {}
         """What was said about them, which is said once."""
         self._scanned_s: float | None = None
+        self._scan_took_s = 0.0
         self.short_of_room = ""
         """Why the last scene for which there was no room was left in the inbox."""
 
@@ -58,8 +62,11 @@ class Claims:
 
     @property
     def next_scan_s(self) -> float:
-        """Monotonic time of the next scan."""
-        return 0.0 if self._scanned_s is None else self._scanned_s + self._context.config.scan_s
+        """Monotonic time of the next scan: what is claimed and committed has most of the time, however full the inbox
+        is."""
+        if self._scanned_s is None:
+            return 0.0
+        return self._scanned_s + max(self._context.config.scan_s, _BETWEEN_SCANS * self._scan_took_s)
 
     @property
     def next_look_s(self) -> float:
@@ -164,9 +171,11 @@ class Claims:
 
     def _scan(self) -> None:
         first = self._scanned_s is None
+        start_s = time.monotonic()
         if not self._inbox.scan():
             return
         self._scanned_s = time.monotonic()
+        self._scan_took_s = self._scanned_s - start_s
         self.short_of_room = ""
         for entry in self._left:
             heapq.heappush(self._queue, entry)

@@ -154,7 +154,7 @@ class Inbox:
 
     def _settle_s(self, candidate: Candidate) -> float:
         longest_s = max(self.config.settle_s, self.config.retry_cap_s)
-        return min(self.config.settle_s * 2 ** min(candidate.returns, _MOST_DOUBLINGS), longest_s)
+        return min(self.config.settle_s * 2.0 ** min(candidate.returns, _MOST_DOUBLINGS), longest_s)
 
     def sidecars_of(self, candidate: Candidate) -> tuple[str, ...]:
         """Files that would say where it lies, and are not read."""

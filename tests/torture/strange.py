@@ -98,7 +98,7 @@ def _headers(put: _Put) -> None:
     sparse = put.folder("sparse.SAFE", "a.tif") / "manifest.safe"
     sparse.touch()
     os.truncate(sparse, 60 * 10**9)
-    images = "".join(f"<fullResolutionImageData>{number}.tif</fullResolutionImageData>" for number in range(200_000))
+    images = "".join(f"<fullResolutionImageData>{number}.tif</fullResolutionImageData>" for number in range(5_000))
     (put.folder("RS2_long", "a.tif") / "product.xml").write_text(f"<product>{images}</product>")
     crowd = put.folder("crowd.SAFE", "a.tif")
     for number in range(3000):

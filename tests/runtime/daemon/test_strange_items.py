@@ -25,17 +25,18 @@ def station(tmp_path: Path) -> Iterator[Station]:
     put_together(station.incoming)
 
 
+@pytest.mark.timeout(1800)
 def test_nothing_in_one_inbox_stops_the_daemon_or_the_scenes_behind(station: Station) -> None:
     strange = put_strange_things(station.incoming, station.scene(0))
     sound = {name: station.drop(name, seed) for seed, name in enumerate(["0-first.tif", "zz-last.tif", "한강.tif"], 1)}
     with restless(station.incoming, station.scene(99)) as moving, station.start() as daemon:
-        until(lambda: station.published_all(dict.fromkeys(sound, b"")), 120)
+        until(lambda: station.published_all(dict.fromkeys(sound, b"")), 600)
         station.drop("zzz-later.tif", 9)
-        until(lambda: station.published_all({"zzz-later.tif": b""}), 30)
-        until(lambda: "growing.tif" in station.reasons(), 60)
+        until(lambda: station.published_all({"zzz-later.tif": b""}), 300)
+        until(lambda: "growing.tif" in station.reasons(), 300)
         time.sleep(1.5)  # three more scans
         assert daemon.process.poll() is None
-        assert daemon.terminate(15) == 0
+        assert daemon.terminate(60) == 0
     put_together(station.incoming)
     again = station.drain()
     assert again.returncode in (0, 1), again.stderr

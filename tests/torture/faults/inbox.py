@@ -189,15 +189,17 @@ def strange_things(root: Path, count: int, rng: random.Random) -> Result:
         station = Station(root / f"run{number}", max_input_bytes=4_000_000)
         strange = put_strange_things(station.incoming, station.scene(0))
         sound = deliver(station, {"0-first.tif": station.scene(1), "zz-last.tif": station.scene(2)})
-        with restless(station.incoming, station.scene(3)) as moving:
-            done = station.drain()
+        try:
+            with restless(station.incoming, station.scene(3)) as moving:
+                done = station.drain(timeout_s=1800)
+        finally:
+            put_together(station.incoming)
         strange += moving
         result.injected += len(strange)
         result.expect(ended_well(done), f"exit {done.returncode}: {done.stderr[-300:]}")
         result.expect("Traceback" not in done.stderr, "a traceback")
         known = {row.name for row in station.rows()}
         result.hit += len(known & set(strange))
-        put_together(station.incoming)
         for huge in (*station.state.glob("quarantine/*/huge.tif"), *station.state.glob("quarantine/*/growing.tif")):
             os.truncate(huge, 0)  # the audit hashes all that was kept
         result.audit.add(station.audit(sound))

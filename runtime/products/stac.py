@@ -116,7 +116,12 @@ def stac_item(stem: str, scene: ModelInput, making: Making) -> dict[str, Any]:
         },
         "links": [
             *LINKS_OF_ITEM,
-            {"rel": "derived_from", "href": f"urn:sha256:{tags[INPUT_TAG]}", "title": scene.name},
+            {
+                "rel": "derived_from",
+                "href": f"urn:sha256:{tags[INPUT_TAG]}",
+                "type": "application/octet-stream",
+                "title": scene.name,
+            },
         ],
         "assets": assets,
     }

@@ -51,7 +51,11 @@ def test_the_page_brings_gdal_by_the_command_of_the_message() -> None:
 
 
 @pytest.mark.skipif(not HADOLINT.exists(), reason="needs hadolint")
-@pytest.mark.parametrize("file", CONTAINERS, ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file",
+    [*CONTAINERS, CHECKOUT / "docs" / "archive" / "Containerfile"],
+    ids=lambda file: f"{file.parent.name}-{file.name}",
+)
 def test_a_linter_finds_nothing_in_a_container_file(file: Path) -> None:
     done = subprocess.run([HADOLINT, file], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "")

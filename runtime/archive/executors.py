@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import queue
+import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any
 
 from runtime.archive.work import Head, Job, SceneResult, SceneWorker, work
 from sarwater.errors import SarwaterError
+
+log = logging.getLogger("sarwater.archive")
+
+_TOLD_EVERY_S = 60.0
 
 
 class SchedulerLost(SarwaterError):
@@ -67,6 +73,7 @@ class OnDask(Executor):
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._jobs: dict[str, tuple[Job, Any]] = {}
         self._count = 0
+        self._told_s = float("-inf")
 
     def room(self) -> int:
         return max(1, round(1.5 * self._workers())) - len(self._jobs)
@@ -95,8 +102,10 @@ class OnDask(Executor):
             found.append(self._result(self._ended.get(timeout=wait_s)))
             while True:
                 found.append(self._result(self._ended.get_nowait()))
-        if not found:
-            self._workers()  # is the scheduler still there?
+        if not found and not self._workers() and time.monotonic() > self._told_s + _TOLD_EVERY_S:
+            self._told_s = time.monotonic()
+            place = self._address()
+            log.warning("%s: has no workers; start some: `dask worker %s --nthreads 1 --memory-limit 0`", place, place)
         return found
 
     def _result(self, future: Any) -> SceneResult:

@@ -36,10 +36,16 @@ def committed_item(item: dict[str, Any], key: str, attempt: str, derived_from: s
             {"rel": "root", "href": up, "type": "application/json"},
             {"rel": "parent", "href": up, "type": "application/json"},
             {"rel": "collection", "href": up, "type": "application/json"},
-            {"rel": "derived_from", "href": derived_from},
+            {"rel": "derived_from", "href": derived_from, "type": _type_of(derived_from)},
         ],
         "assets": assets,
     }
+
+
+def _type_of(place: str) -> str:
+    """Of a scene, or of the item that names it. Every link has a type: in a table of items (GeoParquet) it is a column,
+    where one that lacks it would be null, which is no valid STAC."""
+    return "application/geo+json" if place.endswith(("json", "geojson")) else "application/octet-stream"
 
 
 def write_collection(store: Store, keys: Iterable[str]) -> int:

@@ -22,9 +22,11 @@ from sarwater.regular import open_regular
 
 COLLECTION = "collection.json"
 COLLECTION_ID = "sarwater"
+COLLECTION_TITLE = "Water masks of SAR scenes"
 ITEM_SUFFIX = "_water.json"
 LINKS_OF_ITEM = tuple(
-    {"rel": rel, "href": f"./{COLLECTION}", "type": "application/json"} for rel in ("root", "parent", "collection")
+    {"rel": rel, "href": f"./{COLLECTION}", "type": "application/json", "title": COLLECTION_TITLE}
+    for rel in ("root", "parent", "collection")
 )
 """Of an item that lies beside its collection."""
 _SHARE = 0.02
@@ -89,7 +91,7 @@ def collection_of(
         "stac_version": "1.1.0",
         "stac_extensions": [],
         "id": COLLECTION_ID,
-        "title": "Water masks of SAR scenes",
+        "title": COLLECTION_TITLE,
         "description": f"Made by sarwater {__version__}: one item per scene, with its mask and side products.",
         "license": "other",
         "extent": {

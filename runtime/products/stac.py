@@ -119,7 +119,12 @@ def stac_item(stem: str, scene: ModelInput, making: Making) -> dict[str, Any]:
         },
         "links": [
             *LINKS_OF_ITEM,
-            {"rel": "derived_from", "href": f"urn:sha256:{tags[INPUT_TAG]}", "title": shown(scene.name)},
+            {
+                "rel": "derived_from",
+                "href": f"urn:sha256:{tags[INPUT_TAG]}",
+                "type": "application/octet-stream",
+                "title": shown(scene.name),
+            },
         ],
         "assets": assets,
     }

@@ -15,11 +15,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import distributed
 import pytest
 
 from runtime.archive.archive import Archive, item_keys
 from runtime.archive.cluster import open_client
-from runtime.archive.executors import SchedulerLost
+from runtime.archive.executors import OnDask, SchedulerLost
 from runtime.archive.upkeep import verify
 from sarwater.errors import ConfigurationError
 from tests.runtime.archive.conftest import MakePlan
@@ -70,6 +71,15 @@ def test_a_worker_that_is_configured_wrong_ends_the_run(
 ) -> None:
     with pytest.raises(ConfigurationError):
         list(Archive(plan_of(scenes, tmp_path / "out", device="gpu")).run(client))
+
+
+def test_a_cluster_without_workers_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        assert OnDask(client).results(0.01) == []
+        assert f"`dask worker {cluster.scheduler_address}" in caplog.text
 
 
 def dask(*arguments: str) -> subprocess.Popen[bytes]:

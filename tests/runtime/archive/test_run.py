@@ -150,6 +150,7 @@ def test_the_items_and_the_collection_are_valid_stac(
     assert [link["href"].rpartition("/")[0] for link in item["links"] if link["rel"] == "derived_from"] == [
         f"{in_bucket}/2019"
     ]
+    assert {frozenset(link) for link in item["links"]} == {frozenset({"rel", "href", "type"})}  # a table has no gaps
     west, south, east, north = collection.extent.spatial.bboxes[0]
     assert west <= item["bbox"][0] <= item["bbox"][2] <= east
     assert south <= item["bbox"][1] <= item["bbox"][3] <= north

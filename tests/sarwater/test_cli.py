@@ -115,7 +115,7 @@ def test_the_settings_of_watch_are_all_there_in_groups(capsys: pytest.CaptureFix
         ("sarwater predict --dev", {"--device"}),
         ("sarwater predict --device c", {"cpu"}),
         ("sarwater predict --model hrnet-w18", {"hrnet-w18-small", "hrnet-w18-small-int8"}),
-        ("sarwater queue re", {"rebuild", "requeue"}),
+        ("sarwater queue re", {"rebuild", "requeue", "restore"}),
         ("sarwater --ver", {"--version"}),
     ],
 )

@@ -53,6 +53,12 @@ def daemon(station: Station) -> Iterator[Daemon]:
         yield daemon
 
 
+def written_metrics(station: Station) -> str:
+    """What the daemon has written; "" while it has written nothing."""
+    path = station.state / "metrics.prom"
+    return path.read_text() if path.is_file() else ""
+
+
 def look(station: Station) -> dict[str, Any]:
     """What `sarwater status --json` prints; nothing before there is a ledger."""
     try:
@@ -105,17 +111,17 @@ def test_a_ledger_that_is_held_pauses_the_daemon_and_the_status_says_by_whom(
     code, line = check(station, capsys)
     assert code == 2
     assert "paused: the ledger is locked" in line
-    until(lambda: 'sarwater_paused{reason="ledger"} 1.0' in (station.state / "metrics.prom").read_text())
+    until(lambda: 'sarwater_paused{reason="ledger"} 1.0' in written_metrics(station))
     shell.execute("COMMIT")
     until(lambda: look(station)["state"] == "idle")
-    until(lambda: 'sarwater_paused{reason="ledger"} 0.0' in (station.state / "metrics.prom").read_text())
+    until(lambda: 'sarwater_paused{reason="ledger"} 0.0' in written_metrics(station))
 
 
 def test_a_full_disk_pauses_the_daemon_and_the_status_says_so(station: Station) -> None:
     with station.start("--free-fraction=0.9999"):
         until(lambda: look(station).get("state") == "paused")
         assert "MB free" in look(station)["why"]
-        until(lambda: 'sarwater_paused{reason="space"} 1.0' in (station.state / "metrics.prom").read_text())
+        until(lambda: 'sarwater_paused{reason="space"} 1.0' in written_metrics(station))
 
 
 def test_a_daemon_that_shows_no_life_is_silent_and_one_that_was_killed_is_down(

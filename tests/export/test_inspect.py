@@ -111,8 +111,8 @@ def test_a_family_is_the_model_that_ships_and_shows_its_card(
     assert main(["hrnet"]) == 0
     text = capsys.readouterr().out
     assert "Training data and their owners" in text
-    assert re.search(r"^ +280: SIM00001, SIM00002, SIM00003, \.\.\. \(weight 0\.14\) *$", text, re.MULTILINE)
-    assert "4: WTR00001, WTR00003, WTR00004, ... (weight 0.2)" in text
+    assert re.search(r"^ +560: SIM00001, SIM00002, SIM00003, \.\.\. \(weight 0\.12\) *$", text, re.MULTILINE)
+    assert "4: WTR00001, WTR00003, WTR00004, ... (weight 0.16)" in text
     assert "crop_px" not in text
     assert sha256_of(shipped_model().path) in re.sub(r"\s", "", text)
     assert main(["hrnet", "--json"]) == 0

@@ -56,8 +56,7 @@ def prove(model: Model, device: str = "auto", reference: Model | None = None, ba
     """Raises ProofFailed with the figures, and what opening a backend raises."""
     with open_backend(model, device) as backend:
         check_golden_tile(backend)
-        tile_px = backend.manifest.tile_px
-        plan = backend.plan(*golden_scene(backend.manifest.channels, tile_px * 9 // 8)[1].shape)
+        tile_px, plan = backend.manifest.tile_px, _golden_plan(backend)
         mask, truth = golden_mask(backend, plan)
         name = backend.device
     proof = Proof(name, confusion(mask, truth).iou, bar_iou)
@@ -92,9 +91,13 @@ def _judge(model: Model, proof: Proof) -> None:
 def golden_iou(model: Model, device: str = "auto") -> float:
     """IoU of a model on the golden scenes. Raises as opening a backend does."""
     with open_backend(model, device) as backend:
-        size = golden_scene(backend.manifest.channels, backend.manifest.tile_px * 9 // 8)[1].shape
-        mask, truth = golden_mask(backend, backend.plan(*size))
+        mask, truth = golden_mask(backend, _golden_plan(backend))
     return confusion(mask, truth).iou
+
+
+def _golden_plan(backend: Backend) -> TilePlan:
+    """Of as much of the golden scenes as takes more than one tile each way."""
+    return backend.plan(*golden_scene(backend.manifest.channels, backend.manifest.tile_px * 9 // 8)[1].shape)
 
 
 def golden_mask(backend: Backend, plan: TilePlan) -> tuple[UInt8, UInt8]:

@@ -42,12 +42,12 @@ class Mosaic(NamedTuple):
 def make_mosaics(archive: Archive, grid: Grid, progress: Callable[[int, int], None] | None = None) -> Iterator[Mosaic]:
     """Scenes without georeference or time of acquisition are left out. Raises StoreError, StoreRefused, OutputError."""
     store, cells = archive.store, _cells(archive, grid)
+    there = {entry.key for entry in store.list(f"mosaics/{grid}")}
     for number, ((day, cell), masks) in enumerate(sorted(cells.items()), 1):
         ordered = sorted(masks)
         digest = hashlib.sha256("\n".join(mask.key for mask in ordered).encode()).hexdigest()[:12]
         key = f"mosaics/{grid}/{day}/x{cell[0]}_y{cell[1]}-{digest}.tif"
-        there = any(entry.key == key for entry in store.list(key.rpartition("/")[0]))
-        outcome = "there" if there else _make(archive, grid, cell, ordered, key)
+        outcome = "there" if key in there else _make(archive, grid, cell, ordered, key)
         if progress:
             progress(number, len(cells))
         yield Mosaic(store.url(key), len(ordered), outcome)

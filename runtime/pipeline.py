@@ -337,7 +337,7 @@ def infer_scene(
     request, clock, record = request or Request(), clock or StageClock(), record or LatencyRecord()
     factor = scene.upsampling_factor
     plan = backend.plan(factor * scene.height_px, factor * scene.width_px)
-    run = backend.begin(plan, scene.nodata, request.threshold, scene.gains)
+    run = backend.begin(plan, scene.strips_nodata, request.threshold, scene.gains)
     counters = run.counters
     if progress:
         run.on_tile = lambda: progress(counters.tiles + counters.tiles_skipped, plan.tiles)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sarwater.errors import SceneUnreadable, UnitMismatch
 from sarwater.request import Window
+from sarwater.scenes.level import LevelChange
 from sarwater.scenes.raster import dtype_of
 from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, CALIBRATED_UNITS, UNKNOWN_UNIT, unlike_unit
 
@@ -58,8 +59,8 @@ class Band:
     """Whether the DN have a scale of their own, so that amplitudes, too, are taken from `calibration`."""
     fills: tuple[float, ...] = ()
     """Further stored values without a measurement: given as NaN, and as `nodata` where pixels are not converted."""
-    gain_db: float = 0.0
-    """What a conversion brightens by."""
+    change: LevelChange | None = None
+    """What a conversion does to the level."""
     marks_zeros: bool = False
     """Whether a conversion gives stored zeros as -inf, so that they can be told from a level of 0."""
 
@@ -174,7 +175,9 @@ class Band:
         if self.unit in CALIBRATED_UNITS and not self.trusted:
             self._refuse_other_units(values, np.isfinite(values) & ~missing & (stored != 0))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            result = self._brightened(self._in_wanted_unit(values, window))
+            result = self._in_wanted_unit(values, window)
+            if self.change:
+                result = self.change.of(result, self.delivered_unit)
         result[missing] = np.nan
         if self.marks_zeros:
             result[(stored == 0) & ~missing] = -np.inf
@@ -201,16 +204,6 @@ class Band:
             return self._amplitude(linear)
         decibels: Float32 = 10 * np.log10(linear)
         return decibels if self.wanted_unit == "sigma0_db" else linear
-
-    def _brightened(self, values: Float32) -> Float32:
-        if not self.gain_db:
-            return values
-        if self.delivered_unit.endswith("_db"):
-            brightened: Float32 = values + np.float32(self.gain_db)
-        else:
-            per_factor_10_db = 10 if self.delivered_unit.endswith("_linear") else 20
-            brightened = values * np.float32(10 ** (self.gain_db / per_factor_10_db))
-        return brightened
 
     def _refuse_other_units(self, values: Float32, measured: npt.NDArray[np.bool_]) -> None:
         """Said to be backscatter, by the product or with --unit, and none: the mask would be all water, or all land."""

@@ -1,4 +1,4 @@
-"""The level of a scene: how bright its land is, and whether models know scenes of that brightness.
+"""The level of a scene: how bright its land is, how far water lies below it, and whether models know such scenes.
 
 A network tells water by how dark it is, so an uncalibrated product of another sensor, whose DN have another constant,
 may be all land or all water to it. The level is the upper quartile of means of 9 x 9 amplitudes, which is land wherever
@@ -35,6 +35,15 @@ KNOWN_DB = {True: (-27.0, -5.0), False: (-21.0, 0.0)}
 USUAL_DB = {True: -16.0, False: -8.0}
 LEVEL_DB = -14.0
 """Level of every uncalibrated scene, where a model is made for that."""
+CONTRAST_DB = 10.0
+"""Contrast that an uncalibrated scene with less is stretched to, by MOST_STRETCH at the most."""
+MOST_STRETCH = 2.5
+PARTED = 0.7
+"""Share of the variance of cells, in decibels, that lies between the two kinds that Otsu's threshold makes: below it, a
+scene has one kind of brightness only."""
+BRIGHTEST_DN = 8192.0
+"""Of what is stretched: brighter pixels, 40 dB above land and more, are as bright as that."""
+_BINS = 128
 _LEAST_CELLS = 64
 _WHOLE_PX = 1 << 20
 """Scenes up to so many pixels are read whole."""
@@ -49,6 +58,8 @@ class Level:
 
     level_db: float
     single_look: bool
+    contrast_db: float | None = None
+    """Decibels between its two kinds of brightness; None where it has one, and of calibrated scenes."""
 
     @property
     def known(self) -> bool:
@@ -59,6 +70,12 @@ class Level:
         """Decibels above `usual_db`, or above what is usual of such speckle."""
         return self.level_db - (USUAL_DB[self.single_look] if usual_db is None else usual_db)
 
+    def change(self, usual_db: float | None) -> LevelChange:
+        """What brings the scene to `usual_db`, or to what is usual of such speckle."""
+        off_db = self.off_db(usual_db)
+        stretch = min(max(CONTRAST_DB / self.contrast_db, 1.0), MOST_STRETCH) if self.contrast_db else 1.0
+        return LevelChange(-off_db, stretch, self.level_db - off_db)
+
     def said(self, unit: str) -> str:
         """Found, expected and what helps, in the `unit` that the model takes."""
         found, lowest, highest = (_shown(level_db, unit) for level_db in (self.level_db, *KNOWN_DB[self.single_look]))
@@ -67,6 +84,48 @@ class Level:
             f"too {dark} for what the model knows: land at {found}, expected {lowest} to {highest}; state the "
             "product's constant with --calibration-constant-db or its unit with --unit, or try --level usual"
         )
+
+
+@dataclass(frozen=True)
+class LevelChange:
+    """What is done to the amplitudes of an uncalibrated scene before a network sees them."""
+
+    gain_db: float = 0.0
+    stretch: float = 1.0
+    """By what decibels from `around_db` are multiplied after that."""
+    around_db: float = LEVEL_DB
+
+    def __bool__(self) -> bool:
+        return bool(self.gain_db) or self.stretch != 1
+
+    def of(self, values: npt.NDArray[np.float32], unit: str = "amplitude_dn") -> npt.NDArray[np.float32]:
+        """Of what a scene has in the `unit` that a model takes, of any shape; 0 DN stays 0."""
+        stretch = np.float32(self.stretch)
+        if unit.endswith("_db"):
+            brightened: npt.NDArray[np.float32] = values + np.float32(self.gain_db)
+            around = np.float32(self.around_db)
+            return brightened if self.stretch == 1 else around + (brightened - around) * stretch
+        linear = unit.endswith("_linear")
+        per_factor_10_db = 10 if linear else 20
+        brightened = values * np.float32(10 ** (self.gain_db / per_factor_10_db))
+        if self.stretch == 1:
+            return brightened
+        around = np.float32((1 if linear else AMPLITUDE_DN_AT_0_DB) * 10 ** (self.around_db / per_factor_10_db))
+        return np.asarray(around * np.power(np.maximum(brightened, 0) / around, stretch), np.float32)
+
+    def table(self, dtype: np.dtype[np.generic], nodata: float | None) -> tuple[npt.NDArray[np.uint16], float]:
+        """What stands for every value that amplitudes of `dtype`, uint8 or uint16, can have, and the factor that makes
+        DN of it. 0 stands for `nodata`, or for 0 where there is none, and for nothing else."""
+        values = np.arange(np.iinfo(dtype).max + 1)
+        changed = self.of(values.astype(np.float32))
+        most = np.iinfo(np.uint16).max
+        factor = min(float(changed[-1]), BRIGHTEST_DN) / most
+        table = np.clip(np.rint(changed / factor), 1, most).astype(np.uint16)
+        table[values == (0 if nodata is None else nodata)] = 0
+        return table, factor
+
+
+UNCHANGED = LevelChange()
 
 
 def check_level(scene: ModelInput, request: Request, usual_db: float | None = None) -> None:
@@ -80,7 +139,7 @@ def check_level(scene: ModelInput, request: Request, usual_db: float | None = No
         return
     by_itself = request.level is None and usual_db is not None and not scene.calibrated
     if by_itself or request.level == "usual":
-        scene.change_level(-scene.level.off_db(usual_db))
+        scene.change_level(scene.level.change(usual_db))
     elif request.off_level == "refuse" and not scene.level.known:
         raise SceneOffLevel(f"{scene.name}: {scene.level.said(scene.sar_unit)}, or take --off-level note")
 
@@ -105,7 +164,22 @@ def level_of(scene: ModelInput) -> Level | None:
     mean, spread = np.concatenate(means), np.concatenate(spreads)
     if mean.size < _LEAST_CELLS:
         return None
-    return Level(20 * float(np.log10(np.percentile(mean, 75))), bool(np.percentile(spread, 25) > SINGLE_LOOK))
+    decibels = 20 * np.log10(mean)
+    level_db, single_look = float(np.percentile(decibels, 75)), bool(np.percentile(spread, 25) > SINGLE_LOOK)
+    return Level(level_db, single_look, None if scene.calibrated else _contrast_db(decibels))
+
+
+def _contrast_db(decibels: npt.NDArray[np.float64]) -> float | None:
+    """Between the medians of what lies below and above Otsu's threshold of `decibels`, (cells,)."""
+    counts, edges = np.histogram(decibels, _BINS)
+    below = np.cumsum(counts) / decibels.size
+    sums = np.cumsum(counts * (edges[1:] + edges[:-1]) / 2) / decibels.size
+    between = (sums[-1] * below - sums) ** 2 / np.maximum(below * (1 - below), 1e-9)
+    best = int(between.argmax())
+    if between[best] < PARTED * decibels.var() or not 0 < below[best] < 1:
+        return None
+    dark = decibels <= edges[best + 1]
+    return float(np.median(decibels[~dark]) - np.median(decibels[dark]))
 
 
 def _windows(width_px: int, height_px: int, block_columns: int, block_rows: int) -> Iterator[Window]:

@@ -24,7 +24,7 @@ from sarwater.scenes.channels import choose_bands
 from sarwater.scenes.edge_zeros import EdgeZeros
 from sarwater.scenes.fill import fills_at_corners
 from sarwater.scenes.georeference import Georeference
-from sarwater.scenes.level import Level
+from sarwater.scenes.level import UNCHANGED, Level, LevelChange
 from sarwater.scenes.scene import Scene
 from sarwater.scenes.units import AMPLITUDE_UNITS, CALIBRATED_UNITS, UNKNOWN_UNIT, nodata_of, unlike_amplitude
 from sarwater.scenes.valid_extent import ExtentLook, ValidExtent
@@ -33,6 +33,7 @@ from sarwater.upsampling import upsampled
 
 Pixels = npt.NDArray[np.generic]
 Bool = npt.NDArray[np.bool_]
+UInt16 = npt.NDArray[np.uint16]
 
 See = Callable[[int, Pixels, Bool | None], None]
 """Called with (first row, pixels (C, n, W), validity (n, W) or None)."""
@@ -58,8 +59,12 @@ class ModelInput:
     """What lies within the border noise of the scene, where it has some."""
     level: Level | None = None
     """How bright the scene is, once somebody has looked (sarwater/scenes/level.py)."""
-    gain_db: float = 0.0
-    """By how much its level was changed."""
+    change: LevelChange = UNCHANGED
+    """How its level was changed."""
+    table: UInt16 | None = None
+    """What `strips` gives for each value of backscatter from 0 up, where the change is no gain alone."""
+    _per_dn: float = 1.0
+    """DN of 1 in `table`."""
     upsampling_factor: int = 1
     """How often `strips` gives each pixel along each axis (sarwater/upsampling.py)."""
 
@@ -178,8 +183,12 @@ class ModelInput:
                 )
             elif band.converted and band.unit not in (band.delivered_unit, UNKNOWN_UNIT):
                 notes.append(f"{band.label}: {band.unit} was converted to {band.delivered_unit}")
-        if self.gain_db:
-            notes.append(f"its level was changed by {self.gain_db:+.1f} dB to the usual one; --level given leaves it")
+        if self.change:
+            notes.append(
+                f"its level was changed by {self.change.gain_db:+.1f} dB to the usual one"
+                + (f", its contrast by a factor of {self.change.stretch:.1f}" if self.change.stretch != 1 else "")
+                + "; --level given leaves it"
+            )
         elif self.level and not self.level.known:
             notes.append(self.level.said(self.sar_unit))
         for fill in self.fills:
@@ -195,12 +204,16 @@ class ModelInput:
         """The same scene, cut to a window of scene pixels. Raises UsageError where that lies outside of it."""
         return replace(self, window=self.scene.inside(window))
 
-    def change_level(self, gain_db: float) -> None:
-        """Brighten the channels of backscatter: DN on their way into the network (`gains`), so that they stay as small
-        as they are until then; others as they are read, converted from then on."""
-        self.gain_db = gain_db
+    def change_level(self, change: LevelChange) -> None:
+        """Of the channels of backscatter: DN on their way into the network (`gains`), so that they stay as small as
+        they are until then; others as they are read, converted from then on."""
+        self.change = change
         if all(_in_dn(self.bands[number]) for number in self.sar_channels):
-            return
+            if change.stretch == 1:
+                return
+            if self.dtype in (np.uint8, np.uint16):
+                self.table, self._per_dn = change.table(self.dtype, self.nodata)
+                return
         bands = list(self.bands)
         for number in self.sar_channels:
             band = bands[number]
@@ -209,7 +222,7 @@ class ModelInput:
                 wanted_unit="amplitude_dn" if band.delivered_unit == UNKNOWN_UNIT else band.delivered_unit,
                 nodata=band.nodata if band.converted else self.sar_nodata,
                 marks_zeros=self.edge_zeros is not None,
-                gain_db=gain_db,
+                change=change,
             )
         self.bands, self.sar_nodata = tuple(bands), None
         if self.edge_zeros is not None:
@@ -220,10 +233,15 @@ class ModelInput:
     @property
     def gains(self) -> tuple[float, ...]:
         """By what a backend multiplies the pixels of each channel that `strips` gives; empty for nothing."""
-        if not self.gain_db or self.bands[self.sar_channels[0]].gain_db:
+        if not self.change or self.bands[self.sar_channels[0]].change:
             return ()
-        factor = 10 ** (self.gain_db / 20)
+        factor = 10 ** (self.change.gain_db / 20) if self.table is None else self._per_dn
         return tuple(factor if number in self.sar_channels else 1.0 for number in range(len(self.bands)))
+
+    @property
+    def strips_nodata(self) -> float | None:
+        """As `nodata`, of what `strips` gives."""
+        return self.nodata if self.table is None or self.nodata is None else 0.0
 
     def look_through(self, rows_at_a_time: int = 1024) -> None:
         """Read all of the window once: damage shows, and values that cannot be in the unit; the valid extent is noted.
@@ -321,11 +339,21 @@ class ModelInput:
             if fresh_valid is not None and valid is not None:
                 fresh_valid = np.concatenate([valid[len(valid) - keep :], fresh_valid])
             rows, valid, end = strip, fresh_valid, stop
+            shown = self._shown(rows)
             if factor == 1:
-                yield rows, valid
+                yield shown, valid
                 continue
             part = slice(span.start - start * factor, span.start + plan.tile_px - start * factor)
-            yield upsampled(rows, factor)[:, part], None if valid is None else upsampled(valid, factor)[part]
+            yield upsampled(shown, factor)[:, part], None if valid is None else upsampled(valid, factor)[part]
+
+    def _shown(self, rows: Pixels) -> Pixels:
+        """(C, H, W) `rows` as the network is to see them, but for `gains`."""
+        if self.table is None:
+            return rows
+        shown = rows.astype(np.uint16)
+        for channel in self.sar_channels:
+            np.take(self.table, rows[channel], out=shown[channel])
+        return shown
 
     def _refuse_other_units(self, rows: Pixels) -> None:
         """What has not said that it is no amplitude, and is none."""

@@ -25,7 +25,7 @@ def model(tmp_path: Path) -> Model:
 def mask_and_dtype(model: Model, path: Path, request: Request) -> tuple[np.ndarray, np.ndarray, np.dtype]:
     with open_backend(model, "cpu") as backend, open_for(backend, path, request) as scene:
         parts = list(infer_scene(scene, backend, request))
-        assert abs(scene.gain_db) > 3
+        assert abs(scene.change.gain_db) > 3
         return np.concatenate([p.mask for p in parts]), np.concatenate([p.confidence for p in parts]), scene.dtype
 
 

@@ -20,7 +20,7 @@ from sarwater.progress import Progress
 from sarwater.request import Request, Window
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.labels import BLOCK_ROWS, Coding, Label, LabelledFiles, find_files, settle_coding, stem
-from sarwater.scenes.level import Level, level_of
+from sarwater.scenes.level import UNCHANGED, Level, LevelChange, level_of
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers import open_model_input
 from sarwater.scenes.valid_extent import ValidExtent
@@ -76,14 +76,14 @@ class LabelledScene:
     level: Level | None = None
     """Of an uncalibrated scene; None for calibrated ones, which are left as they are, and where hardly anything was
     measured."""
-    gain_db: float = 0.0
-    """What `read` brightens by."""
+    change: LevelChange = UNCHANGED
+    """What `read` does to its level."""
 
     def levelled(self, level_db: float | None) -> LabelledScene:
         """The same scene as a model sees it that wants uncalibrated ones at `level_db`; None: as they are."""
         if self.level is None or level_db is None:
-            return replace(self, gain_db=0.0)
-        return replace(self, gain_db=-self.level.off_db(level_db))
+            return replace(self, change=UNCHANGED)
+        return replace(self, change=self.level.change(level_db))
 
     @property
     def image(self) -> Path:
@@ -121,8 +121,8 @@ class LabelledScene:
             sar = pixels[: self.sar_channels]
             sar[sar == image.sar_nodata] = 0
         pixels[: self.sar_channels, ~valid] = 0
-        if self.gain_db:
-            pixels[: self.sar_channels] *= np.float32(10 ** (self.gain_db / 20))
+        if self.change:
+            pixels[: self.sar_channels] = self.change.of(pixels[: self.sar_channels])
         truth = self.coding.truth(label.read(x_px, y_px, width_px, height_px), label.nodata)
         truth[~valid] = NODATA
         return pixels, truth

@@ -13,16 +13,19 @@ from sarwater.request import Request, Window
 from sarwater.scenes.level import USUAL_DB, Level, check_level, level_of
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers import open_model_input
+from sarwater.tiling import TilePlan
 from tests.support.rasters import write_geotiff
 
 SAR = (Channel("sar", "amplitude_dn"),)
 NOTE = "for what the model knows"
 
 
-def amplitude(land_db: float, looks: float = 4.4, height: int = 240, width: int = 300) -> np.ndarray:
-    """(H, W) float64 amplitude in DN of speckled land, with a lake of a third of it that is 12 dB darker."""
+def amplitude(
+    land_db: float, looks: float = 4.4, height: int = 240, width: int = 300, contrast_db: float = 12
+) -> np.ndarray:
+    """(H, W) float64 amplitude in DN of speckled land, with a lake of a third of it that is darker."""
     power = np.full((height, width), 400.0**2 * 10 ** (land_db / 10))
-    power[height // 3 : 2 * height // 3] /= 16
+    power[height // 3 : 2 * height // 3] *= 10 ** (-contrast_db / 10)
     return np.sqrt(power * np.random.default_rng(1).gamma(looks, 1 / looks, power.shape))
 
 
@@ -116,8 +119,8 @@ def test_the_usual_level_is_reached_by_one_gain_and_nodata_stays(tmp_path: Path,
         rows, valid = scene.read_valid(0, 240)
         notes = " ".join(scene.notes)
     assert scene.level is not None
-    assert scene.level.level_db + scene.gain_db == pytest.approx(USUAL_DB[looks == 1.0], abs=0.01)
-    assert scene.gains == pytest.approx([10 ** (scene.gain_db / 20)])
+    assert scene.level.level_db + scene.change.gain_db == pytest.approx(USUAL_DB[looks == 1.0], abs=0.01)
+    assert scene.gains == pytest.approx([10 ** (scene.change.gain_db / 20)])
     assert rows.dtype == np.uint16
     assert np.array_equal(rows[0], plain)
     assert np.array_equal(valid, plain != 0)
@@ -131,7 +134,7 @@ def test_a_model_says_to_which_level_uncalibrated_scenes_are_brought(tmp_path: P
     with open_model_input(path, SAR, Request()) as scene:
         check_level(scene, Request(level=level), usual_db=-14.0)
     assert scene.level is not None
-    assert scene.level.level_db + scene.gain_db == pytest.approx(2 if level == "given" else -14, abs=1)
+    assert scene.level.level_db + scene.change.gain_db == pytest.approx(2 if level == "given" else -14, abs=1)
 
 
 def test_a_calibrated_scene_keeps_its_level_unless_asked(tmp_path: Path) -> None:
@@ -151,7 +154,7 @@ def test_decibels_are_brought_to_the_usual_level_too_and_zeros_inside_stay_level
     pixels[100, 100] = 0
     with checked(written(tmp_path, pixels), unit="sigma0_db", level="usual") as scene:
         rows, valid = scene.read_valid(0, 240)
-        gain_db = scene.bands[0].gain_db
+        gain_db = scene.change.gain_db
     assert np.array_equal(valid, np.tile(np.arange(300) >= 20, (240, 1)))
     assert rows[0, 100, 100] == pytest.approx(400 * 10 ** (gain_db / 20), rel=1e-5)
 
@@ -176,3 +179,45 @@ def test_a_scene_without_measurements_has_no_level(tmp_path: Path) -> None:
 @pytest.mark.parametrize("single_look", [True, False])
 def test_the_usual_level_is_known(single_look: bool) -> None:
     assert Level(USUAL_DB[single_look], single_look).known
+
+
+@pytest.mark.parametrize(("contrast_db", "stretch"), [(14, 1), (10.5, 1), (8, 1.25), (5, 2), (3.5, 2.5)])
+def test_an_uncalibrated_scene_of_little_contrast_is_stretched_to_that_of_backscatter(
+    tmp_path: Path, contrast_db: float, stretch: float
+) -> None:
+    pixels = amplitude(-10, looks=30, contrast_db=contrast_db).round().astype(np.uint16)
+    with open_model_input(written(tmp_path, pixels), SAR, Request()) as scene:
+        check_level(scene, Request(), usual_db=-14.0)
+        notes = " ".join(scene.notes)
+    assert scene.change.stretch == pytest.approx(stretch, rel=0.04)
+    assert ("its contrast by a factor of" in notes) == (scene.change.stretch != 1)
+
+
+@pytest.mark.parametrize("unit", ["sigma0_db", "amplitude_dn"])
+def test_scenes_of_one_kind_of_brightness_and_calibrated_ones_keep_their_contrast(tmp_path: Path, unit: str) -> None:
+    pixels = amplitude(-10, looks=1 if unit == "amplitude_dn" else 30, contrast_db=0 if unit == "amplitude_dn" else 5)
+    stored = pixels.astype(np.uint16) if unit == "amplitude_dn" else (20 * np.log10(pixels / 400)).astype(np.float32)
+    request = Request(unit=unit, level="usual")
+    with open_model_input(written(tmp_path, stored), SAR, request) as scene:
+        check_level(scene, request, usual_db=-14.0)
+    assert scene.change.stretch == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+@pytest.mark.parametrize("nodata", [0, 255, 128])
+def test_what_the_network_sees_of_a_stretched_scene_does_not_depend_on_its_type(
+    tmp_path: Path, dtype: type, nodata: int
+) -> None:
+    grey = np.clip(amplitude(-10, looks=30, contrast_db=5) * 0.9, 1, 254).round()
+    grey[100:110, 100:110] = nodata
+    request = Request(nodata=nodata)
+    with open_model_input(written(tmp_path, grey.astype(dtype)), SAR, request) as scene:
+        check_level(scene, request, usual_db=-14.0)
+        strips = list(scene.strips(TilePlan(*grey.shape, 256, 0)))
+    ((rows, valid),) = strips
+    seen = rows[0].astype(np.float32) * (scene.gains or (1.0,))[0]
+    measured = (rows[0] != scene.strips_nodata) if valid is None else valid
+    assert (measured == (grey != nodata)).all()
+    kept = measured & (grey > 0)
+    assert scene.change.stretch > 1.5
+    np.testing.assert_allclose(seen[kept], scene.change.of(grey[kept].astype(np.float32)), rtol=0.001, atol=0.07)

@@ -99,7 +99,7 @@ def _other_precisions(model: Model) -> list[list[str]]:
     return [
         [f"in {other.manifest.precision.upper()}", f"`{other.path.name}`, {other.path.stat().st_size / 1e6:.1f} MB"]
         for other in others
-        if other.path.name != model.path.name
+        if other.manifest.name == model.manifest.name and other.path.name != model.path.name
     ]
 
 

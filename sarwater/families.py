@@ -30,9 +30,9 @@ class Family:
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family("fcn", ("vgg16", "vgg19", "vgg16-w8"), "vgg16", "train.models.fcn:FCN", 32),
-        Family("unet", ("w64", "w32", "w16"), "w16", "train.models.unet:UNet", 16),
-        Family("deepunet", ("", "w8"), "", "train.models.deepunet:DeepUNet", 128),
+        Family("fcn", ("vgg16", "vgg19", "vgg16-w8"), "vgg16", "train.models.fcn:FCN", 32, ships="vgg16-w8"),
+        Family("unet", ("w64", "w32", "w16"), "w16", "train.models.unet:UNet", 16, ships="w16"),
+        Family("deepunet", ("", "w8"), "", "train.models.deepunet:DeepUNet", 128, ships="w8"),
         Family(
             "hrnet",
             ("w48", "w32", "w18", "w18-small"),

@@ -186,9 +186,9 @@ def test_data_without_labels_is_an_error(workplace: Path, tmp_path: Path) -> Non
         run(MINE, "--data", str(tmp_path / "nowhere"))
 
 
-def test_a_name_is_never_another_family(workplace: Path, data: Path) -> None:
-    with pytest.raises(ModelNotFound, match=r"unet: no model of that name ships"):
-        run("unet", "--data", str(data))
+def test_a_name_is_never_another_network(workplace: Path, data: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"unet-w64: no model of that name ships"):
+        run("unet-w64", "--data", str(data))
 
 
 def test_another_model_of_the_same_name_is_not_its_reference(

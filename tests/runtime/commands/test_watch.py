@@ -141,7 +141,7 @@ def test_links_and_pipes_are_ignored_and_left_alone(station: Station, tmp_path: 
     ("setting", "said"),
     [
         ({"model": "hrnt"}, "did you mean 'hrnet'?"),
-        ({"model": "unet"}, "no model of that name ships"),
+        ({"model": "unet-w64"}, "no model of that name ships"),
         ({"model": "nowhere/x.onnx"}, "no such model file"),
         ({"device": "gpuu"}, "did you mean 'gpu'?"),
         ({"products": "mask,poligons"}, "did you mean 'polygons'?"),

@@ -22,10 +22,11 @@ from runtime.backends.base import Backend, SceneRun
 from runtime.backends.cpu.host import HostRun
 from sarwater.dependencies import require
 from sarwater.errors import ConfigurationError, ManifestInvalid, UsageError
+from sarwater.families import FAMILIES
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest
 from sarwater.models import Model
 from sarwater.onnx_file import refuse_external_data
-from sarwater.tiling import TILE_STEP_PX, TilePlan
+from sarwater.tiling import TilePlan
 
 Float32 = npt.NDArray[np.float32]
 
@@ -75,8 +76,9 @@ class OpenVinoBackend(Backend):
     def plan(self, height_px: int, width_px: int) -> TilePlan:
         if not self._fits:
             return super().plan(height_px, width_px)
-        fitted = TilePlan.fitted(height_px, width_px, self.manifest.tile_px, self.manifest.overlap_px)
-        return fitted.with_wide_fades()
+        manifest = self.manifest
+        step_px = FAMILIES[manifest.family].tile_step_px
+        return TilePlan.fitted(height_px, width_px, manifest.tile_px, manifest.overlap_px, step_px).with_wide_fades()
 
     def begin(
         self, plan: TilePlan, nodata: float | None, threshold: float | None = None, gains: Sequence[float] = ()
@@ -173,7 +175,7 @@ def _read_graph(openvino: Any, core: Any, path: Path, manifest: ModelManifest) -
 def _takes_other_tiles(model: Any, manifest: ModelManifest) -> bool:
     """Whether the answer's size follows the tile's: some graphs have a size written into them."""
     shape = [1, len(manifest.channels), manifest.tile_px, manifest.tile_px]
-    smaller_px = manifest.tile_px - TILE_STEP_PX
+    smaller_px = manifest.tile_px - FAMILIES[manifest.family].tile_step_px
     if smaller_px <= 0:
         return False
     try:

@@ -110,8 +110,13 @@ def test_the_first_page_shows_state_footprints_pictures_quarantine_and_results(p
 
 def test_the_first_page_says_that_a_model_is_new_and_which_was_given_up(past: Station) -> None:
     model = {
-        **{"name": "hrnet-w18-small", "precision": "fp16", "sha256": "ab" * 32, "device": "Orin"},
-        **{"activated_utc": "2026-11-30T12:00:00Z", "first_scenes_left": 2, "rolled_back": "<b>.engine at noon"},
+        "name": "hrnet-w18-small",
+        "precision": "fp16",
+        "sha256": "ab" * 32,
+        "device": "Orin",
+        "activated_utc": "2026-11-30T12:00:00Z",
+        "first_scenes_left": 2,
+        "rolled_back": "<b>.engine at noon",
     }
     page = markup.overview({**StationView(past.state).status(), "model": model}, "", "")
     assert "<dt>new</dt><dd>activated 2026-11-30 12:00:00 UTC, 2 of its first scenes to come</dd>" in page

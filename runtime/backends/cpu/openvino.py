@@ -1,7 +1,8 @@
 """ONNX on the CPU with OpenVINO: tiles go through a ring of asynchronous requests, a few at a time.
 
 Precision is pinned to float32, so that one scene gives one mask on every CPU: left alone, OpenVINO takes bfloat16
-where the CPU has it. INT8 graphs (Q/DQ) still run in INT8, because that is in the graph.
+where the CPU has it, which costs more accuracy than the gates allow (docs/export.md). INT8 graphs (Q/DQ) still run in
+INT8, because that is in the graph.
 
 A graph is compiled when a tile first needs it, which takes half a second. One that takes other heights and widths is
 compiled for the tile that fits a scene best (`TilePlan.fitted`); the next scene of that size is spared the work.
@@ -36,7 +37,8 @@ THREADS_VARIABLE = "SARWATER_THREADS"
 class OpenVinoBackend(Backend):
     """`threads` is the number of CPU threads for inference; None takes $SARWATER_THREADS, else every core.
     `tile_px` reshapes the network in memory to exactly that tile; None takes the file's, or another where a scene is
-    computed with less waste (`TilePlan.fitted`)."""
+    computed with less waste (`TilePlan.fitted`). `precision` is what an fp32 graph is computed in, `f32` or `bf16`, for
+    benchmarks: masks do not say which."""
 
     name = "openvino"
 
@@ -51,6 +53,7 @@ class OpenVinoBackend(Backend):
         model_sha256: str,
         threads: int | None = None,
         tile_px: int | None = None,
+        precision: str = "f32",
     ) -> None:
         openvino = require("openvino", "inference on the CPU")
         self.manifest = manifest if tile_px is None else manifest.with_tile(tile_px)
@@ -65,7 +68,7 @@ class OpenVinoBackend(Backend):
         self._core = core
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
         }
         if threads := threads or _threads_wanted():
@@ -111,6 +114,11 @@ class OpenVinoBackend(Backend):
 
     def close(self) -> None:
         del self._networks, self._core, self._graph
+
+
+def computes_bf16() -> bool:
+    """Whether this processor does (AVX512-BF16, AMX)."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @functools.cache

@@ -4,7 +4,9 @@
 
 The scene is the golden ones beside each other, mirrored; the answers are those of a box filter, made before the clock
 starts. Of each step: processor seconds of its thread, which neighbours on the machine hardly change, and seconds on the
-wall, which they do. Below, what the same machine takes for a COG of the scene alone, as a measure.
+wall, which they do. `side_by_side`: what the wall would see with a processor for each step that can run beside the
+others, rows and then the ends of files, and how many processors that keeps busy. Below, what the same machine takes for
+a COG of the scene alone, as a measure.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +142,7 @@ def measure(
 ) -> dict[str, Any]:
     """One scene the whole way. The child that decodes counts, too."""
     from runtime import pipeline
-    from runtime.products import PRODUCTS
+    from runtime.products import PRODUCTS, polygons
     from runtime.tally import Tally
     from sarwater.request import Request
     from sarwater.scenes.model_input import ModelInput
@@ -155,6 +157,7 @@ def measure(
     for product in PRODUCTS:
         for step in ("write", "finish", *(["see"] if product.sees else [])):
             time_it(product, step, f"{product.name} {step}")
+    time_it(polygons, "strip_of", "polygons strips")
     time_it(Tally, "add", "tally")
     time_it(ModelInput, "_read_into", "read")
     time_it(_AtOnce, "push", "push")
@@ -180,8 +183,21 @@ def measure(
         "children_cpu_s": round(children, 2),
         "cpu_ns_per_px": round(1e9 * (ours + children) / pixels, 1),
         "rss_mb": round(after[0].ru_maxrss / 1024),
+        "side_by_side": side_by_side(clock.cpu_s, polygons.STRIPS_AT_ONCE),
         "steps": clock.table(pixels),
     }
+
+
+def side_by_side(cpu_s: Mapping[str, float], strips_at_once: int) -> dict[str, float]:
+    """From the processor seconds of each step: the seconds that the longest thread takes, and processors in use."""
+    reading_s = sum(seconds for name, seconds in cpu_s.items() if name == "read" or name.endswith(" see"))
+    alone = {name: seconds for name, seconds in cpu_s.items() if name != "read" and not name.endswith(" see")}
+    alone["polygons strips"] = alone.get("polygons strips", 0) / strips_at_once
+    rows_s = max(reading_s, *(seconds for name, seconds in alone.items() if not name.endswith(" finish")))
+    finish_s = max(seconds for name, seconds in alone.items() if name.endswith(" finish"))
+    wall_s = rows_s + finish_s
+    found = {"rows_s": rows_s, "finish_s": finish_s, "processors": sum(cpu_s.values()) / wall_s}
+    return {name: round(value, 2) for name, value in found.items()}
 
 
 def cog_alone(scene: Path, folder: Path) -> dict[str, float]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One command on a bare GPU machine without a network: everything that only a GPU can show, in ten minutes at most.
+# One command on a bare GPU machine without a network: everything that only a GPU can show, in nine minutes.
 #
 #     benchmarks/gpu_visit.sh OUT [recipe]        # after benchmarks/gpu_visit_pack.sh, which fills .visit/
 #

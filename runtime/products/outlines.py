@@ -6,6 +6,7 @@ import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from sarwater.scenes.ground import Points
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 # Well-known binary (OGC 06-103r4, 8.2): byte order, type, number of parts; then a polygon has for each ring its number
 # of points and the points, a multipolygon its polygons.
@@ -71,9 +73,10 @@ class Outlines:
         edges[self.starts[1:] - 1] = 0
         return self.sums(np.add.reduceat(edges, self.starts[:-1]))
 
-    def sums(self, rings: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def sums(self, rings: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """(n,) of what each ring has."""
-        return np.add.reduceat(rings, self.first[:-1])
+        found: npt.NDArray[Scalar] = np.add.reduceat(rings, self.first[:-1])
+        return found
 
     def segmentised(self, longest: float) -> Outlines:
         """The same with points along edges that are longer, as OGR's Segmentize sets them."""
@@ -93,7 +96,7 @@ class Outlines:
 
     def as_wkb(self) -> Iterator[bytes]:
         """Each as `of` takes it."""
-        data, starts = memoryview(np.ascontiguousarray(self.points, "<f8")).cast("B"), (16 * self.starts).tolist()
+        data, starts = np.ascontiguousarray(self.points, "<f8").data.cast("B"), (16 * self.starts).tolist()
         rings = [_COUNT.pack((end - start) // 16) + data[start:end] for start, end in itertools.pairwise(starts)]
         first, outer = self.first.tolist(), self.outer
         for begin, end in itertools.pairwise(first):

@@ -43,6 +43,8 @@ UInt8 = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
 STRIP_PIXELS = 4_000_000
+LARGEST_STRIP_PIXELS = 8_000_000
+"""The rows of a wide scene come many at a time: halves of them take less memory, and work beside each other."""
 STRIP_RUNS = 250_000
 """A strip with more runs of water than this is polygonised in halves: polygons, not pixels, take the memory."""
 MAX_POINTS = 1_000_000
@@ -206,7 +208,7 @@ class WaterPolygons(Product):
 
     def _strip(self, water: UInt8, confidence: UInt8) -> None:
         count = np.count_nonzero(water[:, 1:] > water[:, :-1])
-        if count > STRIP_RUNS and len(water) > 1:
+        if (count > STRIP_RUNS or water.size > LARGEST_STRIP_PIXELS) and len(water) > 1:
             half = len(water) // 2
             self._strip(water[:half], confidence[:half])
             self._strip(water[half:], confidence[half:])
@@ -223,7 +225,7 @@ class WaterPolygons(Product):
         reaches_up = (strip.north == strip.top) & (strip.top > 0)
         reaches_down = (strip.south == strip.bottom) & (strip.bottom < self._height)
         inside = ~(reaches_up | reaches_down)
-        self._emit([strip.bodies[index] for index in np.flatnonzero(inside)], strip.confidence[inside])
+        self._emit([strip.bodies[index] for index in np.flatnonzero(inside).tolist()], strip.confidence[inside])
         for index in np.flatnonzero(~inside).tolist():
             body = strip.bodies[index]
             number = self._hold(body, int(strip.confidence[index]))
@@ -275,7 +277,7 @@ class WaterPolygons(Product):
         pixels = np.rint(outlines.areas()).astype(np.int64)
         large = pixels * self._placement.largest_pixel_m2 >= self._minimum_area
         if not large.all():  # speckle is not worth measuring
-            self._emit([bodies[index] for index in np.flatnonzero(large)], confidence[large], cut)
+            self._emit([bodies[index] for index in np.flatnonzero(large).tolist()], confidence[large], cut)
             return
         areas_m2, perimeters_m = self._placement.measure(outlines)
         measured = ~np.isnan(areas_m2)

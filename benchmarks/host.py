@@ -4,7 +4,9 @@
 
 The scene is the golden ones beside each other, mirrored; the answers are those of a box filter, made before the clock
 starts. Of each step: processor seconds of its thread, which neighbours on the machine hardly change, and seconds on the
-wall, which they do. Below, what the same machine takes for a COG of the scene alone, as a measure.
+wall, which they do. `memory_mb` is what the run takes beyond the answers that are held for it. `side_by_side`: what the
+wall would see with a processor for each step that can run beside the others, rows and then the ends of files, and how
+many processors that keeps busy. Below, what the same machine takes for a COG of the scene alone, as a measure.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ from sarwater.tiling import TilePlan
 UInt8 = npt.NDArray[np.uint8]
 _BOX_PX, _DARK_DN, _SLOPE_DN = 25, 70.0, 12.0
 _ROWS = 1024
+_PEAK = Path("/proc/self/clear_refs")
+"""Writing 5 forgets the largest memory so far (proc(5))."""
 
 
 class _AtOnce(SceneRun):
@@ -140,7 +144,7 @@ def measure(
 ) -> dict[str, Any]:
     """One scene the whole way. The child that decodes counts, too."""
     from runtime import pipeline
-    from runtime.products import PRODUCTS
+    from runtime.products import PRODUCTS, polygons
     from runtime.tally import Tally
     from sarwater.request import Request
     from sarwater.scenes.model_input import ModelInput
@@ -155,11 +159,14 @@ def measure(
     for product in PRODUCTS:
         for step in ("write", "finish", *(["see"] if product.sees else [])):
             time_it(product, step, f"{product.name} {step}")
+    time_it(polygons, "strip_of", "polygons strips")
     time_it(Tally, "add", "tally")
     time_it(ModelInput, "_read_into", "read")
     time_it(_AtOnce, "push", "push")
     time_it(pipeline, "scene_sha256", "hash input")
     try:
+        _PEAK.write_text("5")  # from here on
+        held_mb = _status_mb("VmRSS")
         before = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         started_s = time.perf_counter()
         pipeline.process_scene(scene, AtOnceBackend(answers), folder, Request(products=products))
@@ -179,9 +186,28 @@ def measure(
         "cpu_s": round(ours, 2),
         "children_cpu_s": round(children, 2),
         "cpu_ns_per_px": round(1e9 * (ours + children) / pixels, 1),
-        "rss_mb": round(after[0].ru_maxrss / 1024),
+        "memory_mb": round(_status_mb("VmHWM") - held_mb),
+        "side_by_side": side_by_side(clock.cpu_s, polygons.STRIPS_AT_ONCE),
         "steps": clock.table(pixels),
     }
+
+
+def _status_mb(name: str) -> float:
+    """Of this process, as the kernel knows it."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) / 1024
+
+
+def side_by_side(cpu_s: Mapping[str, float], strips_at_once: int) -> dict[str, float]:
+    """From the processor seconds of each step: the seconds that the longest thread takes, and processors in use."""
+    reading_s = sum(seconds for name, seconds in cpu_s.items() if name == "read" or name.endswith(" see"))
+    alone = {name: seconds for name, seconds in cpu_s.items() if name != "read" and not name.endswith(" see")}
+    alone["polygons strips"] = alone.get("polygons strips", 0) / strips_at_once
+    rows_s = max(reading_s, *(seconds for name, seconds in alone.items() if not name.endswith(" finish")))
+    finish_s = max(seconds for name, seconds in alone.items() if name.endswith(" finish"))
+    wall_s = rows_s + finish_s
+    found = {"rows_s": rows_s, "finish_s": finish_s, "processors": sum(cpu_s.values()) / wall_s}
+    return {name: round(value, 2) for name, value in found.items()}
 
 
 def cog_alone(scene: Path, folder: Path) -> dict[str, float]:

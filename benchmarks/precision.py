@@ -2,9 +2,10 @@
 
     python -m benchmarks.precision [--model hrnet] [--data DIR] [--repeat 30] [--json FILE]
 
-fp32, fp16 and int8 graphs of one model take turns, tile by tile, so that whatever else the machine does hits all of
-them alike. Processor seconds, which hardly depend on the neighbours, stand beside the wall-clock; accuracy is that of
-the same answers against fp32, on labelled tiles (DIR with img/ and mask/, else simulated).
+fp32, fp16 and int8 graphs of one model, and the fp32 graph in bf16 where the processor computes in it, take turns, tile
+by tile, so that whatever else the machine does hits all of them alike. Processor seconds, which hardly depend on the
+neighbours, stand beside the wall-clock; accuracy is that of the same answers against fp32, on labelled tiles (DIR with
+img/ and mask/, else simulated).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ import numpy as np
 from export.accuracy import compare
 from export.artefacts import TILE_PX, Workshop, proof_samples
 from export.verify import find_files
-from runtime.backends import open_backend
+from runtime.backends import Backend, open_backend
+from runtime.backends.cpu.openvino import OpenVinoBackend, computes_bf16
 from runtime.benchmarking.timing import summarise
 from sarwater.command import run_command
 from sarwater.models import ENGINES, open_model
@@ -60,28 +62,38 @@ def measure(model: str, workshop: Workshop, repeat: int) -> dict[str, Any]:
     manifest = files.fp32.manifest
     samples = proof_samples(files.fp32, workshop, workshop.tile_px, SAMPLES)
     with contextlib.ExitStack() as stack:
-        backends = [stack.enter_context(open_backend(open_model(cast(Path, graph.path)))) for graph in files.graphs]
-        answers = [[backend.infer(sample.pixels[None])[0, 0] for sample in samples] for backend in backends]
+        backends: dict[str, Backend] = {
+            graph.manifest.precision: stack.enter_context(open_backend(open_model(cast(Path, graph.path))))
+            for graph in files.graphs
+        }
+        if computes_bf16():
+            path = cast(Path, files.fp32.path)
+            other = OpenVinoBackend(path, manifest, manifest.verify(path), precision="bf16")
+            backends["bf16"] = stack.enter_context(other)
+        sizes_mb = {graph.manifest.precision: graph.size_bytes / 1e6 for graph in files.graphs}
+        answers = {
+            name: [backend.infer(sample.pixels[None])[0, 0] for sample in samples] for name, backend in backends.items()
+        }
         wall = np.zeros((len(backends), WARM_UP + repeat))
         processor = np.zeros_like(wall)
         for turn in range(WARM_UP + repeat):
             tile = samples[turn % len(samples)].pixels[None]
-            for index, backend in enumerate(backends):
+            for index, backend in enumerate(backends.values()):
                 started, started_processor = time.perf_counter(), time.process_time()
                 backend.infer(tile)
                 wall[index, turn] = time.perf_counter() - started
                 processor[index, turn] = time.process_time() - started_processor
     precisions: dict[str, dict[str, Any]] = {}
-    for index, backend in enumerate(backends):
-        accuracy = compare(answers[index], answers[0], samples, manifest.threshold)
-        precisions[backend.manifest.precision] = {
+    for index, name in enumerate(backends):
+        accuracy = compare(answers[name], answers["fp32"], samples, manifest.threshold)
+        precisions[name] = {
             "wall": asdict(summarise(wall[index, WARM_UP:].tolist())),
             "processor": asdict(summarise(processor[index, WARM_UP:].tolist())),
-            "size_mb": files.graphs[index].size_bytes / 1e6,
+            "size_mb": sizes_mb.get(name, sizes_mb["fp32"]),
             **accuracy.to_dict(),
         }
     return {
-        "device": backends[0].device,
+        "device": backends["fp32"].device,
         "threads": os.environ.get("SARWATER_THREADS", "every core"),
         "python": platform.python_version(),
         "openvino": metadata.version("openvino"),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass
 
 from sarwater.errors import ModelUnknown
+
+SURROUNDINGS_PX = 32
+"""The planes that the networks see beside the pixels hold means over squares of up to this size."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,11 @@ class Family:
     """Whether the network does not exist without batch normalisation."""
     ships: str | None = None
     """The variant that ships, under `engines/`; None where no model of this family does."""
+
+    @property
+    def tile_step_px(self) -> int:
+        """A graph takes tiles that are multiples of this: so does the network, and what tells it of surroundings."""
+        return math.lcm(self.stride_px, SURROUNDINGS_PX)
 
 
 FAMILIES: dict[str, Family] = {

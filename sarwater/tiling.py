@@ -24,13 +24,11 @@ import numpy.typing as npt
 
 Float32 = npt.NDArray[np.float32]
 
-TILE_STEP_PX = 128
-"""Between the tile sizes that `TilePlan.fitted` chooses from; every network takes multiples of it."""
 WORTH_TILES = 2
 """What a network costs to be made ready for another tile size, in tiles inferred."""
 STRIP_PX = 28_000_000
 """Memory grows with the tile's height times the scene's width; 1024 px times 27,000 px is the measure."""
-WORTH_SHARE = 0.03
+WORTH_SHARE = 0.01
 """By how much a scene may cost more for larger tiles."""
 
 
@@ -68,18 +66,19 @@ class TilePlan:
             )
 
     @classmethod
-    def fitted(cls, height_px: int, width_px: int, tile_px: int, overlap_px: int) -> TilePlan:
-        """The plan that computes least, with tiles of 3/4 to 9/8 of `tile_px`; for networks of any size.
+    def fitted(cls, height_px: int, width_px: int, tile_px: int, overlap_px: int, step_px: int) -> TilePlan:
+        """The plan that computes least, with tiles of 3/4 to 5/4 of `tile_px`, `step_px` apart; for networks of any
+        size that is a multiple of it.
 
-        Nine tiles of 1024 px across a scene of 8192 px overlap by 128 px, ten of 896 px by 86. A smaller tile has to
+        Nine tiles of 1024 px across a scene of 8192 px overlap by 128 px, seven of 1216 px by 53. A smaller tile has to
         save WORTH_TILES full ones; a row of larger ones has to stay below STRIP_PX. Of plans that cost the same within
         WORTH_SHARE it is the one with the largest tiles: what a window shows decides what a network takes for water, so
         fewer borders make a better mask.
         """
         full = cls(height_px, width_px, tile_px, overlap_px)
         most_px = full.computed_px - WORTH_TILES * tile_px**2
-        steps = range(-(tile_px // 4 // TILE_STEP_PX), tile_px // 8 // TILE_STEP_PX + 1)
-        sizes_px = [tile_px + step * TILE_STEP_PX for step in steps if step]
+        reach = tile_px // 4 // step_px
+        sizes_px = [tile_px + step * step_px for step in range(-reach, reach + 1) if step]
         others = [cls(height_px, width_px, size_px, overlap_px) for size_px in sizes_px if size_px >= 3 * overlap_px]
         smaller = [plan for plan in others if plan.tile_px < tile_px and plan.computed_px <= most_px]
         larger = [plan for plan in others if plan.tile_px > tile_px and plan.tile_px * width_px <= STRIP_PX]

@@ -60,7 +60,8 @@ class SceneRun(ABC):
         """Take the next tile row's pixels and return the rows now finished (possibly none).
 
         rows:  (C, n, W) uint8, uint16, int16 or float32, n = min(tile_px, H): scene rows from `span.start`.
-        valid: (n, W) bool, False where nodata; None means: wherever any channel differs from `nodata`.
+        valid: (n, W) bool, False where nodata; None means: wherever any channel differs from `nodata`. Given with
+               every strip of a scene, or with none.
         """
 
 

@@ -94,6 +94,7 @@ def overview(found: Mapping[str, Any], footprints: str, pictures: str) -> str:
             {
                 "since": moment(found["since_utc"]),
                 "model": _model(found["model"]),
+                **_activation(found["model"] or {}),
                 "held up": found["note"],
                 "queue": f"{queue['waiting']} waiting, {queue['claimed']} claimed",
                 "oldest": seconds(queue["oldest_s"]),
@@ -163,6 +164,14 @@ def _at_work(scene: Mapping[str, Any] | None) -> str:
 
 def _model(model: Mapping[str, Any] | None) -> str | None:
     return f"{model['name']} {model['precision']} {model['sha256'][:12]} on {model['device']}" if model else None
+
+
+def _activation(model: Mapping[str, Any]) -> dict[str, str | None]:
+    left = model.get("first_scenes_left")
+    return {
+        "new": f"activated {moment(model['activated_utc'])}, {left} of its first scenes to come" if left else None,
+        "rolled back": model.get("rolled_back"),
+    }
 
 
 def _disk(disk: Mapping[str, Any]) -> str:

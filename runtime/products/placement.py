@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from runtime.products.outlines import Floats, Outlines
 from sarwater.scenes.georeference import Georeference
-from sarwater.scenes.ground import Mapping, Points, affine, crs_of, spline
-from sarwater.scenes.raster import ogr
+from sarwater.scenes.ground import Mapping, affine, crs_of, spline
 
 _EDGE_PX = 16
 """Straight edges of pixels bend on the ground; so long they may be before that is looked at."""
@@ -39,32 +38,25 @@ class Placement:
         """Whether areas can be told."""
         return self._ground is not None
 
-    def place(self, geometry: Any) -> Any:
-        """`geometry` (polygons in scene pixels, rows counted to the south) in `crs`. Raises RuntimeError."""
-        if geometry.GetGeometryType() == ogr.wkbMultiPolygon:
-            parts = ogr.Geometry(ogr.wkbMultiPolygon)
-            for polygon in geometry:
-                parts.AddGeometryDirectly(self.place(polygon))
-            return parts
-        return _polygon([self._to_crs(ring) for ring in rings_of(geometry)])
+    def place(self, outlines: Outlines) -> Outlines:
+        """Of scene pixels, rows counted to the south, in `crs`. Raises RuntimeError."""
+        return outlines.moved(self._to_crs(outlines.points))
 
-    def measure(self, geometry: Any) -> tuple[float, float] | None:
-        """(area in m2, length of the outline with that of holes in m) of polygons in scene pixels; None where they have
-        none on the ground."""
+    def measure(self, outlines: Outlines) -> tuple[Floats, Floats]:
+        """(n,) area in m2, and length of the outline with that of holes in m, of polygons in scene pixels; not a number
+        where they have none on the ground."""
         if self._ground is None:
-            return None
-        if geometry.GetGeometryType() == ogr.wkbMultiPolygon:
-            parts = [self.measure(polygon) for polygon in geometry]
-            found = [part for part in parts if part is not None]
-            return None if None in parts else (sum(area for area, _ in found), sum(length for _, length in found))
-        fine = geometry.Clone()
-        fine.Segmentize(_EDGE_PX)
+            return np.full(len(outlines), np.nan), np.full(len(outlines), np.nan)
+        fine = outlines.segmentised(_EDGE_PX)
         try:
-            rings = [self._ground.to_plane(ring) for ring in rings_of(fine)]
-        except RuntimeError:
-            return None
-        outer, *holes = map(_area, rings)
-        return outer - sum(holes), sum(map(_length, rings))
+            placed = fine.moved(self._ground.to_plane(fine.points))
+            return placed.areas(), placed.lengths()
+        except RuntimeError:  # one of them lies nowhere
+            if len(outlines) == 1:
+                return np.full(1, np.nan), np.full(1, np.nan)
+        each = [self.measure(Outlines.of([polygon])) for polygon in outlines.as_wkb()]
+        areas, lengths = zip(*each, strict=True)
+        return np.concatenate(areas), np.concatenate(lengths)
 
     def pixel_m2(self, columns: Sequence[int], row: int, height_px: int) -> list[float] | None:
         """The mean area of the pixels of rectangles beside each other, each from one of `columns` to the next; None
@@ -116,33 +108,3 @@ def _plain(georeference: Georeference) -> Mapping:
     except RuntimeError:
         pass  # control points that make no plane
     return partial(affine, (0.0, 1.0, 0.0, 0.0, 0.0, -1.0))
-
-
-def rings_of(polygon: Any) -> list[Points]:
-    """Of a polygon without heights: (n, 2) corners, closed; the outer ring first."""
-    # Well-known binary: byte order, type, number of rings, then for each its number of points and the points.
-    wkb = bytes(polygon.ExportToWkb(ogr.wkbNDR))
-    rings, start = [], 9
-    for _ in range(int.from_bytes(wkb[5:9], "little")):
-        count = int.from_bytes(wkb[start : start + 4], "little")
-        rings.append(np.frombuffer(wkb, "<f8", 2 * count, start + 4).reshape(count, 2))
-        start += 4 + 16 * count
-    return rings
-
-
-def _length(ring: Points) -> float:
-    return float(np.hypot(*np.diff(ring, axis=0).T).sum())
-
-
-def _polygon(rings: Sequence[Points]) -> Any:
-    """The other way round: a point at a time would take as long as finding the polygon."""
-    wkb = [struct.pack("<BII", 1, ogr.wkbPolygon, len(rings))]
-    for ring in rings:
-        wkb += [struct.pack("<I", len(ring)), np.ascontiguousarray(ring, "<f8").tobytes()]
-    return ogr.CreateGeometryFromWkb(b"".join(wkb))
-
-
-def _area(ring: Points) -> float:
-    """By the shoelace formula, about the ring's first corner, where it keeps its digits."""
-    x, y = (ring - ring[0]).T
-    return abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1])) / 2

@@ -1,9 +1,10 @@
 """Water bodies as polygons in a GeoPackage, made while the rows arrive.
 
-Rows are polygonised in strips. A body that ends inside its strip is written at once; one that reaches the strip's
-edge waits, in pieces, until the rows that continue it have been seen, and is then joined. All of that happens in
-pixel coordinates, which are whole numbers, so pieces join without slivers. What is held at a time is one strip and
-the bodies that cross its edge, never the scene's: speckle over a whole scene costs time, not memory.
+Rows are polygonised in strips, some of them beside each other, and joined from north to south. A body that ends inside
+its strip is written at once; one that reaches the strip's edge waits, in pieces, until the rows that continue it have
+been seen, and is then joined. All of that happens in pixel coordinates, which are whole numbers, so pieces join without
+slivers. What is held at a time is a few strips and the bodies that cross their edges, never the scene's: speckle over a
+whole scene costs time, not memory.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import itertools
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -25,11 +28,13 @@ import numpy.typing as npt
 from runtime.backends.base import FinishedRows
 from runtime.products.base import Making, Product
 from runtime.products.cog import abandon
-from runtime.products.placement import Placement, rings_of
+from runtime.products.outlines import Outlines
+from runtime.products.placement import Placement
 from runtime.products.qgis_style import add_layer_style, water_layer_style
 from sarwater.classes import WATER
 from sarwater.errors import OutputError
 from sarwater.request import Request
+from sarwater.scenes.ground import Points
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.raster import close_dataset, gdal, gdal_array, ogr
 from sarwater.shown import shown
@@ -38,6 +43,8 @@ UInt8 = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
 STRIP_PIXELS = 4_000_000
+LARGEST_STRIP_PIXELS = 8_000_000
+"""The rows of a wide scene come many at a time: halves of them take less memory, and work beside each other."""
 STRIP_RUNS = 250_000
 """A strip with more runs of water than this is polygonised in halves: polygons, not pixels, take the memory."""
 MAX_POINTS = 1_000_000
@@ -50,6 +57,8 @@ _FIELDS = (
     ("cut", "OFTInteger"),
 )
 _BATCH = 20_000
+STRIPS_AT_ONCE = 4
+"""At most; each takes some 100 MB where it is full of speckle. Fewer where there are fewer processors."""
 _GAP_PX = 32
 """Dry rows or columns that are worth leaving out; each part costs a call of GDAL's."""
 
@@ -58,11 +67,27 @@ _GAP_PX = 32
 class _Body:
     """A water body that reaches the last row seen."""
 
-    pieces: list[Any] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    """Well-known binary."""
     points: int = 0
     confidence: int = 0
     """Sum over its pixels, percent."""
     cut: bool = False
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """The bodies of the rows from `top` to `bottom`, n of them, in scene pixels."""
+
+    top: int
+    bottom: int
+    bodies: list[bytes]
+    """Well-known binary."""
+    confidence: Ints
+    """(n,) sums over their pixels, percent."""
+    north: Ints
+    south: Ints
+    """(n,) their first row, and the one after their last."""
 
 
 class WaterPolygons(Product):
@@ -95,6 +120,11 @@ class WaterPolygons(Product):
         self._rows: list[UInt8] = []
         self._confidence: list[UInt8] = []
         self._first_row = 0
+        at_once = min(STRIPS_AT_ONCE, max(1, len(os.sched_getaffinity(0)) - 1))
+        self._pool = ThreadPoolExecutor(at_once, "polygons")
+        self._strips: deque[Future[_Strip]] = deque()
+        """In the making, from north to south."""
+        self._strips_at_once = at_once
         self._bodies: dict[int, _Body] = {}
         self._below = np.zeros(scene.width_px, np.int32)
         """Which body the last row's water belongs to, per column; 0 for none."""
@@ -131,6 +161,9 @@ class WaterPolygons(Product):
 
     def finish(self, making: Making) -> None:
         self._strip_of_rows()
+        while self._strips:
+            self._join(self._strips.popleft().result())
+        self._pool.shutdown()
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._attempt(lambda: add_layer_style(self._dataset, "water", water_layer_style(), time=now))
         self._attempt(self._say_whose_water)
@@ -153,6 +186,7 @@ class WaterPolygons(Product):
             )
 
     def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
         self._layer = self._feature = None
         abandon(self._dataset)
         self._dataset = None
@@ -174,35 +208,39 @@ class WaterPolygons(Product):
 
     def _strip(self, water: UInt8, confidence: UInt8) -> None:
         count = np.count_nonzero(water[:, 1:] > water[:, :-1])
-        if count > STRIP_RUNS and len(water) > 1:
+        if (count > STRIP_RUNS or water.size > LARGEST_STRIP_PIXELS) and len(water) > 1:
             half = len(water) // 2
             self._strip(water[:half], confidence[:half])
             self._strip(water[half:], confidence[half:])
             return
-        top, bottom = self._first_row, self._first_row + len(water)
-        self._first_row = bottom
+        top, self._first_row = self._first_row, self._first_row + len(water)
+        self._strips.append(self._pool.submit(strip_of, water, confidence, top))
+        if len(self._strips) > self._strips_at_once:
+            self._join(self._strips.popleft().result())
+
+    def _join(self, strip: _Strip) -> None:
+        """Write the bodies that end inside of the strip, and join the others to those of the strip above."""
         above, self._below = self._below, np.zeros(self._width, np.int32)
         names = _Names()
-        runs = Runs(water, confidence, top)
-        for polygon in polygonise(water, top):
-            _, _, north, south = polygon.GetEnvelope()
-            reaches_up, reaches_down = north == top and above.any(), south == bottom < self._height
-            if not reaches_up and not reaches_down:
-                self._emit(polygon, runs.sum_within(polygon), cut=False)
-                continue
-            number = self._hold(polygon, runs.sum_within(polygon))
-            if reaches_up:
-                _join_above(names, number, polygon, top, above)
-            if reaches_down:
-                for start, stop in _runs_along(polygon, bottom):
+        reaches_up = (strip.north == strip.top) & (strip.top > 0)
+        reaches_down = (strip.south == strip.bottom) & (strip.bottom < self._height)
+        inside = ~(reaches_up | reaches_down)
+        self._emit([strip.bodies[index] for index in np.flatnonzero(inside).tolist()], strip.confidence[inside])
+        for index in np.flatnonzero(~inside).tolist():
+            body = strip.bodies[index]
+            number = self._hold(body, int(strip.confidence[index]))
+            if reaches_up[index]:
+                _join_above(names, number, body, strip.top, above)
+            if reaches_down[index]:
+                for start, stop in _runs_along(body, strip.bottom):
                     self._below[start:stop] = number
         self._merge(names)
         self._close_bodies()
 
-    def _hold(self, polygon: Any, confidence: int) -> int:
-        """Keep a piece that goes on beyond its strip; its number."""
+    def _hold(self, piece: bytes, confidence: int) -> int:
+        """Keep a piece that may go on beyond its strip; its number."""
         number = next(self._numbers)
-        self._bodies[number] = _Body([polygon.Clone()], polygon.GetGeometryRef(0).GetPointCount(), confidence)
+        self._bodies[number] = _Body([piece], len(_outer_ring(piece)), confidence)
         return number
 
     def _merge(self, names: _Names) -> None:
@@ -230,23 +268,44 @@ class WaterPolygons(Product):
             else:
                 continue
             if body.pieces:
-                self._emit(_joined(body.pieces), body.confidence, body.cut)
+                self._emit([_joined(body.pieces)], np.array([body.confidence]), body.cut)
 
-    def _emit(self, polygon: Any, confidence: int, cut: bool) -> None:
-        pixels = round(polygon.Area())
-        if pixels * self._placement.largest_pixel_m2 < self._minimum_area:
+    def _emit(self, bodies: Sequence[bytes], confidence: Ints, cut: bool = False) -> None:
+        if not bodies:
             return
-        area_m2, perimeter_m = self._placement.measure(polygon) or (None, None)
-        if (pixels if area_m2 is None else area_m2) < self._minimum_area:
+        outlines = Outlines.of(bodies)
+        pixels = np.rint(outlines.areas()).astype(np.int64)
+        large = pixels * self._placement.largest_pixel_m2 >= self._minimum_area
+        if not large.all():  # speckle is not worth measuring
+            self._emit([bodies[index] for index in np.flatnonzero(large).tolist()], confidence[large], cut)
             return
-        placed = self._placement.place(polygon)
+        areas_m2, perimeters_m = self._placement.measure(outlines)
+        measured = ~np.isnan(areas_m2)
+        large = np.where(measured, areas_m2, pixels) >= self._minimum_area
+        rows = zip(
+            self._placement.place(outlines).as_wkb(),
+            large.tolist(),
+            (area_m2 if known else None for area_m2, known in zip(areas_m2.tolist(), measured, strict=True)),
+            (
+                perimeter_m if known else None
+                for perimeter_m, known in zip(perimeters_m.tolist(), measured, strict=True)
+            ),
+            np.round(confidence / pixels, 1).tolist(),
+            pixels.tolist(),
+            strict=True,
+        )
+        for body, is_large, *fields in rows:
+            if is_large:
+                self._write_feature(ogr.CreateGeometryFromWkb(body), (*fields, int(cut)))
+
+    def _write_feature(self, geometry: Any, fields: Sequence[float | int | None]) -> None:
         if self._simplify:
-            placed = placed.SimplifyPreserveTopology(self._simplify)
+            geometry = geometry.SimplifyPreserveTopology(self._simplify)
         # One feature for all of them, and fields by their number: speckle makes millions.
         feature = self._feature
         feature.SetFID(ogr.NullFID)
-        feature.SetGeometryDirectly(placed)
-        for number, value in enumerate((area_m2, perimeter_m, round(confidence / pixels, 1), pixels, int(cut))):
+        feature.SetGeometryDirectly(geometry)
+        for number, value in enumerate(fields):
             if value is None:
                 feature.SetFieldNull(number)
             else:
@@ -278,8 +337,21 @@ def read_polygons(path: Path) -> list[dict[str, Any]]:
     ]
 
 
+def strip_of(water: UInt8, confidence: UInt8, top: int) -> _Strip:
+    """(n, W) each; `top` is the scene's row of the first."""
+    bodies = [bytes(polygon.ExportToWkb(ogr.wkbNDR)) for polygon in polygonise(water, top)]
+    nobody = np.zeros(0, np.int64)
+    if not bodies:
+        return _Strip(top, top + len(water), bodies, nobody, nobody, nobody)
+    outlines = Outlines.of(bodies)
+    sums = Runs(water, confidence, top).sums_within(outlines)
+    rows, begins = outlines.points[:, 1].astype(np.int64), outlines.starts[outlines.first[:-1]]
+    north, south = np.minimum.reduceat(rows, begins), np.maximum.reduceat(rows, begins)
+    return _Strip(top, top + len(water), bodies, sums, north, south)
+
+
 class Runs:
-    """The stretches of water in the rows of a strip, and how much confidence each holds."""
+    """The stretches of water in the rows of a strip, which has some, and how much confidence each holds."""
 
     def __init__(self, water: UInt8, confidence: UInt8, top: int) -> None:
         """(n, W) each; `top` is the scene's row of the first."""
@@ -295,27 +367,22 @@ class Runs:
         order = np.argsort(places)
         self._places = places[order]
         """Of their first pixels, column by column."""
-        self._sums = np.append(0, np.cumsum(_sums_of(confidence.ravel(), starts, lasts + 1)[order]))
+        lengths = lasts + 1 - starts
+        of_run = np.add.reduceat(confidence[wet], np.cumsum(lengths) - lengths, dtype=np.int64)
+        self._sums = np.append(0, np.cumsum(of_run[order]))
 
-    def sum_within(self, polygon: Any) -> int:
-        """The confidence of a polygon's pixels: those of the runs that begin along its outline."""
-        total = 0
-        for ring in rings_of(polygon):
-            columns, rows = ring.astype(np.int64).T
-            upright = columns[:-1] == columns[1:]
-            corners = columns[:-1][upright] * self._height - self._top
-            first, last = np.sort(np.stack([rows[:-1][upright], rows[1:][upright]]), axis=0)
-            before, after = np.searchsorted(self._places, np.stack([corners + first, corners + last]))
-            total += int((self._sums[after] - self._sums[before]).sum())
-        return total
-
-
-def _sums_of(values: UInt8, starts: Ints, stops: Ints) -> Ints:
-    """Of values[start:stop], for stretches that do not overlap, in order."""
-    if not starts.size:
-        return starts
-    ends = np.stack([starts, stops], axis=1).ravel()
-    return np.add.reduceat(values, ends[:-1] if ends[-1] == values.size else ends, dtype=np.int64)[::2]
+    def sums_within(self, outlines: Outlines) -> Ints:
+        """(n,) the confidence of each polygon's pixels: those of the runs that begin along its outline."""
+        columns, rows = outlines.points.astype(np.int64).T
+        upright = columns[:-1] == columns[1:]
+        upright[outlines.starts[1:-1] - 1] = False  # from one ring to the next
+        corners = columns[:-1][upright] * self._height - self._top
+        first, last = np.sort(np.stack([rows[:-1][upright], rows[1:][upright]]), axis=0)
+        before, after = np.searchsorted(self._places, np.stack([corners + first, corners + last]))
+        edges = np.zeros(len(rows), np.int64)
+        edges[:-1][upright] = self._sums[after] - self._sums[before]
+        found: Ints = outlines.sums(np.add.reduceat(edges, outlines.starts[:-1]))
+        return found
 
 
 class _Names:
@@ -338,7 +405,7 @@ class _Names:
             self._parents[high] = low
 
 
-def _join_above(names: _Names, number: int, polygon: Any, top: int, above: npt.NDArray[np.int32]) -> None:
+def _join_above(names: _Names, number: int, polygon: bytes, top: int, above: npt.NDArray[np.int32]) -> None:
     """Give the piece `number` one name with the bodies of the last row of the strip above, (W,), that it continues."""
     for start, stop in _runs_along(polygon, top):
         for neighbour in np.unique(above[start:stop]):
@@ -386,23 +453,24 @@ def _spans(wet: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     yield from zip(starts.tolist(), ends.tolist(), strict=True)
 
 
-def _runs_along(polygon: Any, row: int) -> Iterator[tuple[int, int]]:
+def _outer_ring(polygon: bytes) -> Points:
+    return Outlines.of([polygon]).ring(0)
+
+
+def _runs_along(polygon: bytes, row: int) -> Iterator[tuple[int, int]]:
     """Where the outer ring runs along the line `row`: (first column, last column + 1)."""
-    # Well-known binary: byte order, type, number of rings, number of points, points; the outer ring comes first.
-    wkb = bytes(polygon.ExportToWkb(ogr.wkbNDR))
-    count = int.from_bytes(wkb[9:13], "little")
-    points = np.frombuffer(wkb, "<f8", 2 * count, 13).reshape(count, 2)
+    points = _outer_ring(polygon)
     on_line = points[:, 1] == row
     along = on_line[:-1] & on_line[1:]
     ends = np.sort(np.stack([points[:-1, 0][along], points[1:, 0][along]]), axis=0).astype(int)
     return zip(ends[0].tolist(), ends[1].tolist(), strict=True)
 
 
-def _joined(pieces: list[Any]) -> Any:
+def _joined(pieces: list[bytes]) -> bytes:
     """One polygon of pieces that share edges, without the corners left where they met."""
     if len(pieces) == 1:
         return pieces[0]
     collection = ogr.Geometry(ogr.wkbMultiPolygon)
     for piece in pieces:
-        collection.AddGeometryDirectly(piece)
-    return collection.UnionCascaded().Simplify(0)
+        collection.AddGeometryDirectly(ogr.CreateGeometryFromWkb(piece))
+    return bytes(collection.UnionCascaded().Simplify(0).ExportToWkb(ogr.wkbNDR))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from benchmarks import gpu_kernels, gpu_training
 from runtime.backends.gpu.kernels.compile import SOURCE
 from tests.conftest import CHECKOUT
+
+THIS = "cp{0}{1}-cp{0}{1}-linux_x86_64".format(*sys.version_info)
 
 
 def visit(out: Path, python: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -40,6 +44,24 @@ def test_a_step_over_its_limit_does_not_cost_those_before(tmp_path: Path) -> Non
     assert "not begun: no time left" in done.stdout
     with tarfile.open(tmp_path / "visit.tgz") as archive:
         assert "steps/machine.txt" in archive.getnames()
+
+
+@pytest.mark.parametrize(("tags", "code"), [("cp27-cp27m-linux_x86_64", 1), (THIS, 0), ("cp39-abi3-any", 0)])
+def test_wheels_of_this_python_are_unpacked_without_pip_and_others_left_alone(
+    tmp_path: Path, tags: str, code: int
+) -> None:
+    for name, tag in (("pycuda", tags), ("mako", "py3-none-any")):
+        with zipfile.ZipFile(tmp_path / f"{name}-1-{tag}.whl", "w") as wheel:
+            wheel.writestr(f"{name}/__init__.py", "")
+    done = visit(tmp_path, sys.executable, STEPS="carried", CARRIED=str(tmp_path))
+    assert done.returncode == code
+    with tarfile.open(tmp_path / "visit.tgz") as archive:
+        told = archive.extractfile("steps/carried.txt")
+        assert told is not None
+        said = told.read().decode()
+    assert "mako\n" in said
+    assert ("pycuda\n" in said) == (code == 0)
+    assert ("no PyCUDA for cp3" in said) == (code == 1)
 
 
 def test_the_bytes_of_every_kernel_are_known() -> None:

@@ -1,7 +1,8 @@
 """ONNX on the CPU with OpenVINO: tiles go through a ring of asynchronous requests, a few at a time.
 
 Precision is pinned to float32, so that one scene gives one mask on every CPU: left alone, OpenVINO takes bfloat16
-where the CPU has it. INT8 graphs (Q/DQ) still run in INT8, because that is in the graph.
+where the CPU has it, which costs more accuracy than the gates allow (docs/export.md). INT8 graphs (Q/DQ) still run in
+INT8, because that is in the graph.
 
 A graph is compiled when a tile first needs it, which takes half a second. One that takes other heights and widths is
 compiled for the tile that fits a scene best (`TilePlan.fitted`); the next scene of that size is spared the work.
@@ -22,10 +23,11 @@ from runtime.backends.base import Backend, SceneRun
 from runtime.backends.cpu.host import HostRun
 from sarwater.dependencies import require
 from sarwater.errors import ConfigurationError, ManifestInvalid, UsageError
+from sarwater.families import FAMILIES
 from sarwater.manifest import INPUT_NAME, OUTPUT_NAME, ModelManifest
 from sarwater.models import Model
 from sarwater.onnx_file import refuse_external_data
-from sarwater.tiling import TILE_STEP_PX, TilePlan
+from sarwater.tiling import TilePlan
 
 Float32 = npt.NDArray[np.float32]
 
@@ -35,7 +37,8 @@ THREADS_VARIABLE = "SARWATER_THREADS"
 class OpenVinoBackend(Backend):
     """`threads` is the number of CPU threads for inference; None takes $SARWATER_THREADS, else every core.
     `tile_px` reshapes the network in memory to exactly that tile; None takes the file's, or another where a scene is
-    computed with less waste (`TilePlan.fitted`)."""
+    computed with less waste (`TilePlan.fitted`). `precision` is what an fp32 graph is computed in, `f32` or `bf16`, for
+    benchmarks: masks do not say which."""
 
     name = "openvino"
 
@@ -50,6 +53,7 @@ class OpenVinoBackend(Backend):
         model_sha256: str,
         threads: int | None = None,
         tile_px: int | None = None,
+        precision: str = "f32",
     ) -> None:
         openvino = require("openvino", "inference on the CPU")
         self.manifest = manifest if tile_px is None else manifest.with_tile(tile_px)
@@ -64,7 +68,7 @@ class OpenVinoBackend(Backend):
         self._core = core
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,
             "ENABLE_CPU_PINNING": False,  # two processes would be pinned to the same cores
         }
         if threads := threads or _threads_wanted():
@@ -75,8 +79,9 @@ class OpenVinoBackend(Backend):
     def plan(self, height_px: int, width_px: int) -> TilePlan:
         if not self._fits:
             return super().plan(height_px, width_px)
-        fitted = TilePlan.fitted(height_px, width_px, self.manifest.tile_px, self.manifest.overlap_px)
-        return fitted.with_wide_fades()
+        manifest = self.manifest
+        step_px = FAMILIES[manifest.family].tile_step_px
+        return TilePlan.fitted(height_px, width_px, manifest.tile_px, manifest.overlap_px, step_px).with_wide_fades()
 
     def begin(
         self, plan: TilePlan, nodata: float | None, threshold: float | None = None, gains: Sequence[float] = ()
@@ -109,6 +114,11 @@ class OpenVinoBackend(Backend):
 
     def close(self) -> None:
         del self._networks, self._core, self._graph
+
+
+def computes_bf16() -> bool:
+    """Whether this processor does (AVX512-BF16, AMX)."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @functools.cache
@@ -173,7 +183,7 @@ def _read_graph(openvino: Any, core: Any, path: Path, manifest: ModelManifest) -
 def _takes_other_tiles(model: Any, manifest: ModelManifest) -> bool:
     """Whether the answer's size follows the tile's: some graphs have a size written into them."""
     shape = [1, len(manifest.channels), manifest.tile_px, manifest.tile_px]
-    smaller_px = manifest.tile_px - TILE_STEP_PX
+    smaller_px = manifest.tile_px - FAMILIES[manifest.family].tile_step_px
     if smaller_px <= 0:
         return False
     try:

@@ -91,6 +91,8 @@ class GpuRun(SceneRun):
 
     def push(self, rows: Pixels, valid: Bool | None = None) -> FinishedRows:
         """Raises ModelError for an answer that is no number, DeviceOutOfMemory, DeviceLost."""
+        if self._pushed and (valid is None) != (self._valid_end == 0):
+            raise ValueError("validity is given with some strips of the scene; expected with all of them or none")
         memory = self._memory = self._memory or self._allocate(rows.dtype)
         work = _Work(self._next_strip(memory, rows, valid))
         self._copy_in(memory, work, rows, valid)

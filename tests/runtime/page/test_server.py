@@ -19,7 +19,9 @@ import pytest
 
 from runtime.daemon.fingerprint import Fingerprint
 from runtime.daemon.ledger import FILE_NAME, Ledger, Status
+from runtime.daemon.status import StationView
 from runtime.page import content as page_content
+from runtime.page import markup
 from runtime.page.content import Content
 from runtime.page.server import PageServer, serve_page
 from tests.torture.station import Station, until
@@ -104,6 +106,21 @@ def test_the_first_page_shows_state_footprints_pictures_quarantine_and_results(p
     assert ("img", {"src": "/scene/1/thumbnail", "alt": "", "loading": "lazy"}) in parts
     for said in ("Quarantine: 1", "scene_unreadable", "1 published", "a.tif"):
         assert said in page
+
+
+def test_the_first_page_says_that_a_model_is_new_and_which_was_given_up(past: Station) -> None:
+    model = {
+        "name": "hrnet-w18-small",
+        "precision": "fp16",
+        "sha256": "ab" * 32,
+        "device": "Orin",
+        "activated_utc": "2026-11-30T12:00:00Z",
+        "first_scenes_left": 2,
+        "rolled_back": "<b>.engine at noon",
+    }
+    page = markup.overview({**StationView(past.state).status(), "model": model}, "", "")
+    assert "<dt>new</dt><dd>activated 2026-11-30 12:00:00 UTC, 2 of its first scenes to come</dd>" in page
+    assert "<dt>rolled back</dt><dd>&lt;b&gt;.engine at noon</dd>" in page
 
 
 def test_the_page_of_a_scene_has_its_latency_as_a_waterfall_and_its_products(port: int) -> None:

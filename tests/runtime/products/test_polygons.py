@@ -200,10 +200,13 @@ def test_a_body_too_large_to_hold_is_cut_and_says_so(tmp_path: Path, monkeypatch
     assert sum(fields["pixels"] for _, fields in found) == np.count_nonzero(water)
 
 
-def test_a_speckled_strip_is_split_and_still_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.products.polygons, "STRIP_RUNS", 50)
+@pytest.mark.parametrize("limit", ["STRIP_RUNS", "LARGEST_STRIP_PIXELS"])
+def test_a_speckled_or_wide_strip_is_split_and_still_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(runtime.products.polygons, limit, 500)
     water = (np.random.default_rng(3).random((64, 64)) < 0.4).astype(np.uint8)
-    found = polygons_of(tmp_path / "a.gpkg", water, UTM, 64)
+    found = polygons_of(tmp_path / "a.gpkg", water, Georeference(), 64)
     assert len(found) == sum(1 for _ in polygonise(water))
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import sarwater
-from sarwater.families import FAMILIES, model_name
+from sarwater.families import FAMILIES, Family, model_name
 from train.models import Segmenter, architecture
+from train.models.preprocessing import CELL_PX
 
 CHECKOUT = Path(sarwater.__file__).resolve().parents[1]
 VARIANTS = [(family.name, variant) for family in FAMILIES.values() for variant in family.variants]
@@ -23,6 +24,12 @@ def test_the_network_of_a_family_accepts_every_variant_listed(family: str, varia
         network = Segmenter(arch)
     assert arch.name == model_name(family, variant)
     assert sum(parameter.numel() for parameter in network.parameters()) > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_tiles_of_other_sizes_suit_the_network_and_what_tells_it_of_surroundings(family: Family) -> None:
+    assert family.tile_step_px % family.stride_px == 0
+    assert family.tile_step_px % CELL_PX == 0
 
 
 def test_nothing_else_lists_the_families() -> None:

@@ -171,21 +171,15 @@ def test_a_slanting_swath_over_the_device_is_the_one_over_numpy(
     assert found_run.counters.tiles_skipped == expected_run.counters.tiles_skipped
 
 
-def test_validity_may_come_with_later_bands_only(host_kernels: HostKernels) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_validity_of_some_strips_is_refused(host_kernels: HostKernels, first: bool) -> None:
+    """Rows of a strip are finished with the next one: whose validity would count?"""
     plan = TilePlan(120, 50, TILE_PX, 6)
-    pixels = speckle(1, 120, 50, np.uint8, 3, 0)
-    valid = np.random.default_rng(3).random((120, 50)) < 0.5
-    found = []
-    for run in (HostRun(plan, HostNetwork(1), 0, 0.5), gpu_run(host_kernels, plan, 1, 0)[0]):
-        parts = [
-            run.push(
-                pixels[:, span.start : span.start + TILE_PX],
-                valid[span.start : span.start + TILE_PX] if n % 3 else None,
-            )
-            for n, span in enumerate(plan.rows)
-        ]
-        found.append(np.concatenate([part.mask for part in parts]))
-    assert np.array_equal(found[0], found[1])
+    pixels, valid = np.ones((1, TILE_PX, 50), np.uint8), np.ones((TILE_PX, 50), bool)
+    run, _, _ = gpu_run(host_kernels, plan, 1, 0)
+    run.push(pixels, valid if first else None)
+    with pytest.raises(ValueError, match="expected with all of them or none"):
+        run.push(pixels, None if first else valid)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -193,6 +193,7 @@ class _Attempt:
         from runtime.pipeline import process_scene
         from runtime.products.publish import mask_key_of
         from sarwater.identity import mask_key, mask_name, stem_of
+        from sarwater.scenes.life import signs_of_life
 
         files = self._members()
         record = self._scene.record()
@@ -212,19 +213,20 @@ class _Attempt:
                 if moment == "validated":
                     attempt._ask(key, digest, mask_name(stem))
 
-        return process_scene(
-            self._scene.path,
-            self._backend,
-            self._out_dir,
-            self._request,
-            clock=Clock(),
-            progress=self._progress,
-            input_sha256=digest,
-            name=self._name,
-            stem=stem,
-            record=record,
-            sidecars=[shown(name) for name in self._scene.sidecars],
-        )
+        with signs_of_life(lambda: self._progress(0, 0)):
+            return process_scene(
+                self._scene.path,
+                self._backend,
+                self._out_dir,
+                self._request,
+                clock=Clock(),
+                progress=self._progress,
+                input_sha256=digest,
+                name=self._name,
+                stem=stem,
+                record=record,
+                sidecars=[shown(name) for name in self._scene.sidecars],
+            )
 
     def _ask(self, key: str, input_sha256: str, mask: str) -> None:
         """May it go on? The scene is sound and its key known."""
@@ -262,7 +264,7 @@ class _Attempt:
     def _progress(self, done: int, total: int) -> None:
         """Tell that there is progress, at most five times a second, and listen for `stop`."""
         now_s = time.monotonic()
-        if now_s - self._told_s < _PROGRESS_S and done != total:
+        if now_s - self._told_s < _PROGRESS_S and (done < total or not total):
             return
         self._told_s = now_s
         if select.select([self._pipe], [], [], 0)[0] and self._pipe.receive()["op"] == "stop":

@@ -35,6 +35,7 @@ from sarwater.identity import stem_of
 from sarwater.manifest import Channel
 from sarwater.request import Limits
 from sarwater.scenes import archive
+from sarwater.scenes.life import signs_of_life
 from sarwater.scenes.readers import members, open_model_input, open_scene
 from sarwater.scratch import PREFIX
 from tests.support.deliveries import whole, write_hdf5, write_k5_folder, write_safe
@@ -400,6 +401,20 @@ class TestHostile:
         (tmp_path / "a.tgz").write_bytes(gzip.compress(member.tobuf() + b"x" * (16 << 20)))
         refused(tmp_path / "a.tgz", SceneUnsafe, "unpacks to more")
 
+    def test_headers_that_are_too_many_all_together(self, tmp_path: Path) -> None:
+        with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as file:
+            for number in range(9):
+                member = _member(f"{number}.txt", 0)
+                member.pax_headers = {"comment": "x" * (1 << 20)}
+                file.addfile(member)
+        refused(tmp_path / "a.tar", SceneUnsafe, "unpacks to more")
+
+    def test_a_bomb_that_is_large_and_not_the_densest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(archive, "SMALL_BYTES", 1 << 20)
+        monkeypatch.setattr(archive, "LARGE_BYTES", 2 << 20)
+        path = written(tmp_path / "a.zip", ("a.tif", bytes(3 << 20) + os.urandom(50_000)))
+        refused(path, SceneUnsafe, "20 times")
+
     def test_a_disk_without_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = zipped(safe(tmp_path), tmp_path / "a.zip")
         usage = shutil.disk_usage(tmp_path)
@@ -418,6 +433,19 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.size = size
     return member
+
+
+def test_who_unpacks_shows_life_and_may_be_stopped_by_that(tmp_path: Path) -> None:
+    path = zipped(geotiff(tmp_path), tmp_path / "a.zip")
+    signs: list[None] = []
+    with signs_of_life(lambda: signs.append(None)), open_scene(path):
+        assert signs
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with signs_of_life(stop), pytest.raises(KeyboardInterrupt):
+        open_scene(path)
 
 
 def test_opening_leaves_no_descriptor_behind(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ _LONG_S = 0.1
 _MOST_DOUBLINGS = 20
 _REST = 20
 """Times as long as the look before it."""
+_FOLLOW_S = 0.5
 
 
 @dataclass
@@ -88,6 +89,8 @@ class Inbox:
     gone: list[int] = field(default_factory=list)
     go_on: Callable[[], bool] = lambda: True
     """Asked between two items of a scan; False ends it."""
+    _hinted: dict[str, bool] = field(default_factory=dict)
+    """Names that events point to and that were not looked at yet; did it arrive by a rename?"""
     _due: list[tuple[float, str]] = field(default_factory=list)
     _rests_until_s: dict[str, float] = field(default_factory=dict)
     """Monotonic time before which no scan looks at what takes long, by name."""
@@ -107,18 +110,25 @@ class Inbox:
         return True
 
     def follow(self, hints: Iterable[Hint]) -> bool:
-        """Look where the hints point; False where events were lost and only a scan can tell."""
+        """Look where the hints point, once at each name; False where events were lost and only a scan can tell.
+
+        For a while: names that never come to rest shall not keep the caller from what it has to do. The next call goes
+        on with the others.
+        """
         whole = True
         for hint in hints:
             if hint.name is None:
                 whole = False
             else:
-                arrived = hint.renamed_from is not None and (
-                    not hint.renamed_from or self._unfinished(hint.renamed_from)
-                )
-                self._look(hint.name, "event", arrived)
-                if hint.name.endswith(COMPANIONS):
-                    self._look(scene_of(hint.name), "event", arrived=False)
+                old = hint.renamed_from
+                arrived = old is not None and (not old or self._unfinished(old))
+                self._hinted[hint.name] = arrived or self._hinted.get(hint.name, False)
+        deadline_s = time.monotonic() + _FOLLOW_S
+        while self._hinted and time.monotonic() < deadline_s:
+            name = next(iter(self._hinted))
+            self._look(name, "event", self._hinted.pop(name))
+            if name.endswith(COMPANIONS):
+                self._look(scene_of(name), "event", arrived=False)
         return whole
 
     def due(self) -> None:
@@ -132,6 +142,8 @@ class Inbox:
     @property
     def next_look_s(self) -> float | None:
         """Monotonic time of the next look that is due."""
+        if self._hinted:
+            return time.monotonic()
         return self._due[0][0] if self._due else None
 
     def forget(self, name: str) -> None:

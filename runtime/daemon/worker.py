@@ -59,6 +59,10 @@ class _Stopped(Exception):
     """The daemon is stopping."""
 
 
+class _NotRead(Exception):
+    """The bytes of the input could not be had: somebody has a lease on it, a sector is bad."""
+
+
 class _ChecksumMismatch(Exception):
     """The bytes are not those of the checksum that came with them, perhaps not all there yet."""
 
@@ -168,6 +172,8 @@ class _Attempt:
             self._fail("permanent", error.reason, error)
         except OutputError as error:
             self._fail("output", error.reason, error)
+        except _NotRead as error:
+            self._fail("transient", "io", error)
         except _ChecksumMismatch as error:
             self._fail("transient", "checksum_mismatch", error)
         except MemoryError as error:
@@ -195,10 +201,13 @@ class _Attempt:
         from sarwater.identity import mask_key, mask_name, stem_of
         from sarwater.scenes.life import signs_of_life
 
-        files = self._members()
         record = self._scene.record()
-        record.input_bytes = sum(file.stat().st_size for file in files)
-        digest = self._hash(files)
+        try:
+            files = self._members()
+            record.input_bytes = sum(file.stat().st_size for file in files)
+            digest = self._hash(files)
+        except OSError as error:
+            raise _NotRead(f"cannot be read ({error.strerror or error})") from error
         key = mask_key(digest, self._backend.model_sha256, self._request)
         stem = stem_of(self._scene.name)
         visible = self._out_dir / mask_name(stem)

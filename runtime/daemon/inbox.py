@@ -40,7 +40,8 @@ _LONG_S = 0.1
 _MOST_DOUBLINGS = 20
 _REST = 20
 """Times as long as the look before it."""
-_FOLLOW_S = 0.5
+_TURN_S = 0.5
+"""After which the caller has its turn, though there is more to look at."""
 
 
 @dataclass
@@ -123,7 +124,7 @@ class Inbox:
                 old = hint.renamed_from
                 arrived = old is not None and (not old or self._unfinished(old))
                 self._hinted[hint.name] = arrived or self._hinted.get(hint.name, False)
-        deadline_s = time.monotonic() + _FOLLOW_S
+        deadline_s = time.monotonic() + _TURN_S
         while self._hinted and time.monotonic() < deadline_s:
             name = next(iter(self._hinted))
             self._look(name, "event", self._hinted.pop(name))
@@ -132,9 +133,9 @@ class Inbox:
         return whole
 
     def due(self) -> None:
-        """Look again at what may have settled by now."""
+        """Look again at what may have settled by now; for a while, as `follow`."""
         now_s = time.monotonic()
-        while self._due and self._due[0][0] <= now_s:
+        while self._due and self._due[0][0] <= now_s and time.monotonic() <= now_s + _TURN_S:
             _, name = heapq.heappop(self._due)
             if name in self.candidates and self.candidates[name].complete is None:
                 self._look_again(name)

@@ -118,13 +118,13 @@ def test_events_that_never_end_are_read_up_to_now(tmp_path: Path) -> None:
 
 
 def test_names_that_never_rest_do_not_keep_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_module, "_FOLLOW_S", 0.0)
+    monkeypatch.setattr(inbox_module, "_TURN_S", 0.0)
     box = inbox(tmp_path)
     (tmp_path / "incoming/a.tif").write_bytes(b"x")
     box.follow([Hint("a.tif")] * 1000)
     assert box.candidates == {}
     assert box.next_look_s is not None
-    monkeypatch.setattr(inbox_module, "_FOLLOW_S", 1000.0)
+    monkeypatch.setattr(inbox_module, "_TURN_S", 1000.0)
     box.follow([])
     assert list(box.candidates) == ["a.tif"]
 

@@ -33,6 +33,7 @@ from runtime.daemon.item import ItemError, looking_at
 from runtime.daemon.kinds import Kind, accepts, examine, is_uploading
 from runtime.daemon.loose import LooseFiles, is_uploaded, lacking, parts_of
 from runtime.latency import Moment
+from sarwater.regular import open_regular
 from sarwater.scenes.readers import find_reader
 
 _LONG_S = 0.1
@@ -343,9 +344,18 @@ class Inbox:
         return True
 
     def _is_written_to(self, name: str) -> bool:
-        """Does the control file of an upload lie beside it, as `NAME.aria2` or `NAME.part`?"""
+        """Does the control file of an upload lie beside it, as `NAME.aria2` or `NAME.part`, or has somebody a lease on
+        it, as Samba takes for its clients? To ask for it makes them give it up. Source: fcntl(2), F_SETLEASE."""
         suffixes = (pattern[1:] for pattern in self.config.ignore if re.fullmatch(r"\*\.[^*?\[]+", pattern))
-        return any(os.path.lexists(self.config.incoming / (name + suffix)) for suffix in suffixes)
+        if any(os.path.lexists(self.config.incoming / (name + suffix)) for suffix in suffixes):
+            return True
+        try:
+            open_regular(self.config.incoming / name, os.O_NOFOLLOW).close()
+        except BlockingIOError:
+            return True
+        except OSError:  # a folder; one that may not be read, of which its reader will say so
+            return False
+        return False
 
     def _marked(self, candidate: Candidate) -> bool:
         if is_companion(self.config.incoming / (candidate.name + MARKER)):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import signal
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +129,23 @@ def test_names_that_never_rest_do_not_keep_the_caller(tmp_path: Path, monkeypatc
     monkeypatch.setattr(inbox_module, "_TURN_S", 1000.0)
     box.follow([])
     assert list(box.candidates) == ["a.tif"]
+
+
+def test_one_that_somebody_has_a_lease_on_waits_until_it_is_given_up(tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    path = tmp_path / "incoming/a.tif"
+    path.write_bytes(b"x")
+    with path.open("r+b") as holder:
+        fcntl.fcntl(holder, fcntl.F_SETSIG, signal.SIGURG)  # which is ignored
+        try:
+            fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError:
+            pytest.skip("no leases on this file system")
+        box.scan()
+        box.scan()
+        assert complete(box) == []
+    box.scan()
+    assert complete(box) == ["a.tif"]
 
 
 def test_one_that_is_closed_after_its_rename_has_arrived(tmp_path: Path) -> None:

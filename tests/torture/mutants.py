@@ -97,7 +97,7 @@ def _swapped(source: str, first: str, second: str) -> str:
 def mask_first(source: str) -> str:
     """The link of the mask moved in front of the renames of its side products."""
     link = re.search(
-        r"        if overwrite:\n.*?os\.link\([^\n]*\n        fsync_folder\(out_dir\)\n", source, re.DOTALL
+        r"        if overwrite:\n.*?name_once\([^\n]*\n        fsync_folder\(out_dir\)\n", source, re.DOTALL
     )
     assert link, "publish.py has changed: adapt this mutant"
     without = source.replace(link[0], "")

@@ -181,6 +181,7 @@ def test_of_hyp3_the_backscatter_is_taken_and_the_rest_named(tmp_path: Path) -> 
     write_geotiff(folder / f"{HYP3}_ls_map.tif", np.ones((90, 100), np.uint8))
     write_geotiff(folder / f"{HYP3}_rgb.tif", np.full((3, 90, 100), 90, np.uint8), options=["PHOTOMETRIC=RGB"])
     (folder / f"{HYP3}.README.md.txt").write_text("read me")
+    written(folder / f"{HYP3}_rgb.kmz", ("doc.kml", b"<kml/>"))
     path = zipped(folder, tmp_path / f"{HYP3}.zip")
     channels = (Channel("vv", "amplitude_dn"), Channel("vh", "amplitude_dn"))
     with open_model_input(path, channels) as scene:
@@ -347,6 +348,13 @@ class TestHostile:
     @pytest.mark.parametrize("names", [("a.tif", "./a.tif"), ("a", "a/b.tif"), ("a/b.tif", "a")])
     def test_names_given_twice(self, tmp_path: Path, names: tuple[str, str]) -> None:
         refused(written(tmp_path / "a.zip", *((name, b"x") for name in names)), SceneUnsafe, "twice")
+
+    def test_another_archive_whatever_it_is_called(self, tmp_path: Path) -> None:
+        packed = geotiff(tmp_path).read_bytes()
+        for _ in range(3):
+            packed = gzip.compress(packed)
+        (tmp_path / "a.gz").write_bytes(packed)
+        refused(tmp_path / "a.gz", SceneUnreadable, "another archive .a.; unpack it")
 
     @pytest.mark.parametrize("kind", ["zip", "tar"])
     def test_too_many(self, tmp_path: Path, kind: str) -> None:

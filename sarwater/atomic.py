@@ -59,8 +59,13 @@ def make_folder(path: Path) -> None:
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
-    with contextlib.suppress(PermissionError):  # above one's own folders one may be allowed to pass only
+    try:
         fsync_folder(path.parent)
+    except PermissionError:
+        pass  # above one's own folders one may be allowed to pass only
+    except OSError as error:
+        if error.errno != errno.EROFS:  # where nothing can be written, nothing is left to sync
+            raise
 
 
 def fsync_file(path: Path) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from runtime.daemon.folders import input_name
 from tests.torture import trace
 from tests.torture.disk import Survivor
-from tests.torture.recording import CONTENTS, SCENARIOS, Recording
+from tests.torture.recording import CONTENTS, LOOSE, SCENARIOS, STUCK, Recording
 from tests.torture.station import Audit, Station, ended_well
 
 
@@ -153,7 +153,7 @@ def first_violation(recording: Recording, expected: dict[str, str], rng: random.
 
 def expected_masks(root: Path) -> dict[str, str]:
     """Mask key -> sha256 of the right masks, made by the sound code without a disturbance."""
-    station = Recording.begin(root, loose=True).station
+    station = Recording.begin(root, more=LOOSE | STUCK).station
     station.drain()
     return station.expected()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,10 +14,16 @@ from tests.torture.station import Station, until
 
 CONTENTS = {"a.tif": 1, "b.tif": 2, "c-same-as-a.tif": 1}
 BROKEN = "x-broken.tif"
-LOOSE = ("g.hdr", "g.img")
-"""Two files that are one scene."""
 _MARKS = Path(__file__).with_name("marks")
 _SIZE_PX = 96
+_ENVI = {
+    "g.hdr": f"ENVI\nsamples = {_SIZE_PX}\nlines = {_SIZE_PX}\nbands = 1\ndata type = 1\ninterleave = bsq\n".encode(),
+    "g.img": bytes(range(1, _SIZE_PX + 1)) * _SIZE_PX,
+}
+LOOSE = dict(_ENVI)
+"""Two files that are one scene."""
+STUCK = {f"0-stuck/{name}": content for name, content in _ENVI.items()} | {"0-stuck/inner/note": b"not to be removed"}
+"""A scene that may not be removed whole: its inner folder is read-only."""
 
 
 @dataclass
@@ -33,37 +39,42 @@ class Recording:
     runs: int = 0
 
     @classmethod
-    def begin(cls, root: Path, checkout: Path | None = None, loose: bool = False) -> Recording:
-        station = Station(root / "station")
+    def begin(
+        cls, root: Path, checkout: Path | None = None, more: Mapping[str, bytes] | None = None, **settings: str
+    ) -> Recording:
+        """`more` lies in the inbox besides, by path."""
+        station = Station(root / "station", **settings)
         station.checkout = checkout or station.checkout
         contents = {name: station.scene(seed) for name, seed in CONTENTS.items()} | {BROKEN: b"not a raster"}
-        if loose:
-            contents |= dict(zip(LOOSE, _envi(), strict=True))
+        contents |= more or {}
         for name, content in contents.items():
+            (station.incoming / name).parent.mkdir(parents=True, exist_ok=True)
             station.drop(name, content)
         return cls(station, Disk(station.root), contents)
 
-    def run(self, *command: str, kill_at: int = 0, refuse_rename: int = 0, until_masks: int = 0) -> list[trace.Call]:
-        """Run to the end (or to the kill at that fsync, or to a stop after so many masks), of which that rename is
-        refused; `{incoming}` in the command is the inbox. The calls of this run."""
+    def run(self, *command: str, kill_at: str = "", until_masks: int = 0) -> None:
+        """Run to the end, to the kill at that place in the code, or to a stop after so many masks; `{incoming}` in the
+        command is the inbox."""
         self.runs += 1
         words = [word.format(incoming=self.station.incoming) for word in command]
         log = self.station.root.parent / f"run{self.runs}"
+        environment = {"PYTHONPATH": f"{_MARKS}{os.pathsep}{self.station.checkout}", "TORTURE_KILL_AT": kill_at}
         prefix = trace.command(log)
-        if kill_at or refuse_rename:
-            prefix.remove("--seccomp-bpf")  # strace 6.1 sends no signal with it
-            kill, refuse = f"fsync:signal=KILL:when={kill_at}", f"rename:error=EPERM:when={refuse_rename}"
-            prefix[1:1] = ["-e", f"inject={kill if kill_at else refuse}"]
-        path = f"{_MARKS}{os.pathsep}{self.station.checkout}"
-        with self.station.start(*words, prefix=prefix, log=log.with_suffix(".log"), PYTHONPATH=path) as daemon:
+        with self.station.start(*words, prefix=prefix, log=log.with_suffix(".log"), **environment) as daemon:
             if until_masks:
                 until(lambda: len(self.station.masks()) >= until_masks)
                 strace_child = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()[0]
                 os.kill(int(strace_child), 15)
-            daemon.process.wait(600)
-        calls = trace.calls(log, self.station.checkout)
-        self.calls += calls
-        return calls
+            daemon.process.wait(1200)
+        self.calls += trace.calls(log, self.station.checkout)
+
+    def run_and_kill(self, file: str, after: str, sync: str, *command: str) -> None:
+        """Run until it would call `sync`, in `file` of the code, behind the line that says `after`."""
+        path = self.station.checkout / file
+        lines = path.read_text(encoding="utf-8").splitlines()
+        begin = next(number for number, line in enumerate(lines) if after in line)
+        place = next(number for number in range(begin, len(lines)) if sync in lines[number])
+        self.run(*command, kill_at=f"{path}:{place + 1}")
 
     def forget_ledger(self) -> None:
         """An operator removes the ledger; that is durable at once."""
@@ -96,26 +107,6 @@ class Recording:
 
 Scenario = Callable[[Path, Path | None], Recording]
 """`scenario(root, checkout)` runs daemons of that code."""
-
-
-def _envi() -> tuple[bytes, bytes]:
-    """Header and pixels of a scene of bytes."""
-    header = f"ENVI\nsamples = {_SIZE_PX}\nlines = {_SIZE_PX}\nbands = 1\ndata type = 1\ninterleave = bsq\n"
-    return header.encode(), bytes(range(1, 97)) * _SIZE_PX
-
-
-def first_sync_after_link(calls: list[trace.Call]) -> int:
-    """Number of the supervisor's fsync that follows the first link of a mask."""
-    link = next(n for n, call in enumerate(calls) if call.name == "link" and call.target.endswith("_water.tif"))
-    before = [call for call in calls[:link] if call.thread == calls[link].thread]
-    return 1 + sum(call.flags == "fsync" for call in before)
-
-
-def linked_last(calls: list[trace.Call]) -> bool:
-    """Was the first mask linked, and nothing synced by that thread afterwards?"""
-    links = [n for n, call in enumerate(calls) if call.name == "link" and call.target.endswith("_water.tif")]
-    after = calls[links[0] :] if links else []
-    return bool(links) and not any(call.flags == "fsync" and call.thread == after[0].thread for call in after)
 
 
 def plain(root: Path, checkout: Path | None = None) -> Recording:
@@ -173,52 +164,27 @@ def predicted(root: Path, checkout: Path | None = None) -> Recording:
 
 
 def set_aside(root: Path, checkout: Path | None = None) -> Recording:
-    """A drain in which a scene may not be moved to done once its mask is visible."""
-    for attempt in range(20):
-        refuse_rename = 0
-        for name in ("measured", "refused"):
-            recording = Recording.begin(root / f"{name}{attempt}", checkout)
-            calls = recording.run("--once", refuse_rename=refuse_rename)
-            refuse_rename = refuse_rename or rename_to_done(calls, "b.tif")
-        if any(recording.station.state.glob("done/*/input.tif")):
-            return recording
-    raise RuntimeError(f"{root}: never hit the rename to done")
+    """A drain that removes scenes, one of which may not be: what is left of it is kept."""
+    recording = Recording.begin(root, checkout, STUCK, after="remove")
+    (recording.station.incoming / "0-stuck" / "inner").chmod(0o555)
+    recording.contents = {name: content for name, content in STUCK.items() if "/inner/" in name}
+    recording.run("--once")
+    return recording
 
 
 def gathered(root: Path, checkout: Path | None = None) -> Recording:
     """A drain of files that lie loose and become a folder."""
-    recording = Recording.begin(root, checkout, loose=True)
+    recording = Recording.begin(root, checkout, LOOSE)
     recording.run("--once")
     return recording
 
 
 def gathering_killed(root: Path, checkout: Path | None = None) -> Recording:
     """A kill before those are in the folder for certain, then a drain."""
-    for attempt in range(20):
-        kill_at = 0
-        for name in ("measured", "killed"):
-            recording = Recording.begin(root / f"{name}{attempt}", checkout, loose=True)
-            calls = recording.run("--once", kill_at=kill_at)
-            kill_at = kill_at or sync_of_gathered(calls)
-        if any(recording.station.incoming.glob(".sarwater-gathering-*/*")):
-            recording.run("--once")
-            return recording
-    raise RuntimeError(f"{root}: the kill never hit the gathering")
-
-
-def sync_of_gathered(calls: list[trace.Call]) -> int:
-    """Number of the supervisor's fsync of the folder into which loose files were moved."""
-    sync = next(n for n, call in enumerate(calls) if call.name == "sync" and "/.sarwater-gathering-" in call.path)
-    return 1 + sum(call.flags == "fsync" and call.thread == calls[sync].thread for call in calls[:sync])
-
-
-def rename_to_done(calls: list[trace.Call], name: str) -> int:
-    """Number of the supervisor's rename that moves a scene to done."""
-    move = next(
-        n for n, call in enumerate(calls) if call.name == "rename" and call.target.endswith(f"state/done/{name}")
-    )
-    before = [call for call in calls[:move] if call.thread == calls[move].thread]
-    return 1 + sum(call.name == "rename" for call in before)
+    recording = Recording.begin(root, checkout, LOOSE)
+    recording.run_and_kill("runtime/daemon/gathering.py", "def gather(", "fsync_folder(hidden)", "--once")
+    recording.run("--once")
+    return recording
 
 
 def requeued(root: Path, checkout: Path | None = None) -> Recording:
@@ -235,17 +201,10 @@ def requeued(root: Path, checkout: Path | None = None) -> Recording:
 
 def _killed_after_link(root: Path, checkout: Path | None, module: str, *command: str) -> Recording:
     """Run a command and kill it right after it has linked the first mask."""
-    for attempt in range(20):
-        kill_at = 0
-        for name in ("measured", "killed"):
-            recording = Recording.begin(root / f"{name}{attempt}", checkout)
-            recording.station.module = module
-            calls = recording.run(*command, kill_at=kill_at)
-            kill_at = kill_at or first_sync_after_link(calls)
-        if linked_last(calls):
-            return recording
-        # What the daemon finds at one look differs from run to run, and so does the number of its fsyncs.
-    raise RuntimeError(f"{root}: the kill never hit the moment after the mask's link")
+    recording = Recording.begin(root, checkout)
+    recording.station.module = module
+    recording.run_and_kill("runtime/products/publish.py", "name_once(source", "fsync_folder(out_dir)", *command)
+    return recording
 
 
 SCENARIOS: tuple[Scenario, ...] = (

@@ -211,7 +211,7 @@ class _Gauge:
         self._member_bytes -= of_member
         self._header_bytes -= len(data) - of_member
         if self._header_bytes < 0:
-            raise self._target.too_large()
+            raise self._target.too_many_headers()
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -340,6 +340,12 @@ class _Target:
         return SceneUnsafe(
             f"{self._archive}: unpacks to more than {MOST_EXPANSION} times its size (from {LARGE_BYTES:,} bytes on, "
             f"{MOST_EXPANSION_OF_LARGE} times); if that is right, {_UNPACK_YOURSELF}"
+        )
+
+    def too_many_headers(self) -> SceneUnsafe:
+        return SceneUnsafe(
+            f"{self._archive}: holds more than {_MOST_HEADER_BYTES:,} bytes of names and headers, expected those of "
+            f"one product; {_UNPACK_YOURSELF}"
         )
 
     def _no_room(self, error: OSError) -> OutputError:

@@ -46,6 +46,8 @@ class Claims:
         """What was said about them, which is said once."""
         self._scanned_s: float | None = None
         self._scan_took_s = 0.0
+        self._missed = False
+        """Were events lost since the last scan?"""
         self.short_of_room = ""
         """Why the last scene for which there was no room was left in the inbox."""
 
@@ -55,18 +57,20 @@ class Claims:
         whole = self._inbox.follow(self._hints.read()) if self._hints else True
         if not whole:
             self._context.metrics.overflowed()
+            self._missed = True
         self._inbox.due()
-        if not whole or time.monotonic() >= self.next_scan_s:
+        if time.monotonic() >= self.next_scan_s:
             self._scan()
         self._register()
 
     @property
     def next_scan_s(self) -> float:
         """Monotonic time of the next scan: what is claimed and committed has most of the time, however full the inbox
-        is."""
+        is, and however many events are lost."""
         if self._scanned_s is None:
             return 0.0
-        return self._scanned_s + max(self._context.config.scan_s, _BETWEEN_SCANS * self._scan_took_s)
+        wait_s = 0.0 if self._missed else self._context.config.scan_s
+        return self._scanned_s + max(wait_s, _BETWEEN_SCANS * self._scan_took_s)
 
     @property
     def next_look_s(self) -> float:
@@ -170,9 +174,10 @@ class Claims:
         )
 
     def _scan(self) -> None:
-        first = self._scanned_s is None
+        first, missed, self._missed = self._scanned_s is None, self._missed, False
         start_s = time.monotonic()
         if not self._inbox.scan():
+            self._missed = missed
             return
         self._scanned_s = time.monotonic()
         self._scan_took_s = self._scanned_s - start_s

@@ -29,7 +29,7 @@ from typing import Any
 from runtime.daemon.companions import CHECKSUM, MARKER, Checksum, is_companion
 from runtime.daemon.gathering import same_file
 from runtime.daemon.item import ItemError, about
-from sarwater.atomic import fsync_folder, make_folder, replacing
+from sarwater.atomic import fsync_folder, make_folder, name_once, replacing
 from sarwater.errors import ConfigurationError
 
 log = logging.getLogger("sarwater.watch")
@@ -180,7 +180,7 @@ class Folders:
                 if held.is_dir():
                     os.rename(held, there)  # refuses to replace anything but an empty folder
                 else:
-                    os.link(held, there)  # refuses to replace anything
+                    name_once(held, there)
         except ItemError:
             return False
         fsync_folder(self.incoming)

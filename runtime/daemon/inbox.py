@@ -33,6 +33,7 @@ from runtime.daemon.item import ItemError, looking_at
 from runtime.daemon.kinds import Kind, accepts, examine, is_uploading
 from runtime.daemon.loose import LooseFiles, is_uploaded, lacking, parts_of
 from runtime.latency import Moment
+from sarwater.regular import open_regular
 from sarwater.scenes.readers import find_reader
 
 _LONG_S = 0.1
@@ -40,6 +41,8 @@ _LONG_S = 0.1
 _MOST_DOUBLINGS = 20
 _REST = 20
 """Times as long as the look before it."""
+_TURN_S = 0.5
+"""After which the caller has its turn, though there is more to look at."""
 
 
 @dataclass
@@ -88,6 +91,8 @@ class Inbox:
     gone: list[int] = field(default_factory=list)
     go_on: Callable[[], bool] = lambda: True
     """Asked between two items of a scan; False ends it."""
+    _hinted: dict[str, bool] = field(default_factory=dict)
+    """Names that events point to and that were not looked at yet; did it arrive by a rename?"""
     _due: list[tuple[float, str]] = field(default_factory=list)
     _rests_until_s: dict[str, float] = field(default_factory=dict)
     """Monotonic time before which no scan looks at what takes long, by name."""
@@ -107,24 +112,31 @@ class Inbox:
         return True
 
     def follow(self, hints: Iterable[Hint]) -> bool:
-        """Look where the hints point; False where events were lost and only a scan can tell."""
+        """Look where the hints point, once at each name; False where events were lost and only a scan can tell.
+
+        For a while: names that never come to rest shall not keep the caller from what it has to do. The next call goes
+        on with the others.
+        """
         whole = True
         for hint in hints:
             if hint.name is None:
                 whole = False
             else:
-                arrived = hint.renamed_from is not None and (
-                    not hint.renamed_from or self._unfinished(hint.renamed_from)
-                )
-                self._look(hint.name, "event", arrived)
-                if hint.name.endswith(COMPANIONS):
-                    self._look(scene_of(hint.name), "event", arrived=False)
+                old = hint.renamed_from
+                arrived = old is not None and (not old or self._unfinished(old))
+                self._hinted[hint.name] = arrived or self._hinted.get(hint.name, False)
+        deadline_s = time.monotonic() + _TURN_S
+        while self._hinted and time.monotonic() < deadline_s:
+            name = next(iter(self._hinted))
+            self._look(name, "event", self._hinted.pop(name))
+            if name.endswith(COMPANIONS):
+                self._look(scene_of(name), "event", arrived=False)
         return whole
 
     def due(self) -> None:
-        """Look again at what may have settled by now."""
+        """Look again at what may have settled by now; for a while, as `follow`."""
         now_s = time.monotonic()
-        while self._due and self._due[0][0] <= now_s:
+        while self._due and self._due[0][0] <= now_s and time.monotonic() <= now_s + _TURN_S:
             _, name = heapq.heappop(self._due)
             if name in self.candidates and self.candidates[name].complete is None:
                 self._look_again(name)
@@ -132,6 +144,8 @@ class Inbox:
     @property
     def next_look_s(self) -> float | None:
         """Monotonic time of the next look that is due."""
+        if self._hinted:
+            return time.monotonic()
         return self._due[0][0] if self._due else None
 
     def forget(self, name: str) -> None:
@@ -330,9 +344,18 @@ class Inbox:
         return True
 
     def _is_written_to(self, name: str) -> bool:
-        """Does the control file of an upload lie beside it, as `NAME.aria2` or `NAME.part`?"""
+        """Does the control file of an upload lie beside it, as `NAME.aria2` or `NAME.part`, or has somebody a lease on
+        it, as Samba takes for its clients? To ask for it makes them give it up. Source: fcntl(2), F_SETLEASE."""
         suffixes = (pattern[1:] for pattern in self.config.ignore if re.fullmatch(r"\*\.[^*?\[]+", pattern))
-        return any(os.path.lexists(self.config.incoming / (name + suffix)) for suffix in suffixes)
+        if any(os.path.lexists(self.config.incoming / (name + suffix)) for suffix in suffixes):
+            return True
+        try:
+            open_regular(self.config.incoming / name, os.O_NOFOLLOW).close()
+        except BlockingIOError:
+            return True
+        except OSError:  # a folder; one that may not be read, of which its reader will say so
+            return False
+        return False
 
     def _marked(self, candidate: Candidate) -> bool:
         if is_companion(self.config.incoming / (candidate.name + MARKER)):

@@ -6,8 +6,11 @@ A folder on NFS or an overlay gives no events, and a burst overflows the queue: 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import struct
+import sys
+import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +53,16 @@ class Hints:
         return self._descriptor
 
     def read(self) -> Iterator[Hint]:
-        """All hints that wait now. A rename within the folder comes as one hint, for its new name."""
-        while True:
+        """The hints that wait now, and none of those that come meanwhile: they might never end. A rename within the
+        folder comes as one hint, for its new name."""
+        waiting = fcntl.ioctl(self._descriptor, termios.FIONREAD, bytes(4))
+        left_bytes = int.from_bytes(waiting, sys.byteorder)
+        while left_bytes > 0:
             try:
                 buffer = os.read(self._descriptor, 1 << 16)
             except BlockingIOError:
                 return
+            left_bytes -= len(buffer)
             yield from self._parse(buffer)
 
     def _parse(self, buffer: bytes) -> Iterator[Hint]:

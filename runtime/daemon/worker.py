@@ -59,6 +59,10 @@ class _Stopped(Exception):
     """The daemon is stopping."""
 
 
+class _NotRead(Exception):
+    """The bytes of the input could not be had: somebody has a lease on it, a sector is bad."""
+
+
 class _ChecksumMismatch(Exception):
     """The bytes are not those of the checksum that came with them, perhaps not all there yet."""
 
@@ -168,6 +172,8 @@ class _Attempt:
             self._fail("permanent", error.reason, error)
         except OutputError as error:
             self._fail("output", error.reason, error)
+        except _NotRead as error:
+            self._fail("transient", "io", error)
         except _ChecksumMismatch as error:
             self._fail("transient", "checksum_mismatch", error)
         except MemoryError as error:
@@ -193,11 +199,15 @@ class _Attempt:
         from runtime.pipeline import process_scene
         from runtime.products.publish import mask_key_of
         from sarwater.identity import mask_key, mask_name, stem_of
+        from sarwater.scenes.life import signs_of_life
 
-        files = self._members()
         record = self._scene.record()
-        record.input_bytes = sum(file.stat().st_size for file in files)
-        digest = self._hash(files)
+        try:
+            files = self._members()
+            record.input_bytes = sum(file.stat().st_size for file in files)
+            digest = self._hash(files)
+        except OSError as error:
+            raise _NotRead(f"cannot be read ({error.strerror or error})") from error
         key = mask_key(digest, self._backend.model_sha256, self._request)
         stem = stem_of(self._scene.name)
         visible = self._out_dir / mask_name(stem)
@@ -212,19 +222,20 @@ class _Attempt:
                 if moment == "validated":
                     attempt._ask(key, digest, mask_name(stem))
 
-        return process_scene(
-            self._scene.path,
-            self._backend,
-            self._out_dir,
-            self._request,
-            clock=Clock(),
-            progress=self._progress,
-            input_sha256=digest,
-            name=self._name,
-            stem=stem,
-            record=record,
-            sidecars=[shown(name) for name in self._scene.sidecars],
-        )
+        with signs_of_life(lambda: self._progress(0, 0)):
+            return process_scene(
+                self._scene.path,
+                self._backend,
+                self._out_dir,
+                self._request,
+                clock=Clock(),
+                progress=self._progress,
+                input_sha256=digest,
+                name=self._name,
+                stem=stem,
+                record=record,
+                sidecars=[shown(name) for name in self._scene.sidecars],
+            )
 
     def _ask(self, key: str, input_sha256: str, mask: str) -> None:
         """May it go on? The scene is sound and its key known."""
@@ -262,7 +273,7 @@ class _Attempt:
     def _progress(self, done: int, total: int) -> None:
         """Tell that there is progress, at most five times a second, and listen for `stop`."""
         now_s = time.monotonic()
-        if now_s - self._told_s < _PROGRESS_S and done != total:
+        if now_s - self._told_s < _PROGRESS_S and (done < total or not total):
             return
         self._told_s = now_s
         if select.select([self._pipe], [], [], 0)[0] and self._pipe.receive()["op"] == "stop":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sarwater.atomic import fsync_folder
+from sarwater.atomic import fsync_folder, name_once
 from sarwater.errors import OutputError, SceneError
 from sarwater.scenes import tiff
 from sarwater.scenes.xml import parse_xml
@@ -75,7 +75,7 @@ def publish(staged: StagedProducts, *, overwrite: bool = False) -> str:
         if overwrite:
             os.replace(source / mask, out_dir / mask)
         elif not adopted:
-            os.link(source / mask, out_dir / mask)  # never clobbers, unlike rename
+            name_once(source / mask, out_dir / mask)
         fsync_folder(out_dir)
     except FileExistsError:
         if not is_published(out_dir / mask, staged.mask_key):

@@ -27,17 +27,20 @@ from typing import IO, Any
 from sarwater.errors import OutputError, SceneEmpty, SceneTruncated, SceneUnreadable, SceneUnsafe
 from sarwater.regular import open_regular
 from sarwater.request import Limits
+from sarwater.scenes.life import show_life
 from sarwater.scenes.limits import SMALL_BYTES
 from sarwater.scratch import scratch_folder
 
 MOST_ENTRIES = 2000
-MOST_EXPANSION = 200
-"""Unpacked bytes per byte of the archive, above SMALL_BYTES. Pixels of a SAR rarely shrink to a tenth; what surrounds
-them does."""
+MOST_EXPANSION, MOST_EXPANSION_OF_LARGE = 200, 20
+"""Unpacked bytes per byte of the archive, above SMALL_BYTES and above LARGE_BYTES. Pixels of a SAR rarely shrink to a
+tenth; what surrounds them does."""
+LARGE_BYTES = 1 << 30
+"""Takes some 6 s of processor time to unpack."""
 _DEEPEST = 12
 _LONGEST_PART_BYTES, _LONGEST_NAME_BYTES = 255, 1024
-_MOST_HEADER_BYTES = 4 << 20
-"""Of names and directories at a time: what a library keeps in memory before it tells us of a member."""
+_MOST_HEADER_BYTES = 8 << 20
+"""Of names and directories, all together: libraries keep them in memory, and decode them slowly."""
 _FREE_BYTES = 256 << 20
 """Stay free on the disk."""
 _CHUNK_BYTES = 1 << 20
@@ -188,22 +191,27 @@ def _unpack_tar(file: IO[bytes] | gzip.GzipFile, target: _Target) -> None:
 
 
 class _Gauge:
-    """A file as a library of archives reads it, with an end to what it may ask for between two members."""
+    """A file as a library of archives reads it, with an end to what it may ask for beside the members."""
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile, target: _Target) -> None:
         self._file, self._target = file, target
         self._furthest = target.most_bytes + target.archive_bytes + _MOST_HEADER_BYTES
-        self.expect(0)
+        self._header_bytes, self._member_bytes = _MOST_HEADER_BYTES, 0
+        """Left of each."""
 
     def expect(self, size_bytes: int) -> None:
         """A member of this size is read next, beside some headers."""
-        self._left_bytes = size_bytes + _MOST_HEADER_BYTES
+        self._member_bytes = size_bytes
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(self._left_bytes + 1 if size < 0 else min(size, self._left_bytes + 1))
-        self._left_bytes -= len(data)
-        if self._left_bytes < 0:
-            raise self._target.too_large()
+        show_life()
+        most_bytes = self._member_bytes + self._header_bytes + 1
+        data = self._file.read(most_bytes if size < 0 else min(size, most_bytes))
+        of_member = min(len(data), self._member_bytes)
+        self._member_bytes -= of_member
+        self._header_bytes -= len(data) - of_member
+        if self._header_bytes < 0:
+            raise self._target.too_many_headers()
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -232,7 +240,8 @@ class _Target:
         self._folders: set[tuple[str, ...]] = set()
         self._written_bytes = 0
         self._room_bytes = shutil.disk_usage(folder).free - _FREE_BYTES
-        self._expanded_bytes = max(SMALL_BYTES, MOST_EXPANSION * archive_bytes)
+        most_of_large = max(LARGE_BYTES, MOST_EXPANSION_OF_LARGE * archive_bytes)
+        self._expanded_bytes = max(SMALL_BYTES, min(MOST_EXPANSION * archive_bytes, most_of_large))
         self._limit_bytes = limits.max_input_bytes
         self.most_bytes = min(self._expanded_bytes, self._limit_bytes)
 
@@ -258,6 +267,7 @@ class _Target:
             raise self._no_room(error) from error
         with file:
             while chunk := stream.read(_CHUNK_BYTES):
+                show_life()
                 self._written_bytes += len(chunk)
                 self.check_size()
                 try:
@@ -269,6 +279,7 @@ class _Target:
         """What follows the last member, padding, up to the checksum at the end."""
         left_bytes = _MOST_HEADER_BYTES
         while chunk := stream.read(_CHUNK_BYTES):
+            show_life()
             left_bytes -= len(chunk)
             if left_bytes < 0:
                 raise self.too_large()
@@ -327,8 +338,14 @@ class _Target:
                 "--max-input-bytes if that is right"
             )
         return SceneUnsafe(
-            f"{self._archive}: unpacks to more than {MOST_EXPANSION} times its size; if that is right, "
-            f"{_UNPACK_YOURSELF}"
+            f"{self._archive}: unpacks to more than {MOST_EXPANSION} times its size (from {LARGE_BYTES:,} bytes on, "
+            f"{MOST_EXPANSION_OF_LARGE} times); if that is right, {_UNPACK_YOURSELF}"
+        )
+
+    def too_many_headers(self) -> SceneUnsafe:
+        return SceneUnsafe(
+            f"{self._archive}: holds more than {_MOST_HEADER_BYTES:,} bytes of names and headers, expected those of "
+            f"one product; {_UNPACK_YOURSELF}"
         )
 
     def _no_room(self, error: OSError) -> OutputError:

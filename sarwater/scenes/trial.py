@@ -27,12 +27,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sarwater.request import Limits
 from sarwater.scenes.decoding import MESSAGE_BYTES, Decoder
+from sarwater.scenes.life import show_life
 from sarwater.scenes.verdict import refuse
 
 PATIENCE_S = 20.0
@@ -41,6 +43,7 @@ PATIENCES = 4
 _START_S = 10.0
 """Beyond the patience: loading the libraries, on a machine that is busy."""
 _STOP_S = 2.0
+_LIFE_S = 0.3
 _SERVE = "from sarwater.scenes.trial_server import main; main()"
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "GDAL_NUM_THREADS"), "1")
 """The server forks, so its libraries must not have threads."""
@@ -130,8 +133,11 @@ class _Server:
         socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
         poll = select.poll()  # `select` knows descriptors below 1024 only
         poll.register(self._channel, select.POLLIN)
-        if not poll.poll((PATIENCES * PATIENCE_S + _START_S) * 1000):
-            raise TimeoutError
+        latest_s = time.monotonic() + PATIENCES * PATIENCE_S + _START_S
+        while not poll.poll(_LIFE_S * 1000):
+            if time.monotonic() > latest_s:
+                raise TimeoutError
+            show_life()
         content = self._channel.recv(MESSAGE_BYTES)
         if not content:
             raise EOFError

@@ -1,7 +1,10 @@
-"""Is the proof able to fail? Each fsync is taken out and each pair of commit steps swapped, one at a time, in a copy
-of the code; the power cut model must notice every one of these mutants.
+"""Is the proof able to fail? Each fsync is taken out and each pair of commit steps swapped, one at a time; the power
+cut model must notice every one of these mutants.
 
     python -m tests.torture.mutants [--only TEXT]
+
+To take out an fsync changes nothing else that the code does, so one recording of each scenario, in which that call is
+left out, serves them all. Steps are swapped in a copy of the code.
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.torture import powercut
-from tests.torture.recording import SCENARIOS
+from tests.torture.recording import SCENARIOS, Recording
 from tests.torture.station import CHECKOUT
 
 _SYNC = re.compile(r"^( *)fsync_(?:file|folder)\(.*\)$", re.MULTILINE)
@@ -59,6 +62,8 @@ class Mutant:
     file: str
     source: str
     """The file's text with the mutation."""
+    where: str = ""
+    """The place of the fsync that is left out; empty where a copy of the code has to run."""
 
 
 def mutants() -> Iterator[Mutant]:
@@ -67,7 +72,7 @@ def mutants() -> Iterator[Mutant]:
         for match in _SYNC.finditer(source):
             line = source.count("\n", 0, match.start()) + 1
             without = source[: match.start()] + f"{match[1]}pass" + source[match.end() :]
-            yield Mutant(f"{file}:{line} without {match[0].strip()}", file, without)
+            yield Mutant(f"{file}:{line} without {match[0].strip()}", file, without, f"{file}:{line}")
     ledger = (CHECKOUT / "runtime/daemon/ledger.py").read_text()
     for weaker in ("NORMAL", "OFF"):
         weak = ledger.replace("synchronous = FULL", f"synchronous = {weaker}")
@@ -92,7 +97,7 @@ def _swapped(source: str, first: str, second: str) -> str:
 def mask_first(source: str) -> str:
     """The link of the mask moved in front of the renames of its side products."""
     link = re.search(
-        r"        if overwrite:\n.*?os\.link\([^\n]*\n        fsync_folder\(out_dir\)\n", source, re.DOTALL
+        r"        if overwrite:\n.*?name_once\([^\n]*\n        fsync_folder\(out_dir\)\n", source, re.DOTALL
     )
     assert link, "publish.py has changed: adapt this mutant"
     without = source.replace(link[0], "")
@@ -102,15 +107,29 @@ def mask_first(source: str) -> str:
     )
 
 
+def recordings(root: Path) -> Iterator[tuple[str, Recording]]:
+    """Of the sound code, by the scenario's name."""
+    for scenario in SCENARIOS:
+        yield scenario.__name__, scenario(root / scenario.__name__, None)
+
+
+def caught_without(where: str, recorded: Iterable[tuple[str, Recording]], expected: dict[str, str]) -> str:
+    """The first violation that the model finds where the fsync of one place is left out, or nothing."""
+    for scenario, recording in recorded:
+        if violation := powercut.first_violation(recording, expected, random.Random(1), where):
+            return f"{scenario}: {violation}"
+    return ""
+
+
 def caught_by(mutant: Mutant, root: Path, expected: dict[str, str]) -> str:
-    """The first violation that the model finds, or nothing."""
+    """The first violation that the model finds in what a mutated copy of the code does, or nothing."""
     checkout = root / "checkout"
     for package in ("runtime", "sarwater", "tests/torture"):
         shutil.copytree(CHECKOUT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
     (checkout / mutant.file).write_text(mutant.source)
     for scenario in SCENARIOS:
-        rng = random.Random(1)
-        if violation := powercut.first_violation(scenario, root / scenario.__name__, checkout, expected, rng):
+        recording = scenario(root / scenario.__name__, checkout)
+        if violation := powercut.first_violation(recording, expected, random.Random(1)):
             return f"{scenario.__name__}: {violation}"
     return ""
 
@@ -120,16 +139,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="only mutants with TEXT in their name")
     only = parser.parse_args(argv).only
     survivors = 0
+    chosen = [mutant for mutant in mutants() if only in mutant.name]
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        expected = powercut.expected_masks(Path(folder))
-    for mutant in mutants():
-        if only not in mutant.name:
-            continue
-        with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-            caught = caught_by(mutant, Path(folder), expected)
-        survivors += not caught
-        print(f"{'caught  ' if caught else 'SURVIVED'} {mutant.name}\n           {caught}", flush=True)
-    print(f"{survivors} mutants survived")
+        root = Path(folder)
+        expected = powercut.expected_masks(root / "expected")
+        recorded = list(recordings(root / "sound")) if any(mutant.where for mutant in chosen) else []
+        for number, mutant in enumerate(chosen):
+            if mutant.where:
+                caught = caught_without(mutant.where, recorded, expected)
+            else:
+                caught = caught_by(mutant, root / str(number), expected)
+                shutil.rmtree(root / str(number))
+            survivors += not caught
+            print(f"{'caught  ' if caught else 'SURVIVED'} {mutant.name}\n           {caught}", flush=True)
+    print(f"{survivors} of {len(chosen)} mutants survived")
     return 1 if survivors else 0
 
 

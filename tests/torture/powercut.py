@@ -6,6 +6,7 @@ The model (`disk`) needs no privilege and misses nothing: it looks at every call
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -19,9 +20,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtime.daemon.folders import input_name
 from tests.torture import trace
 from tests.torture.disk import Survivor
-from tests.torture.recording import BROKEN, CONTENTS, SCENARIOS, Recording, Scenario
+from tests.torture.recording import CONTENTS, LOOSE, SCENARIOS, STUCK, Recording
 from tests.torture.station import Audit, Station, ended_well
 
 
@@ -41,6 +43,7 @@ def inspect(state: dict[str, Survivor], expected: dict[str, str]) -> Audit:
                 audit.corrupted.append(f"{name}: a visible mask is not what it should be")
             if not _is_json(contents.get(name.replace(".tif", ".json"))):
                 audit.corrupted.append(f"{name}: visible before its side products")
+    contents |= {str(parent): b"" for path in contents for parent in Path(path).parents}  # scenes of several files
     try:
         for row in _rows(state):
             _inspect_row(row, contents, audit)
@@ -51,9 +54,9 @@ def inspect(state: dict[str, Survivor], expected: dict[str, str]) -> Audit:
 
 def _inspect_row(row: sqlite3.Row, contents: dict[str, bytes], audit: Audit) -> None:
     job, name, status = row["id"], row["name"], row["status"]
-    held = f"state/work/{job:08d}/input.tif"
+    held = f"state/work/{job:08d}/{input_name(name)}"
     folder = f"state/quarantine/{job:08d}/"
-    in_quarantine = {folder + name, folder + "input.tif"} & contents.keys()
+    in_quarantine = {folder + name, folder + input_name(name)} & contents.keys()
     if status == "PUBLISHED" and not contents.get(f"outgoing/{row['mask']}"):
         audit.lost.append(f"{name}: PUBLISHED without a mask")
     if status in ("PUBLISHED", "DUPLICATE", "QUARANTINED") and f"incoming/{name}" in contents:
@@ -71,13 +74,11 @@ def _inspect_row(row: sqlite3.Row, contents: dict[str, bytes], audit: Audit) -> 
         audit.lost.append(f"{name}: QUARANTINED without its input or reason")
 
 
-def _missing(state: dict[str, Survivor], recording: Recording) -> list[str]:
+def _missing(state: dict[str, Survivor], contents: dict[str, bytes], promised: set[str]) -> list[str]:
     """Scenes whose bytes are nowhere, and products that are not where a command said."""
-    station = recording.station
     kept = {item.content for path, item in state.items() if path.startswith(("incoming/", "state/"))}
-    wanted = {name: station.scene(seed) for name, seed in CONTENTS.items()} | {BROKEN: b"not a raster"}
-    lost = [f"the bytes of {name} are nowhere" for name, content in wanted.items() if content not in kept]
-    return lost + [f"{name} was promised and is not there" for name in recording.promised - state.keys()]
+    lost = [f"the bytes of {name} are nowhere" for name, content in contents.items() if content not in kept]
+    return lost + [f"{name} was promised and is not there" for name in promised - state.keys()]
 
 
 def _rows(state: dict[str, Survivor]) -> list[sqlite3.Row]:
@@ -127,25 +128,24 @@ def lay_out(state: dict[str, Survivor], root: Path) -> Station:
     return Station(root)
 
 
-def states(
-    scenario: Scenario, root: Path, checkout: Path | None, rng: random.Random
-) -> Iterator[tuple[Recording, dict[str, Survivor]]]:
-    """What a power cut would leave after each call: only what was synced, and one random mixture."""
-    player: trace.Player | None = None
-    for recording, call in scenario(root, checkout):
-        player = player or trace.Player(recording.disk)
-        if player.play(call):
-            yield recording, recording.disk.after_power_cut(None)
-            yield recording, recording.disk.after_power_cut(rng)
+def states(recording: Recording, rng: random.Random, without: str = "") -> Iterator[tuple[Audit, dict[str, Survivor]]]:
+    """What a power cut would leave after each call, only what was synced and one random mixture, and what is lost by
+    that. `without` the syncs of one place in the code, from the first of them on."""
+    player, promised, differs = trace.Player(copy.deepcopy(recording.disk)), set[str](), not without
+    for call in recording.calls:
+        if call.name == "promise":
+            promised.add(call.target)
+        if without and call.where == without:
+            differs = True
+        elif player.play(call) and differs:
+            for state in (player.disk.after_power_cut(None), player.disk.after_power_cut(rng)):
+                yield Audit(lost=_missing(state, recording.contents, promised)), state
 
 
-def first_violation(
-    scenario: Scenario, root: Path, checkout: Path, expected: dict[str, str], rng: random.Random
-) -> str:
+def first_violation(recording: Recording, expected: dict[str, str], rng: random.Random, without: str = "") -> str:
     """The first thing that is wrong in any state, or nothing."""
-    for recording, state in states(scenario, root, checkout, rng):
-        audit = inspect(state, expected)
-        audit.lost += _missing(state, recording)
+    for audit, state in states(recording, rng, without):
+        audit.add(inspect(state, expected))
         if audit:
             return (audit.lost + audit.corrupted + audit.duplicated)[0]
     return ""
@@ -153,7 +153,7 @@ def first_violation(
 
 def expected_masks(root: Path) -> dict[str, str]:
     """Mask key -> sha256 of the right masks, made by the sound code without a disturbance."""
-    station = Recording.begin(root).station
+    station = Recording.begin(root, more=LOOSE | STUCK).station
     station.drain()
     return station.expected()
 
@@ -164,14 +164,14 @@ def cut_model(root: Path, count: int, rng: random.Random) -> Cuts:
     expected = expected_masks(root / "expected")
     for scenario in SCENARIOS:
         folder = root / scenario.__name__
+        recording = scenario(folder, None)
         found = []
-        for recording, state in states(scenario, folder, None, rng):
-            station = recording.station
+        for audit, state in states(recording, rng):
+            result.audit.add(audit)
             result.audit.add(inspect(state, expected))
-            result.audit.lost += _missing(state, recording)
             found.append(state)
         result.cuts += len(found)
-        contents = {name: station.scene(seed) for name, seed in CONTENTS.items()}
+        contents = {name: recording.contents[name] for name in CONTENTS}
         for number, state in enumerate(rng.sample(found, min(-(-count // len(SCENARIOS)), len(found)))):
             recovered = lay_out(state, folder / f"cut{number}")
             done = recovered.drain()

@@ -234,7 +234,7 @@ def ended_well(done: subprocess.CompletedProcess[str]) -> bool:
     return done.returncode == 0 or (done.returncode == 1 and bool(last) and " in quarantine: " in last[0])
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 60, poll_s: float = 0.02) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 600, poll_s: float = 0.05) -> None:
     """Wait for `condition`, which is looked at every `poll_s`; raises TimeoutError where it does not come true."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():

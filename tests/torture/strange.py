@@ -6,13 +6,18 @@ Each either is no scene, or is one that fails alone.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import gzip
 import hashlib
 import os
+import signal
 import socket
 import stat
 import subprocess
+import tarfile
 import threading
 import unicodedata
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +29,10 @@ NOBODY = 65534
 def put_strange_things(inbox: Path, sound: bytes) -> list[str]:
     """Put every kind once, and return the names. `sound` is a GeoTIFF, of which each copy gets other last bytes."""
     put = _Put(inbox, sound)
-    for kind in (_names, _folders, _headers, _markers, _special_files, _files_of_others, _sizes_and_times, _no_scenes):
+    for kind in (
+        *(_names, _folders, _headers, _markers, _special_files, _files_of_others, _sizes_and_times, _no_scenes),
+        _archives,
+    ):
         kind(put)
     return put.names
 
@@ -63,9 +71,11 @@ class _Put:
 
 
 def _names(put: _Put) -> None:
-    """That are not UTF-8, of scenes and of what is ignored; that would forge a line; twins by normalisation, equal
-    stems; called like something of ours."""
+    """That are not UTF-8, of scenes and of what is ignored; that would forge a line, or mean something to a shell, to a
+    formatter, or to whoever reads flags; twins by normalisation, equal stems; called like something of ours."""
     for name in ("한강_홍수.tif".encode("cp949"), b"caf\xe9.tif", "two\nforged line ready.tif", "red\x1b[31m\x07.tif"):
+        put.scene(name)
+    for name in ("-rf.tif", "--help.tif", " .tif", "$(reboot).tif", "%s%n{0}.tif", "a\\b.tif", "00000001"):
         put.scene(name)
     for name in (b"caf\xe9.txt", "안내.txt".encode("cp949"), "b\rforged.txt"):
         put.text(name)
@@ -157,6 +167,23 @@ def _no_scenes(put: _Put) -> None:
     put.text("list.md5", "0  x\n")
 
 
+def _archives(put: _Put) -> None:
+    """Names that lead out, links, too many members, an archive in itself, one that is cut."""
+    for number, member in enumerate(("../../evil.tif", "/tmp/evil.tif", "C:\\evil.tif", "a/../../evil.tif", "a" * 300)):
+        with zipfile.ZipFile(put.new(f"name-{number}.zip"), "w") as archive:
+            archive.writestr(member, put.sound)
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+        with tarfile.open(put.new(f"type-{kind.decode()}.tar"), "w") as tar:
+            entry = tarfile.TarInfo("a.tif")
+            entry.type, entry.linkname = kind, "/etc/hostname"
+            tar.addfile(entry)
+    with zipfile.ZipFile(put.new("many.zip"), "w") as archive:
+        for number in range(3000):
+            archive.writestr(str(number), b"")
+    put.new("twice.tif.gz").write_bytes(gzip.compress(gzip.compress(put.sound)))
+    put.new("cut.tif.gz").write_bytes(gzip.compress(put.sound)[:-100])
+
+
 def _give_away(path: Path) -> None:
     if os.geteuid() == 0:
         os.chown(path, NOBODY, NOBODY)
@@ -172,7 +199,8 @@ def put_together(inbox: Path) -> None:
 @contextlib.contextmanager
 def restless(inbox: Path, sound: bytes) -> Iterator[list[str]]:
     """What does not keep still while the daemon looks: a file that grows for ever, one that is truncated once it was
-    claimed, a folder that becomes a file and back. The names."""
+    claimed, a folder that becomes a file and back, one that changes its name all the time, one that is written anew and
+    gets its old time back, one that nobody may open while another has a lease on it. The names."""
     over = threading.Event()
 
     def until_over(step: Callable[[], object]) -> None:
@@ -181,8 +209,14 @@ def restless(inbox: Path, sound: bytes) -> Iterator[list[str]]:
                 step()
 
     growing, truncated, swapped = inbox / "growing.tif", inbox / "truncated.tif", inbox / "swapped.SAFE"
-    truncated.write_bytes(sound)
-    with growing.open("ab") as file, truncated.open("r+b") as taken:
+    wandering, elsewhere, rewritten, leased = (
+        inbox / f"{name}.tif" for name in ("wandering", "elsewhere", "rewritten", "leased")
+    )
+    for number, path in enumerate((truncated, wandering, rewritten, leased)):
+        path.write_bytes(sound[:-1] + bytes([number]))
+    with growing.open("ab") as file, truncated.open("r+b") as taken, leased.open("r+b") as holder:
+        fcntl.fcntl(holder, fcntl.F_SETSIG, signal.SIGURG)  # which is ignored, unlike SIGIO
+        fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 
         def truncate() -> None:
             if not truncated.exists():
@@ -196,12 +230,20 @@ def restless(inbox: Path, sound: bytes) -> Iterator[list[str]]:
                 swapped.unlink(missing_ok=True)
                 swapped.mkdir()
 
-        steps = (lambda: file.write(sound) and file.flush(), truncate, swap)
+        def wander() -> None:
+            os.rename(wandering, elsewhere) if wandering.exists() else os.rename(elsewhere, wandering)
+
+        def rewrite() -> None:
+            if rewritten.exists():
+                rewritten.write_bytes(sound[:-8] + os.urandom(8))
+                os.utime(rewritten, (0, 0))
+
+        steps = (lambda: file.write(sound) and file.flush(), truncate, swap, wander, rewrite)
         threads = [threading.Thread(target=until_over, args=(step,)) for step in steps]
         for thread in threads:
             thread.start()
         try:
-            yield [growing.name, truncated.name, swapped.name]
+            yield [growing.name, truncated.name, swapped.name, wandering.name, rewritten.name, leased.name]
         finally:
             over.set()
             for thread in threads:

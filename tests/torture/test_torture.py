@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture import mutants, powercut
+from tests.torture import mutants, powercut, recording
 from tests.torture.faults import FAULTS, Fault
 from tests.torture.run import missing, run
 from tests.torture.station import CHECKOUT
@@ -25,9 +25,26 @@ def test_nothing_is_lost_duplicated_or_corrupted_by(fault: Fault) -> None:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-@pytest.mark.parametrize(("function", "step"), [("secure", "fsync_folder(self.incoming)"), ("", "publish(staged)")])
-def test_the_power_cut_model_notices_a_missing_step(function: str, step: str, tmp_path: Path) -> None:
-    mutant = next(one for one in mutants.mutants() if step in one.name and function in ("", _function_of(one)))
+@pytest.mark.parametrize(
+    ("function", "step", "scenario"),
+    [
+        ("secure", "fsync_folder(self.incoming)", recording.plain),
+        ("_set_aside", "fsync_folder(self.done)", recording.set_aside),
+    ],
+)
+def test_the_power_cut_model_notices_a_missing_fsync(
+    function: str, step: str, scenario: recording.Scenario, tmp_path: Path
+) -> None:
+    mutant = next(one for one in mutants.mutants() if step in one.name and _function_of(one) == function)
+    recorded = [("", scenario(tmp_path / "sound", None))]
+    expected = powercut.expected_masks(tmp_path / "expected")
+    assert mutants.caught_without("", recorded, expected) == ""
+    assert mutants.caught_without(mutant.where, recorded, expected)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_the_power_cut_model_notices_steps_that_are_swapped(tmp_path: Path) -> None:
+    mutant = next(one for one in mutants.mutants() if "before how = publish(staged)" in one.name)
     assert mutants.caught_by(mutant, tmp_path, powercut.expected_masks(tmp_path / "expected"))
 
 

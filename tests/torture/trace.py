@@ -52,6 +52,8 @@ class Call:
     offset: int = 0
     result: int = 0
     flags: str = ""
+    where: str = ""
+    """`runtime/daemon/folders.py:213`, of a `sync` that the code itself asks for."""
 
 
 def calls(log: Path, working_folder: Path) -> list[Call]:
@@ -63,7 +65,20 @@ def calls(log: Path, working_folder: Path) -> list[Call]:
             if (match := _LINE.match(line)) and not match["result"].startswith("-"):
                 lines.append((float(match["time"]), thread, match))
     lines.sort(key=lambda item: item[0])
-    return [replace(call, thread=thread) for _, thread, match in lines for call in _parse(match, working_folder)]
+    recorded = [replace(call, thread=thread) for _, thread, match in lines for call in _parse(match, working_folder)]
+    return list(_placed(recorded, working_folder))
+
+
+def _placed(recorded: list[Call], working_folder: Path) -> Iterator[Call]:
+    """With the place in the code that `marks/sitecustomize.py` wrote before each sync."""
+    marked: dict[int, str] = {}
+    for call in recorded:
+        if call.name == "write" and call.path == os.devnull:
+            marked[call.thread] = os.path.relpath(os.fsdecode(call.data), working_folder)
+        elif call.name == "sync":
+            yield replace(call, where=marked.pop(call.thread, ""))
+        else:
+            yield call
 
 
 def _parse(match: re.Match[str], working_folder: Path) -> Iterator[Call]:
@@ -98,30 +113,32 @@ class Player:
     """Plays calls into a disk; positions of descriptors are kept by (descriptor, path)."""
 
     def __init__(self, disk: Disk) -> None:
-        self._disk = disk
+        self.disk = disk
         self._positions: dict[tuple[int, str], int] = {}
         self._appending: set[tuple[int, str]] = set()
 
     def play(self, call: Call) -> bool:
         """True where the call touched the disk."""
-        if not self._disk.contains(call.path):
+        if not self.disk.contains(call.path):
             return False
         match call.name:
             case "open":
                 return self._open(call)
+            case "promise":
+                return False
             case "mkdir":
-                self._disk.make(call.path, Folder())
+                self.disk.make(call.path, Folder())
             case "unlink":
-                self._disk.remove(call.path)
+                self.disk.remove(call.path)
             case "link":
-                node = self._disk.find(call.path)
+                node = self.disk.find(call.path)
                 assert node is not None, call
                 self._correct(node, Path(call.target))
-                self._disk.make(call.target, node)
+                self.disk.make(call.target, node)
             case "rename":
-                self._disk.rename(call.path, call.target)
+                self.disk.rename(call.path, call.target)
             case "sync":
-                self._disk.sync(call.path)
+                self.disk.sync(call.path)
             case "lseek":
                 self._positions[call.descriptor, call.path] = call.offset
             case _:
@@ -138,19 +155,19 @@ class Player:
 
     def _open(self, call: Call) -> bool:
         key = (call.descriptor, call.path)
-        node = self._disk.find(call.path)
+        node = self.disk.find(call.path)
         self._positions[key] = 0
         self._appending.discard(key)
         if "O_APPEND" in call.flags:
             self._appending.add(key)
         if node is None and "O_CREAT" in call.flags:
-            self._disk.make(call.path, File())
+            self.disk.make(call.path, File())
         elif isinstance(node, File) and "O_TRUNC" in call.flags:
             node.content.clear()
         return node is None
 
     def _write(self, call: Call) -> bool:
-        node = self._disk.find(call.path)
+        node = self.disk.find(call.path)
         if not isinstance(node, File):
             return False
         if call.name == "ftruncate":

@@ -45,13 +45,18 @@ class ArchivedProduct(Reader):
 
 
 def _scene_in(folder: Path, source: Source) -> Scene:
-    """The scene of the uppermost products in `folder`. Raises SceneError, without the archive's name."""
-    from sarwater.scenes.readers import _opened  # which knows this reader
+    """The scene of the uppermost products in `folder`, of which archives are none: there may be one in each, for ever.
+    Raises SceneError, without the archive's name."""
+    from sarwater.scenes.readers import _opened, find_reader  # which know this reader
 
     left_out: list[str] = []
+    packed: list[str] = []
     for products in levels(folder, without_suffix(source.name)):
         scenes = []
         for path, name in products:
+            if isinstance(find_reader(path, name), ArchivedProduct):
+                packed.append(name)
+                continue
             try:
                 decoder = None
                 with suppress(SceneNoBackscatter):  # it is left out below
@@ -71,6 +76,8 @@ def _scene_in(folder: Path, source: Source) -> Scene:
             return scene
     if left_out:
         raise SceneNoBackscatter(f"holds no backscatter, but {listed(left_out)}; give the product that holds it")
+    if packed:
+        raise SceneUnreadable(f"holds another archive ({listed(packed)}); unpack it and give what is in that one")
     if lack := incomplete(folder, without_suffix(source.name)):
         raise SceneIncomplete(f"{lack}; pack all of the product")
     files = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import signal
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.daemon import inbox as inbox_module
 from runtime.daemon.companions import Checksum
 from runtime.daemon.config import Config
 from runtime.daemon.inbox import Inbox
@@ -105,6 +108,50 @@ def test_a_file_moved_in_from_another_folder_is_complete(tmp_path: Path) -> None
     with Hints(tmp_path / "incoming") as hints:
         os.rename(tmp_path / "a.tif", tmp_path / "incoming/a.tif")
         box.follow(hints.read())
+    assert complete(box) == ["a.tif"]
+
+
+def test_events_that_never_end_are_read_up_to_now(tmp_path: Path) -> None:
+    with Hints(tmp_path) as hints:
+        (tmp_path / "a").touch()
+        for number, _ in enumerate(hints.read()):
+            (tmp_path / f"b{number}").touch()
+            assert number < 10
+
+
+def test_names_that_never_rest_do_not_keep_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "_TURN_S", 0.0)
+    box = inbox(tmp_path)
+    (tmp_path / "incoming/a.tif").write_bytes(b"x")
+    box.follow([Hint("a.tif")] * 1000)
+    assert box.candidates == {}
+    assert box.next_look_s is not None
+    monkeypatch.setattr(inbox_module, "_TURN_S", 1000.0)
+    box.follow([])
+    assert list(box.candidates) == ["a.tif"]
+
+
+def test_one_that_somebody_has_a_lease_on_waits_until_it_is_given_up(tmp_path: Path) -> None:
+    box = inbox(tmp_path)
+    path = tmp_path / "incoming/a.tif"
+    path.write_bytes(b"x")
+    with path.open("r+b") as holder:
+        fcntl.fcntl(holder, fcntl.F_SETSIG, signal.SIGURG)  # which is ignored
+        try:
+            fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError:
+            pytest.skip("no leases on this file system")
+        box.scan()
+        box.scan()
+        assert complete(box) == []
+    box.scan()
+    assert complete(box) == ["a.tif"]
+
+
+def test_one_that_is_closed_after_its_rename_has_arrived(tmp_path: Path) -> None:
+    box = inbox(tmp_path, settle_s=1000)
+    (tmp_path / "incoming/a.tif").write_bytes(b"x")
+    box.follow([Hint("a.tif", ".a.tif"), Hint("a.tif")])
     assert complete(box) == ["a.tif"]
 
 

@@ -18,6 +18,7 @@ from runtime.products.publish import (
     mask_key_of,
     publish,
 )
+from sarwater.atomic import name_once
 from sarwater.errors import OutputError
 from sarwater.request import Request
 from tests.support.rasters import lake_scene, write_geotiff
@@ -62,6 +63,21 @@ def test_a_foreign_file_of_the_masks_name_is_never_clobbered(scene: Path, out: P
     with pytest.raises(OutputError):
         publish(staged)
     assert (out / "a_water.tif").read_text() == "mine"
+
+
+def test_a_file_system_without_hard_links_gets_a_rename_that_clobbers_nothing(
+    scene: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    first, second = stage(scene, out), stage(scene, out)
+    assert publish(first) == "published"
+    assert publish(second) == "adopted"
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+    with pytest.raises(FileExistsError):
+        name_once(scene, first.paths[-1])
 
 
 def test_sidecars_of_an_unfinished_commit_are_replaced(scene: Path, out: Path) -> None:

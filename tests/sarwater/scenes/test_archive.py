@@ -35,6 +35,7 @@ from sarwater.identity import stem_of
 from sarwater.manifest import Channel
 from sarwater.request import Limits
 from sarwater.scenes import archive
+from sarwater.scenes.life import signs_of_life
 from sarwater.scenes.readers import members, open_model_input, open_scene
 from sarwater.scratch import PREFIX
 from tests.support.deliveries import whole, write_hdf5, write_k5_folder, write_safe
@@ -180,6 +181,7 @@ def test_of_hyp3_the_backscatter_is_taken_and_the_rest_named(tmp_path: Path) -> 
     write_geotiff(folder / f"{HYP3}_ls_map.tif", np.ones((90, 100), np.uint8))
     write_geotiff(folder / f"{HYP3}_rgb.tif", np.full((3, 90, 100), 90, np.uint8), options=["PHOTOMETRIC=RGB"])
     (folder / f"{HYP3}.README.md.txt").write_text("read me")
+    written(folder / f"{HYP3}_rgb.kmz", ("doc.kml", b"<kml/>"))
     path = zipped(folder, tmp_path / f"{HYP3}.zip")
     channels = (Channel("vv", "amplitude_dn"), Channel("vh", "amplitude_dn"))
     with open_model_input(path, channels) as scene:
@@ -347,6 +349,13 @@ class TestHostile:
     def test_names_given_twice(self, tmp_path: Path, names: tuple[str, str]) -> None:
         refused(written(tmp_path / "a.zip", *((name, b"x") for name in names)), SceneUnsafe, "twice")
 
+    def test_another_archive_whatever_it_is_called(self, tmp_path: Path) -> None:
+        packed = geotiff(tmp_path).read_bytes()
+        for _ in range(3):
+            packed = gzip.compress(packed)
+        (tmp_path / "a.gz").write_bytes(packed)
+        refused(tmp_path / "a.gz", SceneUnreadable, "another archive .a.; unpack it")
+
     @pytest.mark.parametrize("kind", ["zip", "tar"])
     def test_too_many(self, tmp_path: Path, kind: str) -> None:
         path = tmp_path / f"a.{kind}"
@@ -398,7 +407,21 @@ class TestHostile:
         member = _member("././@LongLink", 16 << 20)
         member.type = tarfile.GNUTYPE_LONGNAME
         (tmp_path / "a.tgz").write_bytes(gzip.compress(member.tobuf() + b"x" * (16 << 20)))
-        refused(tmp_path / "a.tgz", SceneUnsafe, "unpacks to more")
+        refused(tmp_path / "a.tgz", SceneUnsafe, "of names and headers")
+
+    def test_headers_that_are_too_many_all_together(self, tmp_path: Path) -> None:
+        with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as file:
+            for number in range(9):
+                member = _member(f"{number}.txt", 0)
+                member.pax_headers = {"comment": "x" * (1 << 20)}
+                file.addfile(member)
+        refused(tmp_path / "a.tar", SceneUnsafe, "of names and headers")
+
+    def test_a_bomb_that_is_large_and_not_the_densest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(archive, "SMALL_BYTES", 1 << 20)
+        monkeypatch.setattr(archive, "LARGE_BYTES", 2 << 20)
+        path = written(tmp_path / "a.zip", ("a.tif", bytes(3 << 20) + os.urandom(50_000)))
+        refused(path, SceneUnsafe, "20 times")
 
     def test_a_disk_without_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = zipped(safe(tmp_path), tmp_path / "a.zip")
@@ -418,6 +441,19 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.size = size
     return member
+
+
+def test_who_unpacks_shows_life_and_may_be_stopped_by_that(tmp_path: Path) -> None:
+    path = zipped(geotiff(tmp_path), tmp_path / "a.zip")
+    signs: list[None] = []
+    with signs_of_life(lambda: signs.append(None)), open_scene(path):
+        assert signs
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with signs_of_life(stop), pytest.raises(KeyboardInterrupt):
+        open_scene(path)
 
 
 def test_opening_leaves_no_descriptor_behind(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from sarwater import open_scene
 from sarwater.errors import SceneTruncated, SceneUnreadable, SceneUnsafe
 from sarwater.request import Limits
 from sarwater.scenes import trial
+from sarwater.scenes.life import signs_of_life
 from sarwater.scenes.trial import open_on_trial
 from tests.support.on_trial import SERVE
 from tests.support.rasters import lake_scene, write_geotiff
@@ -90,6 +91,12 @@ class TestBudget:
     def test_who_waits_without_computing_proves_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(trial, "PATIENCE_S", 0.2)
         try_to("wait")
+
+    def test_who_waits_for_it_shows_life(self) -> None:
+        signs: list[None] = []
+        with signs_of_life(lambda: signs.append(None)), pytest.raises(SceneUnsafe):
+            try_to("never-end")
+        assert len(signs) > 1
 
     def test_one_server_serves_them_all(self) -> None:
         try_to("nothing")

@@ -62,7 +62,7 @@ def fill_disk(root: Path, count: int, rng: random.Random) -> Result:
                     path.unlink()
                 if at_start:
                     deliver(station, first)
-                until(lambda s=station, c=contents: s.published_all(c), 120)  # type: ignore[misc]
+                until(lambda s=station, c=contents: s.published_all(c))  # type: ignore[misc]
                 result.expect(daemon.terminate() == 0, "did not stop cleanly")
             result.expect(station.reasons() == {}, f"quarantined: {station.reasons()}")
             result.audit.add(station.audit(contents))

@@ -72,7 +72,7 @@ def slow_writers(root: Path, count: int, rng: random.Random) -> Result:
             _write(station.incoming, name, content, way, rng)
             result.injected += 1
             result.hit += way in ("slow", "rewrite")
-        until(lambda: len(station.masks()) == count, 120 + count)
+        until(lambda: len(station.masks()) == count, 600 + count)
         daemon.terminate()
     result.expect(station.reasons() == {}, f"quarantined: {station.reasons()}")
     result.audit.add(station.audit(contents))

@@ -49,6 +49,7 @@ _REFUSED = {
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
 _LATER = {
     **dict.fromkeys(_EXPIRED, "the credentials have expired; renew them, they are read again"),
+    "InvalidObjectState": "it lies in cold storage (Glacier); restore it, then run again",
     "RequestTimeTooSkewed": "this machine's clock is more than 15 minutes off the store's; set it",
 }
 """Errors that somebody may end while scenes wait, and how."""
@@ -78,14 +79,13 @@ class S3Store(Store):
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         full, start = self._key(prefix), len(self._key(""))
-        hidden = prefix.startswith(".")
         with self._telling(prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=f"{full}/" if full and not full.endswith("/") else full
             ):
                 for found in page.get("Contents", ()):
                     key = found["Key"][start:]
-                    if key.endswith("/") or (not hidden and "/." in f"/{key}"):
+                    if key.endswith("/") or "/." in f"/{key}"[len(prefix) :]:
                         continue
                     yield Entry(key, found["Size"], found["ETag"], found["LastModified"].timestamp())
 

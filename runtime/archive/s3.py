@@ -199,7 +199,7 @@ class S3Store(Store):
                     f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
                 ) from error
             if code in _EXPIRED:
-                del self._client
+                self.__dict__.pop("_client", None)  # of several threads, each may notice
             said = _LATER.get(code) or f"{' '.join(str(error).split())}; run again later"
             raise StoreError(f"{where}: {said}") from error
 

@@ -23,7 +23,8 @@ from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from runtime.archive.archive import Archive, item_keys
+from runtime.archive.archive import Archive
+from runtime.archive.layout import item_keys
 from runtime.archive.listing import Filters, find_scenes
 from runtime.archive.plan import Plan, made
 from runtime.archive.upkeep import collect_garbage, verify

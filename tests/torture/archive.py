@@ -96,7 +96,7 @@ def prepare(s3: ObjectStore, folder: Path, scenes: int, seed: int) -> Plan:
     (folder / "in").mkdir()
     for number in range(scenes):
         path = write_geotiff(folder / "in" / f"s{number:05}.tif", lake_scene(40, 50, seed=seed + number))
-        s3.client.upload_file(str(path), bucket, f"in/{path.name}")
+        s3.client.put_object(Bucket=bucket, Key=f"in/{path.name}", Body=path.read_bytes())
     root, found = find_scenes(f"s3://{bucket}/in", Filters())
     model = box_model(folder / "box.onnx").path
     request = Request(products="mask,stac")  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ _INSTALL = "`pip install 'sarwater[archive]'`"
 boto3 = lazy_import("boto3", "a bucket", install=_INSTALL)
 _config = lazy_import("botocore.config", "a bucket", install=_INSTALL)
 _errors = lazy_import("botocore.exceptions", "a bucket", install=_INSTALL)
+_loaders = lazy_import("botocore.loaders", "a bucket", install=_INSTALL)
 _parsers = lazy_import("botocore.parsers", "a bucket", install=_INSTALL)
+_sessions = lazy_import("botocore.session", "a bucket", install=_INSTALL)
 
 TRIES = 6
 """Of one request, with 1, 2, 4, 8, 16 seconds between them at most; a scene has more tries than one."""
@@ -69,7 +71,7 @@ class S3Store(Store):
     def _client(self) -> Any:
         """With the credentials as they are now."""
         try:
-            client = boto3.session.Session().client("s3", config=_client_config())
+            client = _session().client("s3", config=_client_config())
         except (_errors.BotoCoreError, ValueError) as error:
             raise StoreRefused(
                 f"{self.root}: {' '.join(str(error).split())}; check AWS_ENDPOINT_URL, AWS_PROFILE and AWS_REGION"
@@ -202,6 +204,18 @@ class S3Store(Store):
                 self.__dict__.pop("_client", None)  # of several threads, each may notice
             said = _LATER.get(code) or f"{' '.join(str(error).split())}; run again later"
             raise StoreError(f"{where}: {said}") from error
+
+
+def _session() -> Any:
+    """With credentials of its own. What S3's requests look like is read once: parsing it takes a tenth of a second."""
+    session = _sessions.get_session()
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    return boto3.session.Session(botocore_session=session)
+
+
+@lru_cache
+def _loader(path: str | None) -> Any:
+    return _loaders.create_loader(path)
 
 
 def _client_config() -> Any:

@@ -137,7 +137,8 @@ class S3Store(Store):
                 body = path.read_bytes()
                 self._client.put_object(**self._at(key), Body=body, ContentMD5=_md5(body))
             else:
-                self._client.upload_file(str(path), self._bucket, self._key(key))
+                with path.open("rb") as file:
+                    self._client.upload_fileobj(file, self._bucket, self._key(key))
 
     def create(self, key: str, body: bytes) -> bool:
         for left in range(TRIES - 1, -1, -1):

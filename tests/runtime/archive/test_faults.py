@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -340,6 +340,28 @@ def test_a_place_that_is_not_there_is_told_in_one_line(
 def test_an_unfinished_upload_is_no_scene(bucket: str, s3: ObjectStore) -> None:
     s3.client.create_multipart_upload(Bucket=bucket, Key="in/half.tif")
     assert list(open_store(f"s3://{bucket}/in").list()) == []
+
+
+def test_a_large_product_that_fails_in_parts_is_told_like_any_other(
+    bucket: str, s3: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.archive.s3._IN_PARTS_BYTES", 0)
+    monkeypatch.setattr("runtime.archive.s3.TRIES", 1)
+    large = tmp_path / "large.tif"
+    large.write_bytes(random.Random(1).randbytes(9 << 20))
+    store = open_store(f"s3://{bucket}")
+
+    def fail(code: str) -> Callable[[int, dict[str, Any]], str | None]:
+        return lambda _, environ: code if "partNumber" in environ["QUERY_STRING"] else None
+
+    for code, error in (("403 AccessDenied", StoreRefused), ("503 SlowDown", StoreError)):
+        s3.fault = fail(code)
+        with pytest.raises(error):
+            store.upload(large, "large.tif")
+    s3.fault = None
+    assert store.read("large.tif") is None
+    store.upload(large, "large.tif")
+    assert store.read("large.tif") == large.read_bytes()
 
 
 def test_a_small_object_whose_answer_is_cut_off_is_asked_for_again(s3: ObjectStore, bucket: str) -> None:

@@ -61,11 +61,11 @@ def write_collection(store: Store, keys: Iterable[str]) -> int:
     boxes, times = extent_of(old) if linked else ([], [])
     with ThreadPoolExecutor(_AT_A_TIME, "items") as pool:
         for href, item in zip(fresh, pool.map(lambda href: json_at(store, href[2:]), fresh), strict=True):
-            if not item:
-                continue
+            if item.get("type") != "Feature" or not {"id", "properties"} <= item.keys():
+                continue  # somebody damaged it: `verify` tells
             linked[href] = {"rel": "item", "href": href, "type": "application/geo+json", "title": item["id"]}
             boxes += [item["bbox"]] if item.get("bbox") else []
-            times.append(item["properties"]["datetime"])
+            times += [when] if (when := item["properties"].get("datetime")) else []
     collection = collection_of([linked[href] for href in sorted(linked)], boxes, times)
     store.write(COLLECTION, json.dumps(collection, ensure_ascii=False, indent=1).encode())
     return len(linked)

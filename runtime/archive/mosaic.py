@@ -73,7 +73,7 @@ def _cells(archive: Archive, grid: Grid) -> dict[tuple[str, tuple[int, int]], li
     with ThreadPoolExecutor(_AT_A_TIME, "items") as pool:
         places = {record.get("item") for record in pool.map(partial(json_at, store), done)} - {None}
         for item in pool.map(partial(json_at, store), sorted(places)):
-            if item.get("bbox") and item["properties"].get("sarwater:datetime_is") == "acquisition":
+            if item.get("bbox") and item.get("properties", {}).get("sarwater:datetime_is") == "acquisition":
                 mask, acquired = _mask_of(item), item["properties"]["datetime"]
                 for cell in grid.cells(item["bbox"]):
                     cells[acquired[:10], cell].append(mask)

@@ -296,6 +296,8 @@ def test_an_item_that_somebody_damaged_is_told_and_costs_no_products(item: bytes
 def test_a_collection_and_records_that_somebody_damaged_are_made_anew(archive: Archive) -> None:
     token = next(iter(archive.tokens))
     archive.store.write("collection.json", b"<html>")
+    for number, item in enumerate((b"{}", b'{"type": "Feature", "id": "x"}')):
+        archive.store.write(f"items/{str(number) * 64}.json", item)
     archive.store.write(f"{FAILED}/{token}", b"oops")
     assert archive.write_collection() == 0
     assert archive.status().reasons == {"unknown": 1}

@@ -25,10 +25,11 @@ from typing import Any
 
 from runtime.archive.executors import Executor, Here, OnDask
 from runtime.archive.items import write_collection
+from runtime.archive.job import Head, Job, SceneResult
+from runtime.archive.layout import DONE, FAILED, PROBES, item_keys, json_at
 from runtime.archive.patience import PATIENCE_S, Patience
 from runtime.archive.plan import Plan, Scene
 from runtime.archive.store import Store, StoreError
-from runtime.archive.work import DONE, FAILED, ITEMS, PROBES, Head, Job, SceneResult
 from sarwater.errors import UsageError
 
 log = logging.getLogger("sarwater.archive")
@@ -209,8 +210,10 @@ class Archive:
         done = set(self._listed(DONE))
         found = {}
         for token in self._listed(FAILED):
-            if token in self.tokens and token not in done and (body := self.store.read(f"{FAILED}/{token}")):
-                found[token] = json.loads(body)
+            if token in self.tokens and token not in done:
+                record = json_at(self.store, f"{FAILED}/{token}")
+                place = self.plan.url_of(self.tokens[token].path)
+                found[token] = {"scene": place, "reason": "unknown", "message": "its record is damaged", **record}
         return found
 
     def retry(self, reasons: Sequence[str] = ()) -> list[str]:
@@ -233,9 +236,3 @@ class Archive:
 
     def _listed(self, folder: str) -> Iterator[str]:
         return (entry.key.rpartition("/")[2] for entry in self.store.list(folder))
-
-
-def item_keys(store: Store) -> list[str]:
-    """Of the items that are committed."""
-    keys = (entry.key for entry in store.list(ITEMS))
-    return [key.removeprefix(f"{ITEMS}/").removesuffix(".json") for key in keys if key.count("/") == 1]

@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any
 
-from runtime.archive.work import Head, Job, SceneResult, SceneWorker, work
+from runtime.archive.job import Head, Job, SceneResult
+from runtime.archive.work import SceneWorker, work
 from sarwater.errors import SarwaterError
 
 log = logging.getLogger("sarwater.archive")

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from runtime.archive.store import Entry
-from sarwater.scenes.names import polarisation_in
+from sarwater.scenes.names import polarisation_in, time_in
 from sarwater.scenes.readers.kompsat5_files import Role, is_companion, product_of, role_of
 
 _FOLDER = re.compile(r".+\.SAFE|RCM[123]_.*|RS2_.*|(?:TSX|TDX|PAZ)1_SAR__.*|K5_.*|KMPS5_.*", re.IGNORECASE)
-"""Names of product folders."""
+"""Names of product folders, which tell a time, but for .SAFE. A folder of many products may be called `K5_2019`."""
 _MARKER = re.compile(
     r"(?:(.*)/)?(?:manifest\.safe|metadata/product\.xml|product\.xml|imagery_[^/]*\.tif|(?:TSX|TDX|PAZ)1_SAR__[^/]*\.xml)",
     re.IGNORECASE,
@@ -59,7 +60,18 @@ def scenes_among(entries: Iterable[Entry]) -> list[Group]:
 
 def is_product(name: str, keys: Iterable[str]) -> bool:
     """Whether a folder of this name with these keys in it is itself a scene."""
-    return bool(_FOLDER.fullmatch(name)) or any((found := _MARKER.fullmatch(key)) and not found[1] for key in keys)
+    return _names_product(name) or any((found := _MARKER.fullmatch(key)) and not found[1] for key in keys)
+
+
+def product_around(key: str) -> str:
+    """The product whose file `key` is by its place; `key` itself where it is none's."""
+    marked = _MARKER.fullmatch(key)
+    return _top(key, {marked[1]} if marked and marked[1] else set()) or key
+
+
+@lru_cache(4096)
+def _names_product(folder: str) -> bool:
+    return bool(_FOLDER.fullmatch(folder)) and (folder.upper().endswith(".SAFE") or time_in(folder) is not None)
 
 
 def _polarisation_folders(keys: Iterable[str]) -> set[str]:
@@ -81,10 +93,15 @@ def _top(key: str, tops: set[str]) -> str | None:
     end = key.find("/")
     while end >= 0:
         folder = key[:end]
-        if folder in tops or _FOLDER.fullmatch(folder.rpartition("/")[2]):
+        if folder in tops or _names_product(folder.rpartition("/")[2]):
             return folder
         end = key.find("/", end + 1)
     return None
+
+
+def is_scene(key: str) -> bool:
+    """Whether a file of this name may be a scene by itself."""
+    return bool(_SCENE.fullmatch(key))
 
 
 def _loose_scenes(loose: dict[str, Entry]) -> list[Group]:
@@ -92,7 +109,7 @@ def _loose_scenes(loose: dict[str, Entry]) -> list[Group]:
     members: dict[str, list[Entry]] = {}
     for key, entry in loose.items():
         owner = owners.get(key, key)
-        if owner != key or _SCENE.fullmatch(key):
+        if owner != key or is_scene(key):
             members.setdefault(owner, []).append(entry)
     return [Group(path, tuple(entries)) for path, entries in members.items()]
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from runtime.archive.layout import item_place, json_at
 from runtime.archive.store import Store
 from runtime.products.catalogue import COLLECTION, COLLECTION_ID, collection_of, extent_of
 
@@ -51,18 +52,20 @@ def _type_of(place: str) -> str:
 def write_collection(store: Store, keys: Iterable[str]) -> int:
     """Write the collection of the items `items/KEY.json` of these keys, and return how many there are. Those that it
     has already are not read again."""
-    old = json.loads(store.read(COLLECTION) or b"{}")
+    old = json_at(store, COLLECTION)
+    there = {f"./{item_place(key)}" for key in keys}
     linked = {link["href"]: link for link in old.get("links", ()) if link["rel"] == "item"}
-    fresh = sorted({f"./items/{key}.json" for key in keys} - linked.keys())
+    if linked.keys() - there:
+        linked = {}  # the extent of those that are gone cannot be taken away
+    fresh = sorted(there - linked.keys())
     boxes, times = extent_of(old) if linked else ([], [])
     with ThreadPoolExecutor(_AT_A_TIME, "items") as pool:
-        for href, body in zip(fresh, pool.map(lambda href: store.read(href[2:]), fresh), strict=True):
-            if body is None:
-                continue
-            item = json.loads(body)
+        for href, item in zip(fresh, pool.map(lambda href: json_at(store, href[2:]), fresh), strict=True):
+            if item.get("type") != "Feature" or not {"id", "properties"} <= item.keys():
+                continue  # somebody damaged it: `verify` tells
             linked[href] = {"rel": "item", "href": href, "type": "application/geo+json", "title": item["id"]}
             boxes += [item["bbox"]] if item.get("bbox") else []
-            times.append(item["properties"]["datetime"])
+            times += [when] if (when := item["properties"].get("datetime")) else []
     collection = collection_of([linked[href] for href in sorted(linked)], boxes, times)
     store.write(COLLECTION, json.dumps(collection, ensure_ascii=False, indent=1).encode())
     return len(linked)

@@ -25,6 +25,8 @@ class LocalStore(Store):
         top = self._folder / prefix
         if not prefix and not top.exists():
             raise StoreRefused(f"{top}: no such folder; expected one with scenes")
+        if top == Path("/"):
+            raise StoreRefused(f"{top}: the whole disk is no archive; expected a folder with scenes")
         if top.is_file():
             return
         self.requests["list"] += 1

@@ -8,16 +8,16 @@ DIGEST is of the masks in it and their order: with more scenes there is another 
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from runtime.archive.archive import Archive
-from runtime.archive.work import DONE, ITEMS
+from runtime.archive.layout import DONE, ITEMS, json_at
 from runtime.products.mosaic import Grid, write_mosaic
 
 _AT_A_TIME = 16
@@ -71,10 +71,9 @@ def _cells(archive: Archive, grid: Grid) -> dict[tuple[str, tuple[int, int]], li
     store, cells = archive.store, defaultdict(list)
     done = [entry.key for entry in store.list(DONE) if entry.key.rpartition("/")[2] in archive.tokens]
     with ThreadPoolExecutor(_AT_A_TIME, "items") as pool:
-        places = {json.loads(record or b"{}").get("item") for record in pool.map(store.read, done)} - {None}
-        for body in pool.map(store.read, sorted(places)):
-            item = json.loads(body or b"{}")
-            if item.get("bbox") and item["properties"].get("sarwater:datetime_is") == "acquisition":
+        places = {record.get("item") for record in pool.map(partial(json_at, store), done)} - {None}
+        for item in pool.map(partial(json_at, store), sorted(places)):
+            if item.get("bbox") and item.get("properties", {}).get("sarwater:datetime_is") == "acquisition":
                 mask, acquired = _mask_of(item), item["properties"]["datetime"]
                 for cell in grid.cells(item["bbox"]):
                     cells[acquired[:10], cell].append(mask)

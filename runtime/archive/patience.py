@@ -10,8 +10,8 @@ import random
 import time
 from collections import Counter
 
+from runtime.archive.job import SceneResult
 from runtime.archive.store import StoreRefused
-from runtime.archive.work import SceneResult
 
 MAX_TRIES = 3
 """Failures of one scene that may be its own fault before it is set aside."""

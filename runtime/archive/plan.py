@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from runtime.archive.grouping import Group
 from runtime.archive.locks import WithLocks
-from runtime.archive.store import Store, is_absolute, open_store, split
+from runtime.archive.store import Store, is_absolute, open_store, root_and_key
 from sarwater import __version__
 from sarwater.atomic import replacing
 from sarwater.errors import HashMismatch, OutputError, UsageError
@@ -51,8 +51,10 @@ class Scene:
         return sum(size for _, size, _ in self.files)
 
     @classmethod
-    def of(cls, group: Group) -> Scene:
-        return cls(group.path, tuple((entry.key, entry.size_bytes, entry.version) for entry in group.members))
+    def of(cls, group: Group, named: Callable[[str], str] = str, item: str | None = None) -> Scene:
+        """`named` gives a plan's name for a key."""
+        files = ((named(entry.key), entry.size_bytes, entry.version) for entry in group.members)
+        return cls(named(group.path), tuple(files), item)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Plan:
 
     def source_of(self, location: str) -> tuple[str, str]:
         """(store, key) of one of a scene's files."""
-        return split(location) if is_absolute(location) else (self.source, location)
+        return root_and_key(location) if is_absolute(location) else (self.source, location)
 
     def url_of(self, location: str) -> str:
         return location if is_absolute(location) else f"{self.source}/{location}"

@@ -12,7 +12,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ _INSTALL = "`pip install 'sarwater[archive]'`"
 boto3 = lazy_import("boto3", "a bucket", install=_INSTALL)
 _config = lazy_import("botocore.config", "a bucket", install=_INSTALL)
 _errors = lazy_import("botocore.exceptions", "a bucket", install=_INSTALL)
+_loaders = lazy_import("botocore.loaders", "a bucket", install=_INSTALL)
 _parsers = lazy_import("botocore.parsers", "a bucket", install=_INSTALL)
+_sessions = lazy_import("botocore.session", "a bucket", install=_INSTALL)
 
 TRIES = 6
 """Of one request, with 1, 2, 4, 8, 16 seconds between them at most; a scene has more tries than one."""
@@ -49,6 +51,7 @@ _REFUSED = {
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
 _LATER = {
     **dict.fromkeys(_EXPIRED, "the credentials have expired; renew them, they are read again"),
+    "InvalidObjectState": "it lies in cold storage (Glacier); restore it, then run again",
     "RequestTimeTooSkewed": "this machine's clock is more than 15 minutes off the store's; set it",
 }
 """Errors that somebody may end while scenes wait, and how."""
@@ -68,7 +71,7 @@ class S3Store(Store):
     def _client(self) -> Any:
         """With the credentials as they are now."""
         try:
-            client = boto3.session.Session().client("s3", config=_client_config())
+            client = _session().client("s3", config=_client_config())
         except (_errors.BotoCoreError, ValueError) as error:
             raise StoreRefused(
                 f"{self.root}: {' '.join(str(error).split())}; check AWS_ENDPOINT_URL, AWS_PROFILE and AWS_REGION"
@@ -78,14 +81,13 @@ class S3Store(Store):
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         full, start = self._key(prefix), len(self._key(""))
-        hidden = prefix.startswith(".")
         with self._telling(prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=f"{full}/" if full and not full.endswith("/") else full
             ):
                 for found in page.get("Contents", ()):
                     key = found["Key"][start:]
-                    if key.endswith("/") or (not hidden and "/." in f"/{key}"):
+                    if key.endswith("/") or "/." in f"/{key}"[len(prefix) :]:
                         continue
                     yield Entry(key, found["Size"], found["ETag"], found["LastModified"].timestamp())
 
@@ -135,7 +137,8 @@ class S3Store(Store):
                 body = path.read_bytes()
                 self._client.put_object(**self._at(key), Body=body, ContentMD5=_md5(body))
             else:
-                self._client.upload_file(str(path), self._bucket, self._key(key))
+                with path.open("rb") as file:
+                    self._client.upload_fileobj(file, self._bucket, self._key(key))
 
     def create(self, key: str, body: bytes) -> bool:
         for left in range(TRIES - 1, -1, -1):
@@ -199,9 +202,21 @@ class S3Store(Store):
                     f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
                 ) from error
             if code in _EXPIRED:
-                del self._client
+                self.__dict__.pop("_client", None)  # of several threads, each may notice
             said = _LATER.get(code) or f"{' '.join(str(error).split())}; run again later"
             raise StoreError(f"{where}: {said}") from error
+
+
+def _session() -> Any:
+    """With credentials of its own. What S3's requests look like is read once: parsing it takes a tenth of a second."""
+    session = _sessions.get_session()
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    return boto3.session.Session(botocore_session=session)
+
+
+@lru_cache
+def _loader(path: str | None) -> Any:
+    return _loaders.create_loader(path)
 
 
 def _client_config() -> Any:

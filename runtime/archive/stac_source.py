@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from runtime.archive.store import Store, absolute, open_store, split
+from runtime.archive.grouping import is_scene
+from runtime.archive.store import absolute, split
 from sarwater.errors import UsageError
+
+log = logging.getLogger("sarwater.archive")
+
+_FOLLOWED = ("item", "child", "items")
+_AT_A_TIME, _BATCH = 16, 256
+"""Documents that are read at a time, and wait to be parsed."""
+_NO_SCENE = {"thumbnail", "overview", "metadata", "visual", "legend"}
+"""Roles of assets that are something else."""
 
 
 class _Asset(BaseModel):
     href: str | None = None
     roles: list[str] | None = None
+
+    @property
+    def may_be_scene(self) -> bool:
+        return bool(self.href) and not _NO_SCENE & set(self.roles or ())
 
 
 class _Link(BaseModel):
@@ -39,10 +55,12 @@ class _Item(BaseModel):
 
     @property
     def scene(self) -> str | None:
-        """The href of the asset that is the scene: the one with the role `data`, else the only one."""
-        assets = [asset for asset in self.assets.values() if asset.href]
-        data = [asset for asset in assets if "data" in (asset.roles or ())] or (assets if len(assets) == 1 else [])
-        return data[0].href if data else None
+        """The href of the asset that is the scene: with the role `data`, or named like a scene; best if both."""
+        assets = [asset for asset in self.assets.values() if asset.may_be_scene]
+        data = [asset for asset in assets if "data" in (asset.roles or ())]
+        named = [asset for asset in data or assets if asset.href and is_scene(asset.href)]
+        found = named or data or (assets if len(assets) == 1 else [])
+        return found[0].href if found else None
 
 
 class _Items(BaseModel):
@@ -71,23 +89,33 @@ class Found:
     """Where the item lies, as far as it is known."""
 
 
-def scenes_of(store: Store, key: str, read: Callable[[Store, str], str]) -> Iterator[Found]:
-    """What the items name that the document at `key` has, or links to, each document once. `read` gives the text of
-    one. Raises UsageError for what is no STAC."""
-    waiting, seen = [store.url(key)], {store.url(key)}
-    while waiting:
-        place = waiting.pop()
-        home, name = split(place)
-        document = _parsed(read(store if home == store.root else open_store(home), name), place)
-        for item in _items(document):
-            if item.scene:
-                itself = place if item is document else _self_of(item)
-                yield Found(absolute(home, item.scene), _day(item.properties), _flat(item.bbox), itself)
-        if isinstance(document, _Catalogue):
-            links = (absolute(home, link.href) for link in document.links if link.rel in ("item", "child", "items"))
-            fresh = [link for link in dict.fromkeys(links) if link not in seen]
-            seen.update(fresh)
-            waiting += reversed(fresh)
+Read = Callable[[str], str]
+"""The text of the document at an absolute location."""
+
+
+def scenes_of(place: str, read: Read) -> Iterator[Found]:
+    """What the items name that the document at `place` has, or links to, each document once. Raises UsageError for what
+    is no STAC; tells how many items name no scene."""
+    waiting, seen, without = deque([place]), {place}, 0
+    with ThreadPoolExecutor(_AT_A_TIME, "stac") as pool:
+        while waiting:
+            places = [waiting.popleft() for _ in range(min(len(waiting), _BATCH))]
+            for where, text in zip(places, pool.map(read, places), strict=True):
+                document = _parsed(text, where)
+                home, _ = split(where)
+                for item in _items(document):
+                    if scene := item.scene:
+                        itself = where if item is document else _self_of(item)
+                        yield Found(absolute(home, scene), _day(item.properties), _flat(item.bbox), itself)
+                    without += not scene
+                if isinstance(document, _Catalogue):
+                    links = (absolute(home, link.href) for link in document.links if link.rel in _FOLLOWED)
+                    fresh = [link for link in dict.fromkeys(links) if link not in seen]
+                    seen.update(fresh)
+                    waiting.extend(fresh)
+    if without:
+        said = "no asset of theirs has the role `data`, or is named like a scene (.tif, .h5, .SAFE and the like)"
+        log.warning("%s: items left out: %d; %s", place, without, said)
 
 
 def _parsed(text: str, place: str) -> Any:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from sarwater.errors import ConfigurationError, SarwaterError, SceneError, UsageError
 
@@ -95,7 +96,7 @@ class Store(ABC):
         return 0
 
     def url(self, key: str) -> str:
-        return f"{self.root}/{key}"
+        return f"{self.root.rstrip('/')}/{key}"
 
     def check_conditional_writes(self, folder: str) -> None:
         """Whether `create` keeps its promise here. Raises StoreRefused."""
@@ -122,7 +123,31 @@ def open_store(url: str) -> Store:
         raise UsageError(f"{url}: neither a folder nor a bucket; expected a path or s3://BUCKET/PREFIX")
     from runtime.archive.local import LocalStore
 
-    return LocalStore(url.removeprefix(_LOCAL))
+    return LocalStore(absolute("", url) if url.startswith(_LOCAL) else url)
+
+
+class Stores:
+    """Those that absolute locations lie in, each opened once."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, Store] = {}
+
+    def of(self, location: str) -> tuple[Store, str]:
+        """(store, key). Raises what `open_store` raises."""
+        root, key = root_and_key(location)
+        if root not in self._opened:
+            self._opened[root] = open_store(root)
+        return self._opened[root], key
+
+
+def root_and_key(location: str) -> tuple[str, str]:
+    """The bucket or disk of an absolute location, and the key in it."""
+    if location.startswith(S3):
+        bucket, _, key = location.removeprefix(S3).partition("/")
+        return S3 + bucket, key
+    if "://" in location:
+        return split(location)
+    return "/", location.removeprefix("/")
 
 
 def is_absolute(location: str) -> bool:
@@ -131,11 +156,13 @@ def is_absolute(location: str) -> bool:
 
 def absolute(home: str, location: str) -> str:
     """What `location` means in a document that lies in the folder `home`, which is absolute."""
-    place = location.removeprefix(_LOCAL)
+    place = unquote(location.removeprefix(_LOCAL)) if location.startswith(_LOCAL) else location
     if is_absolute(place):
-        return place
+        return place if "://" in place else posixpath.normpath(place)
     scheme, mark, path = home.rpartition("://")
-    return scheme + mark + posixpath.normpath(posixpath.join(path, place))
+    joined = f"{path.rstrip('/')}/{place}"
+    dotted = not mark or {".", ".."} & set(place.split("/"))
+    return scheme + mark + (posixpath.normpath(joined) if dotted else joined)  # `//` is no `/` in a bucket
 
 
 def split(location: str) -> tuple[str, str]:

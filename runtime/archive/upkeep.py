@@ -1,18 +1,19 @@
-"""Looking after an archive's products: `verify` reads all of them back, `gc` removes what dead attempts left."""
+"""Looking after an archive's products: `verify` reads all of them back, `forget` lets faulty ones be made again, and
+`gc` removes what dead attempts left."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from runtime.archive.archive import Archive
+from runtime.archive.layout import DONE, ITEMS, PROBES, item_place, json_at
 from runtime.archive.store import SceneChanged, Store
-from runtime.archive.work import DONE, ITEMS, LONGEST_ATTEMPT_S, PROBES
+from runtime.archive.work import LONGEST_ATTEMPT_S
 from runtime.products.publish import mask_key_of
 from sarwater.manifest import sha256_of
 from sarwater.tags import MASK_KEY_TAG
@@ -29,6 +30,8 @@ class Fault(NamedTuple):
 
     scene: str
     what: str
+    done: str
+    """The record in the store that says the scene is done."""
 
 
 def verify(archive: Archive, progress: Callable[[int, int], None] | None = None) -> Iterator[Fault]:
@@ -44,18 +47,20 @@ def verify(archive: Archive, progress: Callable[[int, int], None] | None = None)
 
 
 def _faults(store: Store, done: str, folder: Path) -> Iterator[Fault]:
-    record = _json(store, done)
+    record = json_at(store, done)
     scene, place = record.get("scene", done), record.get("item", "")
-    item = _json(store, place) if place else {}
+    item = json_at(store, place) if place else {}
     if not item:
-        yield Fault(scene, f"{store.url(place or done)}: its item is missing or no JSON")
+        yield Fault(scene, f"{store.url(place or done)}: its item is missing or no JSON", done)
         return
     key = place.rpartition("/")[2].removesuffix(".json")
     if _property(item, MASK_KEY_TAG) != key:
-        yield Fault(scene, f"{store.url(place)}: is the item of another mask, {_property(item, MASK_KEY_TAG)}")
-    for asset in item["assets"].values():
-        if asset["href"].startswith("./"):
-            yield from (Fault(scene, what) for what in _asset_faults(store, asset, key, folder))
+        yield Fault(scene, f"{store.url(place)}: is the item of another mask, {_property(item, MASK_KEY_TAG)}", done)
+    assets = _assets(item)
+    if not any(asset["href"].endswith("_water.tif") for asset in assets):
+        yield Fault(scene, f"{store.url(place)}: names no mask", done)
+    for asset in assets:
+        yield from (Fault(scene, what, done) for what in _asset_faults(store, asset, key, folder))
 
 
 def _asset_faults(store: Store, asset: dict[str, Any], key: str, folder: Path) -> Iterator[str]:
@@ -63,9 +68,9 @@ def _asset_faults(store: Store, asset: dict[str, Any], key: str, folder: Path) -
     copy = folder / place.replace("/", "_")
     try:
         store.download(place, copy)
-        if copy.stat().st_size != asset["file:size"]:
-            yield f"{store.url(place)}: {copy.stat().st_size:,} bytes, its item says {asset['file:size']:,}"
-        elif _SHA256 + sha256_of(copy) != asset["file:checksum"]:
+        if copy.stat().st_size != asset.get("file:size"):
+            yield f"{store.url(place)}: {copy.stat().st_size:,} bytes, its item says {asset.get('file:size')}"
+        elif _SHA256 + sha256_of(copy) != asset.get("file:checksum"):
             yield f"{store.url(place)}: its sha256 is not the one in its item"
         elif place.endswith("_water.tif") and mask_key_of(copy) != key:
             yield f"{store.url(place)}: is the mask of another key, {mask_key_of(copy)}"
@@ -75,16 +80,28 @@ def _asset_faults(store: Store, asset: dict[str, Any], key: str, folder: Path) -
         copy.unlink(missing_ok=True)
 
 
+def _assets(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those that lie in the archive, by `./KEY/ATTEMPT/NAME`; none where somebody damaged the item."""
+    assets = item.get("assets")
+    found = [asset for asset in assets.values() if isinstance(asset, dict)] if isinstance(assets, dict) else []
+    return [asset for asset in found if str(asset.get("href")).startswith("./") and asset["href"].count("/") > 2]
+
+
+def forget(store: Store, faults: Iterable[Fault]) -> list[str]:
+    """Remove the items and records of these scenes, so that the next run makes them again beside what is there; returns
+    the scenes. Nobody may be reading them."""
+    scenes: dict[str, str] = {}
+    for fault in faults:
+        if fault.done not in scenes:
+            scenes[fault.done] = fault.scene
+            place = json_at(store, fault.done).get("item")
+            store.delete([*([place] if place else []), fault.done])
+    return list(scenes.values())
+
+
 def _property(item: dict[str, Any], tag: str) -> Any:
-    return item.get("properties", {}).get(tag.lower().replace("sarwater_", "sarwater:"))
-
-
-def _json(store: Store, key: str) -> dict[str, Any]:
-    try:
-        found = json.loads(store.read(key) or b"{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    properties = item.get("properties")
+    return (properties if isinstance(properties, dict) else {}).get(tag.lower().replace("sarwater_", "sarwater:"))
 
 
 def collect_garbage(store: Store, older_than_s: float = DEAD_AFTER_S) -> list[str]:
@@ -99,8 +116,10 @@ def collect_garbage(store: Store, older_than_s: float = DEAD_AFTER_S) -> list[st
         old = [(folder, keys) for folder, (keys, newest_s) in attempts.items() if newest_s <= now_s - older_than_s]
         if not old:
             continue
-        item = _json(store, f"{ITEMS}/{key}.json")
-        named = {asset["href"].split("/")[2] for asset in item.get("assets", {}).values() if asset["href"][:2] == "./"}
+        item = json_at(store, item_place(key))
+        named = {asset["href"].split("/")[2] for asset in _assets(item)}
+        if not named and store.read(item_place(key)) is not None:
+            continue  # committed, and damaged since: `verify` tells
         orphans += [each for folder, keys in old if folder not in named for each in keys]
     store.delete(orphans)
     store.abort_uploads(ITEMS, now_s - older_than_s)

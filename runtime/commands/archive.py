@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +21,10 @@ from sarwater.request import Request
 from sarwater.shown import shown
 
 if TYPE_CHECKING:
-    from runtime.archive.archive import Archive, Shard, Status
-    from runtime.archive.work import SceneResult
+    from runtime.archive.archive import Archive
 
 _EXAMPLES = """
-sarwater archive plan s3://in/2019/ --to s3://out/masks --model hrnet -o run.json
+sarwater archive plan s3://scenes/2019/ --to s3://masks/2019 --model hrnet -o run.json
 sarwater archive plan /data/scenes --to /data/masks --name 'K5_*' --since 2019-01-01 -o run.json
 sarwater archive run run.json                              # here, one scene after the other
 sarwater archive run run.json --shard 3/40                 # one of 40 machines; needs no scheduler
@@ -44,8 +40,6 @@ _EXIT_CODES = (
     "0 all of it done, 1 some failed or are left, 2 wrong usage, 78 settings, machine or store at fault, "
     "130 interrupted"
 )
-_SHOWN_FAILURES = 20
-_RECONNECT_S, _PATIENCE_S = 10.0, 600.0
 
 _plan_argument = click.argument("file", type=click.Path(path_type=Path), metavar="PLAN")
 _json_option = option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -107,16 +101,14 @@ def plan_command(
     as_json: bool,
     **asked: Any,
 ) -> int:
+    from runtime.archive.layout import DONE
     from runtime.archive.listing import Filters, find_scenes
     from runtime.archive.plan import made
     from runtime.archive.store import open_store
-    from runtime.archive.work import DONE
 
     request = Request(**given(asked))
     chosen(request.products)
-    if since and until and since > until:
-        raise UsageError(f"--since {since} --until {until}: expected the first day before the last")
-    filters = Filters(names, _date(since, "--since"), _date(until, "--until"), _box(box))
+    filters = Filters.parse(names, since, until, box)
     with Progress(f"listing {shown(source)}"):
         root, scenes = find_scenes(source, filters)
     to = open_store(target)
@@ -168,107 +160,23 @@ def run_command(
 ) -> int:
     from runtime.archive.archive import ALL, Archive, Shard
     from runtime.archive.plan import Plan
+    from runtime.commands.archive_run import RunSession, parsed_resources, print_summary
 
     part = Shard.parse(shard) if shard else ALL
     if resources and not scheduler:
         raise UsageError("--resources is of Dask workers; give --scheduler, too")
     work = Archive(Plan.read(file), scratch, memory_bytes=int(memory_gb * 1e9) if memory_gb else None)
-    results: list[SceneResult] = []
-    began_s = time.monotonic()
-    whole = False
-    try:
-        for result in _results(work, scheduler, part, _resources(resources)):
-            results.append(result)
-        whole = True
-    finally:
-        if not whole and results:
-            print(f"{_told(Counter(result.outcome for result in results))}; run it again to go on", file=sys.stderr)
-    seconds = time.monotonic() - began_s
+    session = RunSession(work, part, scheduler, parsed_resources(resources))
+    session.carry_out()
     status = work.status()
     if part == ALL or not status.pending:  # else each of forty shards would read all items
         work.write_collection()
-    summary = _summary(results, status, seconds)
+    summary = session.summary(status)
     if as_json:
         print(json.dumps(summary, indent=2))
     else:
-        _print_summary(summary)
-    unsettled = [result for result in results if result.outcome in ("failed", "later")]
-    return 1 if unsettled or (part == ALL and (status.failed or status.pending)) else 0
-
-
-def _results(
-    work: Archive, scheduler: str | None, part: Shard, resources: dict[str, float] | None
-) -> Iterator[SceneResult]:
-    """Of a whole run, however often its scheduler goes and comes back."""
-    from runtime.archive.cluster import SchedulerSilent, dashboard, open_client
-    from runtime.archive.executors import SchedulerLost
-
-    began, lost_s = False, None
-    while True:
-        try:
-            with open_client(scheduler) if scheduler else contextlib.nullcontext() as client:
-                if client is not None and (address := dashboard(client)):
-                    print(f"dashboard {address}", file=sys.stderr)
-                began = True
-                for result in _with_progress(work, client, part, resources):
-                    lost_s = None
-                    yield result
-            return
-        except (SchedulerLost, SchedulerSilent) as error:
-            lost_s = lost_s or time.monotonic()
-            if not began or time.monotonic() - lost_s > _PATIENCE_S or not str(scheduler).startswith("tcp"):
-                raise
-            print(f"sarwater archive: {error}; connecting again", file=sys.stderr)
-            time.sleep(_RECONNECT_S)
-
-
-def _with_progress(
-    work: Archive, client: Any, part: Shard, resources: dict[str, float] | None
-) -> Iterator[SceneResult]:
-    total, done = len(work.pending(part)), 0
-    began_s = time.monotonic()
-    with Progress("archive", "scenes") as progress:
-        progress(0, total)
-        for result in work.run(client, shard=part, resources=resources):
-            done += 1
-            progress(done, total, f"{done / max(time.monotonic() - began_s, 1e-3):.2f} scenes/s")
-            yield result
-
-
-def _summary(results: Sequence[SceneResult], status: Status, seconds: float) -> dict[str, Any]:
-    requests: Counter[str] = Counter()
-    for result in results:
-        requests.update(result.requests)
-    unsettled = [result for result in results if result.outcome in ("failed", "later")]
-    return {
-        "outcomes": dict(Counter(result.outcome for result in results)),
-        "seconds": round(seconds, 3),
-        "input_bytes": sum(result.input_bytes for result in results),
-        "output_bytes": sum(result.output_bytes for result in results),
-        "memory_bytes": max((result.memory_bytes for result in results), default=0),
-        "requests": dict(requests),
-        "unsettled": [result.to_dict() for result in unsettled],
-        "plan": {**dataclasses.asdict(status), "pending": status.pending},
-    }
-
-
-def _told(outcomes: Mapping[str, int]) -> str:
-    return ", ".join(f"{number:,} {name}" for name, number in sorted(outcomes.items()))
-
-
-def _print_summary(summary: dict[str, Any]) -> None:
-    outcomes, plan, seconds = summary["outcomes"], summary["plan"], summary["seconds"]
-    count = sum(outcomes.values())
-    told = _told(outcomes) or "nothing was left to do"
-    rate = f" in {seconds:,.1f} s, {count / seconds:.2f} scenes/s" if count else ""
-    if most_bytes := summary["memory_bytes"]:
-        rate += f", {most_bytes / 1e9:.2f} GB in memory at most"
-    print(f"{told}{rate}")
-    for result in summary["unsettled"][:_SHOWN_FAILURES]:
-        print(shown(f"  {result['scene']}: {result['outcome']}: {result['reason']}: {result['message']}"))
-    if more := len(summary["unsettled"]) - _SHOWN_FAILURES:
-        print(f"  and {more:,} more; `sarwater archive status` names all that were set aside") if more > 0 else None
-    print(f"plan: {plan['done']:,} of {plan['planned']:,} done, {plan['failed']:,} set aside, {plan['pending']:,} left")
+        print_summary(summary)
+    return 1 if summary["unsettled"] or (part == ALL and (status.failed or status.pending)) else 0
 
 
 @archive.subcommand("status", "How far PLAN is, and what was set aside.")
@@ -296,26 +204,32 @@ def retry_command(file: Path, reasons: Sequence[str], as_json: bool) -> int:
     if as_json:
         print(json.dumps(scenes, indent=2))
     else:
-        print(f"{len(scenes):,} scenes wait again; `sarwater archive run {file}` takes them")
+        print(f"{len(scenes):,} put back; `sarwater archive run {file}` takes them")
     return 0
 
 
 @archive.subcommand("verify", "Read every product of PLAN back, against its key, size and sha256.")
 @_plan_argument
+@option("--forget", is_flag=True, help="Remove the items of faulty scenes, so that the next run makes them again.")
 @_json_option
-def verify_command(file: Path, as_json: bool) -> int:
+def verify_command(file: Path, forget: bool, as_json: bool) -> int:
+    from runtime.archive.upkeep import forget as forget_scenes
     from runtime.archive.upkeep import verify
 
     work = _archive(file)
     with Progress("verifying", "scenes") as progress:
         faults = list(verify(work, progress))
-    status = work.status()
+    done = work.status().done
+    forgotten = forget_scenes(work.store, faults) if forget else []
     if as_json:
-        print(json.dumps({"verified": status.done, "faults": [fault._asdict() for fault in faults]}, indent=2))
+        told = [{"scene": fault.scene, "what": fault.what} for fault in faults]
+        print(json.dumps({"verified": done, "faults": told, "forgotten": forgotten}, indent=2))
     else:
         for fault in faults:
             print(shown(f"{fault.scene}: {fault.what}"))
-        print(f"{status.done:,} scenes looked at, {len(faults):,} faults")
+        print(f"{done:,} scenes looked at, {len(faults):,} faults")
+        if forgotten:
+            print(f"{len(forgotten):,} put back; `sarwater archive run {file}` takes them")
     return 1 if faults else 0
 
 
@@ -343,6 +257,7 @@ def gc_command(file: Path, older_than_h: float | None, as_json: bool) -> int:
 @_json_option
 def mosaic_command(file: Path, grid: str, as_json: bool) -> int:
     from runtime.archive.mosaic import make_mosaics
+    from runtime.commands.archive_run import told
     from runtime.products.mosaic import Grid
 
     parsed = Grid.parse(grid)
@@ -351,7 +266,7 @@ def mosaic_command(file: Path, grid: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps([mosaic._asdict() for mosaic in made], indent=2))
     else:
-        print(_told(Counter(mosaic.outcome for mosaic in made)) or "no scene that is done has a place and a time")
+        print(told(Counter(mosaic.outcome for mosaic in made)) or "no scene that is done has a place and a time")
     return 0
 
 
@@ -360,34 +275,6 @@ def _archive(file: Path) -> Archive:
     from runtime.archive.plan import Plan
 
     return Archive(Plan.read(file))
-
-
-def _date(text: str | None, flag: str) -> date | None:
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise UsageError(f"{flag} {text}: expected a day, as 2019-07-01") from None
-
-
-def _box(text: str | None) -> tuple[float, float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        west, south, east, north = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--box {text}: expected W,S,E,N in degrees, as 126.5,33,127,34") from None
-    if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):
-        raise UsageError(f"--box {text}: expected W,S,E,N in degrees, west of east and south of north")
-    return west, south, east, north
-
-
-def _resources(text: str | None) -> dict[str, float] | None:
-    if not text:
-        return None
-    try:
-        return {name: float(number) for name, number in (part.split("=") for part in text.split(","))}
-    except ValueError:
-        raise UsageError(f"--resources {text}: expected NAME=NUMBER, as GPU=1") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

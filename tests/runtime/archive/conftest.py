@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from runtime.archive.job import Head
 from runtime.archive.listing import Filters, find_scenes
 from runtime.archive.plan import Plan, made
+from runtime.archive.product_maker import ProductMaker
+from runtime.daemon.worker_process import WORKER_COMMAND
 from sarwater.models import Model
 from sarwater.request import Request
 from tests.support.object_store import CREDENTIALS, ObjectStore, object_store
@@ -31,6 +35,43 @@ def s3() -> Iterator[ObjectStore]:
 def no_faults(s3: ObjectStore) -> Iterator[None]:
     yield
     s3.fault = None
+
+
+class _Kept(ProductMaker):
+    """Whose process is there for the tests that follow, whoever closes it."""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def kept_makers() -> Iterator[dict[str, ProductMaker]]:
+    makers: dict[str, ProductMaker] = {}
+    yield makers
+    for maker in makers.values():
+        ProductMaker.close(maker)
+
+
+@pytest.fixture(autouse=True)
+def one_process_makes_all_products(
+    kept_makers: dict[str, ProductMaker], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its start takes most of a test's time; one that has a worker of its own, or a limit, gets another."""
+
+    def maker(head: Head, folder: Path, command: Sequence[str]) -> ProductMaker:
+        if tuple(command) != WORKER_COMMAND or head.memory_bytes is not None:
+            return ProductMaker(head, folder, command)
+        makes = json.dumps([head.model, head.model_sha256, head.device, head.request, head.software], sort_keys=True)
+        if makes not in kept_makers:
+            kept_makers[makes] = _Kept(head, tmp_path_factory.mktemp("maker"), command)
+        return kept_makers[makes]
+
+    monkeypatch.setattr("runtime.archive.work.ProductMaker", maker)
+
+
+@pytest.fixture(autouse=True)
+def tried_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from typing import Any
 import distributed
 import pytest
 
-from runtime.archive.archive import Archive, item_keys
+from runtime.archive.archive import Archive
 from runtime.archive.cluster import open_client
 from runtime.archive.executors import OnDask, SchedulerLost
+from runtime.archive.layout import item_keys
 from runtime.archive.upkeep import verify
 from sarwater.errors import ConfigurationError
 from tests.runtime.archive.conftest import MakePlan

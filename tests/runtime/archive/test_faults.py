@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runtime.archive.archive import Archive, item_keys
+from runtime.archive.archive import Archive
+from runtime.archive.job import Head, Job, SceneResult
+from runtime.archive.layout import DONE, FAILED, item_keys
 from runtime.archive.local import LocalStore
 from runtime.archive.patience import Patience
 from runtime.archive.store import StoreError, StoreRefused, open_store
-from runtime.archive.upkeep import collect_garbage, verify
-from runtime.archive.work import FAILED, Head, Job, SceneResult, SceneWorker
+from runtime.archive.upkeep import collect_garbage, forget, verify
+from runtime.archive.work import SceneWorker
 from runtime.commands.archive import main
 from sarwater.errors import DeviceUnavailable
 from tests.conftest import CHECKOUT
@@ -101,9 +104,12 @@ def test_what_lasts_at_any_request_of_a_scene_leaves_it_for_later(
     assert list(verify(archive)) == []
 
 
-def test_a_clock_that_is_off_is_told(bucket: str, s3: ObjectStore) -> None:
-    s3.fault = lambda *_: "403 RequestTimeTooSkewed"
-    with pytest.raises(StoreError, match="this machine's clock"):
+@pytest.mark.parametrize(
+    ("code", "told"), [("RequestTimeTooSkewed", "this machine's clock"), ("InvalidObjectState", "restore it")]
+)
+def test_what_somebody_has_to_put_right_is_told(code: str, told: str, bucket: str, s3: ObjectStore) -> None:
+    s3.fault = lambda *_: f"403 {code}"
+    with pytest.raises(StoreError, match=told):
         open_store(f"s3://{bucket}").read("one")
 
 
@@ -136,7 +142,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True).returncode:
         pytest.skip("nothing may be mounted here")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "--lazy", folder], check=True)  # the process that decoded may have its last scene open
 
 
 def test_a_full_scratch_disk_costs_time_alone(
@@ -264,6 +270,51 @@ def test_verify_names_what_is_damaged_and_what_is_missing(
     assert ["is missing" in fault.what for fault in verify(archive)] == [True]
 
 
+def test_what_verify_found_is_made_again_when_it_is_forgotten(
+    archive: Archive, job: Job, worker: SceneWorker, s3: ObjectStore, bucket: str
+) -> None:
+    assert worker.process(job).outcome == "published"
+    mask = next(key for key in s3.keys(bucket) if key.endswith("_water.tif"))
+    s3.client.put_object(Bucket=bucket, Key=mask, Body=b"damaged")
+    assert forget(archive.store, verify(archive)) == [job.url]
+    assert job.token in archive.pending()
+    assert worker.process(job).outcome == "published"
+    assert list(verify(archive)) == []
+    assert [f"out/{key}" for key in collect_garbage(archive.store, 0)] == [mask]
+
+
+@pytest.mark.parametrize("item", [b"{oops", b"[]", b"{}", b'{"assets": {"water": {"href": 5}}}'])
+def test_an_item_that_somebody_damaged_is_told_and_costs_no_products(item: bytes, archive: Archive) -> None:
+    token, key = next(iter(archive.tokens)), "0" * 64
+    archive.store.write(f"{DONE}/{token}", json.dumps({"scene": "scene", "item": f"items/{key}.json"}).encode())
+    archive.store.write(f"items/{key}.json", item)
+    archive.store.write(f"items/{key}/attempt/x_water.tif", b"mask")
+    assert {fault.scene for fault in verify(archive)} == {"scene"}
+    assert collect_garbage(archive.store, 0) == []
+
+
+def test_a_collection_and_records_that_somebody_damaged_are_made_anew(archive: Archive) -> None:
+    token = next(iter(archive.tokens))
+    archive.store.write("collection.json", b"<html>")
+    for number, item in enumerate((b"{}", b'{"type": "Feature", "id": "x"}')):
+        archive.store.write(f"items/{str(number) * 64}.json", item)
+    archive.store.write(f"{FAILED}/{token}", b"oops")
+    assert archive.write_collection() == 0
+    assert archive.status().reasons == {"unknown": 1}
+    assert archive.retry(["unknown"]) == [archive.plan.url_of(archive.tokens[token].path)]
+
+
+def test_names_that_no_disk_takes_are_the_fault_of_the_scene(bucket: str, s3: ObjectStore, plan_of: MakePlan) -> None:
+    product = "K5_20190716093112_000001_12345_D_ES04_HH_GTC_B_L1D"
+    for key in (f"{product}/a.tif", f"{product}/a.tif/b.xml", "l" * 256 + ".tif"):
+        s3.client.put_object(Bucket=bucket, Key=f"in/{key}", Body=b"scene")
+    plan = plan_of(f"s3://{bucket}/in", f"s3://{bucket}/out")
+    head = Head.of(plan)
+    with SceneWorker(head) as worker:
+        results = [worker.process(Job.of(plan, head, scene)) for scene in plan.scenes]
+    assert [(result.outcome, result.reason) for result in results] == [("failed", "scene_unreadable")] * 2
+
+
 @pytest.mark.parametrize(
     ("source", "target", "code", "told"),
     [
@@ -272,6 +323,7 @@ def test_verify_names_what_is_damaged_and_what_is_missing(
         ("s3://", "OUT", 2, "names no bucket"),
         ("https://example.org/in", "OUT", 2, "expected a path or s3://"),
         ("/no/such/folder", "OUT", 78, "no such folder"),
+        ("/", "OUT", 78, "the whole disk"),
     ],
 )
 def test_a_place_that_is_not_there_is_told_in_one_line(
@@ -290,6 +342,28 @@ def test_a_place_that_is_not_there_is_told_in_one_line(
 def test_an_unfinished_upload_is_no_scene(bucket: str, s3: ObjectStore) -> None:
     s3.client.create_multipart_upload(Bucket=bucket, Key="in/half.tif")
     assert list(open_store(f"s3://{bucket}/in").list()) == []
+
+
+def test_a_large_product_that_fails_in_parts_is_told_like_any_other(
+    bucket: str, s3: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.archive.s3._IN_PARTS_BYTES", 0)
+    monkeypatch.setattr("runtime.archive.s3.TRIES", 1)
+    large = tmp_path / "large.tif"
+    large.write_bytes(random.Random(1).randbytes(9 << 20))
+    store = open_store(f"s3://{bucket}")
+
+    def fail(code: str) -> Callable[[int, dict[str, Any]], str | None]:
+        return lambda _, environ: code if "partNumber" in environ["QUERY_STRING"] else None
+
+    for code, error in (("403 AccessDenied", StoreRefused), ("503 SlowDown", StoreError)):
+        s3.fault = fail(code)
+        with pytest.raises(error):
+            store.upload(large, "large.tif")
+    s3.fault = None
+    assert store.read("large.tif") is None
+    store.upload(large, "large.tif")
+    assert store.read("large.tif") == large.read_bytes()
 
 
 def test_a_small_object_whose_answer_is_cut_off_is_asked_for_again(s3: ObjectStore, bucket: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.archive.grouping import scenes_among
+from runtime.archive.grouping import is_product, scenes_among
 from runtime.archive.local import LocalStore
 from runtime.archive.store import Entry
 from sarwater.scenes.readers import members
@@ -37,6 +37,14 @@ def test_loose_files_of_two_products_are_two_scenes(tmp_path: Path) -> None:
     found = groups(tmp_path)
     assert list(found) == [f"a/{name.format('GTC')}.tif" for name in names]
     assert [len(keys) for keys in found.values()] == [3, 3]
+
+
+def test_a_folder_of_products_may_be_called_like_their_mission() -> None:
+    product = "K5_20190716093112_000001_12345_D_ES04_HH_GTC_B_L1D"
+    keys = ("K5_2019/a.tif", "K5_2019/b.tif", f"K5_2019/{product}/image.h5", "RS2_lakes/c.tif")
+    found = scenes_among(Entry(key, 1, "v", 0.0) for key in keys)
+    assert [group.path for group in found] == [f"K5_2019/{product}", *keys[:2], keys[3]]
+    assert not is_product("K5_2019", ["a.tif"])
 
 
 def test_names_that_differ_in_case_only_are_two_scenes() -> None:

@@ -108,6 +108,77 @@ def test_a_stac_collection_is_followed_to_its_items_and_filtered_by_place(scenes
         names(scenes, box=(0, 0, 1, 1))
 
 
+def catalogue(folder: Path, *items: dict[str, object]) -> str:
+    """A collection of these items, each in a folder of its own."""
+    links = []
+    for number, item in enumerate(items):
+        (folder / str(number)).mkdir(parents=True)
+        (folder / str(number) / "item.json").write_text(json.dumps(item))
+        links.append({"rel": "item", "href": f"./{number}/item.json"})
+    (folder / "collection.json").write_text(json.dumps({"type": "Collection", "links": links}))
+    return str(folder / "collection.json")
+
+
+def test_a_file_of_a_product_stands_for_the_product(tmp_path: Path) -> None:
+    safe = "S1A_IW_GRDH_1SDV_20190716T093112_20190716T093137_028148_032DFF_5D1F.SAFE"
+    (tmp_path / safe / "measurement").mkdir(parents=True)
+    for name in ("manifest.safe", "measurement/s1a-vv.tiff", "measurement/s1a-vh.tiff"):
+        (tmp_path / safe / name).touch()
+    bands = {name: {"href": f"../../{safe}/measurement/s1a-{name}.tiff", "roles": ["data"]} for name in ("vv", "vh")}
+    manifest = {"manifest": {"href": str(tmp_path / safe / "manifest.safe")}}
+    items = [stac_item("01", 126) | {"assets": assets} for assets in (bands, manifest)]
+    (tmp_path / "list.txt").write_text(f"{safe}/manifest.safe\n{safe}/measurement/s1a-vh.tiff\n")
+    for source in (catalogue(tmp_path / "stac", *items), str(tmp_path / "list.txt")):
+        _, (found,) = find_scenes(source, Filters())
+        assert (found.name, len(found.files)) == (safe, 3)
+
+
+@pytest.mark.parametrize(
+    ("assets", "name"),
+    [
+        ({"notes": {"href": "../../notes.xml"}, "image": {"href": "../../a b.tif"}}, "a b.tif"),
+        ({"m": {"href": "m.xml", "roles": ["data"]}, "im": {"href": "../../a b.tif", "roles": ["data"]}}, "a b.tif"),
+        ({"image": {"href": "../../a%20b.tif"}, "look": {"href": "../../look.tif", "roles": ["overview"]}}, "a b.tif"),
+        ({"image": {"href": "../../100%25.tif"}}, "100%25.tif"),
+    ],
+)
+def test_the_asset_that_is_the_scene_is_found_among_several(
+    assets: dict[str, object], name: str, tmp_path: Path
+) -> None:
+    for each in ("a b.tif", "100%25.tif", "look.tif", "notes.xml"):
+        (tmp_path / each).touch()
+    assert names(catalogue(tmp_path / "stac", stac_item("01", 126) | {"assets": assets})) == [name]
+
+
+def test_items_that_name_no_scene_are_counted(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    without = stac_item("02", 126) | {"assets": {"a": {"href": "a.xml"}, "b": {"href": "b.json"}}}
+    image = {"image": {"href": f"../../2019/{scene_of('01')}"}}
+    assert names(catalogue(scenes / "stac", stac_item("01", 126) | {"assets": image}, without)) == [scene_of("01")]
+    assert "items left out: 1" in caplog.text
+
+
+def test_an_item_over_the_antimeridian_is_on_both_sides_of_it(scenes: Path) -> None:
+    image = {"image": {"href": f"../../2019/{scene_of('01')}"}}
+    source = catalogue(scenes / "stac", stac_item("01", 0) | {"assets": image, "bbox": [179, -10, -179, 10]})
+    for box in ((179.5, 0, 180, 1), (-180, 0, -179.5, 1)):
+        assert names(source, box=box) == [scene_of("01")]
+    with pytest.raises(UsageError, match="let through"):
+        names(source, box=(-10, 0, 10, 1))
+
+
+def test_a_key_with_an_empty_part_is_fetched_as_it_is(bucket: str, s3: ObjectStore, plan_of: MakePlan) -> None:
+    for key in ("in//a.tif", "in/b//c.tif"):
+        s3.client.put_object(Bucket=bucket, Key=key, Body=b"scene")
+    s3.client.put_object(Bucket=bucket, Key="list.txt", Body=b"in//a.tif\r\nin/b//c.tif\r\n")
+    for source in (f"s3://{bucket}/in", f"s3://{bucket}/list.txt"):
+        plan = plan_of(source, f"s3://{bucket}/out")
+        places = [plan.source_of(path) for scene in plan.scenes for path, *_ in scene.files]
+        assert sorted(f"{root}/{key}" for root, key in places) == [
+            f"s3://{bucket}/in//a.tif",
+            f"s3://{bucket}/in/b//c.tif",
+        ]
+
+
 @pytest.mark.parametrize(
     ("document", "told"),
     [

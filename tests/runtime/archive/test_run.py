@@ -11,7 +11,8 @@ import pystac
 import pytest
 from pystac.validation import validate_dict
 
-from runtime.archive.archive import Archive, Shard, item_keys
+from runtime.archive.archive import Archive, Shard
+from runtime.archive.layout import item_keys
 from runtime.archive.upkeep import verify
 from runtime.backends import open_backend
 from runtime.pipeline import process_scene

@@ -221,7 +221,8 @@ def _text(path: str) -> str:
 
 
 def _first(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    """Without the command, which is the remedy."""
+    return str(error).splitlines()[0].split(": `")[0]
 
 
 def _report(found: list[Finding]) -> str:

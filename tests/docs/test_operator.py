@@ -57,11 +57,11 @@ def test_every_command_of_the_operators_pages_does_what_the_page_says(tmp_path: 
     text = "\n".join(lines)
     text = re.sub(r"^.*status --watch$", r"{ timeout 5 \g<0> || [ $? = 124 ]; }", text, flags=re.MULTILINE)
     script.write_text(text + "\nsudo sarwater status --check\n")
-    command = [*ALONE, "bash", MACHINE, tmp_path, sys.executable, CHECKOUT, script]
+    command: list[str | Path] = [*ALONE, "bash", MACHINE, tmp_path, sys.executable, CHECKOUT, script]
     log = tmp_path / "log"
     with log.open("w") as written:
         subprocess.run(command, stdout=written, stderr=subprocess.STDOUT, timeout=850, env=QUICK)
-    assert "sarwater OK" in log.read_text().splitlines()[-1], log.read_text()[-4000:]
+    assert "SARWATER OK" in log.read_text().splitlines()[-1], log.read_text()[-4000:]
 
 
 def _around(text: str) -> tuple[str, str]:

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from runtime.backends.cpu.openvino import require_openvino
 from sarwater import __version__
 from sarwater.command import command, option, run
 from sarwater.dependencies import EXPORT_INSTALL
@@ -82,6 +81,8 @@ def _gdal() -> Iterator[Finding]:
 
 
 def _openvino() -> Iterator[Finding]:
+    from runtime.backends.cpu.openvino import require_openvino
+
     flags = _cpu_flags()
     instructions = ", ".join(name for name in _INSTRUCTIONS if name in flags) or "no vector instructions that it knows"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,5 +1,5 @@
 # Every target does all of its own set-up: `make demo` and `make test` work on a bare machine with python3, git and make.
-.PHONY: help demo test test-all test-gpu torture check format lock docs site deb setup setup-dev install uninstall clean
+.PHONY: help demo test test-all test-gpu torture check format lock docs docs-check site deb setup setup-dev install uninstall clean
 SCENE ?=
 PREFIX ?= /opt/sarwater
 BIN ?= /usr/local/bin
@@ -57,6 +57,9 @@ lock: setup-dev  ## renew requirements/: the newest versions that pyproject.toml
 
 docs: setup-dev  ## renew the table of docs/products.md
 	.venv-dev/bin/python -m sarwater.scenes.readers.table docs/products.md
+
+docs-check: setup-dev  ## what the pages say to type, with what takes minutes, and that the site links and shows all of it
+	$(run_tests) tests/docs $(PYTEST)
 
 site: setup-dev  ## the documentation as a site, in site/
 	NO_MKDOCS_2_WARNING=1 .venv-dev/bin/python -m mkdocs build --strict

@@ -41,6 +41,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from sarwater.installing import for_this_environment
 from sarwater.shown import shown
 
 _LONGEST = 2000
@@ -90,7 +91,12 @@ class ConfigurationError(SarwaterError):
 
 
 class DependencyMissing(ConfigurationError):
+    """`message` names the command that brings it, as it is typed where an environment is activated."""
+
     reason = "dependency_missing"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(for_this_environment(message))
 
 
 class DeviceUnavailable(ConfigurationError):

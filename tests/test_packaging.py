@@ -15,6 +15,7 @@ from osgeo import gdal
 from packaging.requirements import Requirement
 
 from sarwater import __version__
+from sarwater.installing import for_this_environment
 from sarwater.scenes.raster import INSTALL
 from tests.conftest import CHECKOUT
 from tests.test_habits import asked_for
@@ -42,7 +43,7 @@ def test_without_gdal_the_first_scene_ends_with_the_command_that_brings_it(tmp_p
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 78, done.stderr
     assert "libgdal.so.99" in last
-    assert f"`{INSTALL}`" in last
+    assert f"`{for_this_environment(INSTALL)}`" in last
 
 
 def test_the_page_brings_gdal_by_the_command_of_the_message() -> None:

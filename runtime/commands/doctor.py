@@ -10,15 +10,16 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from sarwater import __version__
 from sarwater.command import command, option, run
-from sarwater.dependencies import EXPORT_INSTALL, require
+from sarwater.dependencies import EXPORT_INSTALL
 from sarwater.errors import SarwaterError
 from sarwater.gpu import require_gpu
+from sarwater.installing import for_this_environment
 from sarwater.models import shipped_models
 from sarwater.scenes.raster import INSTALL, gdal
 from sarwater.tensorrt_library import FLAVOURS
@@ -52,9 +53,13 @@ class Finding:
 def findings(folder: Path) -> Iterator[Finding]:
     """All, in the order of the report; `folder` is where products would go."""
     for check in (_python, _gdal, _openvino, _models, _memory, lambda: _disk(folder)):
-        yield from check()
+        yield from map(_here, check())
     for check in (_gpu, _tensorrt, _training, _service):
-        yield from check()
+        yield from map(_here, check())
+
+
+def _here(finding: Finding) -> Finding:
+    return replace(finding, remedy=for_this_environment(finding.remedy))
 
 
 def _python() -> Iterator[Finding]:
@@ -70,17 +75,19 @@ def _gdal() -> Iterator[Finding]:
     absent = {name: use for name, use in (_READS | _WRITES).items() if gdal.GetDriverByName(name) is None}
     if absent:
         uses = ", ".join(f"{name} ({use})" for name, use in absent.items())
-        yield Finding("needed", "GDAL", "missing", f"{version} without {uses}", "apt install gdal-bin libgdal-dev")
+        yield Finding("needed", "GDAL", "missing", f"{version} without {uses}", "sudo apt install gdal-bin libgdal-dev")
     else:
         yield Finding("needed", "GDAL", "ok", f"{version}, reads and writes all that is needed")
 
 
 def _openvino() -> Iterator[Finding]:
+    from runtime.backends.cpu.openvino import require_openvino
+
     flags = _cpu_flags()
     instructions = ", ".join(name for name in _INSTRUCTIONS if name in flags) or "no vector instructions that it knows"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
-        version = require("openvino", "running models on the CPU").get_version().split("-")[0]
+        version = require_openvino().get_version().split("-")[0]
     except SarwaterError as error:
         yield Finding("needed", "OpenVINO", "missing", _first(error), "pip install openvino")
         return
@@ -215,7 +222,8 @@ def _text(path: str) -> str:
 
 
 def _first(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    """Without the command, which is the remedy."""
+    return str(error).splitlines()[0].split(": `")[0]
 
 
 def _report(found: list[Finding]) -> str:

@@ -211,7 +211,10 @@ def load(
     """
     values, origin = gather(file, flags, environment)
     where = str(file) if file else "settings"
-    for key in missing_keys(values):
+    missing = (
+        [] if values.keys() - Config.model_fields else missing_keys(values)
+    )  # a key unknown may be the one missing
+    for key in missing:
         variable = ENVIRONMENT_PREFIX + key.upper()
         raise ConfigurationError(f"{where}: {key} is missing; set it in the file, as {variable}, or as --{key} DIR")
     return validated(values, origin, where)

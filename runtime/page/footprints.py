@@ -11,7 +11,7 @@ from runtime.page.markup import text
 _WIDTH_PX = 720.0
 _MOST_PX = 420.0
 _STEPS_DEG = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
-_LINES = 8
+_LABEL_PX = 60.0
 _LEAST_DEG = 0.05
 
 Ring = list[tuple[float, float]]
@@ -69,15 +69,24 @@ def _points(ring: Ring, place: Any) -> str:
 
 
 def _grid(west: float, south: float, east: float, north: float, place: Any) -> Iterator[str]:
-    span = max(east - west, north - south)
-    step = next((step for step in _STEPS_DEG if span / step <= _LINES), _STEPS_DEG[-1])
-    digits = max(0, math.ceil(-math.log10(step)))
     width_px, height_px = place(east, south)
+    step = _step(width_px / (east - west))
     for number in range(math.ceil(west / step), math.floor(east / step) + 1):
         x, _ = place(number * step, north)
         yield f'<line class="grid" x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{height_px:.1f}"></line>'
-        yield f'<text x="{x + 3:.1f}" y="{height_px - 4:.1f}">{number * step:.{digits}f}°</text>'
+        yield f'<text x="{x + 3:.1f}" y="{height_px - 4:.1f}">{_degrees(number * step)}</text>'
+    step = _step(height_px / (north - south))
     for number in range(math.ceil(south / step), math.floor(north / step) + 1):
         _, y = place(west, number * step)
         yield f'<line class="grid" x1="0" y1="{y:.1f}" x2="{width_px:.1f}" y2="{y:.1f}"></line>'
-        yield f'<text x="3" y="{y - 3:.1f}">{number * step:.{digits}f}°</text>'
+        if y < height_px - _LABEL_PX / 3:  # the longitudes' labels are below
+            yield f'<text x="3" y="{y - 3:.1f}">{_degrees(number * step)}</text>'
+
+
+def _step(px_per_deg: float) -> float:
+    """Degrees between two lines, so that a label has room."""
+    return next((step for step in _STEPS_DEG if step * px_per_deg >= _LABEL_PX), _STEPS_DEG[-1])
+
+
+def _degrees(value_deg: float) -> str:
+    return f"{round(value_deg, 2):g}°"

@@ -11,6 +11,7 @@ from runtime.daemon.status import seconds, size
 _BAR_PX = 340
 _LABEL_PX = 80
 _ROW_PX = 22
+_MESSAGE_CHARACTERS = 160
 
 
 def text(value: object) -> str:
@@ -113,7 +114,7 @@ def overview(found: Mapping[str, Any], footprints: str, pictures: str) -> str:
             f"Quarantine: {quarantine['count']}",
             ("scene", "reason", "message", "since"),
             (
-                (scene_link(row), text(row["reason"]), text(row["message"]), text(seconds(row["age_s"])))
+                (scene_link(row), text(row["reason"]), _begin(row["message"]), text(seconds(row["age_s"])))
                 for row in quarantine["scenes"]
             ),
         ),
@@ -160,6 +161,12 @@ def _at_work(scene: Mapping[str, Any] | None) -> str:
     bar = f'<progress max="1" value="{share:g}"></progress> {share:.0%}' if share is not None else ""
     left = f", about {seconds(scene['eta_s'])} left" if scene["eta_s"] is not None else ""
     return f"<p>{scene_link(scene)}: {text(scene['stage'])} {bar}{text(left)}</p>"
+
+
+def _begin(message: str | None) -> str:
+    """Enough to tell the cases apart; the scene's own page has all of it."""
+    whole = message or ""
+    return text(whole if len(whole) <= _MESSAGE_CHARACTERS else f"{whole[:_MESSAGE_CHARACTERS]}…")
 
 
 def _model(model: Mapping[str, Any] | None) -> str | None:

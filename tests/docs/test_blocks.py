@@ -1,13 +1,13 @@
-"""What the pages tell a reader to type works: Python is run, commands are parsed, those of the quick start are run."""
+"""What the pages tell a reader to type works: each block is run, or a comment before it says why not."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -16,32 +16,18 @@ import pytest
 
 from sarwater.cli import sarwater
 from tests.conftest import CHECKOUT
+from tests.docs.pages import PAGES, Block, blocks_of, name_of
 from tests.support.rasters import lake_scene, write_geotiff
 
-PAGES = sorted(
-    path for pattern in ("*.md", "docs/**/*.md", "systemd/*.md", "recipes/*.md") for path in CHECKOUT.glob(pattern)
+ELSEWHERE = {"systemd/README.md", "docs/changing.md", "docs/change-model.md", "docs/ko/quickstart.md"}
+"""Run by tests of their own, or the same as another page."""
+_NOT_HERE = re.compile(r"(git clone|make |\. \.venv|(sudo )?apt |python3 -m venv|(CPPFLAGS=.*)?pip |sudo ).*")
+"""Lines that fetch, build or install: tests/test_packaging.py and .ci/run do."""
+_ENDLESS = re.compile(r"sarwater watch(?!.*--once).*")
+_TYPED, _SLOW = (
+    [page for page in PAGES if name_of(page) not in ELSEWHERE and any(block.mark == mark for block in blocks_of(page))]
+    for mark in ("", "slow")
 )
-PYTHON = [path for path in PAGES if "```python" in path.read_text()]
-RUN = ["README.md", "docs/quickstart.md", "docs/first-scene.md"]
-_NOT_HERE = re.compile(r"git clone|make |\. \.venv|(mkdir \w+ && )?sarwater watch(?!.*--once)|pip |apt ")
-"""Lines that fetch, or that never end."""
-
-
-def name_of(page: Path) -> str:
-    return str(page.relative_to(CHECKOUT))
-
-
-def shell_lines(page: Path) -> Iterator[str]:
-    """Lines of code that are no Python, without their comments."""
-    text = re.sub(r"```(python|toml|json|text)\n.*?```", "", page.read_text(), flags=re.DOTALL)
-    for line in re.findall(r"^(?: {4,}|\t)(\S.*)$", text, re.MULTILINE):
-        yield re.sub(r"\s+#\s.*", "", line)
-
-
-def commands_of(page: Path) -> list[str]:
-    """Each `sarwater ...` that a reader is to type, up to the next operator of the shell."""
-    pattern = r"(?:^|do |&& |sudo )sarwater ([a-z][^|;&>]*)"
-    return [found for line in shell_lines(page) for found in re.findall(pattern, line)]
 
 
 @pytest.fixture
@@ -50,12 +36,18 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scene, label = lake_scene(300, 400), lake_scene(300, 400, lake=0, land=0)
     label[100:200, 100:300] = 255
     label[label != 255] = 0
-    for folder, name in (("demo", "SIM00001_k5"), ("mine", "scene")):
-        (tmp_path / folder / "img").mkdir(parents=True)
-        (tmp_path / folder / "mask").mkdir()
+    for folder, name in (("demo", "SIM00001_k5"), ("mine", "scene"), ("station", "north"), ("station", "south")):
+        (tmp_path / folder / "img").mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "mask").mkdir(exist_ok=True)
         write_geotiff(tmp_path / folder / "img" / f"{name}.tif", scene)
         write_geotiff(tmp_path / folder / "mask" / f"{name}_label.tif", label.astype(np.uint8))
     write_geotiff(tmp_path / "scene.tif", scene)
+    for name in ("scenes/first.tif", "alos2.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "scene.tif", tmp_path / name)
+    decibels = 20 * np.log10(np.maximum(scene, 1) / 400, dtype=np.float32)
+    write_geotiff(tmp_path / "rtc.tif", decibels)
+    write_geotiff(tmp_path / "rtc_int16.tif", np.round(100 * decibels).astype(np.int16))
     np.save(tmp_path / "amplitude.npy", scene)
     command = tmp_path / "bin" / "sarwater"
     command.parent.mkdir()
@@ -67,28 +59,45 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PYTHON, ids=name_of)
-def test_the_python_of_a_page_runs(page: Path, desk: Path) -> None:
+def run_shell(text: str, desk: Path) -> None:
+    lines = [_ENDLESS.sub(r"\g<0> --once", line) for line in text.splitlines() if not _NOT_HERE.fullmatch(line)]
+    script = "\n".join(lines).replace("sarwater doctor", "{ sarwater doctor || [ $? = 1 ]; }")  # it may find a lack
+    done = subprocess.run(["bash", "-eux", "-c", script], capture_output=True, text=True, cwd=desk, timeout=3000)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def run_blocks(blocks: list[Block], page: Path, desk: Path) -> None:
     names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        exec(compile(block, str(page), "exec"), names)
-    assert list((desk / "products").glob("*_water.tif"))
+    for block in blocks:
+        if block.language == "shell":
+            run_shell(block.text, desk)
+        else:
+            exec(compile(block.text, str(page), "exec"), names)
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", RUN)
-def test_the_shell_of_a_page_runs(page: str, desk: Path) -> None:
-    lines = [line for line in shell_lines(CHECKOUT / page) if not _NOT_HERE.match(line)]
-    assert lines
-    script = "\n".join(lines).replace("sarwater doctor", "{ sarwater doctor || [ $? = 1 ]; }")  # it may find a lack
-    done = subprocess.run(["bash", "-eux", "-c", script], capture_output=True, text=True, cwd=desk, timeout=850)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert list(desk.glob("*/*_water.tif"))
+@pytest.mark.parametrize("page", _TYPED, ids=name_of)
+def test_what_a_page_says_to_type_works(page: Path, desk: Path) -> None:
+    run_blocks([block for block in blocks_of(page) if not block.mark], page, desk)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("page", _SLOW, ids=name_of)
+def test_what_takes_minutes_works(page: Path, desk: Path) -> None:
+    run_blocks([block for block in blocks_of(page) if block.mark in ("", "slow")], page, desk)
 
 
 def test_the_korean_quick_start_has_the_same_commands() -> None:
-    english, korean = (list(shell_lines(CHECKOUT / f"docs/{page}quickstart.md")) for page in ("", "ko/"))
+    english, korean = (list(blocks_of(CHECKOUT / f"docs/{page}quickstart.md")) for page in ("", "ko/"))
     assert english == korean
+
+
+def commands_of(page: Path) -> list[str]:
+    """Each `sarwater ...` that a reader is to type, up to the next operator of the shell."""
+    pattern = r"(?:^|do |&& |sudo |sudo -u sarwater )sarwater ([a-z][^|;&>\n]*)"
+    texts = [block.text for block in blocks_of(page) if block.language == "shell"]
+    return [found for text in texts for found in re.findall(pattern, text, re.MULTILINE)]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=name_of)

@@ -31,7 +31,7 @@ def test_the_commands_of_the_page_change_the_model_of_a_running_daemon(
     settings.write_text(f'model = "hrnet"\nstate = "{station.state}"\n')
     for name, text in {
         "sarwater": f'exec {shlex.quote(sys.executable)} -m sarwater "$@" --config={settings}',
-        "sudo": 'shift 2; exec "$@"',
+        "sudo": '[ "$1" != -u ] || shift 2; exec "$@"',
         "systemctl": '[ "$1" = restart ] || kill -HUP "$DAEMON"',
     }.items():
         command = tmp_path / "bin" / name

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from sarwater.cli import COMMANDS
 from sarwater.request import REQUEST_FIELDS
 from tests.conftest import CHECKOUT
+from tests.docs.pages import PAGES, blocks_of, name_of
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("mkdocs") is None, reason="needs mkdocs: pip install sarwater[docs]"
@@ -31,15 +34,37 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def site_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("site_of_docs", CHECKOUT / "docs" / "site.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
 
 def test_every_page_of_the_repository_is_on_it(site: Path) -> None:
     for page in (CHECKOUT / "docs").rglob("*.md"):
-        html = (site / page.relative_to(CHECKOUT / "docs")).with_suffix(".html")
-        assert html.is_file(), page
-        assert f'href="{html.relative_to(site)}"' in text_of(site / "index.html"), f"{page}: not in the navigation"
+        shown = (site / page.relative_to(CHECKOUT / "docs")).with_suffix(".html")
+        assert shown.is_file(), page
+        assert f'href="{shown.relative_to(site)}"' in text_of(site / "index.html"), f"{page}: not in the navigation"
+
+
+def test_every_block_of_code_is_shown_as_one(site: Path) -> None:
+    """After a list, indented lines are text of its last entry."""
+    elsewhere = {source: page for page, source in site_module().ELSEWHERE.items()}
+    for page in PAGES:
+        path = elsewhere.get(name_of(page), name_of(page).removeprefix("docs/"))
+        if not (site / path).with_suffix(".html").is_file():
+            continue
+        found = re.findall(r"<pre.*?</pre>", text_of((site / path).with_suffix(".html")), re.DOTALL)
+        shown = html.unescape(re.sub(r"<[^>]+>", "", "\n".join(found)))
+        for block in blocks_of(page):
+            assert block.text.splitlines()[0].strip() in shown, (page, block.text)
 
 
 def test_nothing_is_loaded_from_another_host(site: Path) -> None:

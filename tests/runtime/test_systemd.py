@@ -193,6 +193,19 @@ def test_the_dashboard_is_json_with_a_query_in_every_panel() -> None:
     assert all(target["expr"] for panel in panels for target in panel["targets"])
 
 
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")
+def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path) -> None:
+    panels = json.loads((SYSTEMD / "monitoring/dashboard.json").read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    rules = [
+        {"record": f"query_{number}", "expr": query.replace("$__rate_interval", "5m").replace("$instance", ".*")}
+        for number, query in enumerate(queries)
+    ]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", "rules.yml"], cwd=tmp_path, capture_output=True, text=True)
+    assert f"{len(queries)} rules found" in done.stdout, done.stdout + done.stderr
+
+
 def samples() -> set[str]:
     """Names that a query can use."""
     families = list(text_string_to_metric_families(exposition()))

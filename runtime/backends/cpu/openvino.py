@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class OpenVinoBackend(Backend):
         tile_px: int | None = None,
         precision: str = "f32",
     ) -> None:
-        openvino = require("openvino", "inference on the CPU")
+        openvino = require_openvino()
         self.manifest = manifest if tile_px is None else manifest.with_tile(tile_px)
         self.model_sha256 = model_sha256
         core = _core()
@@ -121,6 +122,16 @@ def computes_bf16() -> bool:
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def require_openvino() -> Any:
+    """OpenVINO, which is not to tell its makers of it. Raises DependencyMissing.
+
+    When it is imported, it reports that over the network unless the user's home holds a refusal, keeps an identifier
+    there, and warns where it cannot. Without the module that does so, it leaves it.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # so Python marks a module not to import
+    return require("openvino", "inference on the CPU")
+
+
 @functools.cache
 def _core() -> Any:
     """OpenVINO, once per process and never let go.
@@ -129,7 +140,7 @@ def _core() -> Any:
     whichever thread. Python handles signals on that stack: the next Ctrl-C, SIGTERM or end of a child would be a
     segmentation fault without a word (seen in OpenVINO 2026.4; SigAltStackSetup of its plugin.cpp).
     """
-    return require("openvino", "inference on the CPU").Core()
+    return require_openvino().Core()
 
 
 class _Requests:

@@ -102,6 +102,11 @@ def test_a_setting_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: Pa
         load(None, FOLDERS, {"SARWATER_PRODUCT": "[]"})
 
 
+def test_a_misspelt_folder_is_told_by_its_name_rather_than_as_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"watch\.toml: unknown key 'incomming'; did you mean 'incoming'"):
+        load(written(tmp_path, 'incomming = "in"\n'), {}, {})
+
+
 def test_a_missing_folder_says_how_to_set_it() -> None:
     with pytest.raises(ConfigurationError, match=r"incoming is missing.*SARWATER_INCOMING"):
         load(None, {"outgoing": "out", "state": "state"}, {})

@@ -29,6 +29,21 @@ def test_every_footprint_lies_in_the_picture(where: tuple[float, float, float, f
     assert svg.count("<line") < 40
 
 
+@pytest.mark.parametrize("latitude", [0, 37, 60, 80])
+@pytest.mark.parametrize("side", [0.01, 0.3, 7])
+def test_no_two_labels_of_the_grid_overlap(latitude: float, side: float) -> None:
+    svg = footprints_svg([(7, "a", box(127, latitude, 127 + side, latitude + side))])
+    labels = [
+        (float(x), float(y), 7 * len(label))
+        for x, y, label in re.findall(r'<text x="([\d.]+)" y="([\d.]+)">([^<]+)</text>', svg)
+    ]
+    assert len(labels) >= 4
+    for number, (x, y, width) in enumerate(labels):
+        for other_x, other_y, other_width in labels[number + 1 :]:
+            apart = x + width < other_x or other_x + other_width < x or abs(y - other_y) > 12
+            assert apart, (labels[number], (other_x, other_y))
+
+
 def test_the_parts_of_a_scene_across_the_antimeridian_are_both_there() -> None:
     parts = [box(179, 0, 180, 1)["coordinates"], box(-180, 0, -179, 1)["coordinates"]]
     assert footprints_svg([(1, "a", {"type": "MultiPolygon", "coordinates": parts})]).count("<polygon") == 2

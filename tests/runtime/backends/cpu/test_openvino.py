@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,21 @@ def test_a_signal_is_survived_once_a_model_was_closed_in_another_thread(model: M
     command = [sys.executable, "-c", LET_GO_IN_A_THREAD, str(model.path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+def test_openvino_reports_to_nobody_and_leaves_the_home_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from runtime.backends.cpu.openvino import require_openvino\n"
+        "require_openvino().Core()\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())

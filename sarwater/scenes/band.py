@@ -13,13 +13,14 @@ import numpy.typing as npt
 from sarwater.errors import SceneUnreadable, UnitMismatch
 from sarwater.request import Window
 from sarwater.scenes.raster import dtype_of
-from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, CALIBRATED_UNITS, UNKNOWN_UNIT, unlike_unit
+from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, CALIBRATED_UNITS, UNKNOWN_UNIT, unlike_amplitude, unlike_unit
 
 Pixels = npt.NDArray[np.generic]
 Float32 = npt.NDArray[np.float32]
 Calibration = Callable[[Float32, Window], Float32]
 """(H, W) float32 amplitude of a window -> sigma0, linear."""
 
+IN_SETTINGS = "(in settings: `unit`, `scale`, `nodata`)"
 _DERIVED_ROWS = 256
 """Rows whose values are derived at a time: what that takes beside the pixels does not grow with the tile."""
 _KEPT_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
@@ -173,6 +174,8 @@ class Band:
             values = values * np.float32(self.scale) + np.float32(self.offset)
         if self.unit in CALIBRATED_UNITS and not self.trusted:
             self._refuse_other_units(values, np.isfinite(values) & ~missing & (stored != 0))
+        elif self.gain_db and not self.trusted and self.wanted_unit == "amplitude_dn" and not self._foreign:
+            self._refuse_no_amplitude(np.where(missing, np.float32(np.nan), values))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             result = self._brightened(self._in_wanted_unit(values, window))
         result[missing] = np.nan
@@ -214,8 +217,13 @@ class Band:
 
     def _refuse_other_units(self, values: Float32, measured: npt.NDArray[np.bool_]) -> None:
         """Said to be backscatter, by the product or with --unit, and none: the mask would be all water, or all land."""
-        if why := unlike_unit(values, measured, self.unit):
+        if why := unlike_unit(values, measured, self.unit, self.scale, self.offset):
             raise UnitMismatch(f"{self._scene}: as {self.unit} ({self.label}), {why}")
+
+    def _refuse_no_amplitude(self, values: Float32) -> None:
+        """As they are before they are brightened: afterwards they may look like amplitudes."""
+        if why := unlike_amplitude(values):
+            raise UnitMismatch(f"{self._scene}: {why} {IN_SETTINGS}")
 
     def _amplitude(self, power: Float32) -> Float32:
         """The root of `power`, (H, W) float32. What is not above 0 once noise is subtracted is dark, not nodata."""

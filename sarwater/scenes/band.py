@@ -77,6 +77,12 @@ class Band:
         return (self.scale, self.offset) != (1.0, 0.0)
 
     @property
+    def silent(self) -> bool:
+        """Whether only the type of its pixels says that they are amplitudes."""
+        unsaid = self.unit in ("amplitude_dn", UNKNOWN_UNIT) and not self.scaled and not self.stated_by
+        return unsaid and self._plain and self.calibration is None and self.stored_dtype.kind in "iuf"
+
+    @property
     def _foreign(self) -> bool:
         return self.foreign_dn and self.calibration is not None
 

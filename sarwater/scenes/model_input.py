@@ -88,6 +88,7 @@ class ModelInput:
                 for number, band in enumerate(bands)
             )
         sar_nodata = None if first.converted else nodata
+        _refuse_what_is_said_beside(scene, first, request)
         sar_bands = tuple(bands[number] for number in sar)
         return cls(
             scene=scene,
@@ -123,10 +124,7 @@ class ModelInput:
     @property
     def taken_for_amplitude(self) -> bool:
         """Whether only their type says that its pixels are amplitudes, and that nothing speaks against it."""
-        band = self.bands[self.sar_channels[0]]
-        silent = band.unit in ("amplitude_dn", UNKNOWN_UNIT) and not band.scaled and not band.stated_by
-        plain = band.stored_dtype.kind in "iuf" and band.quadrature is None and band.calibration is None
-        return silent and plain and self.scene.format in _SILENT_FORMATS
+        return self.scene.format in _SILENT_FORMATS and self.bands[self.sar_channels[0]].silent
 
     @property
     def height_px(self) -> int:
@@ -409,6 +407,12 @@ def _nodata_of(scene: Scene, request: Request) -> float | None:
     if impossible or (request.unit and declared is None):
         return nodata_of(dtype, request.unit or scene.bands[0].unit)
     return scene.nodata
+
+
+def _refuse_what_is_said_beside(scene: Scene, band: Band, request: Request) -> None:
+    """Raises UnitMismatch: without it, decibels would be amplitudes."""
+    if scene.said_beside and band.silent and request.unit is None:
+        raise UnitMismatch(f"{scene.name}: {scene.said_beside}")
 
 
 def _within_noise(scene: Scene, band: Band) -> ValidExtent | None:

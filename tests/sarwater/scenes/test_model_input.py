@@ -260,7 +260,7 @@ def test_a_corrupt_block_is_named_with_its_rows(tmp_path: Path) -> None:
         read_all(path)
 
 
-@pytest.mark.parametrize("extra", ["scene.tif.ovr", "scene.tif.aux.xml", "scene.tif.msk", "scene.tfw"])
+@pytest.mark.parametrize("extra", ["scene.tif.ovr", "scene.tif.aux.xml", "scene.tfw"])
 def test_files_beside_the_scene_are_not_read(tmp_path: Path, extra: str) -> None:
     path = write_geotiff(tmp_path / "scene.tif", lake_scene(64, 64), transform=None)
     (tmp_path / extra).write_text("1\n0\n0\n-1\n100\n100\n" if extra.endswith("tfw") else "<VRTDataset/>")

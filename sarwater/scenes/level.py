@@ -133,7 +133,9 @@ def level_of(scene: ModelInput) -> Level | None:
         return None
     level_db = 20 * float(np.log10(np.percentile(mean, 75)))
     skew = np.concatenate(skews)
-    return Level(level_db, bool(np.percentile(spread, 25) > SINGLE_LOOK), float(np.median(skew)) if skew.size else 1.0)
+    speckled = 2 * np.count_nonzero(np.isfinite(skew)) > skew.size  # a drawing is flat but for its edges
+    skewness = float(np.nanmedian(skew)) if speckled else 1.0
+    return Level(level_db, bool(np.percentile(spread, 25) > SINGLE_LOOK), skewness)
 
 
 def _windows(width_px: int, height_px: int, block_columns: int, block_rows: int) -> Iterator[Window]:
@@ -171,11 +173,10 @@ def _cells(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _skewness(cells: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(n,) third standardised moment of each of (n, pixels) that are not flat."""
+    """(n,) third standardised moment of each of (n, pixels); NaN where they are flat."""
     around = cells - cells.mean(axis=1, keepdims=True)
-    variance = np.mean(around**2, axis=1)
-    rough = variance > 0
-    return np.asarray(np.mean(around[rough] ** 3, axis=1) / variance[rough] ** 1.5)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.mean(around**3, axis=1) / np.mean(around**2, axis=1) ** 1.5)
 
 
 def _amplitude(pixels: npt.NDArray[Any], unit: str) -> npt.NDArray[np.float64]:

@@ -223,6 +223,12 @@ def test_what_does_not_vary_as_amplitudes_is_refused(tmp_path: Path, values: np.
     checked(path, unit="amplitude_dn").close()
 
 
+def test_a_drawing_is_flat_and_says_nothing_of_speckle(tmp_path: Path) -> None:
+    pixels = np.full((240, 300), 120, np.uint16)
+    pixels[50:60, 40:250], pixels[100:200, 100:104] = 20, 20
+    checked(written(tmp_path, pixels)).close()
+
+
 def test_power_is_told_from_amplitude_where_the_level_is_changed(tmp_path: Path) -> None:
     path = written(tmp_path, (amplitude(-10) / 400).astype(np.float32) ** 2)
     with open_model_input(path, SAR) as scene:

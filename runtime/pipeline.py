@@ -39,7 +39,7 @@ from sarwater.request import Request
 from sarwater.scenes.level import check_level
 from sarwater.scenes.model_input import Bool, ModelInput, Pixels, See
 from sarwater.scenes.readers import members, open_model_input, try_to_open
-from sarwater.scenes.sidecars import left_out
+from sarwater.scenes.sidecars import left_out, refuse_without_mask
 from sarwater.shown import shown
 from sarwater.tags import (
     GEOREFERENCE_TAG,
@@ -111,6 +111,8 @@ def process_scene(
     chosen(request.products)  # an unknown one is refused before anything is opened
     with open_for(backend, path, request, name) as scene:
         clock.mark("validated")
+        if not scene.scene.masked:
+            refuse_without_mask(sidecars, scene.name)
         if sidecars and not scene.georeference.known:
             scene.scene.notes += (left_out(sidecars, scene.name),)
         record = record or LatencyRecord(input=shown(scene.name), input_bytes=input_bytes(path, scene.name))

@@ -71,6 +71,9 @@ class Reading(Limits):
     """Unit of the pixels, such as `sigma0_db`; none means what the scene says."""
     scale: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Stored values times this are in `unit`, as 0.01 for decibels times 100; none means what the scene says."""
+    offset: float | None = Field(None, allow_inf_nan=False)
+    """What is added to that, as -40 for decibels in steps from -40; none means what the scene says, or 0 where `scale`
+    is stated."""
     calibration_constant_db: float | None = Field(None, allow_inf_nan=False)
     """Calibration constant K of a product in DN, sigma0 in dB = 20 log10 DN + K, as -83 for ALOS-2; none means what the
     scene says."""
@@ -138,7 +141,7 @@ class Request(Reading):
 
 
 MASK_SETTINGS = (
-    *("threshold", "window", "polarisations", "unit", "scale", "calibration_constant_db", "nodata"),
+    *("threshold", "window", "polarisations", "unit", "scale", "offset", "calibration_constant_db", "nodata"),
     *("level", "upsampling_factor", "sieve_px"),
 )
 REQUEST_FIELDS = tuple(Request.model_fields)

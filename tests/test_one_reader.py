@@ -30,7 +30,7 @@ from sarwater.scenes.readers import members, open_model_input
 from sarwater.tags import INPUT_TAG, MASK_KEY_TAG
 from tests.conftest import CHECKOUT
 from tests.support.deliveries import sicd_xml, write_hdf5, write_k5_folder, write_nitf, write_safe
-from tests.support.hdf5_products import write_gcov, write_netcdf, write_opera
+from tests.support.hdf5_products import write_gcov, write_iceye, write_netcdf, write_opera
 from tests.support.models import box_model
 from tests.support.product_folders import write_dimap, write_envi, write_radarsat2, write_rcm, write_terrasarx
 from tests.support.rasters import lake_scene, read_raster, write_geotiff
@@ -148,6 +148,10 @@ def k5_folder(folder: Path) -> Path:
     return write_k5_folder(folder / f"{K5}_GTC_B_L1D", amplitude(20), shadowed())
 
 
+def iceye(folder: Path) -> Path:
+    return write_iceye(folder / "ICEYE_X7_SLC_SM.h5", amplitude(36).astype(np.float32), factor=1 / 400**2)
+
+
 def k5_hdf5_folder(folder: Path) -> Path:
     inside = folder / "KMPS5_delivery"
     inside.mkdir()
@@ -231,6 +235,7 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "NISAR GCOV with its mask": gcov,
     "OPERA RTC-S1 with its mask": opera,
     "netCDF-4": netcdf,
+    "ICEYE SLC": iceye,
     "KOMPSAT-5 folder with GIM": k5_folder,
     "KOMPSAT-5 folder with HDF5": k5_hdf5_folder,
     "Sentinel-1 SAFE": safe,

@@ -14,7 +14,7 @@ from runtime.daemon.fingerprint import Fingerprint, fingerprint_of, fingerprint_
 from runtime.daemon.loose import SCENE_SUFFIXES, parts_of, why_no_scene
 from sarwater.errors import SceneError
 from sarwater.scenes.readers import find_reader, reader_of
-from sarwater.scenes.sidecars import image_of
+from sarwater.scenes.sidecars import image_of, is_mask, is_overview
 
 _HEAD_BYTES = 512
 _UPLOADING = re.compile(
@@ -59,6 +59,10 @@ def examine(path: Path, accept: Sequence[str]) -> tuple[Kind, Fingerprint, str]:
         if parts.head == name:
             return Kind.PARTS, fingerprint, ""
         why = parts.waits
+    elif is_overview(name):
+        why = "the overviews of an image, no scene"
+    elif is_mask(name):
+        why = "says what of an image was measured, and is not read: a GeoTIFF has to hold that itself"
     elif _is_text(path):
         why = "a text file, no scene"
         if image_of(name):

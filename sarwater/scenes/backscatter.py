@@ -41,7 +41,7 @@ _KINDS = (
     (r"slope|aspect", "a map of slopes"),
     (r"number ?of ?looks|nlooks|rtc anf(?: .*)?|scattering ?area|area map|date|doy", "a layer beside the backscatter"),
     (r"(?:rgb|browse|preview|quicklook|thumbnail)(?: .*)?", "a picture for looking at"),
-    (r"coh(?:erence)?(?: .*)?|corr|unw ?phase|wrapped ?phase|phase|los ?disp(?:lacement)?", _INTERFEROGRAM),
+    (r"coh(?:erence)?(?: .*)?|corr|cc|unw ?phase|wrapped ?phase|phase|los ?disp(?:lacement)?", _INTERFEROGRAM),
     (r"(?:[am]?ndwi\d?|ndvi|ndsi|ndmi|ndbi|nbr|s?avi|evi\d?|awei[a-z]*)(?: .*)?", _INDEX),
     (r"(?:(?:toa|boa|surface|sr) ?)?(?:reflectance|radiance|rrs)(?: .*)?|sr b\d+|b0[1-9]|b8a", _OPTICAL),
     (r"red|green|blue|nir|near infrared|swir ?\d*|red ?edge ?\d?|coastal aerosol|panchromatic|cirrus", _OPTICAL),
@@ -97,7 +97,7 @@ def no_backscatter(scene: Scene) -> str | None:
     if why := _said_by_name(scene.name, len(rasters)):
         # Of a product with a naming convention the name will do; anybody may call a scene `internal_mask.tif`.
         unlike = samples and (_is_ratio(why, samples) or not is_speckled(samples, scene.declared_nodata))
-        known = _PRODUCT.search(scene.name) or _OPTICAL_PRODUCT.search(scene.name)
+        known = _PRODUCT.search(scene.name) or _OPTICAL_PRODUCT.search(scene.name) or _is_pair(scene.name, why)
         return why if known or unlike else None
     if len(rasters) > 1:
         return None
@@ -201,6 +201,11 @@ def _seen(band: Band, samples: list[npt.NDArray[Any]], look: Callable[[Samples],
     if not samples or samples[0].dtype.kind == "c":
         return None
     return look(samples)
+
+
+def _is_pair(name: str, why: str) -> bool:
+    """Whether what is called coherence has two days in its name."""
+    return _INTERFEROGRAM in why and len(set(re.findall(r"(?<!\d)(?:19|20)\d{6}(?!\d)", name))) > 1
 
 
 def _is_ratio(why: str, samples: list[npt.NDArray[Any]]) -> bool:

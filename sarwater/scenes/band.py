@@ -12,17 +12,19 @@ import numpy.typing as npt
 
 from sarwater.errors import SceneUnreadable, UnitMismatch
 from sarwater.request import Window
-from sarwater.scenes.level import LevelChange
+from sarwater.scenes.level_change import LevelChange
 from sarwater.scenes.raster import dtype_of
-from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, CALIBRATED_UNITS, UNKNOWN_UNIT, unlike_unit
+from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB, CALIBRATED_UNITS, UNKNOWN_UNIT, unlike_amplitude, unlike_unit
 
 Pixels = npt.NDArray[np.generic]
 Float32 = npt.NDArray[np.float32]
 Calibration = Callable[[Float32, Window], Float32]
 """(H, W) float32 amplitude of a window -> sigma0, linear."""
 
+IN_SETTINGS = "(in settings: `unit`, `scale`, `nodata`)"
 _DERIVED_ROWS = 256
 """Rows whose values are derived at a time: what that takes beside the pixels does not grow with the tile."""
+_NO_ECHO_DB = -380.0
 _KEPT_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
 
 
@@ -75,6 +77,17 @@ class Band:
     @property
     def scaled(self) -> bool:
         return (self.scale, self.offset) != (1.0, 0.0)
+
+    @property
+    def silent(self) -> bool:
+        """Whether only the type of its pixels says that they are amplitudes."""
+        unsaid = self.unit in ("amplitude_dn", UNKNOWN_UNIT) and not self.scaled and not self.stated_by
+        return unsaid and self._plain and self.calibration is None and self.stored_dtype.kind in "iuf"
+
+    @property
+    def tells_empty(self) -> bool:
+        """Whether stored values tell where there is no echo, as a conversion marks zeros."""
+        return self.converted and self.marks_zeros and self._plain and self.stored_dtype.kind in "iuf"
 
     @property
     def _foreign(self) -> bool:
@@ -159,6 +172,20 @@ class Band:
             part = out[first : first + _DERIVED_ROWS]
             part[...] = self.read(replace(window, y_px=window.y_px + first, height_px=len(part)))
 
+    def read_empty(self, window: Window) -> npt.NDArray[np.bool_]:
+        """(H, W) bool, True where `read` of a band that `tells_empty` gives no echo. Nothing is converted for it, which
+        takes longer than decoding. Raises SceneUnreadable."""
+        stored = self._stored(window)
+        empty = stored == 0
+        for value in (self.nodata, *self.fills):
+            if value is not None:
+                empty |= stored == value
+        if stored.dtype.kind == "f":
+            empty |= ~np.isfinite(stored)
+            if self.unit.endswith("_db"):  # no echo is left of it as power in 32 bits
+                empty |= stored * np.float32(self.scale) < np.float32(_NO_ECHO_DB - self.offset)
+        return np.asarray(empty)
+
     def read_mask(self, window: Window) -> npt.NDArray[np.bool_]:
         """(H, W) bool, False where the mask or alpha band says that nothing was measured. Raises SceneUnreadable."""
         measured: npt.NDArray[np.bool_] = self._decoded(self._raster.GetMaskBand(), window) != 0
@@ -174,6 +201,8 @@ class Band:
             values = values * np.float32(self.scale) + np.float32(self.offset)
         if self.unit in CALIBRATED_UNITS and not self.trusted:
             self._refuse_other_units(values, np.isfinite(values) & ~missing & (stored != 0))
+        elif self.change and not self.trusted and self.wanted_unit == "amplitude_dn" and not self._foreign:
+            self._refuse_no_amplitude(np.where(missing, np.float32(np.nan), values))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             result = self._in_wanted_unit(values, window)
             if self.change:
@@ -207,13 +236,18 @@ class Band:
 
     def _refuse_other_units(self, values: Float32, measured: npt.NDArray[np.bool_]) -> None:
         """Said to be backscatter, by the product or with --unit, and none: the mask would be all water, or all land."""
-        if why := unlike_unit(values, measured, self.unit):
+        if why := unlike_unit(values, measured, self.unit, self.scale, self.offset):
             raise UnitMismatch(f"{self._scene}: as {self.unit} ({self.label}), {why}")
+
+    def _refuse_no_amplitude(self, values: Float32) -> None:
+        """As they are before they are brightened: afterwards they may look like amplitudes."""
+        if why := unlike_amplitude(values):
+            raise UnitMismatch(f"{self._scene}: {why} {IN_SETTINGS}")
 
     def _amplitude(self, power: Float32) -> Float32:
         """The root of `power`, (H, W) float32. What is not above 0 once noise is subtracted is dark, not nodata."""
         scale = 1.0 if self.unit.startswith("intensity") else AMPLITUDE_DN_AT_0_DB
-        dark = power < 0
+        dark = (power < 0) & (power > -np.inf)
         amplitude: Float32 = np.sqrt(np.where(dark, 0, power)) * np.float32(scale)
         amplitude[dark] = 1
         return amplitude

@@ -64,6 +64,8 @@ class EdgeZeros:
 
     def empty(self, window: Window) -> Bool:
         """(H, W) True where no band holds an echo. Raises SceneUnreadable."""
+        if all(band.tells_empty for band in self.bands):
+            return np.asarray(np.logical_and.reduce([band.read_empty(window) for band in self.bands]))
         return is_empty(np.stack([replace(band, trusted=True).read(window) for band in self.bands]), self.nodata)
 
     @property

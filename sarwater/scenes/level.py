@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from sarwater.errors import SceneOffLevel
+from sarwater.errors import SceneOffLevel, UnitMismatch
 from sarwater.request import Request, Window
+from sarwater.scenes.level_change import CONTRAST_DB, MOST_STRETCH, LevelChange
 from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB
 
 if TYPE_CHECKING:
@@ -33,18 +34,16 @@ speckle alone has 0.52, and 0.41 and less in several."""
 KNOWN_DB = {True: (-27.0, -5.0), False: (-21.0, 0.0)}
 """Lowest and highest level that models know, of single looks and of several."""
 USUAL_DB = {True: -16.0, False: -8.0}
-LEVEL_DB = -14.0
-"""Level of every uncalibrated scene, where a model is made for that."""
-CONTRAST_DB = 10.0
-"""Contrast that an uncalibrated scene with less is stretched to, by MOST_STRETCH at the most."""
-MOST_STRETCH = 2.5
 PARTED = 0.7
 """Share of the variance of cells, in decibels, that lies between the two kinds that Otsu's threshold makes: below it, a
 scene has one kind of brightness only."""
-BRIGHTEST_DN = 8192.0
-"""Of what is stretched: brighter pixels, 40 dB above land and more, are as bright as that."""
 _BINS = 128
+LEAST_SKEWNESS = 0.08
+"""Of amplitudes in cells: it is 0.14 and more, even of 5 x 5 means, and 0.3 to 1.4 in the real scenes of several
+sensors. Of the same in decibels it is -0.9 to 0.05; of angles, phases and coherence around 0."""
 _LEAST_CELLS = 64
+_MOST_CELLS = 4096
+"""Of which the skewness is measured."""
 _WHOLE_PX = 1 << 20
 """Scenes up to so many pixels are read whole."""
 _MOST, _FEWEST, _DECODED_PX = 8, 3, 6_000_000
@@ -60,6 +59,8 @@ class Level:
     single_look: bool
     contrast_db: float | None = None
     """Decibels between its two kinds of brightness; None where it has one, and of calibrated scenes."""
+    skewness: float = 1.0
+    """Of amplitudes in cells, median."""
 
     @property
     def known(self) -> bool:
@@ -86,57 +87,18 @@ class Level:
         )
 
 
-@dataclass(frozen=True)
-class LevelChange:
-    """What is done to the amplitudes of an uncalibrated scene before a network sees them."""
-
-    gain_db: float = 0.0
-    stretch: float = 1.0
-    """By what decibels from `around_db` are multiplied after that."""
-    around_db: float = LEVEL_DB
-
-    def __bool__(self) -> bool:
-        return bool(self.gain_db) or self.stretch != 1
-
-    def of(self, values: npt.NDArray[np.float32], unit: str = "amplitude_dn") -> npt.NDArray[np.float32]:
-        """Of what a scene has in the `unit` that a model takes, of any shape; 0 DN stays 0."""
-        stretch = np.float32(self.stretch)
-        if unit.endswith("_db"):
-            brightened: npt.NDArray[np.float32] = values + np.float32(self.gain_db)
-            around = np.float32(self.around_db)
-            return brightened if self.stretch == 1 else around + (brightened - around) * stretch
-        linear = unit.endswith("_linear")
-        per_factor_10_db = 10 if linear else 20
-        brightened = values * np.float32(10 ** (self.gain_db / per_factor_10_db))
-        if self.stretch == 1:
-            return brightened
-        around = np.float32((1 if linear else AMPLITUDE_DN_AT_0_DB) * 10 ** (self.around_db / per_factor_10_db))
-        return np.asarray(around * np.power(np.maximum(brightened, 0) / around, stretch), np.float32)
-
-    def table(self, dtype: np.dtype[np.generic], nodata: float | None) -> tuple[npt.NDArray[np.uint16], float]:
-        """What stands for every value that amplitudes of `dtype`, uint8 or uint16, can have, and the factor that makes
-        DN of it. 0 stands for `nodata`, or for 0 where there is none, and for nothing else."""
-        values = np.arange(np.iinfo(dtype).max + 1)
-        changed = self.of(values.astype(np.float32))
-        most = np.iinfo(np.uint16).max
-        factor = min(float(changed[-1]), BRIGHTEST_DN) / most
-        table = np.clip(np.rint(changed / factor), 1, most).astype(np.uint16)
-        table[values == (0 if nodata is None else nodata)] = 0
-        return table, factor
-
-
-UNCHANGED = LevelChange()
-
-
 def check_level(scene: ModelInput, request: Request, usual_db: float | None = None) -> None:
     """Note the level of `scene`, and bring it to the usual one where the `request` says so, or where it is not
     calibrated and its model says what is usual. A few windows are read.
 
-    Raises SceneOffLevel for a level that models do not know, where the request says so; SceneUnreadable, UnitMismatch.
+    Raises SceneOffLevel for a level that models do not know, where the request says so; UnitMismatch for
+    pixels that say nothing of their unit and do not vary as amplitudes do; SceneUnreadable.
     """
     scene.level = level_of(scene)
     if scene.level is None:
         return
+    if request.unit is None and scene.taken_for_amplitude:
+        _check_variation(scene, scene.level)
     by_itself = request.level is None and usual_db is not None and not scene.calibrated
     if by_itself or request.level == "usual":
         scene.change_level(scene.level.change(usual_db))
@@ -144,12 +106,27 @@ def check_level(scene: ModelInput, request: Request, usual_db: float | None = No
         raise SceneOffLevel(f"{scene.name}: {scene.level.said(scene.sar_unit)}, or take --off-level note")
 
 
+def _check_variation(scene: ModelInput, level: Level) -> None:
+    """Amplitudes of speckle have a long tail towards bright, decibels one towards dark, all else none. Pictures of 8
+    bits may be stretched in any way, and get a note."""
+    if level.skewness >= LEAST_SKEWNESS:
+        return
+    why = (
+        "nothing says what its values are, and they do not vary as amplitudes do; if they are decibels, state how "
+        "stored values become those, as --unit sigma0_db --scale 0.2 --offset -40 for steps of 0.2 dB from -40 dB; if "
+        "they are amplitudes, --unit amplitude_dn"
+    )
+    if scene.bands[scene.sar_channels[0]].stored_dtype.itemsize > 1:
+        raise UnitMismatch(f"{scene.name}: {why}")
+    scene.scene.notes += (why,)
+
+
 def level_of(scene: ModelInput) -> Level | None:
     """Of all of the scene, whatever its window; None where hardly anything was measured."""
     zeros_are_fill = scene.edge_zeros is not None and scene.edge_zeros.zero_is_level
     band = replace(scene.bands[scene.sar_channels[0]], trusted=True)
     band = replace(band, marks_zeros=band.marks_zeros and zeros_are_fill)
-    means, spreads = [], []
+    means, spreads, skews = [], [], []
     for window in _windows(scene.scene.width_px, scene.scene.height_px, *band.block_px):
         pixels = band.read(window)
         measured = np.isfinite(pixels) & (pixels != (scene.sar_nodata or 0))
@@ -161,12 +138,19 @@ def level_of(scene: ModelInput) -> Level | None:
         mean = cells.mean(axis=1)
         means.append(mean[mean > 0])
         spreads.append(cells.std(axis=1)[mean > 0] / mean[mean > 0])
+        skews.append(_skewness(cells[:: 1 + len(cells) // _MOST_CELLS]))
     mean, spread = np.concatenate(means), np.concatenate(spreads)
     if mean.size < _LEAST_CELLS:
         return None
     decibels = 20 * np.log10(mean)
-    level_db, single_look = float(np.percentile(decibels, 75)), bool(np.percentile(spread, 25) > SINGLE_LOOK)
-    return Level(level_db, single_look, None if scene.calibrated else _contrast_db(decibels))
+    skew = np.concatenate(skews)
+    speckled = 2 * np.count_nonzero(np.isfinite(skew)) > skew.size  # a drawing is flat but for its edges
+    return Level(
+        level_db=float(np.percentile(decibels, 75)),
+        single_look=bool(np.percentile(spread, 25) > SINGLE_LOOK),
+        contrast_db=None if scene.calibrated else _contrast_db(decibels),
+        skewness=float(np.nanmedian(skew)) if speckled else 1.0,
+    )
 
 
 def _contrast_db(decibels: npt.NDArray[np.float64]) -> float | None:
@@ -214,6 +198,13 @@ def _cells(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
     whole = plane[: rows * CELL_PX, : columns * CELL_PX].reshape(rows, CELL_PX, columns, CELL_PX)
     cells: npt.NDArray[Any] = whole.swapaxes(1, 2).reshape(rows * columns, CELL_PX * CELL_PX)
     return cells
+
+
+def _skewness(cells: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(n,) third standardised moment of each of (n, pixels); NaN where they are flat."""
+    around = cells - cells.mean(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.mean(around**3, axis=1) / np.mean(around**2, axis=1) ** 1.5)
 
 
 def _amplitude(pixels: npt.NDArray[Any], unit: str) -> npt.NDArray[np.float64]:

@@ -18,15 +18,16 @@ import numpy.typing as npt
 from sarwater.errors import UnitMismatch, UsageError
 from sarwater.manifest import Channel
 from sarwater.request import Request, Window
-from sarwater.scenes.band import Band
+from sarwater.scenes.band import IN_SETTINGS, Band
 from sarwater.scenes.border_noise import extent_without_noise
 from sarwater.scenes.channels import choose_bands
 from sarwater.scenes.edge_zeros import EdgeZeros
 from sarwater.scenes.fill import fills_at_corners
 from sarwater.scenes.georeference import Georeference
-from sarwater.scenes.level import UNCHANGED, Level, LevelChange
+from sarwater.scenes.level import Level
+from sarwater.scenes.level_change import UNCHANGED, LevelChange
 from sarwater.scenes.scene import Scene
-from sarwater.scenes.units import AMPLITUDE_UNITS, CALIBRATED_UNITS, UNKNOWN_UNIT, nodata_of, unlike_amplitude
+from sarwater.scenes.units import AMPLITUDE_UNITS, CALIBRATED_UNITS, UNKNOWN_UNIT, can_hold, nodata_of, unlike_amplitude
 from sarwater.scenes.valid_extent import ExtentLook, ValidExtent
 from sarwater.tiling import TilePlan
 from sarwater.upsampling import upsampled
@@ -93,6 +94,7 @@ class ModelInput:
                 for number, band in enumerate(bands)
             )
         sar_nodata = None if first.converted else nodata
+        _refuse_what_is_said_beside(scene, first, request)
         sar_bands = tuple(bands[number] for number in sar)
         return cls(
             scene=scene,
@@ -124,6 +126,11 @@ class ModelInput:
     def calibrated(self) -> bool:
         """Whether the amplitudes have the same meaning in every product: they come from calibrated backscatter."""
         return self.bands[self.sar_channels[0]].calibrated
+
+    @property
+    def taken_for_amplitude(self) -> bool:
+        """Whether only their type says that its pixels are amplitudes, and that nothing speaks against it."""
+        return self.scene.format in _SILENT_FORMATS and self.bands[self.sar_channels[0]].silent
 
     @property
     def height_px(self) -> int:
@@ -358,12 +365,12 @@ class ModelInput:
     def _refuse_other_units(self, rows: Pixels) -> None:
         """What has not said that it is no amplitude, and is none."""
         first = self.bands[self.sar_channels[0]]
-        if first.trusted or first.unit not in ("amplitude_dn", UNKNOWN_UNIT):
-            return
+        if first.trusted or first.change or first.unit not in ("amplitude_dn", UNKNOWN_UNIT):
+            return  # a band that brightens has looked at its values before
         if first.converted and first.delivered_unit != "amplitude_dn":
             return
         if why := unlike_amplitude(rows[self.sar_channels[0]], self.sar_nodata):
-            raise UnitMismatch(f"{self.name}: {why} (in settings: `unit`, `scale`, `nodata`)")
+            raise UnitMismatch(f"{self.name}: {why} {IN_SETTINGS}")
 
     def close(self) -> None:
         """Close the files. What is known of the scene stays: size, georeference, units, notes."""
@@ -381,6 +388,9 @@ class ModelInput:
         self.close()
 
 
+_SILENT_FORMATS = ("GeoTIFF", "ENVI")
+
+
 def _in_dn(band: Band) -> bool:
     """Whether its pixels are given as they are stored: integers, amplitudes."""
     return band.dtype.kind in "iu" and band.unit in ("amplitude_dn", UNKNOWN_UNIT)
@@ -392,10 +402,11 @@ def _as_stated(band: Band, request: Request) -> Band:
     if constant_db is not None:
         unit = request.unit or (band.unit if band.unit in AMPLITUDE_UNITS else "sigma0_amplitude")
         in_dn = band.unit in ("amplitude_dn", UNKNOWN_UNIT, *AMPLITUDE_UNITS)
-        if unit not in AMPLITUDE_UNITS or not in_dn or request.scale is not None:
+        linear = request.scale is not None or request.offset is not None
+        if unit not in AMPLITUDE_UNITS or not in_dn or linear:
             raise UsageError(
                 f"calibration_constant_db {constant_db:g} is of amplitudes in DN, but pixels are "
-                f"{request.unit or band.unit}; leave --calibration-constant-db or --unit and --scale out"
+                f"{request.unit or band.unit}; leave --calibration-constant-db out, or --unit, --scale and --offset"
             )
         scale, by = 10 ** (constant_db / 20), "--calibration-constant-db"
         return replace(band, unit=unit, scale=scale, offset=0.0, calibration=None, stated_by=by)
@@ -403,17 +414,34 @@ def _as_stated(band: Band, request: Request) -> Band:
         of_dn = request.unit == "amplitude_dn" and band.unit in AMPLITUDE_UNITS
         band = replace(band, scale=1.0, offset=0.0, stated_by="") if of_dn else band
         band = replace(band, unit=request.unit, foreign_dn=False)
-    return band if request.scale is None else replace(band, scale=request.scale, offset=0.0, stated_by="--scale")
+    if request.scale is not None:
+        band = replace(band, scale=request.scale, offset=0.0, stated_by="--scale")
+    if request.offset is not None:
+        by = "--offset" if request.scale is None else "--scale and --offset"
+        band = replace(band, offset=request.offset, stated_by=by)
+    return band
 
 
 def _nodata_of(scene: Scene, request: Request) -> float | None:
-    """The request's, the file's, or what goes with the unit that the request states."""
+    """The request's, the file's, or what goes with the unit that the request states. Raises UsageError for a value that
+    no pixel can have; what the file declares of that kind counts as nothing."""
+    stored = scene.bands[0].stored_dtype
+    dtype = np.dtype(np.complex64) if scene.bands[0].quadrature else stored
     if request.nodata is not None:
+        if not can_hold(stored, request.nodata):
+            raise UsageError(f"nodata {request.nodata:g}: no pixel of {stored} has it; leave --nodata out")
         return request.nodata
-    if request.unit and scene.declared_nodata is None:
-        dtype = np.dtype(np.complex64) if scene.bands[0].quadrature else scene.bands[0].stored_dtype
-        return nodata_of(dtype, request.unit)
+    declared = scene.declared_nodata
+    impossible = declared is not None and not can_hold(stored, declared)
+    if impossible or (request.unit and declared is None):
+        return nodata_of(dtype, request.unit or scene.bands[0].unit)
     return scene.nodata
+
+
+def _refuse_what_is_said_beside(scene: Scene, band: Band, request: Request) -> None:
+    """Raises UnitMismatch: without it, decibels would be amplitudes."""
+    if scene.said_beside and band.silent and request.unit is None:
+        raise UnitMismatch(f"{scene.name}: {scene.said_beside}")
 
 
 def _within_noise(scene: Scene, band: Band) -> ValidExtent | None:

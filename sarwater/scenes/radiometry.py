@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from sarwater.scenes.formula import constant_db_in, linear_in
 from sarwater.scenes.names import plain, statements
 from sarwater.scenes.raster import dtype_of, tags_of, text_of
 from sarwater.scenes.units import unit_of
@@ -49,6 +50,8 @@ _OPERA = re.compile(r"^OPERA_L2_RTC-S1_")
 _JAXA = re.compile(
     r"^(?:IMG|LED)-[HV]{2}-AL(?:OS2|PSR)|^[NS]\d{2}[EW]\d{3}_\d{2}_sl_[HV]{2}_|(?<![A-Z])ALOS2\d{9}", re.I
 )
+_FOR_PEOPLE = re.compile(r"description|comment|remark|note|abstract|summary|formula|equation", re.IGNORECASE)
+_LONGEST_TEXT = 4000
 _SCALES = {"p": "linear", "a": "amplitude", "d": "db"}
 
 
@@ -97,6 +100,8 @@ def radiometry_of(band: BandFacts, file_tags: Mapping[str, str], name: str) -> R
     if (scale, offset) == (1.0, 0.0) and times and kind == "db":
         scale, by_kind = times, by_times
     unscaled = (scale, offset) == (1.0, 0.0)
+    if band.dtype.kind in "iu" and unscaled and (in_words := _in_words(band, file_tags)):
+        return in_words
     squares = quantity in ("intensity", None) and kind == "linear" and _holds_squares(band.dtype, by_kind)
     integers = band.dtype.kind in "iu" and unscaled and kind != "db" and not squares  # DN, whatever made them
     silent = quantity is None and (kind == "amplitude" or (kind is None and (band.dtype.kind == "c" or not unscaled)))
@@ -107,12 +112,29 @@ def radiometry_of(band: BandFacts, file_tags: Mapping[str, str], name: str) -> R
     if squares and quantity is None and band.dtype.kind in "iu" and unscaled:
         return Radiometry("intensity_linear", source=by_kind)
     if kind is None and quantity is None:
-        return Radiometry(unit_of(band.dtype if unscaled else np.dtype(np.float32)), scale, offset, "the band")
+        by = "" if unscaled else "the band"
+        return Radiometry(unit_of(band.dtype if unscaled else np.dtype(np.float32)), scale, offset, by)
     if quantity == "intensity":
         kind = "db" if kind == "db" else "linear"
     if quantity is None and kind == "amplitude":
         return Radiometry("amplitude_dn", scale, offset, by_kind)
     return Radiometry(f"{quantity or 'sigma0'}_{kind or 'linear'}", scale, offset, by_kind or by_quantity)
+
+
+def _in_words(band: BandFacts, file_tags: Mapping[str, str]) -> Radiometry | None:
+    """What a text for people says of how integers become backscatter; None where none does."""
+    texts = {"the band's description": band.description}
+    for tags in (band.tags or {}, file_tags):
+        texts |= {f"the tag {key}": value for key, value in tags.items() if _FOR_PEOPLE.search(key)}
+    for who, text in texts.items():
+        if len(text) > _LONGEST_TEXT or text.startswith("{"):
+            continue
+        quantity = _quantity_in(text) or _quantity_in(band.description) or "sigma0"
+        if quantity != "intensity" and (constant_db := constant_db_in(text)) is not None:
+            return Radiometry(f"{quantity}_amplitude", 10 ** (constant_db / 20), source=who)
+        if linear := linear_in(text):
+            return Radiometry(f"{quantity}_db", *linear, source=who)
+    return None
 
 
 def _holds_squares(dtype: np.dtype[Any], said_by: str) -> bool:

@@ -41,6 +41,8 @@ class Scene:
     """UTC time of acquisition, ISO 8601, where known."""
     notes: tuple[str, ...] = ()
     """What was missing or assumed, in plain words, for the catalogue entry."""
+    said_beside: str = ""
+    """What a file beside it says of its unit, where the scene itself says nothing of that: the file and the options."""
     name: str = ""
     """What the scene is called: its file or folder name."""
 

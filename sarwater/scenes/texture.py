@@ -33,7 +33,10 @@ _SMOOTH = 0.02
 _ROUGH, _ROUGHEST = 0.03, 0.25
 """The same around a curved surface, in most and in nine of ten blocks: scenes of more than 8 bits have 0.2 and more.
 Pictures of 8 bits, stretched and enlarged, may have 0.02."""
+_SMOOTH_BELOW_0 = 0.01
+"""The same of negative values: decibels have 0.05 after some 40 looks."""
 _SPECKLED = 0.08
+_SMOOTHLY = "its values change as smoothly as heights or angles do, without speckle"
 
 
 def why_without_speckle(samples: Samples, nodata: float | None) -> str | None:
@@ -132,8 +135,12 @@ def _share(samples: Samples, such: Neighbours, of: Neighbours) -> float:
 
 def _surface(samples: Samples, measured: Pixels, nodata: float | None) -> str | None:
     """Heights and angles change little from pixel to pixel, and everywhere."""
-    if not measured.size or np.median(measured) <= 0:
+    if not measured.size:
         return None
+    if np.median(measured) < 0:
+        fill = None if nodata is None else -nodata
+        below = np.concatenate([_spreads(_blocks(-sample.astype(np.float64), fill), _curved()) for sample in samples])
+        return _SMOOTHLY if below.size >= 8 and 0 < np.median(below) < _SMOOTH_BELOW_0 else None
     blocks = np.concatenate([_blocks(sample, nodata) for sample in samples])
     spread = _spreads(blocks)
     if spread.size < 8 or np.count_nonzero(spread) * 2 < spread.size:
@@ -143,7 +150,7 @@ def _surface(samples: Samples, measured: Pixels, nodata: float | None) -> str | 
     else:
         around = _spreads(blocks, _curved())
         smooth = np.median(around) < _ROUGH and np.percentile(around, 90) < _ROUGHEST
-    return "its values change as smoothly as heights or angles do, without speckle" if smooth else None
+    return _SMOOTHLY if smooth else None
 
 
 def _blocks(sample: Pixels, nodata: float | None) -> Float64:

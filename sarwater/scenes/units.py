@@ -3,6 +3,7 @@ a unit."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,14 @@ def nodata_of(dtype: np.dtype[Any], unit: str = "amplitude_dn") -> float | None:
     return 0.0 if dtype.kind in "iuc" and not signed_db else None
 
 
+def can_hold(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether a pixel of `dtype` can be `value`; floats can be any, and what is not finite is for the reader to say."""
+    if dtype.kind not in "iu" or not math.isfinite(value):
+        return True
+    most = np.iinfo(dtype)
+    return bool(most.min <= value <= most.max)
+
+
 def unlike_amplitude(pixels: npt.NDArray[Any], nodata: float | None = None) -> str | None:
     """Why `pixels`, but for those of value `nodata` and NaN, are no amplitudes in DN; None where they may be.
 
@@ -84,17 +93,25 @@ def unlike_amplitude(pixels: npt.NDArray[Any], nodata: float | None = None) -> s
     return None
 
 
-def unlike_unit(values: npt.NDArray[Any], measured: Bool, unit: str) -> str | None:
+def unlike_unit(
+    values: npt.NDArray[Any], measured: Bool, unit: str, scale: float = 1.0, offset: float = 0.0
+) -> str | None:
     """Why the `measured` ones of `values` cannot be in the calibrated `unit` that they are said to be in; else None.
+    They are stored values, times `scale` plus `offset`.
 
     Power whose noise was subtracted is negative here and there, but only by a little.
     """
     quantity, kind = unit.split("_", 1)
     in_db = kind == "db"
+    if in_db and _most(values > (FARTHEST_DB if quantity == "intensity" else 10 * math.log10(BRIGHTEST)), measured):
+        return (
+            "most of its pixels would be above 10 dB, where no scene is; state how stored values become decibels, as "
+            f"--unit {unit} --scale 0.2 --offset -40 for steps of 0.2 dB from -40 dB"
+        )
     if in_db and _most(np.abs(values) > FARTHEST_DB, measured):
         return (
             f"most of its pixels would be beyond {FARTHEST_DB:.0f} dB; they may be {_decibels(values[measured])}: "
-            f"state that with --unit {unit}{_scale_flag(values[measured])}"
+            f"state that with --unit {unit}{_scale_flag(values[measured], scale, offset)}"
         )
     if in_db and _most((values > 0) & (values < 1), measured):
         return (
@@ -104,7 +121,8 @@ def unlike_unit(values: npt.NDArray[Any], measured: Bool, unit: str) -> str | No
     if not in_db and _most(values < (0 if kind == "amplitude" else -1), measured):
         return (
             f"most of its pixels are negative, where no {kind} backscatter is; it looks like "
-            f"{_decibels(values[measured])}: state that with --unit {quantity}_db{_scale_flag(values[measured])}"
+            f"{_decibels(values[measured])}: state that with --unit {quantity}_db"
+            f"{_scale_flag(values[measured], scale, offset)}"
         )
     brightest = BRIGHTEST**0.5 if kind == "amplitude" else BRIGHTEST
     if quantity != "intensity" and _most(values > brightest, measured):
@@ -129,9 +147,12 @@ def _decibels(values: npt.NDArray[Any]) -> str:
     return "decibels" if scale == 1 else f"decibels times {1 / scale:.0f}"
 
 
-def _scale_flag(values: npt.NDArray[Any]) -> str:
-    scale = _scale_of_decibels(values)
-    return "" if scale == 1 else f" --scale {scale:g}"
+def _scale_flag(values: npt.NDArray[Any], scale: float = 1.0, offset: float = 0.0) -> str:
+    """What makes decibels of stored values, of which `scale` and `offset` made `values`."""
+    factor = _scale_of_decibels(values)
+    if factor == 1:
+        return ""
+    return f" --scale {factor * scale:g}" + (f" --offset {factor * offset:g}" if offset else "")
 
 
 def _most(such: Bool, of: Bool) -> bool:

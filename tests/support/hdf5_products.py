@@ -138,3 +138,38 @@ def _write_grid(grid: h5py.Group, planes: dict[str, np.ndarray], fill: float | N
         plane.attrs["long_name"] = np.bytes_(f"Covariance between {name[:2]} and {name[2:]}")
         if fill is not None:
             plane.attrs["_FillValue"] = np.array([fill], pixels.dtype)
+
+
+def write_iceye(path: Path, amplitude: np.ndarray, *, factor: float, complex_pixels: bool = True) -> Path:
+    """(H, W) `amplitude` in DN as single-look complex in two rasters of int16, or detected in one of uint16."""
+    height, width = amplitude.shape
+    with h5py.File(path, "w") as file:
+        if complex_pixels:
+            phase = np.exp(1j * np.random.default_rng(9).uniform(0, 2 * np.pi, amplitude.shape))
+            file["s_i"], file["s_q"] = (np.rint(part).astype(np.int16) for part in _parts(amplitude * phase))
+        else:
+            file["s_amplitude"] = np.rint(amplitude).astype(np.uint16)
+        file["product_name"] = np.bytes_("ICEYE_X7_SLC_SM_1234567_20240726T091530")
+        file["satellite_name"], file["product_level"] = np.bytes_("ICEYE-X7"), np.bytes_("SLC")
+        file["polarization"], file["look_side"] = np.bytes_("VV"), np.bytes_("right")
+        file["acquisition_start_utc"] = np.bytes_("2024-07-26T09:15:30.123456")
+        file["acquisition_end_utc"] = np.bytes_("2024-07-26T09:15:40.123456")
+        file["processing_time"] = np.bytes_("2024-07-27T01:02:03")
+        file["calibration_factor"] = factor
+        for name, (column, row, latitude, longitude) in iceye_corners(width, height).items():
+            file[f"coord_{name}"] = np.array([column, row, latitude, longitude])
+    return path
+
+
+def iceye_corners(width: int, height: int) -> dict[str, tuple[float, float, float, float]]:
+    """(column, row, latitude, longitude), counted from 1; the near range lies in the east."""
+    return {
+        "first_near": (1, 1, 36.02, 127.05),
+        "first_far": (width, 1, 36.01, 127.01),
+        "last_near": (1, height, 35.98, 127.04),
+        "last_far": (width, height, 35.97, 127.0),
+    }
+
+
+def _parts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return values.real, values.imag

@@ -20,7 +20,8 @@ from sarwater.progress import Progress
 from sarwater.request import Request, Window
 from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.labels import BLOCK_ROWS, Coding, Label, LabelledFiles, find_files, settle_coding, stem
-from sarwater.scenes.level import UNCHANGED, Level, LevelChange, level_of
+from sarwater.scenes.level import Level, level_of
+from sarwater.scenes.level_change import UNCHANGED, LevelChange
 from sarwater.scenes.model_input import ModelInput
 from sarwater.scenes.readers import open_model_input
 from sarwater.scenes.valid_extent import ValidExtent

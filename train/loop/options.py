@@ -159,7 +159,7 @@ class FitOptions(Reading):
     @property
     def level_db(self) -> float | None:
         """Level to which uncalibrated scenes are brought."""
-        from sarwater.scenes.level import LEVEL_DB  # `--help` needs no numpy
+        from sarwater.scenes.level_change import LEVEL_DB  # `--help` needs no numpy
 
         return LEVEL_DB if self.levelled else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,18 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].strip()
 
 
-def unwrapped(document: Any, is_found: Any = None) -> Mapping[str, Any] | None:
-    """The innermost mapping that holds tensors, in `document` or under one of WRAPPINGS; or the first for which
-    `is_found` is true. None where there is none."""
+def unwrapped(document: Any, is_found: Callable[[Mapping[str, Any]], bool] | None = None) -> Mapping[str, Any] | None:
+    """The innermost mapping that holds tensors, in `document` or under one of WRAPPINGS, else under any other key; or
+    the first for which `is_found` is true. None where there is none."""
     found = is_found or _holds_tensors
+    return _within(document, found, lambda item: [key for key in WRAPPINGS if key in item]) or _within(
+        document, found, list
+    )
+
+
+def _within(
+    document: Any, found: Callable[[Mapping[str, Any]], bool], keys: Callable[[Mapping[str, Any]], list[str]]
+) -> Mapping[str, Any] | None:
     waiting = [(document, 0)]
     while waiting:
         item, depth = waiting.pop(0)
@@ -52,17 +60,23 @@ def unwrapped(document: Any, is_found: Any = None) -> Mapping[str, Any] | None:
             continue
         if found(item):
             return item
-        waiting += [(item[key], depth + 1) for key in WRAPPINGS if key in item]
+        waiting += [(item[key], depth + 1) for key in keys(item)]
     return None
 
 
 def without_prefixes(tensors: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """The tensors of a mapping by the network's own names."""
-    return {
+    """The tensors of a mapping by the network's own names: without the usual prefixes, and those that all share."""
+    known = {
         _PREFIXES.sub("", name): value
         for name, value in tensors.items()
         if isinstance(name, str) and isinstance(value, Tensor)
     }
+    while len({name.partition(".")[0] for name in known}) == 1:
+        own = {_PREFIXES.sub("", name.partition(".")[2]): value for name, value in known.items()}
+        if not all(name[:1].isalpha() and "." in name for name in own):
+            break  # `features.0.weight` is what torchvision calls it
+        known = own
+    return known
 
 
 def _holds_tensors(item: Mapping[str, Any]) -> bool:

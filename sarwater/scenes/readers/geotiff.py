@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sarwater.errors import SceneIsProduct, SceneUnreadable, SceneUnsafe
+from sarwater.errors import SceneIsProduct, SceneNoBackscatter, SceneUnreadable, SceneUnsafe
 from sarwater.scenes.band import Band
 from sarwater.scenes.border_noise import may_have_border_noise
 from sarwater.scenes.decoding import raster_of
@@ -19,11 +19,12 @@ from sarwater.scenes.georeference import Georeference
 from sarwater.scenes.limits import check_declared, how_to_lift
 from sarwater.scenes.names import polarisation_in, polarisation_stated, sensing_start, statements
 from sarwater.scenes.radiometry import BandFacts, radiometry_of
+from sarwater.scenes.radiometry_beside import radiometry_beside
 from sarwater.scenes.raster import gdal, tags_of, text_of
 from sarwater.scenes.readers.base import Reader, Source
 from sarwater.scenes.readers.snap import apply_snap_header
 from sarwater.scenes.scene import Scene
-from sarwater.scenes.sidecars import left_out, sidecars_of
+from sarwater.scenes.sidecars import is_overview, left_out, masks_of, refuse_without_mask, sidecars_of
 from sarwater.scenes.tiff import check_structure, is_tiff
 from sarwater.scenes.units import nodata_of
 from sarwater.tags import PRODUCT_REFUSED, TAG_PREFIX
@@ -43,10 +44,18 @@ class GeoTiff(Reader):
         return path.is_file() and is_tiff(path)
 
     def open(self, source: Source) -> Scene:
+        if is_overview(source.name):
+            raise SceneNoBackscatter(
+                f"{source.name}: the overviews of an image, smaller and without its place; give the image, "
+                f"{Path(source.name).stem}"
+            )
         scene = scene_of(source, open_tiff(source))
         apply_snap_header(scene, source.path)
+        if not scene.masked:
+            refuse_without_mask(masks_of(source.path), source.name)
         if not scene.georeference.known and (beside := sidecars_of(source.path)):
             scene.notes += (left_out(beside, source.name),)
+        scene.said_beside = radiometry_beside(source.path, scene.bands[0], source.name)
         return scene
 
 

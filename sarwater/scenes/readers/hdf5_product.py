@@ -19,6 +19,7 @@ from sarwater.scenes.names import polarisation_in
 from sarwater.scenes.raster import osr
 from sarwater.scenes.readers.base import Kind, Reader, Source
 from sarwater.scenes.readers.hdf5_kind import Hdf5Kind, open_plane, with_rasters
+from sarwater.scenes.readers.iceye import Iceye
 from sarwater.scenes.readers.kompsat5 import (
     LEVELS,
     MISSIONS,
@@ -122,7 +123,7 @@ class Kompsat5Family(Hdf5Kind):
         )
 
 
-KINDS: tuple[Hdf5Kind, ...] = (Kompsat5Family(), NisarGcov(), OperaRtc(), NetCdf())
+KINDS: tuple[Hdf5Kind, ...] = (Kompsat5Family(), NisarGcov(), OperaRtc(), Iceye(), NetCdf())
 """The first that matches has it."""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from sarwater.scenes.array import ArrayBand
 from sarwater.scenes.edge_zeros import EdgeZeros
 from sarwater.scenes.joined_fill import CELL_PX
 from sarwater.scenes.readers import open_model_input
+from sarwater.scenes.valid_extent import is_empty
 from tests.support.rasters import write_geotiff
 
 Bool = npt.NDArray[np.bool_]
@@ -176,3 +178,15 @@ def test_a_scene_is_looked_at_once_more_only_where_solid_zeros_lie_beyond_straig
     pixels[np.random.default_rng(0).random((300, 300)) < 0.3] = 0
     read_in_strips(pixels, 64)
     assert not looks
+
+
+@pytest.mark.parametrize("description", ["Sigma0_VV_db", "Gamma0_VV", "Sigma0_VV_amplitude"])
+def test_stored_values_tell_where_a_conversion_gives_no_echo(tmp_path: Path, description: str) -> None:
+    values = [0.0, -0.0, np.nan, np.inf, -np.inf, -9999, -500, -20, -0.01, 1e-4, 0.5, 3]
+    pixels = np.random.default_rng(0).choice(np.array(values, np.float32), (40, 50))
+    path = write_geotiff(tmp_path / "a.tif", pixels, descriptions=[description], nodata=-20)
+    with open_model_input(path, SAR) as scene:
+        band = replace(scene.bands[0], trusted=True)
+        assert band.tells_empty
+        window = Window(3, 5, 40, 30)
+        assert np.array_equal(band.read_empty(window), is_empty(band.read(window)[None], None))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sarwater.errors import SceneOffLevel
+from sarwater.errors import SceneOffLevel, UnitMismatch
 from sarwater.manifest import Channel
 from sarwater.request import Request, Window
 from sarwater.scenes.level import USUAL_DB, Level, check_level, level_of
@@ -185,7 +185,7 @@ def test_the_usual_level_is_known(single_look: bool) -> None:
 def test_an_uncalibrated_scene_of_little_contrast_is_stretched_to_that_of_backscatter(
     tmp_path: Path, contrast_db: float, stretch: float
 ) -> None:
-    pixels = amplitude(-10, looks=30, contrast_db=contrast_db).round().astype(np.uint16)
+    pixels = amplitude(-10, looks=12, contrast_db=contrast_db).round().astype(np.uint16)
     with open_model_input(written(tmp_path, pixels), SAR, Request()) as scene:
         check_level(scene, Request(), usual_db=-14.0)
         notes = " ".join(scene.notes)
@@ -208,7 +208,7 @@ def test_scenes_of_one_kind_of_brightness_and_calibrated_ones_keep_their_contras
 def test_what_the_network_sees_of_a_stretched_scene_does_not_depend_on_its_type(
     tmp_path: Path, dtype: type, nodata: int
 ) -> None:
-    grey = np.clip(amplitude(-10, looks=30, contrast_db=5) * 0.9, 1, 254).round()
+    grey = np.clip(amplitude(-10, looks=12, contrast_db=5) * 0.9, 1, 254).round()
     grey[100:110, 100:110] = nodata
     request = Request(nodata=nodata)
     with open_model_input(written(tmp_path, grey.astype(dtype)), SAR, request) as scene:
@@ -221,3 +221,74 @@ def test_what_the_network_sees_of_a_stretched_scene_does_not_depend_on_its_type(
     kept = measured & (grey > 0)
     assert scene.change.stretch > 1.5
     np.testing.assert_allclose(seen[kept], scene.change.of(grey[kept].astype(np.float32)), rtol=0.001, atol=0.07)
+
+
+def decibels(looks: float) -> np.ndarray:
+    return 20 * np.log10(amplitude(-10, looks) / 400)
+
+
+@pytest.mark.parametrize("looks", [1.0, 4.4])
+def test_words_of_decibels_are_refused_until_their_scale_is_said(tmp_path: Path, looks: float) -> None:
+    path = written(tmp_path, np.clip((decibels(looks) + 50) * 1000, 1, 65535).astype(np.uint16))
+    with pytest.raises(UnitMismatch, match="do not vary as amplitudes do"):
+        checked(path)
+    with checked(path, unit="sigma0_db", scale=0.001, offset=-50.0) as scene:
+        rows, _ = scene.read(0, 240)
+    apart_db = np.abs(20 * np.log10(rows[0] / amplitude(-10, looks)))
+    assert np.percentile(apart_db, 99) <= 0.001, "as the message says"
+    with checked(path, unit="amplitude_dn") as scene:
+        assert not any("decibels" in note for note in scene.notes)
+
+
+@pytest.mark.parametrize("looks", [1.0, 4.4])
+def test_bytes_of_decibels_get_a_note_until_their_scale_is_said(tmp_path: Path, looks: float) -> None:
+    path = written(tmp_path, np.clip((decibels(looks) + 40) / 0.2, 1, 255).round().astype(np.uint8))
+    with checked(path) as scene:
+        assert any("do not vary as amplitudes do" in note for note in scene.notes)
+    with checked(path, unit="sigma0_db", scale=0.2, offset=-40.0) as scene:
+        rows, _ = scene.read(0, 240)
+        assert not any("do not vary as amplitudes do" in note for note in scene.notes)
+    apart_db = np.abs(20 * np.log10(rows[0] / amplitude(-10, looks)))
+    assert np.percentile(apart_db, 99) <= 0.11, "half a step"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(3).normal(40, 8, (240, 300)),
+        np.random.default_rng(3).uniform(0, 2 * np.pi, (240, 300)),
+        np.random.default_rng(3).normal(0.6, 0.12, (240, 300)) * 100,
+    ],
+    ids=["angles", "phases", "coherence in percent"],
+)
+def test_what_does_not_vary_as_amplitudes_is_refused(tmp_path: Path, values: np.ndarray) -> None:
+    path = written(tmp_path, np.maximum(values, 0.01).astype(np.float32))
+    with pytest.raises(UnitMismatch, match="do not vary as amplitudes do"):
+        checked(path)
+    checked(path, unit="amplitude_dn").close()
+
+
+def test_a_drawing_is_flat_and_says_nothing_of_speckle(tmp_path: Path) -> None:
+    pixels = np.full((240, 300), 120, np.uint16)
+    pixels[50:60, 40:250], pixels[100:200, 100:104] = 20, 20
+    checked(written(tmp_path, pixels)).close()
+
+
+def test_power_is_told_from_amplitude_where_the_level_is_changed(tmp_path: Path) -> None:
+    path = written(tmp_path, (amplitude(-10) / 400).astype(np.float32) ** 2)
+    with open_model_input(path, SAR) as scene:
+        check_level(scene, Request(), usual_db=-14.0)
+        with pytest.raises(UnitMismatch, match="it looks like linear backscatter"):
+            scene.read(0, 240)
+    with open_model_input(path, SAR, Request(unit="sigma0_linear")) as scene:
+        check_level(scene, Request(unit="sigma0_linear"), usual_db=-14.0)
+        assert not scene.change, "calibrated"
+        scene.read(0, 240)
+
+
+@pytest.mark.parametrize("looks", [1.0, 4.4, 20.0])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_amplitudes_are_not_taken_for_decibels(tmp_path: Path, looks: float, dtype: type) -> None:
+    pixels = np.clip(amplitude(-10, looks), 1, np.iinfo(dtype).max).astype(dtype)
+    with checked(written(tmp_path, pixels)) as scene:
+        assert not any("decibels" in note for note in scene.notes)

@@ -58,13 +58,27 @@ def test_strips_overlap_as_the_plan_says_and_hold_the_scene(tmp_path: Path) -> N
             assert np.array_equal(rows[0], pixels[span.start : span.start + 64])
 
 
-@pytest.mark.parametrize(("declared", "expected"), [(None, 0.0), (255, 255.0)])
+@pytest.mark.parametrize(("declared", "expected"), [(None, 0.0), (255, 255.0), (-9999, 0.0), (65535, 0.0)])
 def test_nodata_is_the_declared_value_else_zero_for_integers(
     tmp_path: Path, declared: float | None, expected: float
 ) -> None:
     path = write_geotiff(tmp_path / "a.tif", np.ones((8, 8), np.uint8), nodata=declared)
     with open_model_input(path, SAR) as scene:
         assert scene.nodata == expected
+
+
+def test_a_declared_nodata_that_no_pixel_can_have_counts_as_nothing(tmp_path: Path) -> None:
+    pixels = np.full((40, 50), 200, np.uint16)
+    pixels[:, :12] = 0
+    with open_model_input(write_geotiff(tmp_path / "a.tif", pixels, nodata=-9999), SAR) as scene:
+        _, valid = scene.read_valid(0, 40)
+    assert np.array_equal(valid, pixels != 0)
+
+
+def test_a_stated_nodata_that_no_pixel_can_have_is_refused(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", np.full((8, 8), 200, np.uint16))
+    with pytest.raises(UsageError, match="nodata -9999: no pixel of uint16 has it; leave --nodata out"):
+        open_model_input(path, SAR, Request(nodata=-9999))
 
 
 def test_nan_and_infinity_are_nodata_and_enter_as_zero(tmp_path: Path) -> None:
@@ -246,7 +260,7 @@ def test_a_corrupt_block_is_named_with_its_rows(tmp_path: Path) -> None:
         read_all(path)
 
 
-@pytest.mark.parametrize("extra", ["scene.tif.ovr", "scene.tif.aux.xml", "scene.tif.msk", "scene.tfw"])
+@pytest.mark.parametrize("extra", ["scene.tif.ovr", "scene.tif.aux.xml", "scene.tfw"])
 def test_files_beside_the_scene_are_not_read(tmp_path: Path, extra: str) -> None:
     path = write_geotiff(tmp_path / "scene.tif", lake_scene(64, 64), transform=None)
     (tmp_path / extra).write_text("1\n0\n0\n-1\n100\n100\n" if extra.endswith("tfw") else "<VRTDataset/>")

@@ -68,6 +68,9 @@ def amplitude(path: Path, **choices: object) -> float:
         (-2000, np.int16, {"unit": "dB", "tags": {"SCALE_FACTOR": "0.01"}}),
         (50, np.uint8, {"unit": "decibel", "scale": 0.5, "offset": -45.0}),
         (3000, np.uint16, {"unit": "dB", "scale": 0.01, "offset": -50.0}),
+        (100, np.uint8, {"tags": {"TIFFTAG_IMAGEDESCRIPTION": "Sigma0 VV; dB = DN * 0.2 - 40"}}),
+        (100, np.uint8, {"name": "Sigma0_VV_db, scale 0.2, offset -40"}),
+        (1000, np.uint16, {"tags": {"description": "gamma0 [dB] = 20*log10(DN) - 80"}}),
         (10, np.uint16, {"name": "Gamma0_VV", "scale": 0.001}),
         (100, np.uint16, {"name": "Sigma0_VV_amplitude", "scale": 0.001}),
         (0.01, np.float32, {"tags": {"PROCESSING_INFORMATION_OUTPUT_BACKSCATTER_NORMALIZATION_CONVENTION": "gamma0"}}),
@@ -223,7 +226,7 @@ def test_a_stated_constant_gives_sigma0_to_models_of_sigma0_and_is_part_of_the_k
     path = write_geotiff(tmp_path / "a.tif", np.full((8, 8), 1000, np.uint16))
     with open_model_input(path, SIGMA0_DB, Request(calibration_constant_db=-80)) as scene:
         assert scene.read(0, 8)[0] == pytest.approx(-20, abs=1e-4)
-    assert {"scale", "calibration_constant_db"} <= set(MASK_SETTINGS)
+    assert {"scale", "offset", "calibration_constant_db"} <= set(MASK_SETTINGS)
 
 
 def test_a_constant_of_what_is_no_dn_is_a_usage_error(tmp_path: Path) -> None:
@@ -261,6 +264,26 @@ def test_the_advice_of_a_refusal_works(
     with open_model_input(path, SAR, Request(**follow)) as scene:
         rows, _ = scene.read(0, 60)
     assert rows[0] == pytest.approx(400 * 10 ** (expected_db / 20), rel=1e-3)
+
+
+def test_the_advice_counts_with_the_scale_that_was_applied(tmp_path: Path) -> None:
+    """Some divide by `scale_factor`, where CF multiplies."""
+    path = stated(tmp_path / "a.tif", _db_times_100(), unit="dB", band_tags={"scale_factor": "100"}, nodata=-9999)
+    with open_model_input(path, SAR) as scene, pytest.raises(UnitMismatch, match=r"--unit sigma0_db --scale 0\.01$"):
+        scene.read(0, 60)
+    with open_model_input(path, SAR, Request(unit="sigma0_db", scale=0.01)) as scene:
+        rows, _ = scene.read(0, 60)
+    assert rows[0] == pytest.approx(400 * 10 ** (_db_times_100() / 100 / 20), rel=1e-3)
+
+
+def test_bytes_called_decibels_want_scale_and_offset(tmp_path: Path) -> None:
+    level_db = _db_times_100() / 100
+    path = stated(tmp_path / "a.tif", ((level_db + 40) / 0.2).round().astype(np.uint8), name="Sigma0_VV_db")
+    with open_model_input(path, SAR) as scene, pytest.raises(UnitMismatch, match=r"--scale 0\.2 --offset -40"):
+        scene.read(0, 60)
+    with open_model_input(path, SAR, Request(unit="sigma0_db", scale=0.2, offset=-40)) as scene:
+        rows, _ = scene.read(0, 60)
+    assert np.abs(20 * np.log10(rows[0] / 400) - level_db).max() <= 0.101
 
 
 TAGS = st.dictionaries(

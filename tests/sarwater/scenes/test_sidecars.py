@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from runtime.backends import open_backend
+from runtime.backends import Backend, open_backend
 from runtime.daemon.config import Config
 from runtime.daemon.inbox import Inbox
 from runtime.daemon.kinds import Kind
 from runtime.pipeline import process_scene, scene_sha256
 from runtime.products.publish import publish
+from sarwater.errors import SceneIncomplete, SceneNoBackscatter
 from sarwater.request import Request
 from sarwater.scenes.raster import osr
 from sarwater.scenes.readers import open_scene
@@ -97,10 +98,29 @@ def test_a_file_that_says_itself_where_it_lies_has_no_note(tmp_path: Path) -> No
         assert scene.notes == ()
 
 
-def test_the_daemon_leaves_it_alone_and_says_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("scene.tfw", "a GeoTIFF has to say so itself"),
+        ("scene.tif.msk", "a GeoTIFF has to hold that itself"),
+        ("scene.tif.ovr", "the overviews of an image"),
+    ],
+)
+def test_the_daemon_leaves_it_alone_and_says_why(tmp_path: Path, name: str, why: str) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "scene.tfw").write_text(WORLD)
+    (tmp_path / "in" / name).write_bytes(WORLD.encode() if name == "scene.tfw" else b"II*\0" + bytes(100))
     box = Inbox(Config(incoming=tmp_path / "in", outgoing=tmp_path / "out", state=tmp_path / "state"))
     box.scan()
-    assert box.candidates["scene.tfw"].kind is Kind.IGNORED
-    assert "a GeoTIFF has to say so itself" in box.candidates["scene.tfw"].why
+    assert box.candidates[name].kind is Kind.IGNORED
+    assert why in box.candidates[name].why
+
+
+def test_the_mask_of_a_claimed_image_is_missed_too(tmp_path: Path, backend: Backend) -> None:
+    path = write_geotiff(tmp_path / "claimed", lake_scene(60, 70))
+    with pytest.raises(SceneIncomplete, match=r"in scene\.tif\.msk"):
+        process_scene(path, backend, tmp_path / "out", name="scene.tif", sidecars=["scene.tif.msk"])
+
+
+def test_overviews_are_no_scene(tmp_path: Path) -> None:
+    with pytest.raises(SceneNoBackscatter, match=r"give the image, scene\.tif"):
+        open_scene(write_geotiff(tmp_path / "scene.tif.ovr", lake_scene(60, 70)))

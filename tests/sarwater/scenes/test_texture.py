@@ -63,6 +63,20 @@ def test_heights_in_low_and_in_steep_country_are_no_backscatter(
         open_here(write_geotiff(tmp_path / "a.tif", pixels.astype(dtype)))
 
 
+@pytest.mark.parametrize("pixels", [heights(-400, 30, 0.3), heights(-2000, 900, 3), heights(-5, 2, 0.02)])
+@pytest.mark.parametrize("nodata", [None, -9999])
+def test_heights_below_the_sea_are_no_decibels(tmp_path: Path, pixels: np.ndarray, nodata: int | None) -> None:
+    pixels = pixels.astype(np.float32)
+    pixels[:30] = pixels.min() if nodata is None else nodata
+    with pytest.raises(SceneNoBackscatter, match="as smoothly as heights"):
+        open_here(write_geotiff(tmp_path / "a.tif", pixels, nodata=nodata))
+
+
+def test_decibels_of_many_looks_are_no_heights(tmp_path: Path) -> None:
+    power = 0.1 * np.random.default_rng(0).gamma(100, 1 / 100, SHAPE)
+    open_here(write_geotiff(tmp_path / "a.tif", (10 * np.log10(power)).astype(np.float32))).close()
+
+
 @pytest.mark.parametrize("steepness", [1.2, 4, 20])
 @pytest.mark.parametrize("nodata", [None, 255])
 def test_how_often_water_was_seen_is_no_backscatter(tmp_path: Path, steepness: float, nodata: int | None) -> None:

@@ -34,9 +34,11 @@ speckle alone has 0.52, and 0.41 and less in several."""
 KNOWN_DB = {True: (-27.0, -5.0), False: (-21.0, 0.0)}
 """Lowest and highest level that models know, of single looks and of several."""
 USUAL_DB = {True: -16.0, False: -8.0}
+PICTURE_LEVELS = 256
+"""A scene of no more different values is a picture: its DN may be any function of backscatter."""
 PARTED = 0.7
 """Share of the variance of cells, in decibels, that lies between the two kinds that Otsu's threshold makes: below it, a
-scene has one kind of brightness only."""
+scene has one kind of brightness only. It is 0.64 of a normal distribution."""
 _BINS = 128
 LEAST_SKEWNESS = 0.08
 """Of amplitudes in cells: it is 0.14 and more, even of 5 x 5 means, and 0.3 to 1.4 in the real scenes of several
@@ -58,7 +60,7 @@ class Level:
     level_db: float
     single_look: bool
     contrast_db: float | None = None
-    """Decibels between its two kinds of brightness; None where it has one, and of calibrated scenes."""
+    """Decibels between its two kinds of brightness, of a picture; None where it has one, and of other scenes."""
     skewness: float = 1.0
     """Of amplitudes in cells, median."""
 
@@ -127,12 +129,14 @@ def level_of(scene: ModelInput) -> Level | None:
     band = replace(scene.bands[scene.sar_channels[0]], trusted=True)
     band = replace(band, marks_zeros=band.marks_zeros and zeros_are_fill)
     means, spreads, skews = [], [], []
+    picture = True
     for window in _windows(scene.scene.width_px, scene.scene.height_px, *band.block_px):
         pixels = band.read(window)
         measured = np.isfinite(pixels) & (pixels != (scene.sar_nodata or 0))
         if zeros_are_fill:  # a collar would be land at 0 dB
             measured &= pixels != 0
         mask = scene.scene.read_mask(window)
+        picture = picture and _levels(pixels[measured]) <= PICTURE_LEVELS
         amplitude = _amplitude(pixels, scene.sar_unit)
         cells = _cells(amplitude)[_cells(measured if mask is None else measured & mask).all(axis=1)]
         mean = cells.mean(axis=1)
@@ -148,7 +152,7 @@ def level_of(scene: ModelInput) -> Level | None:
     return Level(
         level_db=float(np.percentile(decibels, 75)),
         single_look=bool(np.percentile(spread, 25) > SINGLE_LOOK),
-        contrast_db=None if scene.calibrated else _contrast_db(decibels),
+        contrast_db=_contrast_db(decibels) if picture and not scene.calibrated else None,
         skewness=float(np.nanmedian(skew)) if speckled else 1.0,
     )
 
@@ -198,6 +202,13 @@ def _cells(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
     whole = plane[: rows * CELL_PX, : columns * CELL_PX].reshape(rows, CELL_PX, columns, CELL_PX)
     cells: npt.NDArray[Any] = whole.swapaxes(1, 2).reshape(rows * columns, CELL_PX * CELL_PX)
     return cells
+
+
+def _levels(pixels: npt.NDArray[Any]) -> int:
+    """How many different values some of `pixels`, (n,), have."""
+    if pixels.dtype.itemsize == 1:
+        return 1  # no more than a picture may have
+    return int(np.unique(pixels[:: 1 + pixels.size // _MOST_CELLS]).size)
 
 
 def _skewness(cells: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -46,10 +46,10 @@ class LevelChange:
         around = np.float32((1 if linear else AMPLITUDE_DN_AT_0_DB) * 10 ** (self.around_db / per_factor_10_db))
         return np.asarray(around * np.power(np.maximum(brightened, 0) / around, stretch), np.float32)
 
-    def table(self, dtype: np.dtype[np.generic], nodata: float | None) -> tuple[npt.NDArray[np.uint16], float]:
-        """What stands for every value that amplitudes of `dtype`, uint8 or uint16, can have, and the factor that makes
-        DN of it. 0 stands for `nodata`, or for 0 where there is none, and for nothing else."""
-        values = np.arange(np.iinfo(dtype).max + 1)
+    def table(self, count: int, nodata: float | None) -> tuple[npt.NDArray[np.uint16], float]:
+        """What stands for each DN below `count`, (count,), and the factor that makes amplitudes of it. 0 stands for
+        `nodata`, or for 0 where there is none, and for nothing else."""
+        values = np.arange(count)
         changed = self.of(values.astype(np.float32))
         most = np.iinfo(np.uint16).max
         factor = min(float(changed[-1]), BRIGHTEST_DN) / most

@@ -219,7 +219,7 @@ class ModelInput:
             if change.stretch == 1:
                 return
             if self.dtype in (np.uint8, np.uint16):
-                self.table, self._per_dn = change.table(self.dtype, self.nodata)
+                self.table, self._per_dn = change.table(256**self.dtype.itemsize, self.nodata)
                 return
         bands = list(self.bands)
         for number in self.sar_channels:

@@ -64,4 +64,5 @@ def box_probability(pixels: np.ndarray, box_px: int = 5, dark: float = 60.0, ste
     half = box_px // 2
     sums = np.pad(np.pad(pixels.astype(np.float64), half).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     boxes = sums[box_px:, box_px:] - sums[:-box_px, box_px:] - sums[box_px:, :-box_px] + sums[:-box_px, :-box_px]
-    return 1 / (1 + np.exp(-steepness * (dark - boxes / box_px**2)))
+    probability: np.ndarray = 1 / (1 + np.exp(-steepness * (dark - boxes / box_px**2)))
+    return probability

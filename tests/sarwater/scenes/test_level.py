@@ -182,10 +182,10 @@ def test_the_usual_level_is_known(single_look: bool) -> None:
 
 
 @pytest.mark.parametrize(("contrast_db", "stretch"), [(14, 1), (10.5, 1), (8, 1.25), (5, 2), (3.5, 2.5)])
-def test_an_uncalibrated_scene_of_little_contrast_is_stretched_to_that_of_backscatter(
+def test_a_picture_of_little_contrast_is_stretched_to_that_of_backscatter(
     tmp_path: Path, contrast_db: float, stretch: float
 ) -> None:
-    pixels = amplitude(-10, looks=12, contrast_db=contrast_db).round().astype(np.uint16)
+    pixels = np.clip(amplitude(-10, looks=12, contrast_db=contrast_db), 1, 255).astype(np.uint8)
     with open_model_input(written(tmp_path, pixels), SAR, Request()) as scene:
         check_level(scene, Request(), usual_db=-14.0)
         notes = " ".join(scene.notes)
@@ -193,12 +193,27 @@ def test_an_uncalibrated_scene_of_little_contrast_is_stretched_to_that_of_backsc
     assert ("its contrast by a factor of" in notes) == (scene.change.stretch != 1)
 
 
-@pytest.mark.parametrize("unit", ["sigma0_db", "amplitude_dn"])
-def test_scenes_of_one_kind_of_brightness_and_calibrated_ones_keep_their_contrast(tmp_path: Path, unit: str) -> None:
-    pixels = amplitude(-10, looks=1 if unit == "amplitude_dn" else 30, contrast_db=0 if unit == "amplitude_dn" else 5)
-    stored = pixels.astype(np.uint16) if unit == "amplitude_dn" else (20 * np.log10(pixels / 400)).astype(np.float32)
+@pytest.mark.parametrize("gain", [0.3, 1, 3.2])
+def test_a_picture_is_one_at_any_gain_and_in_any_type(tmp_path: Path, gain: float) -> None:
+    pixels = np.clip(amplitude(-10, looks=12, contrast_db=5), 1, 255).astype(np.uint8) * np.float32(gain)
+    for stored in (pixels, pixels.astype(np.uint16)):
+        with open_model_input(written(tmp_path, stored), SAR, Request()) as scene:
+            check_level(scene, Request(), usual_db=-14.0)
+        assert scene.change.stretch == pytest.approx(2, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("contrast_db", "looks", "dtype", "unit"),
+    [(0, 1, np.uint8, None), (5, 12, np.uint16, None), (5, 12, np.float32, "sigma0_db")],
+    ids=["one kind of brightness", "amplitudes as they were measured", "calibrated"],
+)
+def test_other_scenes_keep_their_contrast(
+    tmp_path: Path, contrast_db: float, looks: float, dtype: type, unit: str | None
+) -> None:
+    pixels = np.clip(amplitude(-10, looks, contrast_db=contrast_db) * (1 if dtype == np.uint8 else 4), 1, None)
+    stored = 20 * np.log10(pixels / 400) if unit else np.minimum(pixels, np.iinfo(dtype).max)
     request = Request(unit=unit, level="usual")
-    with open_model_input(written(tmp_path, stored), SAR, request) as scene:
+    with open_model_input(written(tmp_path, stored.astype(dtype)), SAR, request) as scene:
         check_level(scene, request, usual_db=-14.0)
     assert scene.change.stretch == 1
 

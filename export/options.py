@@ -49,7 +49,7 @@ def workshop_options(command: Callable[..., Any]) -> Callable[..., Any]:
     records = record_options(
         Request,
         {
-            SCENES: ("unit", "scale", "calibration_constant_db", "nodata", "polarisations"),
+            SCENES: ("unit", "scale", "offset", "calibration_constant_db", "nodata", "polarisations"),
             "limits of a scene": tuple(Limits.model_fields),
         },
         {"polarisations": ("--polarisation",)},

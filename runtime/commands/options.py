@@ -18,6 +18,7 @@ SCENE_GROUPS: Mapping[str, Sequence[str]] = {
         "polarisations",
         "unit",
         "scale",
+        "offset",
         "calibration_constant_db",
         "nodata",
         "level",

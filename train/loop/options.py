@@ -171,7 +171,7 @@ class FitOptions(Reading):
 
 GROUPS = {
     "data": ("channels", "labels", "crop_px", "workers", "shoreline"),
-    "reading scenes": ("unit", "scale", "calibration_constant_db", "nodata", "polarisations"),
+    "reading scenes": ("unit", "scale", "offset", "calibration_constant_db", "nodata", "polarisations"),
     "augmentation": ("flips", "rotation_deg", "gain_db", "zoom", "speckle", "stretch", "collar"),
     "network": ("init", "batch_norm", "scales", "frozen_norm", "halfway"),
     "optimisation": (

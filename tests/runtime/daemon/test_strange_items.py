@@ -30,7 +30,7 @@ def test_nothing_in_one_inbox_stops_the_daemon_or_the_scenes_behind(station: Sta
     strange = put_strange_things(station.incoming, station.scene(0))
     sound = {name: station.drop(name, seed) for seed, name in enumerate(["0-first.tif", "zz-last.tif", "한강.tif"], 1)}
     with restless(station.incoming, station.scene(99)) as moving, station.start() as daemon:
-        until(lambda: station.published_all(dict.fromkeys(sound, b"")), 600)
+        until(lambda: station.published_all(dict.fromkeys(sound, b"")), 1200)
         station.drop("zzz-later.tif", 9)
         until(lambda: station.published_all({"zzz-later.tif": b""}), 300)
         until(lambda: "growing.tif" in station.reasons(), 300)

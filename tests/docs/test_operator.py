@@ -38,6 +38,7 @@ def can_have_a_machine(folder: Path) -> bool:
     return subprocess.run([*ALONE, "sh", "-c", overlay], cwd=folder, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a machine of its own")
 def test_every_command_of_the_operators_pages_does_what_the_page_says(tmp_path: Path) -> None:

@@ -139,8 +139,11 @@ def _surface(samples: Samples, measured: Pixels, nodata: float | None) -> str | 
         return None
     if np.median(measured) < 0:
         fill = None if nodata is None else -nodata
-        below = np.concatenate([_spreads(_blocks(-sample.astype(np.float64), fill), _curved()) for sample in samples])
-        return _SMOOTHLY if below.size >= 8 and 0 < np.median(below) < _SMOOTH_BELOW_0 else None
+        blocks = np.concatenate([_blocks(-sample.astype(np.float64), fill) for sample in samples])
+        varied = blocks[np.ptp(blocks, axis=1) > 0]  # the others are fill that nobody declared
+        if len(varied) < max(8, len(blocks) / 2):
+            return None
+        return _SMOOTHLY if np.median(_spreads(varied, _curved())) < _SMOOTH_BELOW_0 else None
     blocks = np.concatenate([_blocks(sample, nodata) for sample in samples])
     spread = _spreads(blocks)
     if spread.size < 8 or np.count_nonzero(spread) * 2 < spread.size:

@@ -152,7 +152,7 @@ def test_backscatter_that_does_not_say_so_is_refused_with_the_option_to_give(tmp
         (np.full((8, 8), -12.5, np.float32), "sigma0_linear", "looks like decibels"),
         (np.full((8, 8), 0.05, np.float32), "gamma0_db", "looks like linear"),
         (np.full((8, 8), 50, np.uint16), "gamma0_linear", "looks like amplitude"),
-        (np.full((8, 8), 50, np.uint16), "sigma0_db", "looks like amplitude"),
+        (np.full((8, 8), 50, np.uint16), "sigma0_db", "above 10 dB"),
     ],
 )
 def test_a_unit_that_cannot_be_is_refused(tmp_path: Path, stored: np.ndarray, stated: str, reason: str) -> None:

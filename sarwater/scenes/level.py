@@ -43,6 +43,9 @@ _BINS = 128
 LEAST_SKEWNESS = 0.08
 """Of amplitudes in cells: it is 0.14 and more, even of 5 x 5 means, and 0.3 to 1.4 in the real scenes of several
 sensors. Of the same in decibels it is -0.9 to 0.05; of angles, phases and coherence around 0."""
+SPECKLED_M = 35.0
+"""Coarser pixels may have lost their speckle: Sentinel-1 at 10 m has a skewness of 0.3, means of 4 x 4 px of it -0.001
+to 0.3."""
 _LEAST_CELLS = 64
 _MOST_CELLS = 4096
 """Of which the skewness is measured."""
@@ -110,7 +113,7 @@ def check_level(scene: ModelInput, request: Request, usual_db: float | None = No
 
 def _check_variation(scene: ModelInput, level: Level) -> None:
     """Amplitudes of speckle have a long tail towards bright, decibels one towards dark, all else none. Pictures of 8
-    bits may be stretched in any way, and get a note."""
+    bits may be stretched in any way, and coarse pixels are means of many looks: they get a note."""
     if level.skewness >= LEAST_SKEWNESS:
         return
     why = (
@@ -118,7 +121,8 @@ def _check_variation(scene: ModelInput, level: Level) -> None:
         "stored values become those, as --unit sigma0_db --scale 0.2 --offset -40 for steps of 0.2 dB from -40 dB; if "
         "they are amplitudes, --unit amplitude_dn"
     )
-    if scene.bands[scene.sar_channels[0]].stored_dtype.itemsize > 1:
+    averaged = (scene.pixel_m or 0) > SPECKLED_M
+    if scene.bands[scene.sar_channels[0]].stored_dtype.itemsize > 1 and not averaged:
         raise UnitMismatch(f"{scene.name}: {why}")
     scene.scene.notes += (why,)
 

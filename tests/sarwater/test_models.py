@@ -52,7 +52,7 @@ def test_what_somebody_made_is_named_by_its_path(tmp_path: Path, monkeypatch: py
         model_name(family.name, variant)
         for family in FAMILIES.values()
         for variant in family.variants
-        if variant != family.ships
+        if variant not in (family.ships, "")  # the family's name is answered by what ships of it
     ]
     + [family.name for family in FAMILIES.values() if family.ships is None],
 )

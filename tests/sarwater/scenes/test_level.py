@@ -283,6 +283,12 @@ def test_what_does_not_vary_as_amplitudes_is_refused(tmp_path: Path, values: np.
     checked(path, unit="amplitude_dn").close()
 
 
+def test_coarse_pixels_that_lost_their_speckle_get_a_note(tmp_path: Path) -> None:
+    values = np.random.default_rng(3).normal(400, 30, (240, 300)).astype(np.uint16)
+    with checked(written(tmp_path, values, transform=(500_000, 40, 0, 4_000_000, 0, -40))) as scene:
+        assert any("do not vary as amplitudes do" in note for note in scene.notes)
+
+
 def test_a_drawing_is_flat_and_says_nothing_of_speckle(tmp_path: Path) -> None:
     pixels = np.full((240, 300), 120, np.uint16)
     pixels[50:60, 40:250], pixels[100:200, 100:104] = 20, 20

@@ -34,6 +34,7 @@ ELSEWHERE = {
     "operate.md": "systemd/README.md",
     "model.md": "recipes/README.md",
     "accuracy.md": "benchmarks/accuracy.md",
+    "families.md": "benchmarks/families.md",
     "speed.md": "benchmarks/README.md",
     "architecture.md": "ARCHITECTURE.md",
     "contributing.md": "CONTRIBUTING.md",

@@ -179,7 +179,7 @@ def test_the_wheel_carries_the_model_that_ships_and_no_tests(tmp_path: Path) -> 
         cwd=tmp_path,
         timeout=60,
     )
-    assert done.stdout.count(str(tmp_path / "site")) == 2, done.stderr
+    assert done.stdout.count(str(tmp_path / "site")) == 8, done.stderr
 
 
 PAGES = [path for pattern in ("*.md", "docs/*.md", "systemd/*.md") for path in sorted(CHECKOUT.glob(pattern))]

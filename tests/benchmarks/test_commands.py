@@ -45,10 +45,10 @@ def test_seams(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [str(path), "--model", str(model.path)]
     assert seams.main([*command, "--at", "10,20", "--picture", str(tmp_path / "seams.png")]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["tile_px"] == 128
-    assert figures["pixels"] == (700 - 20 - 4 * 64) * (600 - 10 - 4 * 64)
+    assert figures["tile_px"] == 160
+    assert figures["pixels"] == (700 - 20 - 4 * 80) * (600 - 10 - 4 * 80)
     assert (tmp_path / "seams.png").stat().st_size > 1000
-    with pytest.raises(UsageError, match="more than 192 px and at most 526 x 616"):
+    with pytest.raises(UsageError, match="more than 240 px and at most 510 x 600"):
         seams.main([*command, "--at", "10,20", "--size", "600x600"])
 
 

@@ -48,6 +48,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     decibels = 20 * np.log10(np.maximum(scene, 1) / 400, dtype=np.float32)
     write_geotiff(tmp_path / "rtc.tif", decibels)
     write_geotiff(tmp_path / "rtc_int16.tif", np.round(100 * decibels).astype(np.int16))
+    write_geotiff(tmp_path / "rtc_bytes.tif", np.clip((decibels + 40) / 0.2, 1, 255).round().astype(np.uint8))
     np.save(tmp_path / "amplitude.npy", scene)
     command = tmp_path / "bin" / "sarwater"
     command.parent.mkdir()

@@ -171,7 +171,7 @@ def cut_model(root: Path, count: int, rng: random.Random) -> Cuts:
             result.audit.add(inspect(state, expected))
             found.append(state)
         result.cuts += len(found)
-        contents = {name: recording.contents[name] for name in CONTENTS}
+        contents = {name: content for name, content in recording.contents.items() if name in CONTENTS}
         for number, state in enumerate(rng.sample(found, min(-(-count // len(SCENARIOS)), len(found)))):
             recovered = lay_out(state, folder / f"cut{number}")
             done = recovered.drain()

@@ -73,7 +73,7 @@ def _placed(recorded: list[Call], working_folder: Path) -> Iterator[Call]:
     """With the place in the code that `marks/sitecustomize.py` wrote before each sync."""
     marked: dict[int, str] = {}
     for call in recorded:
-        if call.name == "write" and call.path == os.devnull:
+        if call.name == "write" and call.path == os.devnull and call.data:
             marked[call.thread] = os.path.relpath(os.fsdecode(call.data), working_folder)
         elif call.name == "sync":
             yield replace(call, where=marked.pop(call.thread, ""))

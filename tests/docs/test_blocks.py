@@ -36,11 +36,13 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scene, label = lake_scene(300, 400), lake_scene(300, 400, lake=0, land=0)
     label[100:200, 100:300] = 255
     label[label != 255] = 0
-    for folder, name in (("demo", "SIM00001_k5"), ("mine", "scene"), ("station", "north"), ("station", "south")):
+    scenes = (("demo", "SIM00001_k5"), ("mine", "scene"), ("station", "north"), ("station", "south"))
+    for number, (folder, name) in enumerate(scenes):
         (tmp_path / folder / "img").mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / "mask").mkdir(exist_ok=True)
-        write_geotiff(tmp_path / folder / "img" / f"{name}.tif", scene)
-        write_geotiff(tmp_path / folder / "mask" / f"{name}_label.tif", label.astype(np.uint8))
+        place = (300_000.0, 1.25, 0.0, 4_100_000.0 - 1000 * number, 0.0, -1.25)  # each at its own
+        write_geotiff(tmp_path / folder / "img" / f"{name}.tif", scene, transform=place)
+        write_geotiff(tmp_path / folder / "mask" / f"{name}_label.tif", label.astype(np.uint8), transform=place)
     write_geotiff(tmp_path / "scene.tif", scene)
     for name in ("scenes/first.tif", "alos2.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

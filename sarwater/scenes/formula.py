@@ -23,12 +23,12 @@ _LOGARITHM = re.compile(
 )
 _FARTHEST = 1000.0
 """No scale, and no decibels, are beyond it."""
-_DECIBELS = re.compile(r"(?<![a-z])(?:db(?![a-z])|decibels?)", re.IGNORECASE)
+DECIBELS = re.compile(r"(?<![a-z])(?:db(?![a-z])|decibels?)", re.IGNORECASE)
 
 
 def linear_in(text: str) -> tuple[float, float] | None:
     """(scale, offset) that make decibels of stored values; None where `text` does not say both that and how."""
-    if not _DECIBELS.search(text):
+    if not DECIBELS.search(text):
         return None
     for pattern in (_TIMES, _TIMES_FIRST, _OVER):
         if found := pattern.search(text):

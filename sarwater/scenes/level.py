@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sarwater.errors import SceneOffLevel, UnitMismatch
+from sarwater.otsu import otsu
 from sarwater.request import Request, Window
 from sarwater.scenes.level_change import CONTRAST_DB, MOST_STRETCH, LevelChange
 from sarwater.scenes.units import AMPLITUDE_DN_AT_0_DB
@@ -163,15 +164,12 @@ def level_of(scene: ModelInput) -> Level | None:
 
 def _contrast_db(decibels: npt.NDArray[np.float64]) -> float | None:
     """Between the medians of what lies below and above Otsu's threshold of `decibels`, (cells,)."""
-    counts, edges = np.histogram(decibels, _BINS)
-    below = np.cumsum(counts) / decibels.size
-    sums = np.cumsum(counts * (edges[1:] + edges[:-1]) / 2) / decibels.size
-    between = (sums[-1] * below - sums) ** 2 / np.maximum(below * (1 - below), 1e-9)
-    best = int(between.argmax())
-    if between[best] < PARTED * decibels.var() or not 0 < below[best] < 1:
+    dark = decibels <= otsu(decibels, _BINS)
+    share = dark.mean()
+    if not 0 < share < 1:
         return None
-    dark = decibels <= edges[best + 1]
-    return float(np.median(decibels[~dark]) - np.median(decibels[dark]))
+    between = share * (1 - share) * (decibels[~dark].mean() - decibels[dark].mean()) ** 2
+    return float(np.median(decibels[~dark]) - np.median(decibels[dark])) if between >= PARTED * decibels.var() else None
 
 
 def _windows(width_px: int, height_px: int, block_columns: int, block_rows: int) -> Iterator[Window]:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from sarwater.scenes.formula import constant_db_in, linear_in
+from sarwater.scenes.formula import DECIBELS, constant_db_in, linear_in
 from sarwater.scenes.names import plain, statements
 from sarwater.scenes.raster import dtype_of, tags_of, text_of
 from sarwater.scenes.units import unit_of
@@ -34,7 +34,6 @@ JAXA_COMPLEX_DB = -32.0
 
 _QUANTITY = re.compile(r"(?:(sigma|gamma|beta)[\s-]*(?:0|zero|n[oa]ught)|([σγβ])\s*[0⁰º°])(?![0-9])", re.IGNORECASE)
 _GREEK = {"σ": "sigma", "γ": "gamma", "β": "beta"}
-_DB = re.compile(r"(?<![a-z])(?:d[b](?![a-z])|decibels?)", re.IGNORECASE)
 _AMPLITUDE = re.compile(r"amplitude|(?<![a-z])(?:sqrt|square root)(?![a-z])", re.IGNORECASE)
 _LINEAR = re.compile(r"(?<![a-z])(?:linear|power|intensity)(?![a-z])", re.IGNORECASE)
 _TIMES = re.compile(r"(?:[x×*]|times)\s*(10{1,4})(?!\d)|(?<![\d.])(0\.0*1)\s*[x×*]?\s*d[b]", re.IGNORECASE)
@@ -221,7 +220,7 @@ def _quantity_in(text: str) -> str | None:
 
 def _kind_in(text: str) -> str | None:
     text = text.replace("_", " ")
-    for kind, pattern in (("db", _DB), ("amplitude", _AMPLITUDE), ("linear", _LINEAR)):
+    for kind, pattern in (("db", DECIBELS), ("amplitude", _AMPLITUDE), ("linear", _LINEAR)):
         if pattern.search(text):
             return kind
     return None

@@ -54,7 +54,7 @@ def inspect(state: dict[str, Survivor], expected: dict[str, str]) -> Audit:
 
 def _inspect_row(row: sqlite3.Row, contents: dict[str, bytes], audit: Audit) -> None:
     job, name, status = row["id"], row["name"], row["status"]
-    held = f"state/work/{job:08d}/{input_name(name)}"
+    held = str(Path("state", "work", f"{job:08d}", input_name(name)))
     folder = f"state/quarantine/{job:08d}/"
     in_quarantine = {folder + name, folder + input_name(name)} & contents.keys()
     if status == "PUBLISHED" and not contents.get(f"outgoing/{row['mask']}"):

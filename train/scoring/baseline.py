@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from sarwater.classes import LAND, WATER
 from sarwater.errors import DependencyMissing
+from sarwater.otsu import otsu
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -24,15 +25,3 @@ def box_otsu(amplitude: Float32, box_px: int = BOX_PX) -> UInt8:
     if not valid.any():
         return np.full(amplitude.shape, LAND, np.uint8)
     return np.where(decibel < otsu(decibel[valid]), WATER, LAND).astype(np.uint8)
-
-
-def otsu(values: npt.NDArray[np.floating], bins: int = 256) -> float:
-    """The threshold with the largest variance between the classes (Otsu, IEEE Trans. SMC 9(1), 1979)."""
-    counts, edges = np.histogram(values, bins)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)[:-1]
-    above = counts.sum() - below
-    sums = np.cumsum(counts * centres)
-    mean_below = sums[:-1] / np.maximum(below, 1)
-    mean_above = (sums[-1] - sums[:-1]) / np.maximum(above, 1)
-    return float(edges[1:-1][np.argmax(below * above * (mean_below - mean_above) ** 2)])

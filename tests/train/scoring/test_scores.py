@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sarwater.classes import NODATA
-from train.scoring.baseline import box_otsu, otsu
+from sarwater.otsu import otsu
+from train.scoring.baseline import box_otsu
 from train.scoring.scores import Boundary, Scores, score_tile
 
 masks = arrays(np.uint8, (12, 12), elements=st.sampled_from([0, 0, 1, 1, NODATA]))
